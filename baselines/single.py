@@ -1,0 +1,38 @@
+"""Train GraphSAGE in one process: the denominator of every speed-up.
+
+    python baselines/single.py
+    python baselines/single.py --dataset cora --records results/runs
+
+The same batches, model and loop as `horovod_gnn/train.py`, without Horovod and without a launcher.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from gnn_core.config import parse_config
+from gnn_core.launch import guarded, launched_size
+from gnn_core.usage import SharedUsageError
+from horovod_gnn.parallel import OneProcess
+from horovod_gnn.run import run
+
+UNSUPPORTED = {"--scale-lr": "it has one rank, so there is nothing to scale by"}
+
+
+def main() -> int:
+    """Read the command line and train; the exit code."""
+    if launched_size() > 1:
+        raise SharedUsageError(
+            f"expected one process, got {launched_size()} copies of it: start it with "
+            "`python baselines/single.py`, or several ranks with "
+            "`horovodrun -np 4 python horovod_gnn/train.py`"
+        )
+    return run(lambda: parse_config(None, "single", UNSUPPORTED), OneProcess, "single")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

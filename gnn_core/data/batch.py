@@ -1,0 +1,56 @@
+"""Block and Batch: the one pair of types that crosses from the data side into a framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Block:
+    """One bipartite layer of message passing in CSR, its edges grouped by destination.
+
+    The destinations *are* the first `num_dst` sources, so a layer finds a node's own state and its
+    neighbours' states in one table, and mean aggregation is a segment operation, never a scatter.
+    """
+
+    offsets: npt.NDArray[np.int32]  # [num_dst + 1], offsets[0] == 0, offsets[-1] == num_edges
+    columns: npt.NDArray[np.int32]  # [num_edges], positions among the sources
+    num_src: int
+
+    @property
+    def num_dst(self) -> int:
+        """Number of destination nodes."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_edges(self) -> int:
+        """Number of sampled edges."""
+        return len(self.columns)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one rank computes in one step: blocks from the input layer to the targets.
+
+    Every array describes this rank's slice of a *global* batch. The first `num_real` targets count;
+    what follows is padding (no rank is ever without work) and must not enter loss or metric.
+    """
+
+    blocks: tuple[Block, ...]  # blocks[0] reads the features, blocks[-1] ends at the targets
+    input_nodes: npt.NDArray[np.int64]  # [blocks[0].num_src], global ids, targets first
+    targets: npt.NDArray[np.int64]  # [blocks[-1].num_dst], global ids
+    labels: npt.NDArray[np.int32]  # [len(targets)], -1 where the graph has no label
+    num_real: int  # targets of this rank that are not padding
+    num_global_real: int  # the same over all ranks: what a gradient is divided by
+    epoch: int
+    step: int  # within the epoch
+    key: int  # 64-bit key of this step, for randomness in the model (dropout)
+    sample_seconds: float = 0.0  # time spent drawing this batch, in whichever thread did it
+
+    @property
+    def num_edges(self) -> int:
+        """Sampled edges over all blocks."""
+        return sum(block.num_edges for block in self.blocks)

@@ -1,0 +1,194 @@
+"""What must hold of a graph's arrays: one function per array, each raising a one-line UsageError.
+
+Every check walks its array in spans. A full check walks all of it in pieces that stay small in
+memory; a sampled check looks at evenly spaced pieces, so that opening a graph of 100 GB takes
+milliseconds and still notices a wrong file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.data.features import FEATURE_DTYPES
+from gnn_core.usage import UsageError
+
+ARRAY_NAMES = ("indptr", "indices", "features", "labels", "years", "splits", "citations")
+SPLIT_NAMES = ("none", "train", "valid", "test")
+
+_SPAN_BYTES = 16 << 20
+_SAMPLED_SPANS = 64
+_SAMPLED_BYTES = 256 << 10
+
+Arrays = Mapping[str, npt.NDArray | None]
+
+
+class Subject:
+    """Who is being checked: turns (array, expected, got) into the one line that the user reads."""
+
+    def __init__(self, name: str, folder: Path | None, remedy: str | None = None) -> None:
+        self.name = name
+        self.folder = folder
+        if remedy is None:
+            again = "write it again (a prepared data set: delete the folder and rerun)"
+            remedy = again if folder is not None else "change what is passed to Graph.from_arrays"
+        self.remedy = remedy
+
+    def where(self, array: str) -> str:
+        """The file of that array, or how to call it when there is no file."""
+        if self.folder is not None:
+            return str(self.folder / f"{array}.npy")
+        return f"graph {self.name}: {array}"
+
+    def error(self, array: str, expected: str, got: object, remedy: str = "") -> UsageError:
+        """The error to raise."""
+        line = f"{self.where(array)}: expected {expected}, got {got}; {remedy or self.remedy}"
+        return UsageError(line)
+
+
+def index_dtype(num_nodes: int) -> np.dtype:
+    """The dtype that `indices` has for this many nodes: int32, or int64 from 2**31 nodes."""
+    return np.dtype(np.int64 if num_nodes >= 2**31 else np.int32)
+
+
+def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool) -> None:
+    """Check shapes, dtypes and values of all arrays; `full` looks at every element."""
+    num_nodes, num_edges = check_shapes(subject, arrays)
+    given = {name: array for name, array in arrays.items() if array is not None}
+    _check_indptr(subject, given["indptr"], num_edges, full)
+    _check_ids(subject, "indices", given["indices"], num_nodes, full)
+    if "citations" in given:
+        _check_ids(subject, "citations", given["citations"], num_nodes, full)
+    if "features" in given:
+        _check_features(subject, given["features"], full)
+    if "splits" in given:
+        _check_splits(subject, given["splits"])
+    if "labels" in given:
+        _check_labels(subject, given["labels"], given.get("splits"), num_classes, full)
+
+
+def check_shapes(subject: Subject, arrays: Arrays) -> tuple[int, int]:
+    """Check that every array has its dtype and fits the others -> (num_nodes, num_edges)."""
+    indptr, indices = arrays.get("indptr"), arrays.get("indices")
+    for name, array in (("indptr", indptr), ("indices", indices)):
+        if array is None:
+            raise subject.error(name, "an array", "nothing")
+        if array.ndim != 1:
+            raise subject.error(name, "one dimension", f"shape {array.shape}")
+    assert indptr is not None and indices is not None
+    if len(indptr) < 2:
+        raise subject.error("indptr", "at least one node (two elements)", f"{len(indptr)} elements")
+    num_nodes = len(indptr) - 1
+    _check_dtype(subject, "indptr", indptr, (np.dtype(np.int64),))
+    _check_dtype(subject, "indices", indices, (index_dtype(num_nodes),))
+    rules: dict[str, tuple[tuple[np.dtype, ...], tuple[int | None, ...]]] = {
+        "features": (tuple(FEATURE_DTYPES.values()), (num_nodes, None)),
+        "labels": ((np.dtype(np.int32),), (num_nodes,)),
+        "years": ((np.dtype(np.int32),), (num_nodes,)),
+        "splits": ((np.dtype(np.uint8),), (num_nodes,)),
+        "citations": ((index_dtype(num_nodes),), (None, 2)),
+    }
+    for name, (dtypes, shape) in rules.items():
+        array = arrays.get(name)
+        if array is None:
+            continue
+        _check_dtype(subject, name, array, dtypes)
+        fits = array.ndim == len(shape) and all(
+            want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
+            raise subject.error(name, f"shape {wanted} ({num_nodes} nodes)", list(array.shape))
+    return num_nodes, len(indices)
+
+
+def spans(length: int, row_bytes: int, full: bool) -> Iterator[slice]:
+    """Slices of range(length): all of it in pieces, or evenly spaced samples with both ends."""
+    if full or length * row_bytes <= _SAMPLED_SPANS * _SAMPLED_BYTES:
+        step = max(1, _SPAN_BYTES // row_bytes)
+        for start in range(0, length, step):
+            yield slice(start, min(start + step, length))
+        return
+    size = max(1, _SAMPLED_BYTES // row_bytes)
+    for start in np.linspace(0, length - size, _SAMPLED_SPANS).astype(np.int64):
+        yield slice(int(start), int(start) + size)
+
+
+def _check_dtype(
+    subject: Subject, name: str, array: npt.NDArray, allowed: tuple[np.dtype, ...]
+) -> None:
+    if array.dtype not in allowed:
+        names = " or ".join("uint16 (bfloat16)" if d == np.uint16 else d.name for d in allowed)
+        raise subject.error(name, f"dtype {names}", array.dtype.name)
+
+
+def _check_indptr(subject: Subject, indptr: npt.NDArray, num_edges: int, full: bool) -> None:
+    if indptr[0] != 0:
+        raise subject.error("indptr", "0 as first element", int(indptr[0]))
+    if indptr[-1] != num_edges:
+        what = f"the number of edges, {num_edges}, as last element"
+        raise subject.error("indptr", what, int(indptr[-1]))
+    for span in spans(len(indptr) - 1, 8, full):
+        piece = indptr[span.start : span.stop + 1]
+        drops = np.flatnonzero(piece[1:] < piece[:-1])
+        if len(drops):
+            at = int(drops[0])
+            got = f"{piece[at]} followed by {piece[at + 1]} at node {span.start + at}"
+            raise subject.error("indptr", "elements that never decrease", got)
+
+
+def _check_ids(subject: Subject, name: str, ids: npt.NDArray, num_nodes: int, full: bool) -> None:
+    for span in spans(len(ids), ids.itemsize * (ids.size // max(len(ids), 1) or 1), full):
+        piece = ids[span]
+        low, high = piece.min(), piece.max()
+        if low < 0 or high >= num_nodes:
+            got = int(low if low < 0 else high)
+            raise subject.error(name, f"node ids from 0 to {num_nodes - 1}", got)
+
+
+def _check_features(subject: Subject, features: npt.NDArray, full: bool) -> None:
+    if features.shape[1] == 0:
+        raise subject.error("features", "at least one column", list(features.shape))
+    for span in spans(len(features), features.itemsize * features.shape[1], full):
+        piece = features[span]
+        if features.dtype == np.uint16:
+            finite = (piece & 0x7F80) != 0x7F80  # bfloat16: all exponent bits set means inf or NaN
+        else:
+            finite = np.isfinite(piece)
+        if not finite.all():
+            row, column = (int(i) for i in np.argwhere(~finite)[0])
+            got = f"a NaN or infinity at node {span.start + row}, feature {column}"
+            raise subject.error("features", "finite numbers", got)
+
+
+def _check_splits(subject: Subject, splits: npt.NDArray) -> None:
+    counts = np.bincount(splits, minlength=4)
+    if len(counts) > 4:
+        expected = "0 (none), 1 (train), 2 (valid) or 3 (test)"
+        raise subject.error("splits", expected, len(counts) - 1)
+    if counts[1] == 0:
+        raise subject.error("splits", "at least one train node (value 1)", "none")
+
+
+def _check_labels(
+    subject: Subject,
+    labels: npt.NDArray,
+    splits: npt.NDArray | None,
+    num_classes: int,
+    full: bool,
+) -> None:
+    for span in spans(len(labels), 4, full):
+        piece = labels[span]
+        low, high = int(piece.min()), int(piece.max())
+        if low < -1 or high >= num_classes:
+            expected = f"classes from 0 to {num_classes - 1}, or -1 for none"
+            raise subject.error("labels", expected, low if low < -1 else high)
+        if splits is not None:
+            bare = np.flatnonzero((splits[span] != 0) & (piece < 0))
+            if len(bare):
+                node = span.start + int(bare[0])
+                what = "a label on every node of a split"
+                raise subject.error("labels", what, f"-1 at node {node}")

@@ -1,0 +1,228 @@
+"""Data sets by name: what there is, where it comes from, and its graph, prepared once and opened.
+
+    python -m gnn_core.data.datasets list
+    python -m gnn_core.data.datasets prepare synthetic-arxiv
+    python -m gnn_core.data.datasets show cora --data-root DIR
+
+A graph is prepared (generated, or read from published files) into `<cache>/graphs/<name>` and
+opened from there ever after. Of several processes that ask at once, one prepares, the others wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gnn_core.data import sources, synthetic
+from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
+from gnn_core.data.graph import Graph
+from gnn_core.data.portrait import portrait
+from gnn_core.data.prepare import is_prepared, prepare
+from gnn_core.data.progress import Progress, Say
+from gnn_core.data.store import META
+from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
+from gnn_core.usage import UsageError, did_you_mean
+
+
+def names() -> list[str]:
+    """Every name that `load` knows (a synthetic graph's settings and a folder's path aside)."""
+    return [*PRESETS, *PUBLISHED]
+
+
+def load(
+    name: str,
+    data_root: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    verify: bool = False,
+    progress: Say | None = None,
+) -> Graph:
+    """The graph of that name, memory-mapped; prepared first if it is not yet. Raises UsageError.
+
+    Args:
+        name: a name of `names()`, `synthetic:key=value,...`, or the path of a graph folder.
+        data_root: where published files lie (RINGSAGE_DATA if None).
+        cache_dir: where prepared graphs are kept (RINGSAGE_CACHE, else ~/.cache/ringsage, if None).
+        verify: check every element and every checksum, however large the graph is.
+        progress: is told now and then, in one line, what is being prepared.
+    """
+    root, cache = find_data_root(data_root), find_cache(cache_dir)
+    if name.partition(":")[0] in PRESETS:
+        return Graph.open(_prepare_synthetic(name, cache, progress), verify)
+    if name in PUBLISHED:
+        return Graph.open(_prepare_published(PUBLISHED[name], root, cache, progress), verify)
+    folder = Path(name).expanduser()
+    if (folder / META).is_file() or os.sep in name:
+        return Graph.open(folder, verify)
+    near = did_you_mean(name.partition(":")[0], names())
+    known = f"; it knows {', '.join(names())} and folders with a {META}"
+    raise UsageError(f"unknown data set {name!r}{near or known}")
+
+
+def find_data_root(given: str | Path | None = None) -> Path | None:
+    """Where published files lie: as given, else RINGSAGE_DATA; None if neither. UsageError."""
+    chosen = given or os.environ.get("RINGSAGE_DATA")
+    if not chosen:
+        return None
+    root = Path(chosen).expanduser()
+    if not root.is_dir():
+        raise UsageError(f"data root {root}: expected a folder, got none; correct --data-root")
+    return root.resolve()
+
+
+def find_cache(given: str | Path | None = None) -> Path:
+    """Where prepared graphs are kept: as given, else RINGSAGE_CACHE, else the user's cache."""
+    chosen = given or os.environ.get("RINGSAGE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser().absolute() / "ringsage"
+
+
+def _prepare_synthetic(name: str, cache: Path, say: Say | None) -> Path:
+    spec = SyntheticSpec.parse(name)
+    folder = _synthetic_folder(spec, cache)
+
+    def make(progress: Progress) -> None:
+        synthetic.generate(spec, folder, progress=progress)
+
+    prepare(folder, spec.canonical(), lambda meta: True, make, say)
+    return folder
+
+
+def _synthetic_folder(spec: SyntheticSpec, cache: Path) -> Path:
+    """Other parameters, or another generator, go into another folder."""
+    recipe = f"{synthetic.GENERATOR}: {spec!r}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return cache / "graphs" / f"synthetic-{spec.papers}-{digest}"
+
+
+def _prepare_published(entry: Published, root: Path | None, cache: Path, say: Say | None) -> Path:
+    folder = cache / "graphs" / entry.name
+    raw = entry.find(root, cache)
+    other = PUBLISHED.get(FALLBACKS.get(entry.name, ""))
+    if raw is None and other is not None and not is_prepared(folder):
+        if other.find(root, cache) is not None:
+            if say is not None:
+                say(f"{entry.name}: its files are not there, {other.name} is taken instead")
+            return _prepare_published(other, root, cache, say)
+
+    if raw is None and not is_prepared(folder):
+        entry.require_download(root)
+
+    def is_current(meta: dict[str, Any]) -> bool:
+        made = meta["provenance"]
+        if made.get("reader") != entry.reader:
+            return False
+        return raw is None or sources.changed_file(raw, made["files"]) is None
+
+    def make(progress: Progress) -> None:
+        source = raw or entry.fetch(root, cache, progress)
+        files = sources.stamp(source, entry.files, progress)
+        entry.convert(
+            entry.name, source, folder, {"reader": entry.reader, "files": files}, progress
+        )
+
+    prepare(folder, entry.name, is_current, make, say)
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "list":
+            text = _list(find_data_root(arguments.data_root), find_cache(arguments.cache_dir))
+        else:
+            graph = load(
+                arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
+            )
+            text = portrait(graph) if arguments.command == "show" else f"{graph.folder}"
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _list(root: Path | None, cache: Path) -> str:
+    lines = []
+    for name, preset in PRESETS.items():
+        papers = f"{preset.papers:,}".replace(",", " ")
+        what = f"{papers} papers, {preset.num_topics} classes; generated, split by year"
+        folder = _synthetic_folder(preset, cache)
+        lines.append((name, "prepared" if is_prepared(folder) else "to be generated", what))
+    for name, entry in PUBLISHED.items():
+        state = "to be downloaded" if entry.part_url else "not here"
+        if is_prepared(cache / "graphs" / name):
+            state = "prepared"
+        elif entry.find(root, cache) is not None:
+            state = "files found"
+        lines.append((name, state, entry.what))
+    rows = [f"{name:<17} {state:<17} {what}" for name, state, what in lines]
+    rows += ["", f"data root    {root or 'none (--data-root or RINGSAGE_DATA)'}"]
+    rows += [f"prepared in  {cache / 'graphs'}"]
+    return "\n".join(rows)
+
+
+_HELP = """\
+NAME is one of the names that `list` prints, a synthetic graph with settings, or the path of a
+folder that holds a prepared graph:
+
+  synthetic                                       20 000 papers, ready in seconds
+  synthetic:papers=1e6,citations_per_paper=10     a million; other settings below
+  cora                                            read from --data-root, or downloaded
+  ~/graphs/mine                                   a folder with a meta.json
+
+settings of a synthetic graph, and what they are otherwise:
+{settings}
+
+examples:
+  python -m gnn_core.data.datasets list --data-root ~/data
+  python -m gnn_core.data.datasets prepare synthetic-arxiv
+  python -m gnn_core.data.datasets show cora
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    pairs = [f"{key}={value}" for key, value in asdict(SyntheticSpec()).items()]
+    settings = textwrap.fill(", ".join(pairs), 90, initial_indent="  ", subsequent_indent="  ")
+    parser = argparse.ArgumentParser(
+        prog="python -m gnn_core.data.datasets",
+        description="What graphs there are; prepare one for training; look at one.",
+        epilog=_HELP.format(settings=settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--data-root", metavar="DIR", help="where published files lie (default: RINGSAGE_DATA)"
+    )
+    shared.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where prepared graphs are kept (default: RINGSAGE_CACHE, else ~/.cache/ringsage)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", parents=[shared], help="the names, and which graphs are here")
+    for command, what in (
+        ("prepare", "generate or read a graph, if that is not done yet; print its folder"),
+        ("show", "counts, degrees, homophily, splits, years, classes, memory"),
+    ):
+        one = commands.add_parser(command, parents=[shared], help=what, description=what)
+        one.add_argument("name", metavar="NAME", help="which graph")
+        one.add_argument("--verify", action="store_true", help="check every element and checksum")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The shared loader: the same batches, whatever framework trains on them and on however many ranks.
+
+The order of an epoch is a pure function of (seed, split, epoch). It is cut into *global* batches
+and each rank takes its slice of each, so every rank makes the same number of steps by construction
+(unequal steps hang an allreduce) and the remainder is kept.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core import seeding
+from gnn_core.data.batch import Batch
+from gnn_core.data.graph import Graph
+from gnn_core.data.sampler import Sampler
+
+
+def rank_slice(length: int, rank: int, world_size: int) -> slice:
+    """Which part of `length` items is this rank's: contiguous, sizes differing by one at most."""
+    quotient, remainder = divmod(length, world_size)
+    start = rank * quotient + min(rank, remainder)
+    return slice(start, start + quotient + (rank < remainder))
+
+
+class Loader:
+    """Iterates `Batch` for one rank over one split of a graph.
+
+    Args:
+        graph: the graph to sample from.
+        split: `train`, `valid` or `test`.
+        fanouts: neighbours per node and hop, targets outward; -1 takes all.
+        global_batch_size: targets per step over all ranks.
+        seed: the run's seed.
+        rank: this rank.
+        world_size: number of ranks (or of replicas).
+        shuffle: draw a new order each epoch; otherwise ascending ids.
+        prefetch: batches drawn ahead by a thread; 0 draws in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        split: str,
+        fanouts: tuple[int, ...],
+        global_batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        prefetch: int = 2,
+    ):
+        self._graph = graph
+        self._split = split
+        self._ids = graph.split(split)
+        self._global_batch_size = global_batch_size
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._shuffle = shuffle
+        self._prefetch = prefetch
+        self._sampler = Sampler(graph, fanouts)
+
+    @property
+    def prefetches(self) -> bool:
+        """Whether batches are drawn in another thread, beside the training."""
+        return self._prefetch > 0
+
+    @property
+    def num_targets(self) -> int:
+        """Targets in one epoch, over all ranks."""
+        return len(self._ids)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in one epoch; the same on every rank."""
+        return -(-len(self._ids) // self._global_batch_size)
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from `first_step` on.
+
+        Close the iterator (`contextlib.closing`) to stop the prefetch thread when leaving early.
+        """
+        order = self._order(epoch)
+        steps = range(first_step, self.num_steps)
+        if self._prefetch == 0:
+            return (self._batch(order, epoch, step) for step in steps)
+        return _ahead((self._batch(order, epoch, step) for step in steps), self._prefetch)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """One batch by itself, drawn in the caller's thread."""
+        return self._batch(self._order(epoch), epoch, step)
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        if not self._shuffle:
+            return self._ids
+        order = seeding.permutation(len(self._ids), self._seed, "order", self._split, epoch)
+        shuffled: npt.NDArray[np.int64] = self._ids[order]
+        return shuffled
+
+    def _batch(self, order: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
+        start = time.perf_counter()
+        size = self._global_batch_size
+        global_targets = order[step * size : (step + 1) * size]
+        targets = global_targets[rank_slice(len(global_targets), self._rank, self._world_size)]
+        num_real = len(targets)
+        if num_real < -(-len(global_targets) // self._world_size):
+            # Only ranks after the first are ever short, so this target is not among theirs already.
+            targets = np.append(targets, global_targets[0])
+        sampling_key = seeding.key(self._seed, "sampling", self._split, epoch, step)
+        blocks, input_nodes = self._sampler.sample(targets, sampling_key)
+        labels = self._graph.labels
+        return Batch(
+            blocks=blocks,
+            input_nodes=input_nodes,
+            targets=targets,
+            labels=np.full(len(targets), -1, np.int32) if labels is None else labels[targets],
+            num_real=num_real,
+            num_global_real=len(global_targets),
+            epoch=epoch,
+            step=step,
+            key=seeding.key(self._seed, "dropout", epoch, step),
+            sample_seconds=time.perf_counter() - start,
+        )
+
+
+_END = object()
+
+
+def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """Run an iterator in a thread, at most `depth` items ahead; its exceptions surface here.
+
+    One thread suffices: the sampler releases the GIL, and a loader *process* would need a copy
+    of everything it hands over.
+    """
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room = threading.Semaphore(depth)  # counts batches, also the one being drawn
+    stop = threading.Event()
+
+    def work() -> None:
+        item: object = None
+        while item is not _END and not isinstance(item, BaseException):
+            room.acquire()
+            if stop.is_set():
+                return
+            try:
+                item = next(batches, _END)
+            except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+                item = error
+            ready.put(item)
+
+    thread = threading.Thread(target=work, name="ringsage-prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            room.release()
+            yield item
+    finally:
+        stop.set()
+        room.release()
+        thread.join()

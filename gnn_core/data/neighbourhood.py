@@ -1,0 +1,83 @@
+"""Whole neighbourhoods, for exact evaluation: every neighbour once, nothing drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gnn_core.data.batch import Block
+from gnn_core.data.graph import Graph
+
+IntArray = npt.NDArray[np.int64]
+
+
+def all_neighbours(graph: Graph, ids: IntArray) -> tuple[Block, IntArray]:
+    """One block with all neighbours of `ids`, and the global id of each of its sources.
+
+    Sources are `ids`, then the neighbours edge by edge: a node met twice is there twice, since
+    finding that out would cost more than reading its row again.
+    """
+    offsets, nodes = _gather_neighbours(graph.indptr, graph.indices, ids)
+    columns = np.arange(len(ids), len(nodes), dtype=np.int32)
+    return Block(offsets, columns, len(nodes)), nodes
+
+
+def reach(graph: Graph, ids: IntArray, hops: int) -> list[IntArray]:
+    """Sorted ids whose states are needed, per layer from the input side on; the last is `ids`.
+
+    `reach(...)[d]` are the nodes whose layer-d output somebody in `reach(...)[d + 1]` reads.
+    """
+    mask = np.zeros(graph.num_nodes, dtype=np.bool_)
+    needed = [np.sort(ids)]
+    for _ in range(hops):
+        _mark(graph.indptr, graph.indices, needed[0], mask)
+        needed.insert(0, np.flatnonzero(mask))
+    return needed
+
+
+def shares(graph: Graph, ids: IntArray, world_size: int) -> IntArray:
+    """Bounds int64 `[world_size + 1]` that cut `ids` into parts of about equal work.
+
+    Work is counted in rows read: one per node and one per neighbour.
+    """
+    work = np.cumsum(graph.indptr[ids + 1] - graph.indptr[ids] + 1)
+    total = work[-1] if len(work) else 0
+    goals = total * np.arange(1, world_size) / world_size
+    return np.concatenate([[0], np.searchsorted(work, goals), [len(ids)]]).astype(np.int64)
+
+
+def chunks(graph: Graph, ids: IntArray, most_nodes: int, most_edges: int) -> list[IntArray]:
+    """Cut `ids` into consecutive parts of bounded size; one node may exceed `most_edges` alone."""
+    work = np.concatenate([[0], np.cumsum(graph.indptr[ids + 1] - graph.indptr[ids])])
+    parts = []
+    first = 0
+    while first < len(ids):
+        last = int(np.searchsorted(work, work[first] + most_edges, side="right")) - 1
+        last = min(max(last, first + 1), first + most_nodes)
+        parts.append(ids[first:last])
+        first = last
+    return parts
+
+
+@njit(cache=True, nogil=True)
+def _gather_neighbours(indptr, indices, ids):  # type: ignore[no-untyped-def]
+    offsets = np.zeros(len(ids) + 1, dtype=np.int32)
+    for i in range(len(ids)):
+        offsets[i + 1] = offsets[i] + indptr[ids[i] + 1] - indptr[ids[i]]
+    nodes = np.empty(len(ids) + offsets[-1], dtype=np.int64)
+    nodes[: len(ids)] = ids
+    fill = len(ids)
+    for node in ids:
+        for position in range(indptr[node], indptr[node + 1]):
+            nodes[fill] = indices[position]
+            fill += 1
+    return offsets, nodes
+
+
+@njit(cache=True, nogil=True)
+def _mark(indptr, indices, ids, mask):  # type: ignore[no-untyped-def]
+    for node in ids:
+        mask[node] = True
+        for position in range(indptr[node], indptr[node + 1]):
+            mask[indices[position]] = True

@@ -1,0 +1,111 @@
+"""Prepare a graph folder once, whatever happens: several processes at once, a kill half-way.
+
+One process holds the lock and prepares; the others wait for it and then find the folder. What a
+killed process leaves is a temporary folder and a lock that the system has released: the next one
+removes the folder and starts again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gnn_core.data.progress import Progress, Say, tell
+from gnn_core.data.store import META, read_meta
+from gnn_core.usage import UsageError
+
+_FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
+
+
+def is_prepared(folder: Path, is_current: Callable[[dict[str, Any]], bool] | None = None) -> bool:
+    """Whether the folder holds a whole graph of today's schema that `is_current` accepts."""
+    if not (folder / META).is_file():
+        return False
+    try:
+        meta = read_meta(folder)
+        return is_current is None or is_current(meta)
+    except (UsageError, KeyError, TypeError):  # of an older schema, or not ours: prepare it anew
+        return False
+
+
+def prepare(
+    folder: Path,
+    title: str,
+    is_current: Callable[[dict[str, Any]], bool],
+    make: Callable[[Progress], None],
+    say: Say | None = None,
+) -> None:
+    """Have `make` write `folder`, unless a current one is there. Raises UsageError.
+
+    `is_current` judges the meta.json of a folder found: a graph whose source files have changed is
+    made again. `say` is told in single lines what takes time.
+    """
+    if is_prepared(folder, is_current):
+        return
+    say = say or _silence
+    with _locked(folder, title, say):
+        if is_prepared(folder, is_current):
+            return
+        _remove_leftovers(folder)
+        again = " again: its sources or the format changed" if folder.exists() else ", once"
+        say(f"{title}: preparing it in {folder}{again}")
+        try:
+            make(tell(say, title))
+        except OSError as error:
+            raise _cannot_write(folder, error) from None
+
+
+def _silence(line: str) -> None:
+    pass
+
+
+@contextmanager
+def _locked(folder: Path, title: str, say: Say) -> Iterator[None]:
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    patience = _FIRST_WORD_SECONDS
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=patience)
+            except Timeout:
+                say(f"{title}: waiting for another process, which is preparing it")
+                patience = _NEXT_WORD_SECONDS
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _cannot_write(folder: Path, error: OSError) -> UsageError:
+    reason = error.strerror or error
+    return UsageError(
+        f"{folder.parent}: expected to write a graph there, got {reason}; "
+        "free some space or choose another --cache-dir"
+    )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders of processes that are no more (the lock is ours)."""
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not pid.isdigit() or not _is_alive(int(pid)) or int(pid) == os.getpid():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

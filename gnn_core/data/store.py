@@ -1,0 +1,276 @@
+"""A graph on disk: a folder of .npy files and a meta.json, written whole or not at all.
+
+The writer fills a temporary sibling (`<folder>.tmp-<pid>`) and renames it at the end, so whoever
+sees the folder sees all of it. SHA-256 sums are taken of the bytes on their way to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.data.checks import ARRAY_NAMES, Subject, check_arrays
+from gnn_core.data.features import feature_dtype_name
+from gnn_core.usage import UsageError
+
+SCHEMA = 1
+META = "meta.json"
+SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
+_COPY_BYTES = 8 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def array_sha256(array: npt.NDArray) -> str:
+    """SHA-256 (hex) of the .npy file that `array` would be written to."""
+    sink = _HashSink(None)
+    np.lib.format.write_array(sink, np.ascontiguousarray(array), allow_pickle=False)
+    return sink.digest.hexdigest()
+
+
+class _HashSink:
+    """A write-only file that hashes what passes through; without a file it only hashes."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        if self.file is not None:
+            self.file.write(data)
+        return len(data)
+
+
+class ArraySink:
+    """One .npy file being written row after row."""
+
+    def __init__(self, sink: _HashSink, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._sink = sink
+        self.dtype = dtype
+        self.shape = shape
+        self.rows = 0
+        _write_header(sink, dtype, shape)
+
+    def write(self, rows: npt.NDArray) -> None:
+        """Append `rows` ([k, *shape[1:]], of the sink's dtype)."""
+        if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
+            wanted = f"{self.dtype} {self.shape[1:]}"
+            raise ValueError(f"expected rows of {wanted}, got {rows.dtype} {rows.shape[1:]}")
+        self.rows += len(rows)
+        if rows.size:
+            self._sink.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+
+
+class GraphWriter:
+    """Write a graph array by array: `with GraphWriter(folder, name) as w: w.put(...); w.finish()`.
+
+    Leaving the block without `finish`, by an error or otherwise, removes all that was written.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+        self.checksums: dict[str, str] = {}
+        self._finished = False
+
+    def __enter__(self) -> GraphWriter:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self.staging.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._finished:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    @contextmanager
+    def stream(
+        self, array: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
+    ) -> Iterator[ArraySink]:
+        """Open the file of `array` to be written in sequence; a first length of None is any."""
+        if array not in ARRAY_NAMES:
+            raise ValueError(f"unknown array {array!r}")
+        path = self.path(array)
+        row_shape = tuple(length or 0 for length in shape[1:])
+        with path.open("wb") as file:
+            sink = _HashSink(file)
+            rows = ArraySink(sink, np.dtype(dtype), (shape[0] or 0, *row_shape))
+            yield rows
+            if shape[0] is None:
+                file.seek(0)  # NumPy pads a header so that a longer first axis still fits
+                _write_header(file, rows.dtype, (rows.rows, *row_shape))
+        if shape[0] is None:
+            self.checksums[path.name] = file_sha256(path)
+        elif rows.rows == shape[0]:
+            self.checksums[path.name] = sink.digest.hexdigest()
+        else:
+            raise ValueError(f"{path}: expected {shape[0]} rows, got {rows.rows}")
+
+    def put(self, array: str, values: npt.NDArray | None) -> None:
+        """Write a whole array (memory-mapped ones piecewise); None writes nothing."""
+        if values is None:
+            return
+        with self.stream(array, values.dtype, values.shape) as rows:
+            row_bytes = max(1, values.nbytes // max(len(values), 1))
+            step = max(1, _COPY_BYTES // row_bytes)
+            for start in range(0, len(values), step):
+                rows.write(values[start : start + step])
+
+    def drop(self, array: str) -> None:
+        """Remove an array that was only needed on the way."""
+        self.path(array).unlink()
+        del self.checksums[f"{array}.npy"]
+
+    def path(self, array: str) -> Path:
+        """Where the file of `array` is while it is being written."""
+        return self.staging / f"{array}.npy"
+
+    def finish(
+        self, num_classes: int | None = None, provenance: dict[str, Any] | None = None
+    ) -> None:
+        """Check what was written, add meta.json, and put the folder in its place."""
+        subject = Subject(self.name, self.staging)
+        arrays = {name: _map_array(self.path(name), subject) for name in ARRAY_NAMES}
+        meta = describe(self.name, arrays, num_classes, self.checksums, provenance or {})
+        full = self.size_bytes < SMALL_BYTES
+        check_arrays(subject, arrays, meta["num_classes"], full)
+        text = json.dumps(meta, indent=2, sort_keys=True) + "\n"
+        (self.staging / META).write_text(text, encoding="utf-8")
+        del arrays
+        older = self.staging.with_name(self.staging.name + "-older")
+        if self.folder.exists():
+            self.folder.replace(older)  # who has it open keeps it open
+        self.staging.replace(self.folder)
+        self._finished = True
+        shutil.rmtree(older, ignore_errors=True)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk so far."""
+        return sum(path.stat().st_size for path in self.staging.iterdir())
+
+
+def describe(
+    name: str,
+    arrays: dict[str, npt.NDArray | None],
+    num_classes: int | None,
+    checksums: dict[str, str],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The contents of meta.json. Without `num_classes` it is the largest label plus one."""
+    indptr, indices, features = arrays["indptr"], arrays["indices"], arrays.get("features")
+    labels = arrays.get("labels")
+    if num_classes is None:
+        num_classes = int(labels.max()) + 1 if labels is not None and labels.size else 0
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "num_nodes": len(indptr) - 1 if indptr is not None else 0,
+        "num_edges": len(indices) if indices is not None else 0,
+        "num_features": 0 if features is None or features.ndim < 2 else features.shape[1],
+        "num_classes": int(num_classes),
+        "feature_dtype": feature_dtype_name(features),
+        "checksums": dict(sorted(checksums.items())),
+        "provenance": provenance,
+    }
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """meta.json of a graph folder, checked. Raises UsageError."""
+    path = folder / META
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a graph folder, got nothing there; check the path")
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: expected the description of a graph, got no such file; "
+            "is this folder a graph written by gnn_core.data?"
+        )
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected JSON, got {error}; prepare the graph again") from None
+    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+        got = meta.get("schema", "none") if isinstance(meta, dict) else type(meta).__name__
+        raise UsageError(f"{path}: expected schema {SCHEMA}, got {got}; prepare the graph again")
+    counts = ("num_nodes", "num_edges", "num_features", "num_classes")
+    for key, kind in (*((count, int) for count in counts), ("name", str), ("checksums", dict)):
+        if not isinstance(meta.get(key), kind):
+            what = f"{path}: expected {key} of type {kind.__name__}"
+            raise UsageError(f"{what}, got {meta.get(key)!r}; prepare the graph again")
+    return meta
+
+
+def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, npt.NDArray | None], dict[str, Any]]:
+    """Memory-map and check the arrays of a graph folder -> (arrays by name, meta). UsageError."""
+    meta = read_meta(folder)
+    subject = Subject(str(meta["name"]), folder)
+    arrays: dict[str, npt.NDArray | None] = {}
+    size = 0
+    for name in ARRAY_NAMES:
+        path = folder / f"{name}.npy"
+        listed = path.name in meta["checksums"]
+        if listed and not path.is_file():
+            raise subject.error(name, "a file listed in meta.json", "no such file")
+        arrays[name] = _map_array(path, subject) if listed else None
+        size += path.stat().st_size if listed else 0
+    full = verify or size < SMALL_BYTES
+    _check_counts(subject, arrays, meta)
+    check_arrays(subject, arrays, meta["num_classes"], full)
+    if full:
+        for file, expected in meta["checksums"].items():
+            got = file_sha256(folder / file)
+            if got != expected:
+                wanted = f"sha256 {str(expected)[:16]}.."
+                raise subject.error(Path(file).stem, wanted, f"{got[:16]}..")
+    return arrays, meta
+
+
+def _write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _map_array(path: Path, subject: Subject) -> npt.NDArray | None:
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        if 0 in shape:  # nothing to map, and nothing to read
+            array: npt.NDArray = np.load(path, allow_pickle=False)
+        else:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        raise subject.error(path.stem, "a whole .npy file", f"{error}".splitlines()[0]) from None
+
+
+def _check_counts(
+    subject: Subject, arrays: dict[str, npt.NDArray | None], meta: dict[str, Any]
+) -> None:
+    found = describe(subject.name, arrays, meta["num_classes"], {}, {})
+    files = {"num_nodes": "indptr", "num_edges": "indices", "num_features": "features"}
+    for key, name in {**files, "feature_dtype": "features"}.items():
+        if found[key] != meta.get(key):
+            raise subject.error(name, f"{key} {meta.get(key)} as in meta.json", found[key])

@@ -1,0 +1,267 @@
+"""A synthetic citation graph of any size, from one seed, written straight to disk.
+
+Papers appear in order of time. A paper has a topic (its label), words (its features) and citations
+of older papers. Most citations stay within the topic, and whom a paper cites is often copied from
+what an earlier paper of that topic cites, so that a few papers become famous, as in life. Words are
+noisy: they alone classify about half of the papers, the neighbourhood classifies most.
+
+Every paper, word and citation is a pure function of (seed, number of the paper, slot). Nothing
+depends on the order of work, on the size of a chunk or on a running generator, so the same seed and
+size give the same bytes anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gnn_core.data.checks import index_dtype
+from gnn_core.data.csr import DEFAULT_BUDGET_BYTES, edges_in, write_csr
+from gnn_core.data.features import FEATURE_DTYPES, encode_features
+from gnn_core.data.progress import Progress, silent
+from gnn_core.data.store import GraphWriter
+from gnn_core.data.synthetic_spec import SyntheticSpec
+from gnn_core.seeding import below, mix, stream
+
+GENERATOR = "citation graph generator 1"  # change it whenever the same parameters give other bytes
+FIRST_YEAR = 2001
+NUM_YEARS = 20
+_YEARLY_GROWTH = 1.1
+_VALID_YEARS = _TEST_YEARS = 2
+_LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at each link
+_CHUNK_PAPERS = 1 << 15
+_SECOND = np.uint64(1 << 32)  # a slot that no citation has
+_ONE = 1 << 32  # the number 1 where probabilities are 32-bit fractions
+
+
+def generate(
+    spec: SyntheticSpec,
+    folder: Path,
+    name: str | None = None,
+    progress: Progress = silent,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    chunk_papers: int = _CHUNK_PAPERS,
+) -> None:
+    """Write the graph of `spec` to `folder`. Neither the budget nor the chunk changes a byte."""
+    archive = _Archive(spec)
+    with GraphWriter(folder, name or spec.canonical()) as writer:
+        writer.put("labels", archive.topics.astype(np.int32))
+        writer.put("years", archive.years())
+        writer.put("splits", archive.splits())
+        stored = FEATURE_DTYPES[spec.feature_dtype]
+        with writer.stream("features", stored, (spec.papers, spec.num_features)) as sink:
+            for low, high in _chunks(spec.papers, chunk_papers, "words", progress):
+                sink.write(archive.features(low, high))
+        with writer.stream("citations", index_dtype(spec.papers), (None, 2)) as sink:
+            for low, high in _chunks(spec.papers, chunk_papers, "citations", progress):
+                sink.write(archive.citations(low, high))
+        edges = edges_in(writer.path("citations"))
+        write_csr(writer, edges, spec.papers, budget_bytes=budget_bytes, progress=progress)
+        provenance = {"generator": GENERATOR, "parameters": asdict(spec)}
+        writer.finish(spec.num_topics, provenance)
+
+
+class _Archive:
+    """What is known of all papers at once: 10 bytes per paper. The rest is computed when asked."""
+
+    def __init__(self, spec: SyntheticSpec) -> None:
+        self.spec = spec
+        # A few large fields and many small ones.
+        weights = 1.0 / np.sqrt(1.0 + np.arange(spec.num_topics))
+        self.topics = np.empty(spec.papers, np.int16)
+        _draw_topics(stream(spec.seed, "topics"), _thresholds(weights), self.topics)
+        counts = np.bincount(self.topics, minlength=spec.num_topics)
+        self.first = np.cumsum(counts) - counts  # where a topic's members begin
+        self.members = np.empty(spec.papers, np.int32)  # papers by topic, then by age
+        self.ranks = np.empty(spec.papers, np.int32)  # how many older papers share the topic
+        _rank(self.topics, self.first, self.members, self.ranks)
+        self.odds = _odds(spec.homophily, float(np.sum((counts / spec.papers) ** 2)))
+        growth = np.cumprod(np.full(NUM_YEARS, _YEARLY_GROWTH))
+        self.year_ends = _thresholds(growth).astype(np.int64) * spec.papers // _ONE
+
+    def years(self) -> npt.NDArray[np.int32]:
+        """Year of each paper, int32 [N], never decreasing."""
+        lengths = np.diff(self.year_ends, prepend=0)
+        return np.repeat(np.arange(FIRST_YEAR, FIRST_YEAR + NUM_YEARS, dtype=np.int32), lengths)
+
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """The oldest papers train, the newest test: uint8 [N]."""
+        splits = np.ones(self.spec.papers, np.uint8)
+        splits[self.year_ends[-_VALID_YEARS - _TEST_YEARS - 1] :] = 2
+        splits[self.year_ends[-_TEST_YEARS - 1] :] = 3
+        return splits
+
+    def features(self, low: int, high: int) -> npt.NDArray:
+        """Words of the papers low .. high - 1: zeros and ones, [high - low, num_features]."""
+        spec = self.spec
+        rows = np.zeros((high - low, spec.num_features), np.float32)
+        keys = (stream(spec.seed, "words"), stream(spec.seed, "vocabulary"))
+        _draw_words(keys, low, self.topics, spec.words, _fraction(spec.clarity), rows)
+        return encode_features(rows, spec.feature_dtype)
+
+    def citations(self, low: int, high: int) -> npt.NDArray:
+        """Citations of the papers low .. high - 1, sorted, without repeats: [k, 2]."""
+        spec = self.spec
+        mean = np.uint32(round(spec.citations_per_paper * 65536))
+        most = 2 * int(np.ceil(spec.citations_per_paper)) + 1
+        pairs = np.empty(((high - low) * most, 2), index_dtype(spec.papers))
+        names = ("citations", "aims", "lengths")
+        keys = tuple(stream(spec.seed, name) for name in names)
+        known = (self.topics, self.first, self.members, self.ranks)
+        return pairs[: _draw_citations(keys, self.odds, mean, low, high, known, pairs)]
+
+
+def _chunks(papers: int, size: int, what: str, progress: Progress) -> Iterator[tuple[int, int]]:
+    for low in range(0, papers, size):
+        progress(what, low, papers)
+        yield low, min(low + size, papers)
+    progress(what, papers, papers)
+
+
+def _odds(homophily: float, by_chance: float) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Share of devoted papers, and the chance that they, and the others, cite their own topic.
+
+    Of the papers, `a` are devoted: they aim at their topic with chance (1 + a) / 2, otherwise at
+    any paper, which hits the topic `by_chance`. The others border on a second topic: they aim at
+    their own with chance a / 2, otherwise at the second. Asking for the mean gives a quadratic.
+    """
+    linear = 1.0 + by_chance / 2.0
+    a = (linear - np.sqrt(linear**2 - 2.0 * by_chance * homophily)) / by_chance
+    return _fraction(a), _fraction((1.0 + a) / 2.0), _fraction(a / 2.0)
+
+
+def _fraction(probability: float) -> np.uint64:
+    return np.uint64(round(probability * _ONE))
+
+
+def _thresholds(weights: npt.NDArray) -> npt.NDArray[np.uint64]:
+    """Cumulated shares as 32-bit fractions; the last is exactly 1."""
+    # Whole numbers from here on: a last digit that differs between machines would change bytes.
+    ends = np.cumsum(np.round(weights / weights.sum() * (_ONE >> 8)).astype(np.int64))
+    thresholds: npt.NDArray[np.uint64] = (ends * _ONE // ends[-1]).astype(np.uint64)
+    return thresholds
+
+
+@njit(cache=True, nogil=True)
+def _draw_topics(key, thresholds, topics):  # type: ignore[no-untyped-def]
+    for paper in range(len(topics)):
+        bits = mix(key, np.uint64(paper)) >> np.uint64(32)
+        topics[paper] = np.searchsorted(thresholds, bits, side="right")
+
+
+@njit(cache=True, nogil=True)
+def _rank(topics, first, members, ranks):  # type: ignore[no-untyped-def]
+    counts = np.zeros(len(first), np.int64)
+    for paper in range(len(topics)):
+        topic = topics[paper]
+        members[first[topic] + counts[topic]] = paper
+        ranks[paper] = counts[topic]
+        counts[topic] += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _small(bits, bound):  # type: ignore[no-untyped-def]
+    """An integer in [0, bound), smaller ones likelier: half of them are below bound / 4."""
+    uniform = bits >> np.uint64(32)
+    return np.int64((((uniform * uniform) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _draw_words(keys, low, topics, words, clarity, rows):  # type: ignore[no-untyped-def]
+    """A word comes from the topic with chance `clarity`, else from the language all share."""
+    key, vocabulary = keys
+    num_words = rows.shape[1]
+    own = max(4, num_words // 8)  # words that a topic prefers; topics overlap in them
+    for row in range(len(rows)):
+        state = mix(key, np.uint64(low + row))
+        topic = mix(vocabulary, np.uint64(topics[low + row]))
+        for slot in range(words):
+            bits = mix(state, np.uint64(slot))
+            if (bits & np.uint64(0xFFFFFFFF)) < clarity:
+                word = below(mix(topic, np.uint64(_small(bits, own))), np.uint32(num_words))
+            else:
+                word = _small(bits, num_words)
+            rows[row, word] = 1.0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _length(key, paper, mean):  # type: ignore[no-untyped-def]
+    """How many citations a paper makes: from 1 to twice the mean (given in 1/65536)."""
+    drawn = np.int64(below(mix(key, np.uint64(paper)), np.uint32(2 * mean)))
+    return max(np.int64(1), (drawn + 32768) >> 16)
+
+
+@njit(cache=True, nogil=True)
+def _follow(keys, mean, known, paper, slot):  # type: ignore[no-untyped-def]
+    """Which paper the citation `slot` of `paper`, if aimed at its own topic, reaches.
+
+    Half of the citations are copied from an older paper of the topic: so, in effect, papers are
+    cited in proportion to how often they have been (Kumar et al., "Stochastic models for the Web
+    graph", FOCS 2000). The copied citation is recomputed and not looked up: no table is kept.
+    """
+    topics, first, members, ranks = known
+    for _ in range(_LONGEST_CHAIN):
+        rank = np.int64(ranks[paper])
+        if rank == 0:
+            break
+        state = mix(mix(keys[0], np.uint64(paper)), np.uint64(slot))
+        paper = np.int64(members[first[topics[paper]] + rank - 1 - _small(state, rank)])
+        if state & np.uint64(1):
+            break
+        choice = mix(state, np.uint64(0))
+        slot = np.int64(below(choice, np.uint32(_length(keys[2], paper, mean))))
+    return paper
+
+
+@njit(cache=True, nogil=True)
+def _elsewhere(known, paper, topic, bits):  # type: ignore[no-untyped-def]
+    """A paper older than `paper`: of that topic, or of any if topic < 0 or has none so far."""
+    _, first, members, _ = known
+    if topic >= 0:
+        begin = first[topic]
+        end = first[topic + 1] if topic + 1 < len(first) else len(members)
+        older = np.searchsorted(members[begin:end], paper)
+        if older > 0:
+            return np.int64(members[begin + older - 1 - _small(bits, older)])
+    return np.int64(paper - 1 - _small(bits, paper))
+
+
+@njit(cache=True, nogil=True)
+def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[no-untyped-def]
+    """Fill `pairs` with (citing, cited) for the papers low .. high - 1; how many there are."""
+    devoted, focused, bordering = odds
+    topics, first, members, ranks = known
+    kept = 0
+    for paper in range(max(low, 1), high):  # the very first paper finds nothing to cite
+        state = mix(keys[1], np.uint64(paper))
+        second = np.int64(-1)
+        aim = focused
+        if (state >> np.uint64(32)) >= devoted:
+            others = np.uint32(len(first) - 1)
+            second = (topics[paper] + 1 + np.int64(below(mix(state, _SECOND), others))) % len(first)
+            aim = bordering
+        begin = kept
+        for slot in range(_length(keys[2], paper, mean)):
+            bits = mix(state, np.uint64(slot))
+            if (bits & np.uint64(0xFFFFFFFF)) < aim and ranks[paper] > 0:
+                cited = _follow(keys, mean, known, paper, slot)
+            else:
+                cited = _elsewhere(known, paper, second, bits)
+                if bits & np.uint64(1):
+                    cited = _follow(keys, mean, known, cited, slot)
+            at = kept
+            while at > begin and pairs[at - 1, 1] > cited:
+                at -= 1
+            if at > begin and pairs[at - 1, 1] == cited:
+                continue
+            for later in range(kept, at, -1):
+                pairs[later, 1] = pairs[later - 1, 1]
+            pairs[at, 1] = cited
+            pairs[kept, 0] = paper
+            kept += 1
+    return kept

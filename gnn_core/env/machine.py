@@ -1,0 +1,117 @@
+"""What this process may use of the machine: cores, memory, disk. Containers are taken into account.
+
+A container's limits are those of its control group, which the usual counts (`os.cpu_count`,
+/proc/meminfo) do not show. Both versions of control groups are read; what cannot be read is no
+limit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+__all__ = [
+    "available_cores",
+    "available_memory_bytes",
+    "core_quota",
+    "free_bytes",
+    "memory_limit_bytes",
+]
+
+_ROOT = Path("/")
+_UNLIMITED = 1 << 60  # version 1 writes a number near 2**63 where it means "no limit"
+
+
+def available_cores(root: Path = _ROOT) -> int:
+    """Cores this process may really use: its affinity, cut by the container's quota; at least 1."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    quota = core_quota(root)
+    return cores if quota is None else max(1, min(cores, math.floor(quota + 0.5)))
+
+
+def core_quota(root: Path = _ROOT) -> float | None:
+    """Cores' worth of time the container grants, or None when it sets no limit."""
+    quotas = []
+    for group in _groups(root, "cpu"):
+        words = _read(group / "cpu.max").split()
+        if len(words) == 2 and words[0].isdecimal():
+            quotas.append(int(words[0]) / int(words[1]))
+        quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+        if quota and period and quota > 0:
+            quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def memory_limit_bytes(root: Path = _ROOT) -> int | None:
+    """The container's memory limit, or None when it sets none."""
+    return min((limit for limit, _ in _memory_groups(root)), default=None)
+
+
+def available_memory_bytes(root: Path = _ROOT) -> int:
+    """Memory that can still be had without swapping, within the machine and the container."""
+    rooms = [max(0, limit - used) for limit, used in _memory_groups(root)]
+    for line in _read(root / "proc" / "meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            rooms.append(int(line.split()[1]) * 1024)
+    return min(rooms, default=0)
+
+
+def free_bytes(path: Path) -> int | None:
+    """Free space of the file system `path` is, or would be, on; None when it cannot be told."""
+    for place in (path, *path.parents):
+        if place.exists():
+            try:
+                return shutil.disk_usage(place).free
+            except OSError:
+                return None
+    return None
+
+
+def _memory_groups(root: Path) -> list[tuple[int, int]]:
+    """(limit, bytes in use that cannot be reclaimed) of every control group that sets a limit."""
+    found = []
+    for group in _groups(root, "memory"):
+        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+        used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+        if limit is None or limit >= _UNLIMITED:
+            continue
+        for line in _read(group / "memory.stat").splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("inactive_file", "total_inactive_file"):
+                used = max(0, used - int(value))  # page cache that is given back on demand
+                break
+        found.append((limit, used))
+    return found
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The folders of our control group and of all groups around it, for one controller."""
+    base = root / "sys" / "fs" / "cgroup"
+    folders = [base, base / controller]
+    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, inside = rest.partition(":")
+        mount = base if number == "0" and not controllers else base / controller
+        if mount != base and controller not in controllers.split(","):
+            continue
+        group = mount / inside.lstrip("/")
+        while group != mount and mount in group.parents:
+            folders.append(group)
+            group = group.parent
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.lstrip("-").isdecimal() else None

@@ -1,0 +1,134 @@
+"""What a table is, and how a number, a share or a setting is written in one of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from gnn_core.config import OPTIONS
+from gnn_core.report.schema import RunRecord
+
+NOTHING = "-"
+_SHORT_NAMES = {
+    "global_batch_size": "batch",
+    "weight_decay": "decay",
+    "lr_schedule": "schedule",
+    "lr_step_epochs": "lr step",
+    "lr_gamma": "lr factor",
+    "warmup_epochs": "warm-up",
+    "scale_lr": "scaled lr",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, what has to be said below them, and the same as numbers for a program."""
+
+    headings: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    numbers: pd.DataFrame  # one line per line of cells; fractions, seconds and bytes, unrounded
+
+    def markdown(self) -> str:
+        """Return the table with aligned columns, readable as text and as Markdown."""
+        columns = list(zip(self.headings, *self.cells, strict=True))
+        left = [not any(_is_number(cell) for cell in column[1:]) for column in columns]
+        widths = [max(3, *(len(cell) for cell in column)) for column in columns]
+        rule = [
+            "-" * width if is_left else "-" * (width - 1) + ":"
+            for width, is_left in zip(widths, left, strict=True)
+        ]
+        lines = [
+            [
+                cell.ljust(width) if is_left else cell.rjust(width)
+                for cell, width, is_left in zip(line, widths, left, strict=True)
+            ]
+            for line in (self.headings, *self.cells)
+        ]
+        lines.insert(1, rule)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence[str]) -> list[str]:
+    """Return for each row the settings in which the rows of its data set are not all alike.
+
+    Rows of different data sets have different recipes, which would drown what was chosen. Seeds
+    and paths never tell rows apart, and the precision has a column of its own. The aggregator goes
+    first: without neighbours, all else is another experiment.
+    """
+    values: dict[tuple[str, str], set[str]] = {}
+    for dataset, chosen in zip(datasets, settings, strict=True):
+        for name, value in chosen.items():
+            values.setdefault((dataset, name), set()).add(setting_text(value))
+    return [
+        ", ".join(
+            f"{setting_name(name)}={setting_text(value)}"
+            for name, value in sorted(chosen.items(), key=lambda item: item[0] != "aggregator")
+            if len(values[dataset, name]) > 1 and value is not None and _may_tell_apart(name)
+        )
+        for dataset, chosen in zip(datasets, settings, strict=True)
+    ]
+
+
+def precision_order(precision: object) -> int:
+    """Return where a precision stands in a table: the usual one first, unknown ones last."""
+    known = OPTIONS["precision"].choices
+    return {name: place for place, name in enumerate(known)}.get(str(precision), len(known))
+
+
+def graph_mark(fingerprint: str | None) -> str:
+    """Return what tells graphs of one name apart in a table."""
+    return (fingerprint or "unknown")[:8]
+
+
+def left_out(records: Iterable[RunRecord]) -> list[str]:
+    """Return the note on runs that did not end well, for a table that has no column for them."""
+    count = sum(run.status != "ok" for run in records)
+    return [f"left out, not ended well: {counted(count, 'run')}"] if count else []
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def three_digits(value: float | None) -> str:
+    """Return a number with three digits that count, so that a small one does not read 0.00."""
+    if value is None:
+        return NOTHING
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 in whole percent."""
+    return NOTHING if share is None else f"{100 * share:.0f} %"
+
+
+def setting_name(name: str) -> str:
+    """Return the short name of a setting."""
+    return _SHORT_NAMES.get(name, name.replace("_", " "))
+
+
+def setting_text(value: object) -> str:
+    """Return the value of a setting as a person would type it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _may_tell_apart(name: str) -> bool:
+    is_path = name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
+    return not is_path and name not in ("seed", "dataset", "precision")
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit() or (cell[:1] in "+-" and cell[1:2].isdigit())

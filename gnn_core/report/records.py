@@ -1,0 +1,185 @@
+"""Run records out and in: one JSON line per run, one file per run.
+
+A failed run writes a record too. A number that is not one (NaN, infinity) is stored as null and
+makes the run a failed one; nothing that is read here ever turns it into 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnn_core.config import UsageError
+from gnn_core.report import machine
+from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, utc_now
+from gnn_core.report.soundness import checked, problems_of
+from gnn_core.report.strict_json import WrongShape, build, one_line, parse
+
+
+def begin_run(
+    *,
+    strategy: str,
+    config: dict[str, Any],
+    config_digest: str,
+    dataset: DatasetInfo,
+    rank_hosts: Sequence[str],
+    controller: str | None = None,
+    **more: Any,
+) -> RunRecord:
+    """Return the record of a run that starts now, on rank 0; `finished` completes it.
+
+    `rank_hosts`: for each rank in order, the name of the host it runs on (`machine.host_name()`).
+    Takes the machine, versions, commit and launch command itself; call it before ranks are pinned.
+    """
+    names = [name.split(".")[0] for name in rank_hosts]
+    hosts = list(dict.fromkeys(names))
+    commit, dirty = machine.commit()
+    return RunRecord(
+        run_id=uuid.uuid4().hex,
+        started_at=utc_now(),
+        strategy=strategy,
+        launch_command=machine.launch_line(),
+        world_size=len(names),
+        hosts=hosts,
+        ranks_per_host=[names.count(host) for host in hosts],
+        config=config,
+        config_digest=config_digest,
+        dataset=dataset,
+        machine=machine.hardware(),
+        versions=machine.versions(),
+        commit=commit,
+        dirty=dirty,
+        controller=controller,
+        **more,
+    )
+
+
+def file_name(record: RunRecord) -> str:
+    """Return `<started>-<strategy>-<dataset>-np<world>-<run_id[:8]>.jsonl`; sorts by start."""
+    started = re.sub(r"[-:]|\.\d+", "", record.started_at).replace("+0000", "Z")
+    dataset = re.sub(r"[^A-Za-z0-9._]+", "-", Path(record.dataset.name).name) or "graph"
+    return f"{started}-{record.strategy}-{dataset}-np{record.world_size}-{record.run_id[:8]}.jsonl"
+
+
+def require_writable(directory: str | Path, setting: str = "records") -> None:
+    """Raise UsageError unless files can be written to `directory`; creates it.
+
+    For the start of a run: hours later is too late to learn that its record has no place.
+    `setting` names the one that says where.
+    """
+    folder = Path(directory)
+    probe = folder / f".probe-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+    except OSError as problem:
+        raise _unwritable(folder, problem, setting) from None
+    finally:
+        _remove_quietly(probe)
+
+
+def write_record(record: RunRecord, directory: str | Path) -> Path:
+    """Write the record as one line to its own file in `directory`; return the file's path.
+
+    Appears whole or not at all. A record that cannot be true is written as a failed run that says
+    why. Raises UsageError when the folder cannot be made or written, or the disk is full.
+    """
+    values, _ = checked(record)
+    line = one_line(values) + "\n"
+    folder = Path(directory)
+    path = folder / file_name(record)
+    unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    except OSError as problem:
+        _remove_quietly(unfinished)
+        raise _unwritable(folder, problem) from None
+    return path
+
+
+def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
+    """Return the records in files and folders (*.jsonl, searched downwards), oldest first.
+
+    The second list names, a line each, what could not be used: a broken or cut line, another schema
+    version, NaN, a measurement that cannot be true, a run that is there twice. The rest is used.
+    Raises UsageError when a path does not exist or cannot be read.
+    """
+    records: dict[str, tuple[RunRecord, str]] = {}
+    problems: list[str] = []
+    for file in record_files(*paths):
+        for where, line in _lines(file):
+            try:
+                record = _record_of(line)
+            except WrongShape as problem:
+                problems.append(f"{where}: {problem}")
+                continue
+            first = records.setdefault(record.run_id, (record, where))
+            if first[1] != where:
+                problems.append(f"{where}: run {record.run_id[:8]} is also in {first[1]}")
+    good = [record for record, _ in records.values()]
+    return sorted(good, key=lambda record: (record.started_at, record.run_id)), problems
+
+
+def record_files(*paths: str | Path) -> list[Path]:
+    """Return the *.jsonl files among and under `paths`, each once; raises UsageError."""
+    files: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*.jsonl") if not file.name.startswith("."))
+        elif path.exists():
+            found = [path]
+        else:
+            raise UsageError(f"expected a folder or file of run records, but there is no {path}")
+        files.update((file.resolve(), file) for file in found if file.resolve() not in files)
+    return list(files.values())
+
+
+def _lines(file: Path) -> Iterable[tuple[str, str]]:
+    """Yield (`file:number`, line) for each line that is not blank."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as problem:
+        raise UsageError(f"cannot read {file}: {problem.strerror or problem}") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{file}:{number}", line
+
+
+def _record_of(line: str) -> RunRecord:
+    """Return the sound record in one line; raises WrongShape with the reason there is none."""
+    value = parse(line)
+    if not isinstance(value, dict):
+        raise WrongShape("not a run record (expected a JSON object)")
+    version = value.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise WrongShape(f"schema version {version!r}, this reads {SCHEMA_VERSION}")
+    record = build(RunRecord, value)
+    problems = problems_of(record) if record.status == "ok" else []
+    if problems:
+        raise WrongShape("; ".join(problems))
+    return record
+
+
+def _unwritable(folder: Path, problem: OSError, setting: str = "records") -> UsageError:
+    flag = "--" + setting.replace("_", "-")
+    return UsageError(
+        f"{flag}: expected a folder that files can be written to, but {folder}: "
+        f"{problem.strerror or problem}; make room or give another one with {flag} DIR"
+    )
+
+
+def _remove_quietly(path: Path) -> None:
+    """Remove a half-written file; the error that left it is the one worth telling."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

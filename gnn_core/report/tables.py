@@ -1,0 +1,199 @@
+"""The two tables of results: seconds and speed-up, and test accuracy; nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from gnn_core.report.cells import (
+    NOTHING,
+    Table,
+    differing_settings,
+    graph_mark,
+    left_out,
+    percent,
+    precision_order,
+    three_digits,
+)
+from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.summary import (
+    Row,
+    Spread,
+    accuracy_over_seeds,
+    grouped,
+    learnt_settings,
+    summarize,
+)
+
+_LEGEND = {
+    "*": "`*` more threads than cores: ranks share a core, and the time says little",
+    "!": "`!` test accuracy unknown, or more than 1 point below that of `single`",
+    "?": "`?` compared with a run on another machine",
+}
+
+
+def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
+    """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
+    rows, notes = summarize(records, force=force)
+    differing = differing_settings(
+        [{**row.settings, "graph": graph_mark(row.fingerprint)} for row in rows],
+        [row.dataset for row in rows],
+    )
+    machines = list(dict.fromkeys(row.machine for row in rows))
+    columns: dict[str, Callable[[Row], str]] = {
+        "dataset": lambda row: row.dataset,
+        "strategy": lambda row: row.strategy,
+        "ranks": _ranks,
+        "precision": lambda row: row.precision,
+        "runs": lambda row: str(row.runs),
+        "s/epoch": lambda row: three_digits(row.seconds.middle if row.seconds else None),
+        "min..max": _seconds_range,
+        "speed-up": _speedup,
+        "efficiency": lambda row: percent(row.efficiency),
+        "communicate": lambda row: percent(row.communicate_share),
+        "test accuracy": lambda row: _accuracy(row.accuracy),
+        "not ok": _not_ok,
+    }
+    if any(differing):
+        texts = {id(row): text for row, text in zip(rows, differing, strict=True)}
+        columns["settings"] = lambda row: texts[id(row)] or NOTHING
+    if len(machines) > 1:
+        columns["machine"] = lambda row: f"M{machines.index(row.machine) + 1}"
+    marks = "".join(row.speedup_mark + "*" * row.crowded for row in rows)
+    said = [text for mark, text in _LEGEND.items() if mark in marks]
+    if len(machines) == 1:
+        said.append(f"machine: {machines[0]}")
+    else:
+        said += [f"machine M{number}: {kind}" for number, kind in enumerate(machines, start=1)]
+    return Table(
+        headings=tuple(columns),
+        cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
+        notes=(*said, *notes),
+        numbers=pd.DataFrame([_speed_numbers(row) for row in rows]),
+    )
+
+
+def accuracy_table(records: Sequence[RunRecord]) -> Table:
+    """Return the test accuracy by data set, strategy, ranks and precision, over seeds.
+
+    Runs that differ in threads, launcher or machine are joined: none may change what is learnt.
+    """
+    groups = grouped((run for run in records if run.status == "ok"), _learnt_key)
+    groups.sort(key=lambda runs: _learnt_key(runs[0]))
+    firsts = [runs[0] for runs in groups]
+    differing = differing_settings(
+        [
+            {**learnt_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
+            for run in firsts
+        ],
+        [run.dataset.name for run in firsts],
+    )
+    numbers = [_accuracy_numbers(runs) for runs in groups]
+    cells = [
+        (
+            *(str(line[name]) for name in ("dataset", "strategy", "ranks", "precision")),
+            _accuracy(accuracy_over_seeds(runs)),
+            str(line["seeds"]),
+            str(line["runs"]),
+            *([text or NOTHING] if any(differing) else []),
+        )
+        for runs, line, text in zip(groups, numbers, differing, strict=True)
+    ]
+    return Table(
+        headings=(
+            *("dataset", "strategy", "ranks", "precision", "test accuracy", "seeds", "runs"),
+            *(["settings"] if any(differing) else []),
+        ),
+        cells=tuple(cells),
+        notes=(
+            "test accuracy in percent: mean ± standard deviation over seeds",
+            *left_out(records),
+        ),
+        numbers=pd.DataFrame(numbers),
+    )
+
+
+def _learnt_key(record: RunRecord) -> tuple[Any, ...]:
+    return (
+        record.dataset.name,
+        precision_order(record.config.get("precision")),
+        STRATEGIES.index(record.strategy),
+        record.world_size,
+        str(record.dataset.fingerprint),
+        str(sorted(learnt_settings(record.config).items())),
+    )
+
+
+def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    accuracy = accuracy_over_seeds(runs)
+    return {
+        "dataset": runs[0].dataset.name,
+        "strategy": runs[0].strategy,
+        "ranks": runs[0].world_size,
+        "precision": str(runs[0].config.get("precision", "?")),
+        "test_accuracy": accuracy and accuracy.middle,
+        "test_accuracy_sd": _deviation(accuracy),
+        "seeds": accuracy.count if accuracy else 0,
+        "runs": len(runs),
+    }
+
+
+def _speed_numbers(row: Row) -> dict[str, Any]:
+    seconds = row.seconds
+    return {
+        "dataset": row.dataset,
+        "strategy": row.strategy,
+        "ranks": row.ranks,
+        "ranks_per_host": "+".join(map(str, row.ranks_per_host)),
+        "crowded": row.crowded,
+        "precision": row.precision,
+        "runs": row.runs,
+        "seconds_per_epoch": seconds and seconds.middle,
+        "seconds_per_epoch_min": seconds and seconds.low,
+        "seconds_per_epoch_max": seconds and seconds.high,
+        "speedup": row.speedup,
+        "speedup_mark": row.speedup_mark,
+        "efficiency": row.efficiency,
+        "communicate_share": row.communicate_share,
+        "test_accuracy": row.accuracy and row.accuracy.middle,
+        "test_accuracy_sd": _deviation(row.accuracy),
+        "seeds": row.accuracy.count if row.accuracy else 0,
+        "failed": row.failed,
+        "interrupted": row.interrupted,
+        "machine": row.machine,
+        "settings": json.dumps(row.settings, sort_keys=True),
+    }
+
+
+def _ranks(row: Row) -> str:
+    hosts = f" ({'+'.join(map(str, row.ranks_per_host))})" if len(row.ranks_per_host) > 1 else ""
+    return f"{row.ranks}{hosts}{'*' if row.crowded else ''}"
+
+
+def _seconds_range(row: Row) -> str:
+    if row.seconds is None or row.seconds.count < 2:
+        return NOTHING
+    return f"{three_digits(row.seconds.low)}..{three_digits(row.seconds.high)}"
+
+
+def _speedup(row: Row) -> str:
+    return NOTHING if row.speedup is None else f"{row.speedup:.2f}{row.speedup_mark}"
+
+
+def _accuracy(spread: Spread | None) -> str:
+    if spread is None:
+        return NOTHING
+    deviation = f" ± {100 * (spread.high - spread.middle):.2f}" if spread.count > 1 else ""
+    return f"{100 * spread.middle:.2f}{deviation}"
+
+
+def _deviation(spread: Spread | None) -> float | None:
+    return spread.high - spread.middle if spread is not None and spread.count > 1 else None
+
+
+def _not_ok(row: Row) -> str:
+    counts = ((row.failed, "failed"), (row.interrupted, "interrupted"))
+    return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING

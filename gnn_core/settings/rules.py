@@ -1,0 +1,106 @@
+"""What settings must be true together: every broken rule is found, not only the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from gnn_core.settings.options import Option, show
+
+Values = Mapping[str, Any]
+
+
+def find_problems(
+    options: Mapping[str, Option], values: Values, origins: Mapping[str, str], bad: Collection[str]
+) -> list[str]:
+    """Every problem of `values` (field name -> value, already filled), each as one clause.
+
+    `bad` names the fields that were already complained about: neither they nor the rules that
+    involve them are judged again, since one slip should be told once.
+    """
+    problems, wrong = [], set(bad)
+    for name, spec in options.items():
+        if name not in wrong and (problem := spec.problem(values[name])):
+            problems.append(f"{label(spec, origins)}: {problem}")
+            wrong.add(name)
+    for names, rule in _RULES:
+        if not wrong.intersection(names) and (problem := rule(values)):
+            problems.append(f"{label(options[names[0]], origins)}: {problem}")
+    return problems
+
+
+def label(spec: Option, origins: Mapping[str, str]) -> str:
+    """How to call a setting in a message: by flag, or by YAML key when it came from the file."""
+    return f"{spec.name} (--config)" if origins.get(spec.name) == "file" else spec.flag
+
+
+def _one_fanout_per_layer(values: Values) -> str | None:
+    layers, fanouts = values["layers"], values["fanouts"]
+    if len(fanouts) == layers:
+        return None
+    return f"expected {layers} entries, one per layer, got {len(fanouts)} ({show(fanouts)})"
+
+
+def _one_eval_fanout_per_layer(values: Values) -> str | None:
+    layers, fanouts = values["layers"], values["eval_fanouts"]
+    if fanouts is None or len(fanouts) == layers:
+        return None
+    return f"expected {layers} entries, one per layer, got {len(fanouts)} ({show(fanouts)})"
+
+
+def _only_when(name: str, switch: str, position: str) -> Callable[[Values], str | None]:
+    def rule(values: Values) -> str | None:
+        if values[name] is None or values[switch] == position:
+            return None
+        flag = "--" + switch.replace("_", "-")
+        return f"only {flag} {position} uses it, but {flag} is {values[switch]}: change one of them"
+
+    return rule
+
+
+def _warmup_ends(values: Values) -> str | None:
+    warmup, epochs = values["warmup_epochs"], values["epochs"]
+    if warmup < epochs:
+        return None
+    return f"expected fewer warm-up epochs than the {epochs} epochs of the run, got {warmup}"
+
+
+def _resume_needs_folder(values: Values) -> str | None:
+    if not values["resume"] or values["checkpoint_dir"] is not None:
+        return None
+    return "it needs --checkpoint-dir, the folder the interrupted run saved to"
+
+
+def _saving_needs_folder(values: Values) -> str | None:
+    if values["checkpoint_every_steps"] == 0 or values["checkpoint_dir"] is not None:
+        return None
+    return "it needs --checkpoint-dir, the folder to save to"
+
+
+def _batch_feeds_all_ranks(values: Values) -> str | None:
+    world_size = values["world_size"]
+    return None if world_size is None else batch_problem(values["global_batch_size"], world_size)
+
+
+def batch_problem(global_batch_size: int, world_size: int) -> str | None:
+    """Why a global batch of so many targets cannot be cut over so many ranks, or None."""
+    if global_batch_size >= world_size:
+        return None
+    return (
+        f"expected at least one target per rank, got {global_batch_size} for {world_size} ranks: "
+        "raise it or start fewer ranks"
+    )
+
+
+# The fields a rule reads, the one its message is about first.
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
+    (("fanouts", "layers"), _one_fanout_per_layer),
+    (("eval_fanouts", "eval"), _only_when("eval_fanouts", "eval", "sampled")),
+    (("eval_fanouts", "layers", "eval", "fanouts"), _one_eval_fanout_per_layer),
+    (("lr_step_epochs", "lr_schedule"), _only_when("lr_step_epochs", "lr_schedule", "step")),
+    (("lr_gamma", "lr_schedule"), _only_when("lr_gamma", "lr_schedule", "step")),
+    (("warmup_epochs", "epochs"), _warmup_ends),
+    (("resume", "checkpoint_dir"), _resume_needs_folder),
+    (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
+    (("global_batch_size", "world_size"), _batch_feeds_all_ranks),
+)

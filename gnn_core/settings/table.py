@@ -1,0 +1,216 @@
+"""Every setting of a run: its name, type, default, bounds and meaning, in one table.
+
+`--help`, the reader of flags and files, the checks and the printed summary are all made from it.
+`curve=True` marks what the training loss depends on; `per_data_set=True` what a recipe fills in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gnn_core.settings.options import Option, option, options_of
+from gnn_core.settings.recipes import MOST_LAYERS
+
+_WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
+_EVALUATION, _MACHINE, _OUTPUT, _LAUNCH = "evaluation", "numbers and machine", "output", "launch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The fields of `gnn_core.config.RunConfig`, neither filled nor checked.
+
+    A field that a recipe fills has the type that it has then, since nobody meets it unfilled.
+    """
+
+    # What to train on
+    dataset: str = option(
+        "synthetic",
+        _WHAT,
+        "data set, such as cora or synthetic:papers=1e6, or a graph folder",
+        metavar="NAME",
+        curve=True,
+    )
+    data_root: str | None = option(
+        None, _WHAT, "folder of the published raw files (default: $RINGSAGE_DATA)", metavar="DIR"
+    )
+    cache_dir: str | None = option(
+        None,
+        _WHAT,
+        "folder of prepared graphs (default: $RINGSAGE_CACHE, else ~/.cache/ringsage)",
+        metavar="DIR",
+    )
+    task: str = option("node", _WHAT, "what is predicted", choices=("node",), curve=True)
+    verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
+
+    # Model
+    layers: int = option(
+        None,
+        _MODEL,
+        "GraphSAGE layers, which is also the number of hops",
+        per_data_set=True,
+        low=1,
+        high=MOST_LAYERS,
+        curve=True,
+    )
+    hidden: int = option(
+        None, _MODEL, "width of the hidden layers", per_data_set=True, low=1, curve=True
+    )
+    fanouts: tuple[int, ...] = option(
+        None,
+        _MODEL,
+        "neighbours drawn per node and hop, from the targets outward; -1 is all",
+        per_data_set=True,
+        metavar="15,10,5",
+        curve=True,
+    )
+    aggregator: str = option(
+        "mean",
+        _MODEL,
+        "how the neighbours' messages are joined",
+        choices=("mean", "sum", "max", "none"),
+        curve=True,
+    )
+    dropout: float = option(
+        None,
+        _MODEL,
+        "share of hidden values dropped in training",
+        per_data_set=True,
+        low=0,
+        below=1,
+        curve=True,
+    )
+    input_dropout: float = option(
+        None,
+        _MODEL,
+        "share of input features dropped in training",
+        per_data_set=True,
+        low=0,
+        below=1,
+        curve=True,
+    )
+
+    # Optimisation
+    epochs: int = option(
+        None, _OPTIMISATION, "passes over the training targets", per_data_set=True, low=1
+    )
+    global_batch_size: int = option(
+        None,
+        _OPTIMISATION,
+        "targets per step over all ranks together",
+        per_data_set=True,
+        low=1,
+        curve=True,
+    )
+    optimizer: str = option(
+        "adam", _OPTIMISATION, "update rule", choices=("adam", "sgd"), curve=True
+    )
+    lr: float = option(None, _OPTIMISATION, "learning rate", per_data_set=True, above=0, curve=True)
+    weight_decay: float = option(
+        None, _OPTIMISATION, "L2 pull on the weights", per_data_set=True, low=0, curve=True
+    )
+    lr_schedule: str = option(
+        "constant",
+        _OPTIMISATION,
+        "how the learning rate moves after the warm-up",
+        choices=("constant", "cosine", "step"),
+        curve=True,
+    )
+    lr_step_epochs: int | None = option(
+        None,
+        _OPTIMISATION,
+        "epochs between two cuts (default with step: a third of the epochs)",
+        low=1,
+        curve=True,
+    )
+    lr_gamma: float | None = option(
+        None,
+        _OPTIMISATION,
+        "factor of each cut (default with step: 0.5)",
+        above=0,
+        high=1,
+        curve=True,
+    )
+    warmup_epochs: int = option(
+        0,
+        _OPTIMISATION,
+        "epochs over which the learning rate rises from nothing",
+        low=0,
+        curve=True,
+    )
+    scale_lr: bool = option(
+        False, _OPTIMISATION, "multiply the learning rate by the number of ranks", curve=True
+    )
+    patience: int = option(
+        None,
+        _OPTIMISATION,
+        "evaluations without a gain before stopping; 0 never stops early",
+        per_data_set=True,
+        low=0,
+    )
+    seed: int = option(
+        0,
+        _OPTIMISATION,
+        "the one random seed: weights, order, neighbours, dropout",
+        low=0,
+        below=2**63,
+        curve=True,
+    )
+
+    # Evaluation
+    eval: str = option(
+        "exact",
+        _EVALUATION,
+        "with all neighbours, or with sampled ones",
+        choices=("exact", "sampled"),
+    )
+    eval_every: int = option(1, _EVALUATION, "epochs from one evaluation to the next", low=1)
+    eval_fanouts: tuple[int, ...] | None = option(
+        None,
+        _EVALUATION,
+        "fan-outs with --eval sampled (default then: those of training)",
+        metavar="15,10,5",
+    )
+
+    # Numbers and machine
+    precision: str = option(
+        "fp32",
+        _MACHINE,
+        "number format of the computation",
+        choices=("fp32", "bf16", "fp64"),
+        curve=True,
+    )
+    device: str = option(
+        "auto",
+        _MACHINE,
+        "where to compute; auto takes a GPU if there is one",
+        choices=("auto", "cpu", "cuda"),
+    )
+    threads: int = option(1, _MACHINE, "threads per rank", low=1)
+    pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
+    prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
+
+    # Output
+    records: str = option("results/runs", _OUTPUT, "folder of run records", metavar="DIR")
+    checkpoint_dir: str | None = option(
+        None, _OUTPUT, "folder of checkpoints (default: none are saved)", metavar="DIR"
+    )
+    checkpoint_every_steps: int = option(
+        0, _OUTPUT, "steps between checkpoints; 0 saves after each epoch only", low=0
+    )
+    resume: bool = option(False, _OUTPUT, "go on from the newest checkpoint of --checkpoint-dir")
+    tensorboard: str | None = option(
+        None, _OUTPUT, "folder of TensorBoard curves (default: none are written)", metavar="DIR"
+    )
+    progress: str = option(
+        "auto", _OUTPUT, "what is shown meanwhile", choices=("auto", "bar", "lines", "off")
+    )
+
+    # Launch
+    world_size: int | None = option(
+        None, _LAUNCH, "ranks that are meant; another number is an error (default: any)", low=1
+    )
+    dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
+
+
+OPTIONS: Mapping[str, Option] = options_of(Settings)

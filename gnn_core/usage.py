@@ -1,0 +1,23 @@
+"""How a user's mistake is told: one line that says what was expected, what came, what to change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """A mistake the user can repair. Command lines print `error: <message>` and exit with code 2.
+
+    The message is one line; a traceback beside it would only hide it.
+    """
+
+
+class SharedUsageError(UsageError):
+    """A mistake that every rank raises with the same words, so that one rank tells it for all."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the nearest of `known` as `, did you mean X?`; an empty string when nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {near[0]}?" if near else ""

@@ -1,0 +1,1 @@
+"""GraphSAGE in PyTorch, data-parallel over Horovod's ring allreduce."""

@@ -1,0 +1,274 @@
+"""Step benchmark: `python -m horovod_gnn.bench` times a training step against rivals and its floor.
+
+Implementations take turns in one process, round by round, so that whatever else the machine does
+falls on all of them alike. One of them is the step's matrix products alone, its floor: the share of
+a step that they make up tells what is left to gain. Batches are drawn beforehand, as the prefetch
+thread does it in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.data import datasets
+from gnn_core.data.batch import Batch
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.report import machine
+from horovod_gnn import step_figures
+from horovod_gnn.arithmetic import native_bf16_product
+from horovod_gnn.exchange import to_pyg
+from horovod_gnn.loop import GradientBucket
+from horovod_gnn.memory import keep_freed_memory
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.products import Products
+from horovod_gnn.reference import ReferenceSAGE
+from horovod_gnn.setup import feature_table
+
+_RIVALS = {
+    "fused fp32": "the model as it trains",
+    "fused bf16": "the same with --precision bf16",
+    "reference": "plain PyTorch: index_select, index_add_, two Linear a layer, nn.Dropout",
+    "reference, fast mask": "the same with a dropout mask drawn 16 bits a feature",
+    "plain fp32": "the model without its kernels: embedding_bag and keyed dropout in torch",
+}
+_AGREEMENT = {"fp32": 1e-4, "bf16": 5e-2}  # of the largest logit
+
+
+@dataclass
+class Rival:
+    """One implementation, and the seconds of its steps by round."""
+
+    name: str
+    step: Callable[[Batch], None]
+    products: Products | None = None  # of a floor
+    elapsed: list[list[float]] = field(default_factory=list)
+    processor: list[list[float]] = field(default_factory=list)
+
+    def run(self, batches: Sequence[Batch]) -> None:
+        """One round: a step on each batch."""
+        elapsed, processor = [], []
+        for batch in batches:
+            start, processor_start = time.perf_counter(), time.process_time()
+            self.step(batch)
+            processor.append(time.process_time() - processor_start)
+            elapsed.append(time.perf_counter() - start)
+        self.elapsed.append(elapsed)
+        self.processor.append(processor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; 2 after a usage error."""
+    options = _parse(argv)
+    try:
+        torch.set_num_threads(options.threads)
+        kept = options.allocator == "keep" and keep_freed_memory()
+        hardware = machine.hardware()  # before the benchmark is a load of its own
+        print(_opening(options, hardware, kept), flush=True)
+        graph = datasets.load(
+            options.dataset, options.data_root, options.cache_dir,
+            progress=lambda line: print(line, file=sys.stderr),
+        )  # fmt: skip
+        rivals, batches = _prepare(options, graph)
+        for rival in rivals:  # compiles kernels, fetches pages
+            rival.run(batches[:2])
+            rival.elapsed.clear()
+            rival.processor.clear()
+        for number in range(options.rounds):
+            first = number % len(rivals)
+            for rival in rivals[first:] + rivals[:first]:
+                rival.run(batches)
+            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+        record = _record(options, graph, rivals, batches, hardware, kept)
+        print(step_figures.report(record))
+        if options.json:
+            _write(Path(options.json), record)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    recipe = RunConfig(dataset="synthetic-arxiv")
+    parser = argparse.ArgumentParser(prog="python -m horovod_gnn.bench", description=__doc__)
+    add = parser.add_argument
+    add("--dataset", default=recipe.dataset, help="as in training (default: %(default)s)")
+    add("--data-root", help="as in training")
+    add("--cache-dir", help="as in training")
+    add("--fanouts", type=_numbers, default=recipe.fanouts, help="one per layer")
+    add("--global-batch-size", type=int, default=recipe.global_batch_size)
+    add("--hidden", type=int, default=recipe.hidden)
+    add("--dropout", type=float, default=recipe.dropout)
+    add("--threads", type=int, default=1)
+    add("--rounds", type=int, default=5, help="how often each implementation takes its turn")
+    add("--steps", type=int, default=6, help="training steps per turn, each on its own batch")
+    add(
+        "--only", nargs="+", choices=[*_RIVALS], default=[*_RIVALS], metavar="NAME",
+        help=f"of {', '.join(map(repr, _RIVALS))} (default: all)",
+    )  # fmt: skip
+    add(
+        "--allocator", choices=("keep", "default"), default="keep",
+        help="keep freed memory, as training does, or leave the C library's allocator alone",
+    )  # fmt: skip
+    add("--json", metavar="FILE", help="also write a record of all figures")
+    return parser.parse_args(argv)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _opening(options: argparse.Namespace, hardware: Mapping[str, Any], kept: bool) -> str:
+    flags = ", ".join(hardware["cpu_flags"]) or "none of note"
+    lines = [
+        f"{hardware['cpu_model']} ({flags}), cores: {hardware['cores_available']}, load "
+        f"{hardware['load_average']}, torch {torch.__version__}, {options.threads} thread(s), "
+        f"freed memory {'kept' if kept else 'handed back'}"
+    ]
+    lines += [f"  {name}: {_RIVALS[name]}" for name in options.only]
+    return "\n".join([*lines, *_warnings(options, hardware)])
+
+
+def _warnings(options: argparse.Namespace, hardware: Mapping[str, Any]) -> list[str]:
+    """What keeps the figures from meaning what they seem to mean."""
+    lines = []
+    if not native_bf16_product() and any(name.endswith("bf16") for name in options.only):
+        lines.append(
+            "bf16 is emulated, since this CPU has no bfloat16 product (AVX-512 BF16 or AMX):\n"
+            "its time says nothing about bf16 on a CPU that has one, and no claim is made"
+        )
+    if (hardware["load_average"] or 0) > 0.5:
+        lines.append("other programs are running: trust ratios more than milliseconds")
+    return lines
+
+
+def _prepare(options: argparse.Namespace, graph: Graph) -> tuple[list[Rival], list[Batch]]:
+    """Floors and implementations, which are held to the same logits; and what they run on."""
+    features = feature_table(graph)
+    loader = Loader(graph, "train", options.fanouts, options.global_batch_size, seed=0, prefetch=0)
+    if loader.num_steps < options.steps:
+        raise UsageError(
+            f"--steps: {graph.name} has {loader.num_steps} global batches, expected at least "
+            f"{options.steps}; lower --steps or --global-batch-size"
+        )
+    drawn = loader.batches(0)
+    batches = [next(drawn) for _ in range(options.steps)]
+    hidden = [options.hidden] * (len(options.fanouts) - 1)
+    widths = [graph.num_features, *hidden, graph.num_classes]
+    rivals = []
+    for precision, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+        if precision == "fp32" or native_bf16_product():
+            products = Products(batches, widths, dtype)
+            rivals.append(Rival(f"products {precision}", products.step, products))
+    with torch.no_grad():
+        agreed = _logits(_model("reference", widths, 0.0), features, batches[0])
+    for name in options.only:
+        model = _model(name, widths, options.dropout)
+        with torch.no_grad():
+            logits = _logits(model.eval(), features, batches[0])
+        tolerance = _AGREEMENT["bf16" if name.endswith("bf16") else "fp32"]
+        if (logits - agreed).abs().max() > tolerance * agreed.abs().max():
+            raise RuntimeError(f"{name} computes other logits than the reference")
+        rivals.append(Rival(name, _step(model.train(), features)))
+    return rivals, batches
+
+
+def _model(name: str, widths: Sequence[int], dropout: float) -> nn.Module:
+    """An implementation, with the weights that all of them begin with."""
+    model = GraphSAGE(
+        widths[0], widths[1], widths[-1], layers=len(widths) - 1, dropout=dropout,
+        precision=name.partition(" ")[2] if name.startswith("fused") else "fp32",
+    )  # fmt: skip
+    model.fused = name.startswith("fused")
+    if not name.startswith("reference"):
+        return model
+    reference = ReferenceSAGE(widths, dropout, fast_mask=name.endswith("fast mask"))
+    reference.load_state_dict(to_pyg(model, "layers."))
+    return reference
+
+
+def _logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
+    keyed = (batch.key,) if isinstance(model, GraphSAGE) else ()
+    return model(features, batch.input_nodes, batch.blocks, *keyed)
+
+
+def _step(model: nn.Module, features: Tensor) -> Callable[[Batch], None]:
+    """Forward, backward and Adam, as `loop` does it on one rank."""
+    bucket = GradientBucket(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003, fused=True)
+
+    def step(batch: Batch) -> None:
+        bucket.clear()
+        labels = torch.from_numpy(batch.labels).long()
+        loss = functional.cross_entropy(_logits(model, features, batch), labels, reduction="sum")
+        (loss / batch.num_global_real).backward()
+        optimizer.step()
+
+    return step
+
+
+def _record(
+    options: argparse.Namespace,
+    graph: Graph,
+    rivals: Sequence[Rival],
+    batches: Sequence[Batch],
+    hardware: Mapping[str, Any],
+    kept: bool,
+) -> dict[str, Any]:
+    """Everything that was measured and what it was measured on, as JSON can hold it."""
+    commit, is_dirty = machine.commit()
+    named = ("fanouts", "global_batch_size", "hidden", "dropout", "threads", "rounds", "steps")
+    implementations = step_figures.figures(
+        {rival.name: (rival.elapsed, rival.processor) for rival in rivals}
+    )
+    columns, rows = step_figures.table(implementations)
+    meanings = [f"{name}: {_RIVALS[name]}" for name in options.only]
+    return {
+        "benchmark": "training step",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": hardware,
+        "versions": machine.versions(),
+        "commit": commit,
+        "dirty": is_dirty,
+        "graph": {"name": graph.name, "nodes": graph.num_nodes, "edges": graph.num_edges},
+        "settings": {"dataset": graph.name, **{name: getattr(options, name) for name in named}},
+        "freed_memory_kept": kept,
+        "bf16_is_native": native_bf16_product(),
+        "rows_per_layer": [[block.num_dst for block in batch.blocks] for batch in batches],
+        "edges_per_step": [batch.num_edges for batch in batches],
+        "products": {
+            rival.name: rival.products.best_rates() for rival in rivals if rival.products
+        },
+        "implementations": implementations,
+        "columns": columns,
+        "rows": rows,
+        "notes": [step_figures.MEANING, *meanings, *_warnings(options, hardware)],
+    }
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Sentences about a run: what is printed at its start and end, per epoch and in a dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.report import machine
+from gnn_core.report.curves import Curves
+from gnn_core.report.schema import EpochRecord, RunRecord
+from gnn_core.report.timing import OVERLAPPED, per_second
+from horovod_gnn.evaluate import CHUNK_EDGES, CHUNK_NODES
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.parallel import OneProcess
+
+_SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
+
+
+def opening(
+    record: RunRecord, config: RunConfig, graph: Graph, model: GraphSAGE, parallel: OneProcess
+) -> str:
+    """What is about to run, where, and how it was launched."""
+    sizes = " / ".join(f"{graph.split(split).size:,}" for split in ("train", "valid", "test"))
+    controller = f" over {record.controller}" if record.controller else ""
+    parameters = sum(p.numel() for p in model.parameters())
+    lines = [
+        f"launched   {record.launch_command}",
+        f"ranks      {_ranks(record)} ({record.strategy}{controller})",
+        f"graph      {graph.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, "
+        f"{graph.num_features:,} features, {graph.num_classes} classes; "
+        f"train / valid / test {sizes}",
+        f"model      {config.layers}-layer GraphSAGE ({config.aggregator}), "
+        f"hidden {config.hidden}, {parameters:,} parameters, {config.precision} on {model.device}",
+        f"batches    {config.global_batch_size:,} targets a step over all ranks, fan-outs "
+        f"{','.join(map(str, config.fanouts))}",
+    ]
+    return "\n".join(lines + [f"note       {note}" for note in notes(record, model)])
+
+
+def _ranks(record: RunRecord) -> str:
+    hosts = zip(record.hosts, record.ranks_per_host, strict=True)
+    return f"{record.world_size}: " + ", ".join(f"{count} on {host}" for host, count in hosts)
+
+
+def notes(record: RunRecord, model: GraphSAGE) -> list[str]:
+    """What a reader of this run's numbers has to know."""
+    found = []
+    cores = record.machine["cores_available"]
+    if max(record.ranks_per_host) * record.config["threads"] > cores:
+        found.append(f"more ranks x threads than {cores} cores: shows correctness, not speed-up")
+    if record.strategy == "horovod" and record.world_size == 1:
+        found.append("one rank only: `horovodrun -np 4 python horovod_gnn/train.py` starts four")
+    arithmetic = model.arithmetic
+    emulated = arithmetic.rounds and arithmetic.storage == arithmetic.accumulator
+    if emulated and model.device.type == "cpu":
+        found.append("bf16 without hardware for it: rounded as bf16, multiplied as fp32, no faster")
+    return found
+
+
+def epoch(record: EpochRecord, epochs: int) -> str:
+    """One line about an epoch."""
+    rate = per_second(record.num_targets, record.seconds)
+    shown = (f"{name} {record.sections.get(name, 0.0):.2f}" for name in _SHOWN_SECTIONS)
+    valid = "" if record.valid_accuracy is None else f"  valid {record.valid_accuracy:.4f}"
+    return (
+        f"epoch {record.epoch + 1}/{epochs}  loss {_number(record.train_loss)}  "
+        f"train {_number(record.train_accuracy)}{valid}  {record.seconds:.2f} s "
+        f"({', '.join(shown)})  {rate or 0:,.0f} targets/s"
+    )
+
+
+def closing(record: RunRecord, path: Path) -> str:
+    """How the run ended and where its record lies."""
+    if record.status != "ok":
+        return f"{record.status}: {record.error}\nrecord     {path}"
+    best = record.final["best_epoch"]
+    return (
+        f"best       epoch {int(best or 0) + 1}: valid accuracy "
+        f"{_number(record.final['valid_accuracy'])}, test accuracy "
+        f"{_number(record.final['test_accuracy'])}\n"
+        f"record     {path}"
+    )
+
+
+def dry_run(config: RunConfig, graph: Graph, parallel: OneProcess) -> str:
+    """The resolved settings and the memory they will need."""
+    memory = machine.hardware()["memory_bytes"]
+    lines = [config.summary(), "", f"graph {graph!r}", f"ranks {parallel.world_size}", "memory"]
+    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, parallel.world_size)
+    ranks = max(parallel.rank_hosts.count(host) for host in parallel.rank_hosts)
+    total = shared + ranks * sum(per_rank.values())
+    rows = {"graph, shared by the ranks of a host": shared, **per_rank, "per host, at most": total}
+    lines += [f"  {name:<40}{_size(count):>10}" for name, count in rows.items()]
+    if memory and total > memory:
+        lines.append(f"  this host has {_size(memory)}: the graph will be paged in and out")
+    return "\n".join(lines)
+
+
+def _graph_bytes(graph: Graph) -> int:
+    arrays = (graph.indptr, graph.indices, graph.features, graph.labels, graph.splits)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, int]:
+    """Upper bounds of what one rank holds: every draw is taken for a new node."""
+    width = 8 if config.precision == "fp64" else 4
+    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), graph.num_classes]
+    mean_degree = graph.num_edges / max(1, graph.num_nodes)
+    nodes = [float(-(-config.global_batch_size // world_size))]
+    for fanout in config.fanouts:
+        drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
+        nodes.append(min(float(graph.num_nodes), nodes[-1] * (1 + drawn)))
+    rows = reversed(nodes[:-1])  # destinations of each layer, input layer first
+    states = sum(r * (2 * widths[i] + widths[i + 1]) for i, r in enumerate(rows))
+    scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * max(widths) * width
+    parameters = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    return {
+        "program and libraries": 450 << 20,
+        "weights, gradients and optimizer": parameters * width * 4,
+        "one training step": int(states * width * 1.5),
+        "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
+        "sampler": graph.num_nodes * 4,
+        "evaluation": scratch,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _number(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def add_to_curves(curves: Curves, record: EpochRecord) -> None:
+    """One point on each TensorBoard curve."""
+    seconds = {
+        f"seconds/{name}": value
+        for name, value in record.sections.items()
+        if not name.startswith(OVERLAPPED)
+    }
+    curves.add(
+        record.epoch + 1,
+        {
+            "loss/train": record.train_loss,
+            "accuracy/train": record.train_accuracy,
+            "accuracy/valid": record.valid_accuracy,
+            "lr": record.lr,
+            "seconds/epoch": record.seconds,
+            **seconds,
+        },
+    )

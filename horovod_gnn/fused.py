@@ -1,0 +1,194 @@
+"""The fast path on a CPU: a stack of GraphSAGE layers with a hand-written backward pass.
+
+Rows go through a layer in chunks that fit the cache: gather and average, multiply, add the bias,
+rectify, drop out, and only then is the chunk written for good. Backward does the same in reverse,
+so the gradient at a hidden layer never exists as a whole. The model's plain torch code computes the
+same numbers; `tests/unit/test_model.py` holds the two equal, gradients included.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gnn_core.data.batch import Block
+from horovod_gnn import kernels
+from horovod_gnn.arithmetic import Arithmetic
+
+CHUNK_ROWS = 2048  # 2 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What a forward pass needs besides arrays."""
+
+    mean: bool  # average the neighbours (else add them up)
+    dropout_threshold: int  # of 65536; 0 in evaluation
+    keys: tuple[int, ...]  # 64-bit dropout key of each layer
+    arithmetic: Arithmetic
+    activate_last: bool = False  # layer-wise inference runs one hidden layer at a time
+    fetch_seconds: list[float] = field(default_factory=list)  # told: reading the table, per chunk
+
+    @property
+    def dropout_scale(self) -> float:
+        """What a kept feature is multiplied by."""
+        return 65536.0 / (65536.0 - self.dropout_threshold)
+
+
+class FusedStack(torch.autograd.Function):
+    """logits = FusedStack.apply(table, rows, nodes, blocks, options, *weights_and_biases)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        table: Tensor,
+        rows: np.ndarray,
+        nodes: np.ndarray,
+        blocks: Sequence[Block],
+        options: StackOptions,
+        *parameters: Tensor,
+    ) -> Tensor:
+        """Compute the last layer's rows.
+
+        Args:
+            ctx: autograd's.
+            table: `[num_rows, width]` states that layer 1 reads; float of any width, maybe mapped.
+            rows: int64 `[blocks[0].num_src]`, the table row of each source.
+            nodes: int64 `[blocks[0].num_src]`, the global id of each source, for dropout.
+            blocks: input layer first.
+            options: see `StackOptions`.
+            parameters: weight `[out, 2 * in]` and bias `[out]` of each layer, alternating.
+
+        Returns:
+            `[blocks[-1].num_dst, out]` in the arithmetic's storage dtype.
+        """
+        arithmetic = options.arithmetic
+        weights = [arithmetic.operand(weight) for weight in parameters[0::2]]
+        biases = parameters[1::2]
+        states, rows_of = table, rows
+        gathered, outputs = [], []
+        for depth, block in enumerate(blocks):
+            active = depth < len(blocks) - 1 or options.activate_last
+            x = arithmetic.empty(block.num_dst, 2 * states.shape[1])
+            h = arithmetic.empty(block.num_dst, len(weights[depth]))
+            _layer_forward(
+                states, rows_of, block, weights[depth], biases[depth], options,
+                (nodes, options.keys[depth]) if active else None, depth == 0, x, h,
+            )  # fmt: skip
+            gathered.append(x)
+            outputs.append(h)
+            states, rows_of = h, np.arange(block.num_dst)
+        ctx.save_for_backward(*weights, *gathered, *outputs[:-1])
+        ctx.blocks, ctx.options = blocks, options
+        return outputs[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the weights and biases; the table gets none."""
+        blocks, options = ctx.blocks, ctx.options
+        depths = len(blocks)
+        weights, gathered = ctx.saved_tensors[:depths], ctx.saved_tensors[depths : 2 * depths]
+        outputs = ctx.saved_tensors[2 * depths :]
+        arithmetic = options.arithmetic
+        grads: list[Tensor | None] = [None] * (2 * depths)
+        operand = arithmetic.operand(grad.contiguous())
+        grads[-2] = arithmetic.product(operand.t(), gathered[-1])
+        grads[-1] = grad.to(arithmetic.accumulator).sum(0)
+        grad_rows = arithmetic.product(operand, weights[-1]) if depths > 1 else None
+        for depth in range(depths - 2, -1, -1):
+            grad_weight, grad_bias, grad_rows = _layer_backward(
+                grad_rows, blocks[depth + 1], outputs[depth], gathered[depth],
+                weights[depth], options, needs_rows=depth > 0,
+            )  # fmt: skip
+            grads[2 * depth], grads[2 * depth + 1] = grad_weight, grad_bias
+        return (None, None, None, None, None, *grads)
+
+
+def _layer_forward(
+    states: Tensor,
+    rows_of: np.ndarray,
+    block: Block,
+    weight: Tensor,
+    bias: Tensor,
+    options: StackOptions,
+    activation: tuple[np.ndarray, int] | None,
+    reads_table: bool,
+    x: Tensor,
+    h: Tensor,
+) -> None:
+    """Fill `x` (gathered rows) and `h` (the layer's output), chunk by chunk."""
+    arithmetic = options.arithmetic
+    source = _as_numpy(states)
+    bias_row = bias.detach().to(arithmetic.accumulator).numpy()
+    for first, last in _chunks(block.num_dst):
+        x_chunk, h_chunk = x[first:last], h[first:last]
+        start = time.perf_counter()
+        with arithmetic.written(x_chunk) as out:
+            kernels.gather_rows(
+                source, rows_of, block.offsets, block.columns,
+                first, last, options.mean, out.numpy(),
+            )  # fmt: skip
+        if reads_table:
+            options.fetch_seconds.append(time.perf_counter() - start)
+        torch.mm(x_chunk, weight.t(), out=h_chunk)
+        with arithmetic.updated(h_chunk) as out:
+            if activation is None:
+                out += torch.from_numpy(bias_row)
+            else:
+                nodes, key = activation
+                kernels.activate(
+                    out.numpy(), bias_row, nodes[first:last], np.uint64(key),
+                    options.dropout_threshold,
+                )  # fmt: skip
+
+
+def _layer_backward(
+    grad_rows: Tensor,
+    block: Block,
+    states: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    options: StackOptions,
+    needs_rows: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """From the gradient at the rows that `block` gathered to that of the layer below it.
+
+    Returns the gradients of that layer's weight, bias and (if needed) gathered rows.
+    """
+    arithmetic = options.arithmetic
+    source_offsets, destinations = kernels.transpose(block.offsets, block.columns, block.num_src)
+    grad_weight = torch.zeros(weight.shape, dtype=arithmetic.accumulator)
+    grad_bias = torch.zeros(len(weight), dtype=arithmetic.accumulator)
+    below = arithmetic.empty_accumulator(*x.shape) if needs_rows else None
+    scratch = arithmetic.empty_accumulator(min(CHUNK_ROWS, len(x)), len(weight))
+    states_array = _as_numpy(states)
+    for first, last in _chunks(len(x)):
+        grad_chunk = scratch[: last - first]
+        kernels.scatter_back(
+            grad_rows.numpy(), block.offsets, source_offsets, destinations, states_array,
+            first, last, options.mean, options.dropout_scale, grad_chunk.numpy(), grad_bias.numpy(),
+        )  # fmt: skip
+        operand = arithmetic.operand(grad_chunk)
+        arithmetic.add_product(grad_weight, operand.t(), x[first:last])
+        if below is not None:
+            below[first:last] = arithmetic.product(operand, weight)
+    return grad_weight, grad_bias, below
+
+
+def _chunks(num_rows: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, num_rows, CHUNK_ROWS):
+        yield first, min(first + CHUNK_ROWS, num_rows)
+
+
+def _as_numpy(states: Tensor) -> np.ndarray:
+    """The array a kernel reads; 16-bit floats as the integers that kernels take for them."""
+    bits = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}.get(states.dtype)
+    return states.numpy() if bits is None else states.view(bits).numpy()

@@ -1,0 +1,261 @@
+"""Fused CPU passes of a GraphSAGE layer, in Numba: one trip to memory where torch makes several.
+
+The matrix products stay torch's. Around them a layer gathers, averages, adds a bias, rectifies and
+drops out; as operations of their own each of those writes and re-reads tens of megabytes. Here each
+is one pass over a chunk of rows that is still in cache from the product before it.
+
+All arrays are C-contiguous. Numba has no 16-bit floats on the CPU, so their bits arrive as
+integers: IEEE halves as int16, bfloat16 as uint16. Every kernel releases the GIL.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils, errors
+from numba.extending import intrinsic
+
+from gnn_core.seeding import GOLDEN_GAMMA, mix, splitmix64
+
+# mypy: disable-error-code="no-untyped-def"
+
+_GAMMA = np.uint64(GOLDEN_GAMMA)
+# Rows are asked for so long before they are read, since the cache misses are what a gather costs.
+# Measured: 4 edges ahead hide a third of them, 16 nearly all, 32 no more.
+_EDGES_AHEAD = 16
+_ROWS_AHEAD = 8
+_CACHE_LINE_BYTES = 64
+
+
+@intrinsic
+def _widen(typingctx, value):
+    """The number itself, or the float32 that the bits of a 16-bit float stand for."""
+    if isinstance(value, types.Float):
+        return value(value), lambda context, builder, signature, arguments: arguments[0]
+    if value == types.int16:
+        return types.float32(value), _half_to_float
+    if value == types.uint16:
+        return types.float32(value), _bfloat16_to_float
+    raise errors.TypingError(f"a table of {value}")
+
+
+def _half_to_float(context, builder, signature, arguments):
+    return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+
+def _bfloat16_to_float(context, builder, signature, arguments):
+    wide = builder.zext(arguments[0], ir.IntType(32))  # it is the upper half of a float32
+    return builder.bitcast(builder.shl(wide, ir.Constant(ir.IntType(32), 16)), ir.FloatType())
+
+
+@intrinsic
+def _prefetch(typingctx, table, row, offset_bytes):
+    """Ask for one cache line of `table[row]` without waiting for it."""
+
+    def codegen(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte_pointer = ir.IntType(8).as_pointer()
+        row_bytes = builder.mul(arguments[1], builder.extract_value(array.strides, 0))
+        address = builder.gep(
+            builder.bitcast(array.data, byte_pointer), [builder.add(row_bytes, arguments[2])]
+        )
+        int32 = ir.IntType(32)
+        signature_ir = ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32])
+        function = cgutils.get_or_insert_function(
+            builder.module, signature_ir, "llvm.prefetch.p0i8"
+        )
+        read, keep, data = int32(0), int32(3), int32(1)
+        builder.call(function, [address, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64, types.int64), codegen
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _prefetch_row(table, row, first_byte, last_byte):
+    for offset in range(first_byte, last_byte, _CACHE_LINE_BYTES):
+        _prefetch(table, row, offset)
+
+
+@njit(nogil=True, cache=True)
+def gather_rows(table, nodes, offsets, columns, first, last, mean, out):
+    """Self and aggregated neighbour states of destinations [first, last), side by side.
+
+    Args:
+        table: `[num_rows, width]` float32, float64 or the bits of a 16-bit float.
+        nodes: int64 `[num_src]`, the table row of each source.
+        offsets: int32 `[num_dst + 1]`.
+        columns: int32 `[num_edges]`.
+        first: first destination.
+        last: one past the last destination.
+        mean: divide by the degree (else sum).
+        out: `[>= last - first, 2 * width]`; left half self, right half neighbours.
+    """
+    width = table.shape[1]
+    row_bytes = width * table.itemsize
+    num_edges = offsets[last]
+    real = out.dtype.type  # widened before it is added up, lest float64 sums be made in float32
+    for i in range(first, last):
+        if i + _ROWS_AHEAD < last:
+            _prefetch_row(table, nodes[i + _ROWS_AHEAD], 0, row_bytes)
+        own = out[i - first, :width]
+        row = table[nodes[i]]
+        for j in range(width):
+            own[j] = _widen(row[j])
+        edge, end = offsets[i], offsets[i + 1]
+        degree = end - edge
+        for later in range(edge + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
+            _prefetch_row(table, nodes[columns[later]], 0, row_bytes)
+        gathered = out[i - first, width:]
+        if degree % 2 == 1:
+            row = table[nodes[columns[edge]]]
+            for j in range(width):
+                gathered[j] = _widen(row[j])
+            edge += 1
+        else:
+            gathered[:] = 0
+        while edge < end:  # in pairs: half the trips to `gathered`
+            row = table[nodes[columns[edge]]]
+            other = table[nodes[columns[edge + 1]]]
+            for j in range(width):
+                gathered[j] += real(_widen(row[j])) + real(_widen(other[j]))
+            edge += 2
+        if mean and degree > 1:
+            scale = real(1) / real(degree)
+            for j in range(width):
+                gathered[j] *= scale
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _draw(key, node, bits):
+    """Fill `bits` uint64 `[ceil(width / 4)]`: 16 random bits for each feature of a node."""
+    state = mix(key, np.uint64(node))
+    for k in range(len(bits)):
+        bits[k] = splitmix64(state + np.uint64(k + 1) * _GAMMA)
+
+
+@njit(nogil=True, cache=True)
+def dropout_factors(nodes, key, threshold, out):
+    """What dropout multiplies features by: 0 or, for those that it keeps, 1 / (1 - p).
+
+    Feature j of node v is kept when 16 bits, a function of (key, v, j), reach `threshold`; so a
+    node's mask is the same on every rank that computes it.
+
+    Args:
+        nodes: int64 `[n]`, global ids of the rows.
+        key: uint64, of this step and layer.
+        threshold: 1 .. 65535; a feature is dropped with probability p = threshold / 65536.
+        out: `[n, width]`, filled.
+    """
+    width = out.shape[1]
+    bits = np.empty((width + 3) // 4, dtype=np.uint64)
+    lanes = bits.view(np.uint16)
+    zero = out.dtype.type(0)
+    scale = out.dtype.type(65536.0 / (65536.0 - threshold))
+    least = np.int32(threshold)
+    for i in range(len(nodes)):
+        _draw(key, nodes[i], bits)
+        row = out[i]
+        for j in range(width):
+            row[j] = zero if np.int32(lanes[j]) < least else scale
+
+
+@njit(nogil=True, cache=True)
+def activate(rows, bias, nodes, key, threshold):
+    """Bias, ReLU and dropout in place: rows = dropout(relu(rows + bias)).
+
+    Drops what `dropout_factors` drops; a `threshold` of 0 drops nothing.
+
+    Args:
+        rows: `[n, width]`.
+        bias: `[width]`.
+        nodes: int64 `[n]`, global ids of the rows.
+        key: uint64, of this step and layer.
+        threshold: 0 .. 65535.
+    """
+    width = rows.shape[1]
+    bits = np.empty((width + 3) // 4, dtype=np.uint64)
+    lanes = bits.view(np.uint16)
+    zero = rows.dtype.type(0)
+    scale = rows.dtype.type(65536.0 / (65536.0 - threshold))
+    least = np.int32(threshold)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if threshold == 0:
+            for j in range(width):
+                value = row[j] + bias[j]
+                row[j] = zero if value <= zero else value  # NaN stays NaN, as in torch
+            continue
+        _draw(key, nodes[i], bits)
+        for j in range(width):
+            value = row[j] + bias[j]
+            dropped = np.int32(lanes[j]) < least
+            row[j] = zero if value <= zero or dropped else value * scale
+
+
+@njit(nogil=True, cache=True)
+def transpose(offsets, columns, num_src):
+    """The same edges grouped by source: int32 `[num_src + 1]` offsets, int32 destinations."""
+    source_offsets = np.zeros(num_src + 1, dtype=np.int32)
+    for edge in range(len(columns)):
+        source_offsets[columns[edge] + 1] += 1
+    for i in range(num_src):
+        source_offsets[i + 1] += source_offsets[i]
+    fill = source_offsets[:-1].copy()
+    destinations = np.empty(len(columns), dtype=np.int32)
+    for i in range(len(offsets) - 1):
+        for edge in range(offsets[i], offsets[i + 1]):
+            destinations[fill[columns[edge]]] = i
+            fill[columns[edge]] += 1
+    return source_offsets, destinations
+
+
+@njit(nogil=True, cache=True)
+def scatter_back(
+    grad, offsets, source_offsets, destinations, states, first, last, mean, scale, out, bias_grad
+):
+    """Gradient before the activation of sources [first, last), from that at the rows gathered.
+
+    The reverse of `gather_rows`, times the derivative of `activate`: a state that left it as zero
+    was rectified or dropped, any other was multiplied by `scale`. Also adds up the bias gradient.
+
+    Args:
+        grad: `[num_dst, 2 * width]`, gradient at the rows that `gather_rows` made.
+        offsets: int32 `[num_dst + 1]`, for the degrees.
+        source_offsets: from `transpose`.
+        destinations: from `transpose`.
+        states: `[num_src, width]`, what `activate` returned.
+        first: first source.
+        last: one past the last source.
+        mean: the aggregation was a mean (else a sum).
+        scale: 1 / (1 - dropout).
+        out: `[>= last - first, width]`.
+        bias_grad: `[width]`, added to.
+    """
+    width = states.shape[1]
+    row_bytes = width * grad.itemsize
+    num_dst = grad.shape[0]
+    num_edges = source_offsets[last]
+    real = out.dtype.type
+    for s in range(first, last):
+        row = out[s - first]
+        if s < num_dst:
+            row[:] = grad[s, :width]
+        else:
+            row[:] = 0
+        begin, end = source_offsets[s], source_offsets[s + 1]
+        for later in range(begin + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
+            _prefetch_row(grad, destinations[later], row_bytes, 2 * row_bytes)
+        for edge in range(begin, end):
+            destination = destinations[edge]
+            degree = offsets[destination + 1] - offsets[destination]
+            weight = real(1) / real(degree if mean else 1)
+            gathered = grad[destination, width:]
+            for j in range(width):
+                row[j] += gathered[j] * weight
+        state = states[s]
+        for j in range(width):
+            value = row[j] * real(scale) if state[j] != 0 else real(0)
+            row[j] = value
+            bias_grad[j] += value

@@ -1,0 +1,142 @@
+"""One epoch of training: batches in, an averaged gradient a step, sums and seconds out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnn_core.data.batch import Batch
+from gnn_core.data.loader import Loader
+from gnn_core.report.metrics import Tally
+from gnn_core.report.timing import Stopwatch
+from gnn_core.schedule import Schedule
+from horovod_gnn.checkpoint import Progress
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.parallel import OneProcess
+
+_STATISTICS = 4  # loss sum, correct, sampled edges, ranks asked to stop
+
+
+class Diverged(Exception):
+    """The loss is not a number any more."""
+
+
+class GradientBucket:
+    """All gradients and a step's sums in one buffer, so that a step needs one allreduce.
+
+    The model's gradients are views of the buffer: nothing is copied in or out. A GraphSAGE's
+    gradients are about a megabyte, so the latency of a collective is what counts, not its size.
+    """
+
+    def __init__(self, model: nn.Module):
+        parameters = list(model.parameters())
+        size = sum(parameter.numel() for parameter in parameters)
+        first = parameters[0]
+        self._buffer = torch.zeros(size + _STATISTICS, dtype=first.dtype, device=first.device)
+        self._statistics = self._buffer[size:]
+        offset = 0
+        for parameter in parameters:
+            view = self._buffer[offset : offset + parameter.numel()]
+            parameter.grad = view.view_as(parameter)
+            offset += parameter.numel()
+
+    @property
+    def num_bytes(self) -> int:
+        """What a step sends around the ring."""
+        return self._buffer.numel() * self._buffer.element_size()
+
+    def clear(self) -> None:
+        """Zero gradients and sums."""
+        self._buffer.zero_()
+
+    def sum_over_ranks(self, parallel: OneProcess, statistics: list[float]) -> list[float]:
+        """Add up gradients and `statistics` (`_STATISTICS` numbers) over the ranks."""
+        self._statistics.copy_(torch.tensor(statistics, dtype=self._buffer.dtype))
+        parallel.sum_(self._buffer)
+        return self._statistics.tolist()
+
+
+@dataclass
+class Training:
+    """What one step after the other works on."""
+
+    model: GraphSAGE
+    optimizer: torch.optim.Optimizer
+    bucket: GradientBucket
+    loader: Loader
+    table: Tensor  # [N, F] features
+    schedule: Schedule
+    parallel: OneProcess
+    watch: Stopwatch
+    stopping: bool = False  # a signal asked some rank to stop, and all ranks know it
+
+
+def train_epoch(
+    training: Training, progress: Progress, after_step: Callable[[float], bool]
+) -> Tally:
+    """Train from `progress` to the end of its epoch; the tally of the whole epoch.
+
+    Args:
+        training: model, optimizer, loader and so on.
+        progress: advanced step by step; `epoch` itself is left to the caller.
+        after_step: called with the step's mean loss; returns whether to go on.
+
+    Raises:
+        Diverged: the loss is NaN or infinite, on all ranks alike.
+    """
+    loader, watch = training.loader, training.watch
+    training.model.train()
+    batches = loader.batches(progress.epoch, progress.step)
+    with contextlib.closing(batches):
+        while True:
+            with watch.section("wait"):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            watch.add("sample", batch.sample_seconds, out_of=None if loader.prefetches else "wait")
+            loss_sum, correct, num_edges, stops = _step(training, batch)
+            loss = loss_sum / batch.num_global_real
+            if not math.isfinite(loss):
+                where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
+                raise Diverged(f"the loss is {loss} at {where}: lower --lr")
+            progress.tally[0] += loss_sum
+            progress.tally[1] += correct
+            progress.tally[2] += batch.num_global_real
+            progress.num_sampled_edges += round(num_edges)
+            progress.step = batch.step + 1
+            training.stopping = stops > 0
+            if not after_step(loss) or stops:
+                break
+    return Tally.from_vector(progress.tally)
+
+
+def _step(training: Training, batch: Batch) -> list[float]:
+    """Forward, backward, allreduce, update; the step's statistics summed over ranks."""
+    model, watch = training.model, training.watch
+    with watch.section("compute"):
+        training.bucket.clear()
+        model.fetch_seconds = 0.0
+        logits = model(training.table, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
+        labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
+        loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+        # Divided by the targets of all ranks, so that the sum over ranks is the mean over targets.
+        (loss_sum / batch.num_global_real).backward()
+        correct = (logits.argmax(dim=1) == labels).sum()
+        statistics = [
+            float(loss_sum.detach()), float(correct), float(batch.num_edges),
+            float(training.parallel.stop_signal is not None),
+        ]  # fmt: skip
+    watch.add("fetch", model.fetch_seconds, out_of="compute")
+    with watch.section("communicate"):
+        statistics = training.bucket.sum_over_ranks(training.parallel, statistics)
+    with watch.section("compute"):
+        for group in training.optimizer.param_groups:
+            group["lr"] = training.schedule.rate(batch.epoch, batch.step, training.loader.num_steps)
+        training.optimizer.step()
+    return statistics

@@ -1,0 +1,204 @@
+"""GraphSAGE in plain torch: no horovod, no configuration, no input or output.
+
+Hamilton, Ying, Leskovec: "Inductive Representation Learning on Large Graphs", NeurIPS 2017, in the
+form most libraries implement: h_v = W_self h_v + W_neigh aggregate(h_u, u in N(v)) + b.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnn_core import seeding
+from gnn_core.data.batch import Block
+from horovod_gnn.arithmetic import Arithmetic
+from horovod_gnn.dropout import dropout_threshold, keyed_dropout
+from horovod_gnn.fused import FusedStack, StackOptions
+
+AGGREGATORS = ("mean", "sum", "max", "none")
+
+
+class SageLayer(nn.Module):
+    """Weight `[out, 2 * in]` (left half: the node itself; right: its neighbours), bias `[out]`.
+
+    One matrix for both parts, because one product of twice the depth is faster than two.
+    """
+
+    def __init__(self, in_features: int, out_features: int, generator: torch.Generator):
+        super().__init__()
+        bound = 1 / math.sqrt(in_features)  # what torch.nn.Linear(in_features, ...) would use
+
+        def uniform(*shape: int) -> nn.Parameter:
+            return nn.Parameter((torch.rand(*shape, generator=generator) * 2 - 1) * bound)
+
+        self.weight = uniform(out_features, 2 * in_features)
+        self.bias = uniform(out_features)
+
+
+class GraphSAGE(nn.Module):
+    """A stack of GraphSAGE layers with ReLU and keyed dropout between them.
+
+    Args:
+        in_features: width of the input features.
+        hidden: width of every hidden layer.
+        num_classes: width of the logits.
+        layers: number of layers, which is the number of hops.
+        aggregator: `mean`, `sum`, `max`, or `none` to look at no neighbour (what a graph adds).
+        dropout: probability of dropping a hidden feature in training.
+        input_dropout: the same for input features.
+        precision: `fp32`, `bf16` or `fp64`.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        num_classes: int,
+        *,
+        layers: int = 2,
+        aggregator: str = "mean",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        precision: str = "fp32",
+        seed: int = 0,
+    ):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seeding.key(seed, "weights") >> 1)
+        widths = [in_features] + [hidden] * (layers - 1) + [num_classes]
+        self.layers = nn.ModuleList(
+            SageLayer(widths[i], widths[i + 1], generator) for i in range(layers)
+        )
+        self.aggregator = aggregator
+        self.dropout_threshold = dropout_threshold(dropout)
+        self.input_threshold = dropout_threshold(input_dropout)
+        self.arithmetic = Arithmetic(precision)
+        self.fused = True  # False forces the plain path, for comparison
+        self.fetch_seconds = 0.0  # spent reading input features; whoever measures it resets it
+        self.to(self.arithmetic.accumulator)
+
+    def forward(
+        self, table: Tensor, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+    ) -> Tensor:
+        """Logits of the targets.
+
+        Args:
+            table: `[num_nodes, in_features]` on the CPU, any float type, possibly memory-mapped.
+            nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first.
+            blocks: input layer first.
+            key: 64-bit key of the step, for dropout; ignored in evaluation.
+
+        Returns:
+            `[blocks[-1].num_dst, num_classes]`, float32 (float64 with fp64), on the model's device.
+        """
+        blocks = [self._seen(block) for block in blocks]
+        keys = [seeding.key(key, "layer", depth) for depth in range(len(self.layers) + 1)]
+        rows = nodes
+        if self.training and self.input_threshold:
+            table = self._fetch(table, nodes)
+            table = keyed_dropout(table, nodes, keys[-1], self.input_threshold)
+            rows = np.arange(len(nodes))
+        threshold = self.dropout_threshold if self.training else 0
+        if self.can_fuse:
+            options = StackOptions(
+                self.aggregator == "mean", threshold, tuple(keys), self.arithmetic
+            )
+            return self._fused(list(self.layers), table, rows, nodes, blocks, options)
+        h = self._fetch(table, rows).to(self.device)
+        for depth, block in enumerate(blocks):
+            h = self._plain_layer(depth, h, block)
+            if threshold and depth < len(self.layers) - 1:
+                h = keyed_dropout(h, nodes[: block.num_dst], keys[depth], threshold)
+        return h
+
+    @torch.no_grad()
+    def infer_layer(self, depth: int, states: Tensor, nodes: np.ndarray, block: Block) -> Tensor:
+        """One layer without dropout, for layer-wise evaluation.
+
+        Args:
+            depth: which layer, from 0.
+            states: `[num_nodes, width]` on the CPU: the input features or the layer below's output.
+            nodes: int64 `[block.num_src]`, the row of `states` of each source.
+            block: which rows to compute, from which.
+
+        Returns:
+            `[block.num_dst, out]`, rectified unless it is the last layer.
+        """
+        block = self._seen(block)
+        if self.can_fuse:
+            active = depth < len(self.layers) - 1
+            options = StackOptions(self.aggregator == "mean", 0, (0,), self.arithmetic, active)
+            return self._fused([self.layers[depth]], states, nodes, nodes, [block], options)
+        h = self._fetch(states, nodes).to(self.device)
+        return self._plain_layer(depth, h, block)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.layers[0].weight.device
+
+    @property
+    def can_fuse(self) -> bool:
+        """Whether the fast path applies: a CPU, and an aggregation that is linear."""
+        return self.fused and self.aggregator != "max" and self.device.type == "cpu"
+
+    def _fused(
+        self,
+        layers: Sequence[nn.Module],
+        table: Tensor,
+        rows: np.ndarray,
+        nodes: np.ndarray,
+        blocks: Sequence[Block],
+        options: StackOptions,
+    ) -> Tensor:
+        parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        out = FusedStack.apply(table, rows, nodes, blocks, options, *parameters)
+        self.fetch_seconds += sum(options.fetch_seconds)
+        return out.to(self.arithmetic.accumulator)
+
+    def _seen(self, block: Block) -> Block:
+        """The block, or without `aggregator` its nodes alone."""
+        if self.aggregator != "none":
+            return block
+        return Block(np.zeros_like(block.offsets), block.columns[:0], block.num_src)
+
+    def _fetch(self, table: Tensor, rows: np.ndarray) -> Tensor:
+        start = time.perf_counter()
+        fetched = table.index_select(0, torch.from_numpy(rows)).to(self.arithmetic.accumulator)
+        self.fetch_seconds += time.perf_counter() - start
+        return fetched
+
+    def _plain_layer(self, depth: int, h: Tensor, block: Block) -> Tensor:
+        layer = self.layers[depth]
+        x = torch.cat([h[: block.num_dst], aggregate(h, block, self.aggregator)], dim=1)
+        out = self.arithmetic.linear(x, layer.weight) + layer.bias
+        return out if depth == len(self.layers) - 1 else functional.relu(out)
+
+
+def aggregate(h: Tensor, block: Block, aggregator: str) -> Tensor:
+    """Mean, sum or maximum over each destination's sampled neighbours; zero where there is none.
+
+    Args:
+        h: `[num_src, width]`.
+        block: the edges.
+        aggregator: one of `AGGREGATORS`.
+    """
+    columns = torch.from_numpy(block.columns).to(h.device)
+    if aggregator in ("mean", "sum"):
+        offsets = torch.from_numpy(block.offsets).to(h.device)
+        return functional.embedding_bag(
+            columns, h, offsets, mode=aggregator, include_last_offset=True
+        )
+    if aggregator == "none":
+        return h.new_zeros(block.num_dst, h.shape[1])
+    degrees = torch.from_numpy(np.diff(block.offsets)).to(h.device)
+    destinations = torch.repeat_interleave(degrees.long())[:, None].expand(-1, h.shape[1])
+    out = h.new_zeros(block.num_dst, h.shape[1])
+    # Ties share the gradient evenly, as in PyG's aggregation.
+    return out.scatter_reduce(0, destinations, h[columns.long()], "amax", include_self=False)

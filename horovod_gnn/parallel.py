@@ -1,0 +1,157 @@
+"""Parallel: what the training loop needs of its fellow ranks. The only file that names horovod.
+
+`OneProcess` has no fellows; `HorovodProcess` meets them in Horovod's collectives. The loop takes
+either, so the same code runs on one process and on sixty-four.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnn_core.launch import launched_size
+from gnn_core.report.machine import host_name
+from gnn_core.usage import SharedUsageError, UsageError
+
+_POLL_SECONDS = 50e-6
+# Seconds that mpirun leaves between SIGTERM and SIGKILL; this environment's own are two.
+_KILL_SECONDS = "OMPI_MCA_odls_base_sigkill_timeout"
+
+
+class Stopped(Exception):
+    """A stop signal came: all ranks have agreed to end here, or the others answer no more."""
+
+
+class OneProcess:
+    """The world of a single process."""
+
+    rank = 0
+    world_size = 1
+    local_rank = 0
+    controller: str | None = None
+
+    def __init__(self) -> None:
+        self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
+        self.rank_hosts = [host_name()]
+
+    @property
+    def single_host(self) -> bool:
+        """Whether all ranks share one machine, its page cache and its files."""
+        return len(set(self.rank_hosts)) == 1
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor` by its sum over the ranks."""
+        return tensor
+
+    def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
+        """Replace `tensor` by that of rank `root`."""
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON-able value of every rank, in the order of ranks, on every rank."""
+        return [value]
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.gather(None)
+
+    @contextlib.contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Around what a rank may refuse by itself: a UsageError in it is raised on every rank."""
+        problem = None
+        try:
+            yield
+        except UsageError as error:
+            problem = str(error)
+        self.require_agreement(problem)
+
+    def require_agreement(self, problem: str | None) -> None:
+        """Raise the same UsageError on every rank if any of them has a problem."""
+        problems = self.gather(problem)
+        found = {text: rank for rank, text in reversed(list(enumerate(problems))) if text}
+        if not found:
+            return
+        if len(found) == 1 and all(problems):
+            raise SharedUsageError(next(iter(found)))
+        told = (f"rank {rank} ({self.rank_hosts[rank]}): {text}" for text, rank in found.items())
+        raise SharedUsageError("; ".join(sorted(told)))
+
+
+class HorovodProcess(OneProcess):
+    """One of several ranks that meet in Horovod's ring allreduce."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A step has one collective, of about a megabyte: name a missing rank soon.
+        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "20")
+        # Horovod's thread asks the other ranks for news once per cycle, work or none. Where ranks
+        # fill the cores that costs a third of a core at its default of 1 ms and a hundredth at 5.
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
+        try:
+            import horovod.torch as hvd
+        except ImportError as error:
+            raise UsageError(
+                f"expected Horovod with its PyTorch part, got {error}: run `make install`, and "
+                "`make doctor` to see what is missing"
+            ) from None
+        # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
+        self._grace_seconds = 0.6 * float(os.environ.get(_KILL_SECONDS, 2))
+        hvd.init()
+        self._hvd = hvd
+        self.rank = hvd.rank()
+        self.world_size = hvd.size()
+        self.local_rank = hvd.local_rank()
+        self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
+        if self.world_size != launched_size():
+            raise UsageError(
+                f"{launched_size()} processes were launched but Horovod sees {self.world_size}: "
+                "the launcher and Horovod use different MPIs; `make doctor` shows both"
+            )
+        self.rank_hosts = self.gather(host_name())
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor` by its sum over the ranks: one allreduce."""
+        staged = self._staged(tensor)
+        self._finish(self._hvd.allreduce_async_(staged, op=self._hvd.Sum, name="sum"))
+        return tensor if staged is tensor else tensor.copy_(staged)
+
+    def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
+        """Replace `tensor` by that of rank `root`."""
+        staged = self._staged(tensor)
+        self._finish(self._hvd.broadcast_async_(staged, root, name="broadcast"))
+        return tensor if staged is tensor else tensor.copy_(staged)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON-able value of every rank, in the order of ranks, on every rank."""
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = self._finish(
+            self._hvd.allgather_async(torch.tensor([len(text)]), name="gather_sizes")
+        )
+        whole = self._finish(self._hvd.allgather_async(text, name="gather"))
+        return [json.loads(part.numpy().tobytes()) for part in whole.split(sizes.tolist())]
+
+    def _staged(self, tensor: Tensor) -> Tensor:
+        """The tensor itself, or a copy in host memory if Horovod cannot reach a GPU's."""
+        return tensor.cpu() if tensor.is_cuda and not self._hvd.nccl_built() else tensor
+
+    def _finish(self, handle: int) -> Tensor:
+        """Wait for a collective. Unlike Horovod's own wait this one can be interrupted.
+
+        Polling leaves the core to Horovod's background thread and lets signal handlers run; when a
+        rank has died, the launcher's SIGTERM finds this loop and not a call that never returns.
+        """
+        deadline = None
+        while not self._hvd.poll(handle):
+            time.sleep(_POLL_SECONDS)
+            if self.stop_signal is not None:
+                deadline = deadline or time.monotonic() + self._grace_seconds
+                if time.monotonic() > deadline:
+                    raise Stopped
+        return self._hvd.synchronize(handle)

@@ -1,0 +1,35 @@
+"""Train GraphSAGE with PyTorch on one rank or many; Horovod's ring allreduce adds up the gradients.
+
+    horovodrun -np 4 python horovod_gnn/train.py                    # four ranks, the default graph
+    horovodrun -np 4 python horovod_gnn/train.py --dataset cora     # a real one
+    horovodrun -np 8 -H one:4,two:4 python horovod_gnn/train.py     # two hosts
+    mpirun -np 4 python horovod_gnn/train.py --config run.yaml      # straight over MPI
+    python horovod_gnn/train.py --dry-run                           # what would run, and its memory
+    horovodrun -np 2 python horovod_gnn/train.py --checkpoint-dir saved --resume    # go on there
+
+The loss curve is the same on any number of ranks. `baselines/single.py` is the same program without
+Horovod, the denominator of every speed-up. Each run leaves a record in results/runs;
+`python -m gnn_core.report.analysis results/` makes a table of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from gnn_core.config import parse_config
+from gnn_core.launch import guarded
+from horovod_gnn.parallel import HorovodProcess
+from horovod_gnn.run import run
+
+
+def main() -> int:
+    """Read the command line, join the other ranks, train; the exit code."""
+    return run(lambda: parse_config(None, "horovod"), HorovodProcess, "horovod")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Make the records behind the figures of the README, one kind after the other:
+#
+#   make reference                  all of them, about an hour and a half on two cores
+#   results/reference.sh cora       one kind: synthetic cora curves speed memory benches
+#
+# Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+single="python baselines/single.py --progress off"
+ranks() { local count=$1; shift; horovodrun -np "$count" python horovod_gnn/train.py --progress off "$@"; }
+fresh() { rm -rf "results/reference/$1"; mkdir -p "results/reference/$1"; }
+
+# Features alone against the graph, on the default data set.
+synthetic() {
+    fresh synthetic
+    for seed in 0 1 2; do
+        $single --seed $seed --aggregator none --records results/reference/synthetic
+        $single --seed $seed --records results/reference/synthetic
+        ranks 2 --seed $seed --records results/reference/synthetic
+    done
+}
+
+# Cora, the public split: one process, four ranks, four ranks in bf16.
+cora() {
+    fresh cora
+    for seed in 0 1 2 3 4 5 6 7 8 9; do
+        $single --dataset cora --seed $seed --records results/reference/cora
+        ranks 4 --dataset cora --seed $seed --records results/reference/cora
+        ranks 4 --dataset cora --seed $seed --precision bf16 --records results/reference/cora
+    done
+}
+
+# The same loss at every step, whatever the number of ranks.
+curves() {
+    fresh curves
+    for options in "--precision fp64 --dropout 0" "--precision fp32 --dropout 0" \
+        "--precision fp64 --dropout 0.3"; do
+        options="$options --epochs 20 --records results/reference/curves"
+        # shellcheck disable=SC2086
+        $single $options
+        for count in 1 2 4 8; do
+            # shellcheck disable=SC2086
+            ranks $count $options
+        done
+    done
+}
+
+# Seconds per epoch, the strategies taking turns. The first epoch warms up and is not counted.
+speed() {
+    fresh speed
+    local options
+    for round in 0 1 2; do
+        options="--epochs 4 --eval-every 4 --seed $round --records results/reference/speed"
+        # shellcheck disable=SC2086
+        { $single $options; ranks 2 $options; }
+    done
+    options="--dataset synthetic-arxiv --epochs 2 --eval-every 2 --records results/reference/speed"
+    # shellcheck disable=SC2086
+    { $single $options; ranks 2 $options; }
+}
+
+# Four ranks share one copy of a graph of 2 GiB.
+memory() {
+    fresh memory
+    ranks 4 --dataset synthetic:papers=3.6e6 --epochs 1 --eval sampled --records results/reference/memory \
+        --fanouts 10,5 --global-batch-size 4096 --hidden 64
+}
+
+# Sampler and training step on the arxiv-sized graph.
+benches() {
+    fresh benches
+    python -m gnn_core.data.bench --json results/reference/benches/sampler.json
+    python -m horovod_gnn.bench --json results/reference/benches/step.json
+}
+
+for kind in ${*:-synthetic cora curves speed memory benches}; do
+    echo "== $kind"
+    $kind
+done

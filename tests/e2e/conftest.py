@@ -1,0 +1,68 @@
+"""What the tests of whole runs share: a place for each, and runs inside this process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.small import DATASET, Place
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder with the small graph in it."""
+    from gnn_core.data import datasets
+
+    cache = tmp_path_factory.mktemp("cache")
+    datasets.load(DATASET, cache_dir=cache)
+    return cache
+
+
+@pytest.fixture
+def place(tmp_path: Path, prepared: Path) -> Place:
+    """Where this test keeps what its runs write."""
+    return Place(tmp_path, prepared)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run inside this process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def single(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[Sequence[str]], Outcome]]:
+    """Give `single(words)`: `python baselines/single.py <words>`, without a new process.
+
+    That saves the seconds in which torch is imported.
+    """
+    torch = pytest.importorskip("torch")
+    from baselines.single import main
+    from gnn_core.launch import guarded
+
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)  # only once a process
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    threads = torch.get_num_threads()
+
+    def start(words: Sequence[str]) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["single.py", *map(str, words)])
+        capsys.readouterr()
+        code = guarded(main)
+        said = capsys.readouterr()
+        return Outcome(code, said.out, said.err)
+
+    yield start
+    torch.set_num_threads(threads)
+    for number, handler in before:
+        signal.signal(number, handler)

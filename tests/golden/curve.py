@@ -1,0 +1,83 @@
+"""The golden loss curve: how it is made, and where it is stored.
+
+    python -m tests.golden.curve
+
+writes tests/golden/curve.json anew, from the repository root. Do so only when a change is meant to
+move the curve, and say in CHANGELOG.md why it moves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnn_core.config import RunConfig
+from gnn_core.data import datasets
+from gnn_core.report.curves import Curves
+from gnn_core.report.narrate import Narrator
+from gnn_core.report.records import begin_run
+from gnn_core.report.schema import DatasetInfo
+from horovod_gnn.parallel import OneProcess
+from horovod_gnn.session import Session
+
+STORED = Path(__file__).with_name("curve.json")
+SETTINGS: dict[str, Any] = {
+    "dataset": "synthetic:papers=2000",
+    "epochs": 2,
+    "layers": 2,
+    "hidden": 32,
+    "fanouts": (10, 5),
+    "dropout": 0.3,
+    "input_dropout": 0.1,
+    "global_batch_size": 100,
+    "lr": 0.01,
+    "weight_decay": 1e-4,
+    "precision": "fp64",
+    "device": "cpu",
+    "seed": 3,
+}
+
+
+def train(cache_dir: Path) -> dict[str, Any]:
+    """The run, made now; its graph is kept in `cache_dir`."""
+    config = RunConfig(**SETTINGS, cache_dir=str(cache_dir))
+    graph = datasets.load(config.dataset, cache_dir=cache_dir)
+    parallel = OneProcess()
+    record = begin_run(
+        strategy="single",
+        config=config.to_dict(),
+        config_digest=config.digest(),
+        dataset=DatasetInfo.of(graph),
+        rank_hosts=parallel.rank_hosts,
+    )
+    quiet, cpu = Narrator(False, "off"), torch.device("cpu")
+    session = Session(config, graph, parallel, quiet, cpu, record.run_id)
+    session.train(Curves(None))
+    record = session.complete(record, "ok", None)
+    sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges}
+    return {
+        "settings": {name: config.to_dict()[name] for name in SETTINGS},
+        "graph": {**sizes, "fingerprint": graph.fingerprint},
+        "step_losses": record.step_losses,
+        "train_accuracy": [epoch.train_accuracy for epoch in record.epochs],
+        "valid_accuracy": [epoch.valid_accuracy for epoch in record.epochs],
+        "final": record.final,
+    }
+
+
+def main() -> int:
+    """Store the curve of today's code."""
+    with tempfile.TemporaryDirectory() as folder:
+        curve = train(Path(folder))
+    STORED.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+    print(f"{STORED}: {len(curve['step_losses'])} steps")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

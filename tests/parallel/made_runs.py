@@ -1,0 +1,94 @@
+"""Short trainings in memory, on any ranks, and how far two of them are apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.report.curves import Curves
+from gnn_core.report.narrate import Narrator
+from gnn_core.report.records import begin_run
+from gnn_core.report.schema import DatasetInfo, RunRecord
+from horovod_gnn.parallel import OneProcess
+from horovod_gnn.session import Session
+
+# 64 train targets in batches of 21: the last batch of an epoch holds one, for all ranks together.
+SETTINGS: dict[str, Any] = {
+    "dataset": "tiny",
+    "epochs": 3,
+    "hidden": 8,
+    "fanouts": (3, 2),
+    "global_batch_size": 21,
+    "lr": 0.02,
+    "dropout": 0.4,
+    "input_dropout": 0.2,
+    "precision": "fp64",
+    "device": "cpu",
+    "progress": "off",
+    "seed": 5,
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to."""
+
+    record: RunRecord
+    weights: dict[str, Tensor]  # those that did best on the validation split
+
+    @property
+    def losses(self) -> Tensor:
+        """The mean loss of each step."""
+        return torch.tensor(self.record.step_losses, dtype=torch.float64)
+
+
+def session_of(graph: Graph, parallel: OneProcess, **changes: Any) -> Session:
+    """A session that has not begun to train."""
+    config = RunConfig(**{**SETTINGS, **changes})
+    quiet = Narrator(False, "off")
+    return Session(config, graph, parallel, quiet, torch.device("cpu"), "the-run")
+
+
+def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
+    """Train to the end and evaluate."""
+    config = RunConfig(**{**SETTINGS, **changes})
+    record = begin_run(
+        strategy="horovod",
+        config=config.to_dict(),
+        config_digest=config.digest(),
+        dataset=DatasetInfo.of(graph),
+        rank_hosts=parallel.rank_hosts,
+        controller=parallel.controller,
+    )
+    session = session_of(graph, parallel, **changes)
+    session.train(Curves(None))
+    weights = {n: t.clone() for n, t in session.training.model.state_dict().items()}
+    return Trained(session.complete(record, "ok", None), weights)
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, in units of the largest of `theirs`."""
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def assert_same(ours: Trained, theirs: Trained, tolerance: float) -> None:
+    """Both trained alike: each step's loss, the weights, all accuracies and counts."""
+    assert len(ours.losses) == len(theirs.losses) > 0
+    assert distance(ours.losses, theirs.losses) < tolerance
+    assert ours.weights.keys() == theirs.weights.keys()
+    for name, tensor in theirs.weights.items():
+        assert distance(ours.weights[name], tensor) < tolerance, name
+    for mine, other in zip(ours.record.epochs, theirs.record.epochs, strict=True):
+        assert mine.train_accuracy == other.train_accuracy
+        assert mine.valid_accuracy == other.valid_accuracy
+        assert mine.num_targets == other.num_targets
+        # A node that the targets of several ranks share is expanded by each of them.
+        assert mine.num_sampled_edges >= other.num_sampled_edges
+    assert ours.record.final["best_epoch"] == theirs.record.final["best_epoch"]
+    assert ours.record.final["test_accuracy"] == theirs.record.final["test_accuracy"]

@@ -1,0 +1,126 @@
+"""What the training loop asks of its fellow ranks, on this process alone and on all of them."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import time
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.usage import SharedUsageError, UsageError
+from horovod_gnn.parallel import OneProcess
+
+pytestmark = pytest.mark.needs_torch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_sum_adds_up_every_rank_in_place(either: OneProcess, dtype: torch.dtype) -> None:
+    tensor = (torch.arange(1000) + 7 * either.rank).to(dtype)
+    result = either.sum_(tensor)
+    others = sum(7 * rank for rank in range(either.world_size))
+    assert torch.equal(tensor, (torch.arange(1000) * either.world_size + others).to(dtype))
+    assert result is tensor
+
+
+def test_sum_takes_a_single_number_and_keeps_the_shape(either: OneProcess) -> None:
+    assert either.sum_(torch.tensor([2.5])).tolist() == [2.5 * either.world_size]
+    assert either.sum_(torch.ones(3, 2, 2)).shape == (3, 2, 2)
+
+
+def test_sums_of_another_size_may_follow_each_other(either: OneProcess) -> None:
+    for size in (5, 1, 300_000, 5):
+        assert float(either.sum_(torch.ones(size)).sum()) == size * either.world_size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_broadcast_brings_the_tensor_of_any_root(either: OneProcess, dtype: torch.dtype) -> None:
+    for root in range(either.world_size):
+        tensor = torch.full((4, 3), either.rank, dtype=dtype)
+        result = either.broadcast_(tensor, root)
+        assert torch.equal(tensor, torch.full((4, 3), root, dtype=dtype))
+        assert result is tensor
+
+
+def test_broadcast_comes_from_rank_0_unless_another_is_named(either: OneProcess) -> None:
+    assert either.broadcast_(torch.tensor([either.rank + 1])).tolist() == [1]
+
+
+def test_gather_gives_every_rank_all_values_in_the_order_of_ranks(either: OneProcess) -> None:
+    mine = {"rank": either.rank, "text": "größer ✓", "values": [0.1, None, True] * either.rank}
+    everyone = either.gather(mine)
+    assert [theirs["rank"] for theirs in everyone] == list(range(either.world_size))
+    assert everyone[either.rank] == mine
+    assert [len(theirs["values"]) for theirs in everyone] == [
+        3 * rank for rank in range(either.world_size)
+    ]
+
+
+def test_gather_takes_nothing_and_much(either: OneProcess) -> None:
+    assert either.gather(None) == [None] * either.world_size
+    sizes = [200_000 * rank for rank in range(either.world_size)]
+    assert [len(text) for text in either.gather("x" * sizes[either.rank])] == sizes
+
+
+def test_nobody_passes_a_barrier_before_the_last_one_has_come(either: OneProcess) -> None:
+    time.sleep(0.05 * either.rank)
+    came = time.monotonic()  # one clock for all processes of a machine
+    either.barrier()
+    passed = time.monotonic()
+    assert passed >= max(either.gather(came))
+
+
+def test_without_a_problem_all_agree(either: OneProcess) -> None:
+    either.require_agreement(None)
+
+
+def test_the_problem_of_all_is_told_once_and_by_itself(either: OneProcess) -> None:
+    with pytest.raises(SharedUsageError) as caught:
+        either.require_agreement("the disk is full")
+    assert str(caught.value) == "the disk is full"
+
+
+def test_the_problem_of_one_rank_is_raised_on_every_rank_and_names_it(either: OneProcess) -> None:
+    last = either.world_size - 1
+    with pytest.raises(UsageError, match="the disk is full") as caught:
+        either.require_agreement("the disk is full" if either.rank == last else None)
+    if last > 0:
+        place = f"rank {last} ({either.rank_hosts[last]}): the disk is full"
+        assert str(caught.value) == place
+    assert set(either.gather(str(caught.value))) == {str(caught.value)}
+
+
+def test_different_problems_are_all_told(either: OneProcess) -> None:
+    with pytest.raises(UsageError) as caught:
+        either.require_agreement(f"no room for number {either.rank}")
+    for rank in range(either.world_size):
+        assert f"no room for number {rank}" in str(caught.value)
+
+
+def test_ranks_know_their_places(parallel: OneProcess) -> None:
+    assert parallel.gather(parallel.rank) == list(range(parallel.world_size))
+    assert len(parallel.rank_hosts) == parallel.world_size
+    assert parallel.single_host == (len(set(parallel.rank_hosts)) == 1)
+    on_my_host = [
+        place
+        for place, host in zip(
+            parallel.gather(parallel.local_rank), parallel.rank_hosts, strict=True
+        )
+        if host == parallel.rank_hosts[parallel.rank]
+    ]
+    assert sorted(on_my_host) == list(range(len(on_my_host)))
+    assert parallel.controller in ("mpi", "gloo")
+
+
+def test_what_one_rank_refuses_all_refuse(either: OneProcess) -> None:
+    last = either.world_size - 1
+    reached = False
+    with pytest.raises(SharedUsageError, match="no GPU here"):
+        with either.agreeing():
+            if either.rank == last:
+                raise UsageError("no GPU here")
+            reached = True
+    assert reached == (either.rank != last)
+    with either.agreeing():
+        pass

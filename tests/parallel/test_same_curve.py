@@ -1,0 +1,107 @@
+"""The loss curve, the weights and the accuracies do not depend on the number of ranks."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.data.graph import Graph
+from horovod_gnn.loop import train_epoch
+from horovod_gnn.parallel import OneProcess
+from tests.parallel.made_runs import Trained, assert_same, distance, session_of, trained
+
+pytestmark = pytest.mark.needs_torch
+ROUNDING = {"fp64": 1e-10, "fp32": 1e-5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="mean, dropout"),
+        pytest.param({"precision": "fp32"}, id="mean, dropout, fp32"),
+        pytest.param({"precision": "fp32", "aggregator": "max"}, id="max, fp32"),
+        pytest.param({"aggregator": "sum", "optimizer": "sgd"}, id="sum, sgd"),
+        pytest.param({"aggregator": "max"}, id="max"),
+        pytest.param({"layers": 3, "fanouts": (2, 3, -1)}, id="three layers"),
+        pytest.param({"prefetch": 0, "global_batch_size": 64}, id="one step an epoch"),
+        pytest.param({"lr_schedule": "cosine", "warmup_epochs": 1}, id="warm-up and cosine"),
+    ],
+)
+def test_all_ranks_together_train_like_one_process(
+    tiny_graph: Graph,
+    parallel: OneProcess,
+    same_everywhere: Callable[[object], None],
+    changes: dict[str, Any],
+) -> None:
+    alone = trained(tiny_graph, OneProcess(), **changes)
+    together = trained(tiny_graph, parallel, **changes)
+    assert_same(together, alone, ROUNDING[changes.get("precision", "fp64")])
+    same_everywhere([tensor.tolist() for tensor in together.weights.values()])
+    same_everywhere(together.record.step_losses)
+
+
+@pytest.mark.parametrize("evaluation", ["exact", "sampled"])
+def test_either_evaluation_gives_what_one_process_gives(
+    tiny_graph: Graph, parallel: OneProcess, evaluation: str
+) -> None:
+    runs = [
+        trained(tiny_graph, world, eval=evaluation, epochs=2) for world in (OneProcess(), parallel)
+    ]
+    finals = [run.record.final for run in runs]
+    assert finals[0].keys() == finals[1].keys()
+    for name, value in finals[0].items():
+        assert finals[1][name] == pytest.approx(value, rel=1e-10), name
+    assert finals[0]["test_accuracy"] is not None
+
+
+def test_a_target_weighs_the_same_on_whatever_rank_it_is(
+    tiny_graph: Graph, parallel: OneProcess
+) -> None:
+    """Against autograd over the whole batch at once; ranks have shares of different sizes."""
+    session = session_of(
+        tiny_graph, parallel, global_batch_size=63, fanouts=(-1, -1), dropout=0.0, input_dropout=0.0
+    )
+    training = session.training
+    batch = session_of(
+        tiny_graph, OneProcess(), global_batch_size=63, fanouts=(-1, -1)
+    ).training.loader.batch(0, 0)
+    model = session_of(tiny_graph, OneProcess(), dropout=0.0, input_dropout=0.0).training.model
+    logits = model(training.table, batch.input_nodes, batch.blocks, batch.key)
+    labels = torch.from_numpy(batch.labels).long()
+    expected = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(logits, labels), list(model.parameters())
+    )
+    found: list[Any] = []
+
+    def keep_gradients(loss: float) -> bool:
+        found.extend(p.grad.clone() for p in training.model.parameters())
+        return False
+
+    train_epoch(training, session._progress, keep_gradients)
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert distance(ours, theirs) < 1e-10
+
+
+def test_the_curve_is_one_that_learns(tiny_graph: Graph, parallel: OneProcess) -> None:
+    run = trained(tiny_graph, parallel, epochs=15, dropout=0.2, input_dropout=0.0)
+    assert _mean_of_epoch(run, -1) < 0.75 * _mean_of_epoch(run, 0)
+    assert run.record.final["test_accuracy"] > 0.6  # four classes: chance is a quarter
+
+
+def test_the_seed_and_only_the_seed_decides(tiny_graph: Graph, parallel: OneProcess) -> None:
+    first, again = (trained(tiny_graph, parallel, epochs=1) for _ in range(2))
+    other = trained(tiny_graph, parallel, epochs=1, seed=6)
+    assert torch.equal(first.losses, again.losses)
+    assert distance(other.losses, first.losses) > 1e-3
+
+
+def _mean_of_epoch(run: Trained, epoch: int) -> float:
+    loss = run.record.epochs[epoch].train_loss
+    assert loss is not None
+    return loss

@@ -1,0 +1,74 @@
+"""Exact evaluation gives the same sums on any ranks, on shared files and by exchanging rows."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.data.graph import Graph
+from gnn_core.report.metrics import Tally
+from horovod_gnn import evaluate
+from horovod_gnn.evaluate import ExactEvaluator
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.parallel import OneProcess
+from horovod_gnn.setup import feature_table
+
+pytestmark = pytest.mark.needs_torch
+SPLITS = ("train", "valid", "test")
+
+
+def model_of(graph: Graph, precision: str, layers: int = 3) -> GraphSAGE:
+    return GraphSAGE(
+        graph.num_features, 9, graph.num_classes, layers=layers, precision=precision, seed=2
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16"])
+@pytest.mark.parametrize("share_directly", [True, False], ids=["one file", "exchange"])
+def test_tallies_are_those_of_one_process(
+    tiny_graph: Graph,
+    parallel: OneProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    share_directly: bool,
+    precision: str,
+) -> None:
+    monkeypatch.setattr(evaluate, "CHUNK_NODES", 7)  # so that a share is exchanged in pieces
+    model, table = model_of(tiny_graph, precision), feature_table(tiny_graph)
+    alone = ExactEvaluator(tiny_graph, table, OneProcess()).tallies(model, SPLITS)
+    together = ExactEvaluator(tiny_graph, table, parallel, share_directly).tallies(model, SPLITS)
+    for split in SPLITS:
+        assert together[split].count == alone[split].count == len(tiny_graph.split(split))
+        assert together[split].correct == alone[split].correct
+        tolerance = 1e-12 if precision == "fp64" else 1e-5
+        assert together[split].loss == pytest.approx(alone[split].loss, rel=tolerance)
+
+
+def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: OneProcess) -> None:
+    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), parallel)
+    tallies = evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
+    sums = {split: _numbers(tally) for split, tally in tallies.items()}
+    assert parallel.gather(sums) == [sums] * parallel.world_size
+
+
+@pytest.mark.parametrize("share_directly", [True, False], ids=["one file", "exchange"])
+def test_no_file_is_left_behind(
+    tiny_graph: Graph,
+    parallel: OneProcess,
+    shared_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share_directly: bool,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(shared_path))
+    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), parallel, share_directly)
+    evaluator.tallies(model_of(tiny_graph, "fp32"), ("valid",))
+    parallel.barrier()
+    assert list(shared_path.iterdir()) == []
+
+
+def _numbers(tally: Tally) -> list[float]:
+    return [float(value) for value in tally.to_vector()]

@@ -1,0 +1,95 @@
+"""A signal to any rank ends all of them at the same step, and they go on from there together."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.data.graph import Graph
+from gnn_core.report.curves import Curves
+from horovod_gnn.parallel import OneProcess, Stopped
+from horovod_gnn.session import Session
+from tests.parallel.made_runs import distance, session_of, trained
+
+pytestmark = pytest.mark.needs_torch
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_asked_afterwards(parallel: OneProcess) -> Iterator[None]:
+    yield
+    parallel.stop_signal = None
+
+
+def stop_in_step(session: Session, parallel: OneProcess, number: int) -> None:
+    """Have the last rank asked to stop while it samples that batch, counted from 0."""
+    loader, batches = session.training.loader, session.training.loader.batches
+    seen = 0
+
+    def counted(*args: Any) -> Iterator[Any]:
+        nonlocal seen
+        for batch in batches(*args):
+            if seen == number and parallel.rank == parallel.world_size - 1:
+                parallel.stop_signal = signal.SIGTERM
+            seen += 1
+            yield batch
+
+    loader.batches = counted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("stop_at", [0, 3, 5], ids="step {}".format)
+def test_a_stopped_run_goes_on_to_the_same_curve(
+    tiny_graph: Graph, parallel: OneProcess, shared_path: Path, stop_at: int
+) -> None:
+    whole = trained(tiny_graph, parallel)
+    folder = str(shared_path / "saved")
+    session = session_of(tiny_graph, parallel, checkpoint_dir=folder)
+    stop_in_step(session, parallel, stop_at)
+    with pytest.raises(Stopped, match="go on with --resume"):
+        session.train(Curves(None))
+    parallel.stop_signal = None
+    assert parallel.gather(len(session._step_losses)) == [stop_at + 1] * parallel.world_size
+    rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True)
+    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
+    for name, tensor in whole.weights.items():
+        assert distance(rest.weights[name], tensor) < 1e-10
+    assert rest.record.final["test_accuracy"] == whole.record.final["test_accuracy"]
+    assert rest.record.resumed_from is not None
+
+
+def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
+    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+) -> None:
+    folder = str(shared_path / "saved")
+    changes = {"global_batch_size": 64, "epochs": 5, "eval_every": 3}
+    session = session_of(tiny_graph, parallel, checkpoint_dir=folder, **changes)
+    stop_in_step(session, parallel, 3)
+    with pytest.raises(Stopped):
+        session.train(Curves(None))
+    parallel.stop_signal = None
+    assert parallel.gather(len(session._step_losses)) == [4] * parallel.world_size
+    rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True, **changes)
+    whole = trained(tiny_graph, parallel, **changes)
+    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
+    assert rest.record.final == whole.record.final
+
+
+def test_a_run_may_go_on_after_its_end(
+    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+) -> None:
+    folder = str(shared_path / "saved")
+    first = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=2)
+    again = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=2, resume=True)
+    assert again.record.step_losses == []
+    assert again.record.final == first.record.final
+    longer = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=3, resume=True)
+    whole = trained(tiny_graph, parallel, epochs=3)
+    assert distance(torch.cat([first.losses, longer.losses]), whole.losses) < 1e-10

@@ -1,0 +1,295 @@
+"""The house rules that can be read off the source: who may import whom, sizes, names, entries.
+
+Nothing is imported here; every module is parsed. Each rule is a test of its own, and each rule is
+also shown, on a small tree made for it, to catch what it forbids.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines")
+FRAMEWORKS = ("torch", "torch_geometric", "tensorflow", "tf_keras", "keras", "horovod", "mpi4py")
+DISK = ("pathlib", "os", "io", "json", "csv", "yaml", "pickle", "shutil", "tempfile", "argparse")
+ENTRIES = ("train", "single", "ddp", "param_server")
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 300, 60
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its dotted name (a package's `__init__` has the package's) and its tree."""
+
+    path: Path
+    name: str
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
+
+    @cached_property
+    def imports(self) -> list[tuple[str, int]]:
+        """Everything it imports, at any depth: (dotted name, line). `from a import b` is `a.b`."""
+        return [(name, node.lineno) for node in ast.walk(self.tree) for name in _imported(node)]
+
+    @property
+    def is_entry(self) -> bool:
+        return self.path.stem in ENTRIES and not within(self.name, ("gnn_core",))
+
+    def at(self, line: int, what: str) -> str:
+        return f"{self.name}:{line} {what}"
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+        "__import__", "import_module", "importlib.import_module",
+    ):  # fmt: skip
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
+
+
+def read_house(root: Path) -> list[Module]:
+    """Find the modules of every package under `root`, in order of path."""
+    modules = []
+    for path in sorted(path for package in PACKAGES for path in root.glob(f"{package}/**/*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        modules.append(Module(path, ".".join(parts).removesuffix(".__init__")))
+    return modules
+
+
+def within(name: str, rooms: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of `rooms` or lies inside one."""
+    return any(f"{name}.".startswith(f"{room}.") for room in rooms)
+
+
+Check = Callable[[Module], Iterator[str]]
+
+
+def never(who: tuple[str, ...], what: tuple[str, ...], but: tuple[str, ...] = ()) -> Check:
+    """Modules within `who`, except `but`, import nothing within `what`."""
+
+    def check(module: Module) -> Iterator[str]:
+        if within(module.name, who) and module.name not in but:
+            for target, line in module.imports:
+                if within(target, what):
+                    yield module.at(line, f"imports {target}")
+
+    return check
+
+
+def imports_an_entry(module: Module) -> Iterator[str]:
+    for target, line in module.imports:
+        parts = target.split(".")
+        if parts[0] in PACKAGES and parts[0] != "gnn_core" and set(parts[1:3]) & set(ENTRIES):
+            yield module.at(line, f"imports the entry script {target}")
+
+
+def has_no_job_in_its_name(module: Module) -> Iterator[str]:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc"}
+    for part in vague.intersection(module.name.split(".")):
+        yield module.at(1, f"is named {part}, which is no job")
+
+
+def imports_relatively(module: Module) -> Iterator[str]:
+    siblings = {path.stem for path in module.path.parent.glob("*.py")} - sys.stdlib_module_names
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield module.at(node.lineno, "has a relative import")
+    for target, line in module.imports:
+        if target.split(".")[0] in siblings:
+            yield module.at(line, f"imports its neighbour {target} without the package")
+
+
+def is_too_long(module: Module) -> Iterator[str]:
+    lines = len(module.text.splitlines())
+    if lines >= MAX_MODULE_LINES:
+        yield module.at(lines, f"is not under {MAX_MODULE_LINES} lines")
+
+
+def has_a_long_function(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines >= MAX_FUNCTION_LINES:
+                yield module.at(node.lineno, f"{node.name} has {lines} lines")
+
+
+def lacks_the_path_statement(module: Module) -> Iterator[str]:
+    if not module.is_entry:
+        return
+    statements = [
+        node.lineno
+        for node in module.tree.body
+        if isinstance(node, ast.If)
+        and ast.unparse(node.test) == "not __package__"
+        and any("sys.path" in ast.unparse(statement) for statement in node.body)
+    ]
+    in_house = [line for target, line in module.imports if within(target, PACKAGES)]
+    if not statements:
+        yield module.at(1, "lacks `if not __package__: sys.path[0] = <repository root>`")
+    elif in_house and min(in_house) < min(statements):
+        yield module.at(min(in_house), "imports from the house before its path statement")
+
+
+def names_tf_distribute(module: Module) -> Iterator[str]:
+    if module.name == "tf_mirrored.strategy":
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "tf.distribute", "tensorflow.distribute",
+        ):  # fmt: skip
+            yield module.at(node.lineno, "names tf.distribute")
+    for target, line in module.imports:
+        if within(target, ("tensorflow.distribute",)):
+            yield module.at(line, f"imports {target}")
+
+
+def reads_the_environment_at_import(module: Module) -> Iterator[str]:
+    waiting: list[ast.AST] = [] if module.is_entry else list(module.tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue  # runs later
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv"):
+            yield module.at(node.lineno, f"uses {ast.unparse(node)} while it is imported")
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+COMPUTE = tuple(
+    f"horovod_gnn.{room}" for room in ("model", "kernels", "arithmetic", "dropout", "fused")
+)
+TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")
+RULES: dict[str, Check] = {
+    "gnn_core knows no framework": never(("gnn_core",), FRAMEWORKS),
+    "gnn_core knows no trainer": never(("gnn_core",), PACKAGES[1:]),
+    # The benchmark stands beside the flow of data: it reports rates, and nobody imports it.
+    "data never looks at the report": never(
+        ("gnn_core.data",), ("gnn_core.report",), ("gnn_core.data.bench",)
+    ),
+    "nobody imports the data benchmark": never(PACKAGES, ("gnn_core.data.bench",)),
+    "the report never looks at the data": never(("gnn_core.report",), ("gnn_core.data",)),
+    "only parallel.py names horovod": never(PACKAGES, ("horovod",), ("horovod_gnn.parallel",)),
+    "the model knows no configuration": never(COMPUTE, ("gnn_core.config", "gnn_core.settings")),
+    "the model touches no disk": never(COMPUTE, (*DISK, "gnn_core.data.store", "gnn_core.report")),
+    "horovod_gnn knows no other trainer": never(
+        ("horovod_gnn",), ("tf_mirrored", "baselines", "tensorflow", "keras")
+    ),
+    "tf_mirrored knows no torch": never(("tf_mirrored",), TF_STRANGERS),
+    "only strategy.py names tf.distribute": names_tf_distribute,
+    "baselines know no horovod": never(("baselines",), ("horovod",)),
+    "nobody imports an entry script": imports_an_entry,
+    "every module is named after its job": has_no_job_in_its_name,
+    "imports are absolute": imports_relatively,
+    "modules are short": is_too_long,
+    "functions are short": has_a_long_function,
+    "entry scripts work by path": lacks_the_path_statement,
+    "nothing reads the environment at import": reads_the_environment_at_import,
+}
+
+
+@pytest.fixture(scope="module")
+def house() -> list[Module]:
+    """Parse this repository."""
+    return read_house(ROOT)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_house_keeps_the_rule(house: list[Module], rule: str) -> None:
+    assert "gnn_core.config" in [module.name for module in house]
+    broken = [found for module in house for found in RULES[rule](module)]
+    assert not broken, f"{rule}, but:\n" + "\n".join(broken)
+
+
+LONG_FUNCTION = "def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)
+STATEMENT = "import sys\nif not __package__:\n    sys.path[0] = '..'\n"
+# (rule, file that breaks it, its source)
+VIOLATIONS = [
+    *(("gnn_core knows no framework", "gnn_core/a.py", f"import {name}") for name in FRAMEWORKS),
+    ("gnn_core knows no framework", "gnn_core/env/a.py", "def f():\n    from torch import nn"),
+    ("gnn_core knows no framework", "gnn_core/a.py", "import importlib as i\n__import__('torch')"),
+    ("gnn_core knows no trainer", "gnn_core/a.py", "from baselines import x"),
+    ("data never looks at the report", "gnn_core/data/a.py", "from gnn_core import report"),
+    ("data never looks at the report", "gnn_core/data/a.py", "import gnn_core.report.timing"),
+    ("data never looks at the report", "gnn_core/data/bench2.py", "import gnn_core.report"),
+    ("nobody imports the data benchmark", "gnn_core/data/a.py", "from gnn_core.data import bench"),
+    ("the report never looks at the data", "gnn_core/report/__init__.py", "import gnn_core.data"),
+    ("only parallel.py names horovod", "horovod_gnn/loop.py", "import horovod.torch as hvd"),
+    ("only parallel.py names horovod", "horovod_gnn/a.py", "from horovod import torch"),
+    ("the model knows no configuration", "horovod_gnn/model.py", "import gnn_core.config"),
+    ("the model touches no disk", "horovod_gnn/kernels.py", "from pathlib import Path"),
+    ("the model touches no disk", "horovod_gnn/model.py", "from gnn_core.report import records"),
+    ("horovod_gnn knows no other trainer", "horovod_gnn/a.py", "import tensorflow as tf"),
+    ("tf_mirrored knows no torch", "tf_mirrored/a.py", "import torch.nn"),
+    ("tf_mirrored knows no torch", "tf_mirrored/a.py", "from horovod_gnn.model import GraphSAGE"),
+    ("only strategy.py names tf.distribute", "tf_mirrored/a.py", "tf.distribute.get_strategy()"),
+    ("only strategy.py names tf.distribute", "baselines/a.py", "import tensorflow.distribute"),
+    ("baselines know no horovod", "baselines/a.py", "import horovod"),
+    ("nobody imports an entry script", "baselines/a.py", "from horovod_gnn.train import main"),
+    ("nobody imports an entry script", "horovod_gnn/a.py", "from horovod_gnn import train"),
+    ("every module is named after its job", "gnn_core/data/utils.py", ""),
+    ("every module is named after its job", "gnn_core/common/graph.py", ""),
+    ("imports are absolute", "gnn_core/a.py", "from . import b"),
+    ("imports are absolute", "gnn_core/data/a.py", "import graph"),
+    ("modules are short", "gnn_core/a.py", "\n" * MAX_MODULE_LINES),
+    ("functions are short", "gnn_core/a.py", LONG_FUNCTION),
+    ("functions are short", "gnn_core/a.py", "async " + LONG_FUNCTION),
+    ("entry scripts work by path", "horovod_gnn/train.py", "import sys"),
+    ("entry scripts work by path", "baselines/single.py", "import gnn_core.config\n" + STATEMENT),
+    ("nothing reads the environment at import", "gnn_core/a.py", "import os\nx = os.environ['X']"),
+    (
+        "nothing reads the environment at import",
+        "gnn_core/a.py",
+        "class A:\n    x = os.getenv('X')",
+    ),
+]
+ALLOWED = {
+    "gnn_core/__init__.py": "",
+    "gnn_core/config.py": "import os\ndef f():\n    return os.environ['torch'], 'import torch'",
+    "gnn_core/data/bench.py": "from gnn_core.report import machine",
+    "gnn_core/data/graph.py": "from gnn_core.config import UsageError",
+    "gnn_core/report/train.py": "import torchmetrics_is_not_torch",
+    "horovod_gnn/parallel.py": "def start():\n    import horovod.torch as hvd\n    return hvd",
+    "horovod_gnn/model.py": "import torch\nfrom gnn_core.data.batch import Block",
+    "horovod_gnn/train.py": STATEMENT + "from gnn_core.config import parse_config",
+    "tf_mirrored/strategy.py": "import tensorflow as tf\ntf.distribute.get_strategy()",
+    "baselines/single.py": STATEMENT + "from horovod_gnn.model import GraphSAGE",
+}
+
+
+def _build(root: Path, files: dict[str, str]) -> list[Module]:
+    for name, source in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(source, encoding="utf-8")
+    return read_house(root)
+
+
+def _broken(modules: list[Module]) -> set[str]:
+    return {rule for rule, check in RULES.items() for module in modules for _ in check(module)}
+
+
+@pytest.mark.parametrize(("rule", "file", "source"), VIOLATIONS)
+def test_the_checker_catches(tmp_path: Path, rule: str, file: str, source: str) -> None:
+    assert rule in _broken(_build(tmp_path, ALLOWED | {file: source}))
+
+
+def test_the_checker_lets_a_good_house_be(tmp_path: Path) -> None:
+    assert _broken(_build(tmp_path, ALLOWED)) == set()
+
+
+def test_every_rule_is_shown_to_catch_something() -> None:
+    assert {rule for rule, _, _ in VIOLATIONS} == set(RULES)

@@ -1,0 +1,68 @@
+"""Run records made to measure: three epochs, a slow warm-up one and two of a known length."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gnn_core.config import RunConfig
+from gnn_core.report.metrics import Tally, split_fields
+from gnn_core.report.schema import DatasetInfo, EpochRecord, RunRecord
+
+MACHINE = {"cpu_model": "Test CPU", "cores_available": 2, "memory_bytes": 8 * 2**30, "gpus": []}
+CLUSTER = {**MACHINE, "cores_available": 64}
+CONFIG = RunConfig(dataset="cora").to_dict()
+_numbers = iter(range(10_000))
+
+
+def run(
+    strategy: str = "single",
+    ranks: int = 1,
+    seconds: float = 8.0,
+    accuracy: float | None = 0.8,
+    *,
+    config: dict[str, Any] | None = None,
+    **changes: Any,
+) -> RunRecord:
+    """A run of three epochs: a slow warm-up one, then `seconds` and `seconds`."""
+    number = next(_numbers)
+    right = None if accuracy is None else round(accuracy * 1000)
+    made = RunRecord(
+        run_id=f"{number:08x}" * 4,
+        started_at=f"2026-01-02T03:04:{number // 1000:02}.{number % 1000:03}000+00:00",
+        finished_at="2026-01-03T00:00:00.000000+00:00",
+        strategy=strategy,
+        launch_command="typed",
+        world_size=ranks,
+        hosts=["h"],
+        ranks_per_host=[ranks],
+        config={**CONFIG, **(config or {})},
+        config_digest="d",
+        dataset=DatasetInfo("cora", fingerprint="ab", splits={"train": 140, "test": 1000}),
+        machine=MACHINE,
+        versions={"python": "3.11"},
+        commit="c0ffee" * 6,
+        dirty=False,
+        controller="mpi" if strategy == "horovod" else None,
+        status="ok",
+        error=None,
+        epochs=[epoch(0, 100.0), epoch(1, seconds), epoch(2, seconds)],
+        final={} if right is None else dict(split_fields("test", Tally(1.0, right, 1000))),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def epoch(number: int, seconds: float, communicate: float = 0.25) -> EpochRecord:
+    parts = {"compute": 0.5, "wait": 0.125, "communicate": communicate}
+    return EpochRecord(
+        epoch=number,
+        train_loss=2.0 / (number + 1),
+        train_accuracy=0.5,
+        valid_accuracy=None,
+        lr=0.01,
+        seconds=seconds,
+        sections={name: share * seconds for name, share in parts.items()},
+        warm_up=number == 0,
+        num_targets=140,
+        num_sampled_edges=1000,
+    )

@@ -1,0 +1,81 @@
+"""Curves: what was added is in the event file, point by point."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gnn_core.config import UsageError
+from gnn_core.report.curves import Curves
+
+Point = tuple[str, int, float]
+
+
+def read_points(folder: Path) -> Iterator[Point]:
+    """Read the only event file of a folder: records of (length, check, event, check)."""
+    event_pb2 = pytest.importorskip(
+        "tensorboardX.proto.event_pb2", reason="tensorboardX is not installed: `make install`"
+    )
+    (file,) = folder.glob("events.out.tfevents.*")
+    data = file.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        yield from ((value.tag, event.step, value.simple_value) for value in event.summary.value)
+        data = data[16 + length :]
+
+
+@pytest.fixture
+def needs_writer() -> None:
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: `make install`")
+
+
+@pytest.mark.usefixtures("needs_writer")
+def test_every_point_is_in_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    curves = Curves(str(folder))
+    curves.add(0, {"loss/train": 1.5, "accuracy/valid": 0.25})
+    curves.add(3, {"loss/train": 0.75})
+    curves.close()
+    assert list(read_points(folder)) == [
+        ("loss/train", 0, 1.5), ("accuracy/valid", 0, 0.25), ("loss/train", 3, 0.75)
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("needs_writer")
+def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    """A gap in the curve, and not a zero."""
+    curves = Curves(str(tmp_path))
+    curves.add(1, {"accuracy/valid": None, "loss/train": 0.0})
+    curves.close()
+    assert list(read_points(tmp_path)) == [("loss/train", 1, 0.0)]
+
+
+def test_without_a_folder_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a writer without a folder would put its `runs`
+    curves = Curves(None)
+    curves.add(1, {"loss/train": 0.5})
+    curves.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("needs_writer")
+def test_a_folder_that_cannot_be_is_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--tensorboard .*file/curves: expected") as caught:
+        Curves(str(tmp_path / "file" / "curves"))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_package_it_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UsageError, match="tensorboardX"):
+        Curves(str(tmp_path))

@@ -1,0 +1,128 @@
+"""What the launcher said, and a user's mistake told once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from gnn_core import launch
+from gnn_core.launch import guarded, launched_rank, launched_size, under_launcher
+from gnn_core.usage import SharedUsageError, UsageError
+
+RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
+SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make as if nobody launched us, also where the tests themselves run under mpirun."""
+    for name in RANKS + SIZES:
+        monkeypatch.delenv(name, raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect how long it would have slept."""
+    seconds: list[float] = []
+    monkeypatch.setattr(launch.time, "sleep", seconds.append)
+    return seconds
+
+
+def refuse() -> int:
+    raise UsageError("expected a folder, got a file; correct --data-root")
+
+
+def refuse_as_all_do() -> int:
+    raise SharedUsageError("expected 4 ranks, got 2")
+
+
+def test_started_by_hand() -> None:
+    assert (launched_rank(), launched_size(), under_launcher()) == (0, 1, False)
+
+
+@pytest.mark.parametrize(("rank", "size"), [*zip(RANKS, SIZES, strict=True)])
+def test_every_launcher_is_understood(
+    rank: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(rank, "3")
+    monkeypatch.setenv(size, "12")
+    assert (launched_rank(), launched_size(), under_launcher()) == (3, 12, True)
+
+
+def test_the_launcher_goes_before_what_a_shell_has_lying_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A RANK from elsewhere is on every rank the same; mpirun's own name is not."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    assert (launched_rank(), launched_size()) == (2, 4)
+
+
+@pytest.mark.parametrize("value", ["", "first", "-1", "1.5"])
+def test_what_is_no_rank_is_not_taken_for_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", value)
+    monkeypatch.setenv("WORLD_SIZE", value)
+    assert (launched_rank(), launched_size()) == (0, 1)
+    monkeypatch.setenv("PMI_RANK", "5")
+    assert launched_rank() == 5
+
+
+def test_a_good_end_passes_through(capfd: pytest.CaptureFixture[str], slept: list[float]) -> None:
+    assert guarded(lambda: 0) == 0
+    assert guarded(lambda: 7) == 7
+    assert capfd.readouterr() == ("", "")
+    assert slept == []
+
+
+@pytest.mark.parametrize("main", [refuse, refuse_as_all_do])
+def test_rank_0_tells_a_mistake_in_one_line_at_once(
+    main: object, capfd: pytest.CaptureFixture[str], slept: list[float]
+) -> None:
+    assert guarded(main) == 2  # type: ignore[arg-type]
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("error: expected ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    assert slept == []
+
+
+def test_other_ranks_leave_what_all_did_wrong_to_rank_0(
+    capfd: pytest.CaptureFixture[str], slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And wait, since the first rank to fail ends all the others: also the one that tells."""
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert guarded(refuse_as_all_do) == 2
+    assert capfd.readouterr() == ("", "")
+    assert len(slept) == 1
+    assert slept[0] >= 1
+
+
+def test_a_rank_that_is_alone_with_its_mistake_tells_it_and_says_who_it_is(
+    capfd: pytest.CaptureFixture[str], slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
+    assert guarded(refuse) == 2
+    assert capfd.readouterr().err == (
+        "error: rank 3: expected a folder, got a file; correct --data-root\n"
+    )
+    assert len(slept) == 1  # rank 0 had the chance to tell it first
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, KeyboardInterrupt, SystemExit])
+def test_a_bug_keeps_its_traceback(error: type[BaseException]) -> None:
+    """Only the user's mistakes are told in a line."""
+
+    def fail() -> int:
+        raise error("broken")
+
+    with pytest.raises(error):
+        guarded(fail)

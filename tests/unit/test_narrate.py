@@ -1,0 +1,119 @@
+"""What a run says: whole lines from one rank, a bar on a terminal only."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+from gnn_core.report.narrate import Narrator
+
+
+class Stream(io.StringIO):
+    """Remembers each write, as a launcher sees them, and is a terminal or not."""
+
+    def __init__(self, is_terminal: bool = False) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> int:
+        self.writes.append(text)
+        return super().write(text)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stop the narrator's clock; `clock.now` sets it."""
+    clock = SimpleNamespace(now=5000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("gnn_core.report.narrate.time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("mode", ["auto", "lines", "off"])
+def test_a_line_is_one_write(mode: str) -> None:
+    """mpirun puts the rank's tag before each write: a line end of its own is a line of its own."""
+    stream = Stream()
+    narrator = Narrator(True, mode, stream)
+    narrator.say("epoch 1  loss 0.5")
+    narrator.say("epoch 2  loss 0.4")
+    assert stream.writes == ["epoch 1  loss 0.5\n", "epoch 2  loss 0.4\n"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "bar", "lines", "off"])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_other_ranks_are_silent(mode: str, is_terminal: bool, clock: SimpleNamespace) -> None:
+    stream = Stream(is_terminal)
+    narrator = Narrator(False, mode, stream)
+    narrator.say("epoch 1")
+    with narrator.steps("epoch 1", 0, 3) as steps:
+        for _ in range(3):
+            clock.now += 60
+            steps.advance(0.5)
+    assert stream.writes == []
+
+
+def test_a_terminal_gets_a_bar_that_goes_away() -> None:
+    stream = Stream(is_terminal=True)
+    narrator = Narrator(True, "auto", stream)
+    with narrator.steps("epoch 7", 2, 5) as steps:
+        for _ in range(3):
+            steps.advance(0.25)
+        narrator.say("a word in between")
+    shown = stream.getvalue()
+    assert "epoch 7" in shown
+    assert "2/5" in shown  # a resumed epoch begins where it was left
+    assert "\r" in shown
+    assert "a word in between\n" in shown
+    assert shown.rsplit("\r", 1)[1].strip() == ""  # the last thing written wipes the bar
+
+
+@pytest.mark.parametrize(("mode", "is_terminal"), [("auto", False), ("lines", True), ("off", True)])
+def test_anywhere_else_there_is_no_bar(mode: str, is_terminal: bool) -> None:
+    """In a log file a bar is a thousand lines."""
+    stream = Stream(is_terminal)
+    with Narrator(True, mode, stream).steps("epoch 7", 0, 500) as steps:
+        for _ in range(500):
+            steps.advance(0.25)
+    assert stream.writes == []
+
+
+def test_a_long_epoch_tells_every_ten_seconds(clock: SimpleNamespace) -> None:
+    stream = Stream()
+    with Narrator(True, "lines", stream).steps("epoch 2", 100, 200) as steps:
+        for _ in range(100):
+            clock.now += 1
+            steps.advance(0.125)
+    assert len(stream.writes) == 10
+    assert stream.writes[0] == "epoch 2  step 110/200  loss 0.1250  90 s to go\n"
+    assert stream.writes[4] == "epoch 2  step 150/200  loss 0.1250  50 s to go\n"
+
+
+def test_without_progress_only_results_are_told(clock: SimpleNamespace) -> None:
+    stream = Stream()
+    narrator = Narrator(True, "off", stream)
+    with narrator.steps("epoch 2", 0, 100) as steps:
+        for _ in range(100):
+            clock.now += 60
+            steps.advance(0.125)
+    narrator.say("test accuracy 0.7")
+    assert stream.writes == ["test accuracy 0.7\n"]
+
+
+def test_a_failing_epoch_takes_its_bar_along() -> None:
+    stream = Stream(is_terminal=True)
+    with pytest.raises(ValueError, match="nan"):
+        with Narrator(True, "bar", stream).steps("epoch 1", 0, 5) as steps:
+            steps.advance(0.5)
+            raise ValueError("nan")
+    assert stream.getvalue().rsplit("\r", 1)[1].strip() == ""
+
+
+def test_it_speaks_to_whatever_standard_output_is_now(capsys: pytest.CaptureFixture[str]) -> None:
+    Narrator(True).say("hello")
+    assert capsys.readouterr().out == "hello\n"

@@ -1,0 +1,1 @@
+"""GraphSAGE in TensorFlow and Keras under `tf.distribute`, beside the Horovod trainer."""
