@@ -97,7 +97,9 @@ def _run(config: RunConfig, parallel: OneProcess, strategy: str) -> int:
         narrator.say(describe.closing(record, _keep(record, config.records)))
     if record.status == "ok":
         return 0
-    return _leave(128 + parallel.stop_signal if parallel.stop_signal else 1, parallel)
+    if record.status == "interrupted":  # by a signal that reached this rank, or another one only
+        return _leave(128 + (parallel.stop_signal or signal.SIGTERM), parallel)
+    return _leave(1, parallel)
 
 
 def listen_for_stop(parallel: OneProcess) -> None:
