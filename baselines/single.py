@@ -16,9 +16,10 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size
+from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
+from horovod_gnn.learner import torch_framework
 from horovod_gnn.parallel import OneProcess
-from horovod_gnn.run import run
 
 UNSUPPORTED = {"--scale-lr": "it has one rank, so there is nothing to scale by"}
 
@@ -31,7 +32,8 @@ def main() -> int:
             "`python baselines/single.py`, or several ranks with "
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
-    return run(lambda: parse_config(None, "single", UNSUPPORTED), OneProcess, "single")
+    framework = torch_framework("single", OneProcess)
+    return run(lambda: parse_config(None, "single", UNSUPPORTED), framework)
 
 
 if __name__ == "__main__":

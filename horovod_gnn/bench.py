@@ -29,11 +29,11 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.report import machine
+from gnn_core.training.allocator import keep_freed_memory
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.loop import GradientBucket
-from horovod_gnn.memory import keep_freed_memory
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.products import Products
 from horovod_gnn.reference import ReferenceSAGE

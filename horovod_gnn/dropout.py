@@ -1,9 +1,4 @@
-"""Keyed dropout: which features of a node are dropped depends on step and node, not on the rank.
-
-With `torch.nn.Dropout` every rank draws its own mask, so a run on four ranks trains on other masks
-than a run on one, and on a CPU drawing them takes a third of a training step. Here 16 bits that are
-a function of (key, node, feature) decide, so curves agree on any number of ranks with dropout on.
-"""
+"""Keyed dropout on tensors: `gnn_core.dropout` on the CPU, the same bits in torch on a GPU."""
 
 from __future__ import annotations
 
@@ -11,15 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnn_core import dropout
+from gnn_core.dropout import LEVELS
 from gnn_core.seeding import GOLDEN_GAMMA
-from horovod_gnn import kernels
-
-_LEVELS = 65536
-
-
-def dropout_threshold(probability: float) -> int:
-    """The probability (0 <= p < 1) in units of 1/65536, to the nearest: 1 .. 65535, 0 for 0."""
-    return min(max(1, round(probability * _LEVELS)), _LEVELS - 1) if probability > 0 else 0
 
 
 def keyed_dropout(h: Tensor, nodes: np.ndarray, key: int, threshold: int) -> Tensor:
@@ -33,14 +22,14 @@ def keyed_dropout(h: Tensor, nodes: np.ndarray, key: int, threshold: int) -> Ten
     """
     if h.device.type == "cpu":
         factors = torch.empty(h.shape, dtype=h.dtype)
-        kernels.dropout_factors(nodes, np.uint64(key), threshold, factors.numpy())
+        dropout.dropout_factors(nodes, np.uint64(key), threshold, factors.numpy())
     else:
         factors = dropout_factors(nodes, key, threshold, h)
     return h * factors
 
 
 def dropout_factors(nodes: np.ndarray, key: int, threshold: int, like: Tensor) -> Tensor:
-    """`kernels.dropout_factors` in torch, for `[n, width]` features on any device."""
+    """`gnn_core.dropout.dropout_factors` in torch, for `[n, width]` features on any device."""
     width = like.shape[1]
     ids = torch.from_numpy(nodes).to(like.device)
     state = _splitmix64((ids + 1) * _signed(GOLDEN_GAMMA) + _signed(key))
@@ -48,7 +37,7 @@ def dropout_factors(nodes: np.ndarray, key: int, threshold: int, like: Tensor) -
     bits = _splitmix64(state[:, None] + counters)
     lanes = torch.stack([bits >> shift & 0xFFFF for shift in (0, 16, 32, 48)], dim=2)
     keep = lanes.reshape(len(ids), -1)[:, :width] >= threshold
-    return keep.to(like.dtype) * (_LEVELS / (_LEVELS - threshold))
+    return keep.to(like.dtype) * (LEVELS / (LEVELS - threshold))
 
 
 def _signed(value: int) -> int:

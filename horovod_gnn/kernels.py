@@ -16,11 +16,10 @@ from numba import njit, types
 from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
-from gnn_core.seeding import GOLDEN_GAMMA, mix, splitmix64
+from gnn_core.dropout import draw
 
 # mypy: disable-error-code="no-untyped-def"
 
-_GAMMA = np.uint64(GOLDEN_GAMMA)
 # Rows are asked for so long before they are read, since the cache misses are what a gather costs.
 # Measured: 4 edges ahead hide a third of them, 16 nearly all, 32 no more.
 _EDGES_AHEAD = 16
@@ -127,45 +126,11 @@ def gather_rows(table, nodes, offsets, columns, first, last, mean, out):
                 gathered[j] *= scale
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _draw(key, node, bits):
-    """Fill `bits` uint64 `[ceil(width / 4)]`: 16 random bits for each feature of a node."""
-    state = mix(key, np.uint64(node))
-    for k in range(len(bits)):
-        bits[k] = splitmix64(state + np.uint64(k + 1) * _GAMMA)
-
-
-@njit(nogil=True, cache=True)
-def dropout_factors(nodes, key, threshold, out):
-    """What dropout multiplies features by: 0 or, for those that it keeps, 1 / (1 - p).
-
-    Feature j of node v is kept when 16 bits, a function of (key, v, j), reach `threshold`; so a
-    node's mask is the same on every rank that computes it.
-
-    Args:
-        nodes: int64 `[n]`, global ids of the rows.
-        key: uint64, of this step and layer.
-        threshold: 1 .. 65535; a feature is dropped with probability p = threshold / 65536.
-        out: `[n, width]`, filled.
-    """
-    width = out.shape[1]
-    bits = np.empty((width + 3) // 4, dtype=np.uint64)
-    lanes = bits.view(np.uint16)
-    zero = out.dtype.type(0)
-    scale = out.dtype.type(65536.0 / (65536.0 - threshold))
-    least = np.int32(threshold)
-    for i in range(len(nodes)):
-        _draw(key, nodes[i], bits)
-        row = out[i]
-        for j in range(width):
-            row[j] = zero if np.int32(lanes[j]) < least else scale
-
-
 @njit(nogil=True, cache=True)
 def activate(rows, bias, nodes, key, threshold):
     """Bias, ReLU and dropout in place: rows = dropout(relu(rows + bias)).
 
-    Drops what `dropout_factors` drops; a `threshold` of 0 drops nothing.
+    Drops what `gnn_core.dropout.dropout_factors` drops; a `threshold` of 0 drops nothing.
 
     Args:
         rows: `[n, width]`.
@@ -187,7 +152,7 @@ def activate(rows, bias, nodes, key, threshold):
                 value = row[j] + bias[j]
                 row[j] = zero if value <= zero else value  # NaN stays NaN, as in torch
             continue
-        _draw(key, nodes[i], bits)
+        draw(key, nodes[i], bits)
         for j in range(width):
             value = row[j] + bias[j]
             dropped = np.int32(lanes[j]) < least

@@ -16,15 +16,11 @@ from gnn_core.data.loader import Loader
 from gnn_core.report.metrics import Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from horovod_gnn.checkpoint import Progress
+from gnn_core.training.learner import Diverged, Progress
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import OneProcess
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks asked to stop
-
-
-class Diverged(Exception):
-    """The loss is not a number any more."""
 
 
 class GradientBucket:
@@ -78,14 +74,14 @@ class Training:
 
 
 def train_epoch(
-    training: Training, progress: Progress, after_step: Callable[[float], bool]
+    training: Training, progress: Progress, after_step: Callable[[float], None]
 ) -> Tally:
     """Train from `progress` to the end of its epoch; the tally of the whole epoch.
 
     Args:
         training: model, optimizer, loader and so on.
         progress: advanced step by step; `epoch` itself is left to the caller.
-        after_step: called with the step's mean loss; returns whether to go on.
+        after_step: told the step's mean loss.
 
     Raises:
         Diverged: the loss is NaN or infinite, on all ranks alike.
@@ -105,13 +101,10 @@ def train_epoch(
             if not math.isfinite(loss):
                 where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
                 raise Diverged(f"the loss is {loss} at {where}: lower --lr")
-            progress.tally[0] += loss_sum
-            progress.tally[1] += correct
-            progress.tally[2] += batch.num_global_real
-            progress.num_sampled_edges += round(num_edges)
-            progress.step = batch.step + 1
+            progress.advance(batch.step, loss_sum, correct, batch.num_global_real, num_edges)
             training.stopping = stops > 0
-            if not after_step(loss) or stops:
+            after_step(loss)
+            if stops:
                 break
     return Tally.from_vector(progress.tally)
 

@@ -6,7 +6,6 @@ form most libraries implement: h_v = W_self h_v + W_neigh aggregate(h_u, u in N(
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -17,8 +16,10 @@ from torch.nn import functional
 
 from gnn_core import seeding
 from gnn_core.data.batch import Block
+from gnn_core.dropout import dropout_threshold
+from gnn_core.initial import initial_weights, layer_widths
 from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.dropout import dropout_threshold, keyed_dropout
+from horovod_gnn.dropout import keyed_dropout
 from horovod_gnn.fused import FusedStack, StackOptions
 
 AGGREGATORS = ("mean", "sum", "max", "none")
@@ -30,15 +31,10 @@ class SageLayer(nn.Module):
     One matrix for both parts, because one product of twice the depth is faster than two.
     """
 
-    def __init__(self, in_features: int, out_features: int, generator: torch.Generator):
+    def __init__(self, in_features: int, out_features: int):
         super().__init__()
-        bound = 1 / math.sqrt(in_features)  # what torch.nn.Linear(in_features, ...) would use
-
-        def uniform(*shape: int) -> nn.Parameter:
-            return nn.Parameter((torch.rand(*shape, generator=generator) * 2 - 1) * bound)
-
-        self.weight = uniform(out_features, 2 * in_features)
-        self.bias = uniform(out_features)
+        self.weight = nn.Parameter(torch.empty(out_features, 2 * in_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
 
 
 class GraphSAGE(nn.Module):
@@ -70,11 +66,10 @@ class GraphSAGE(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        generator = torch.Generator().manual_seed(seeding.key(seed, "weights") >> 1)
-        widths = [in_features] + [hidden] * (layers - 1) + [num_classes]
-        self.layers = nn.ModuleList(
-            SageLayer(widths[i], widths[i + 1], generator) for i in range(layers)
-        )
+        widths = layer_widths(in_features, hidden, num_classes, layers)
+        self.layers = nn.ModuleList(SageLayer(widths[i], widths[i + 1]) for i in range(layers))
+        weights = initial_weights(widths, seed)
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
         self.aggregator = aggregator
         self.dropout_threshold = dropout_threshold(dropout)
         self.input_threshold = dropout_threshold(input_dropout)

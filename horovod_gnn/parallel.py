@@ -6,45 +6,27 @@ either, so the same code runs on one process and on sixty-four.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnn_core.launch import launched_size
 from gnn_core.report.machine import host_name
-from gnn_core.usage import SharedUsageError, UsageError
+from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
 # Seconds that mpirun leaves between SIGTERM and SIGKILL; this environment's own are two.
 _KILL_SECONDS = "OMPI_MCA_odls_base_sigkill_timeout"
 
 
-class Stopped(Exception):
-    """A stop signal came: all ranks have agreed to end here, or the others answer no more."""
-
-
-class OneProcess:
+class OneProcess(Fellows):
     """The world of a single process."""
-
-    rank = 0
-    world_size = 1
-    local_rank = 0
-    controller: str | None = None
-
-    def __init__(self) -> None:
-        self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
-        self.rank_hosts = [host_name()]
-
-    @property
-    def single_host(self) -> bool:
-        """Whether all ranks share one machine, its page cache and its files."""
-        return len(set(self.rank_hosts)) == 1
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over the ranks."""
@@ -54,34 +36,13 @@ class OneProcess:
         """Replace `tensor` by that of rank `root`."""
         return tensor
 
-    def gather(self, value: Any) -> list[Any]:
-        """A JSON-able value of every rank, in the order of ranks, on every rank."""
-        return [value]
+    def sum(self, vector: np.ndarray) -> np.ndarray:
+        """The sum of `vector` over the ranks, in a new array."""
+        return self.sum_(torch.from_numpy(vector.copy())).numpy()
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.gather(None)
-
-    @contextlib.contextmanager
-    def agreeing(self) -> Iterator[None]:
-        """Around what a rank may refuse by itself: a UsageError in it is raised on every rank."""
-        problem = None
-        try:
-            yield
-        except UsageError as error:
-            problem = str(error)
-        self.require_agreement(problem)
-
-    def require_agreement(self, problem: str | None) -> None:
-        """Raise the same UsageError on every rank if any of them has a problem."""
-        problems = self.gather(problem)
-        found = {text: rank for rank, text in reversed(list(enumerate(problems))) if text}
-        if not found:
-            return
-        if len(found) == 1 and all(problems):
-            raise SharedUsageError(next(iter(found)))
-        told = (f"rank {rank} ({self.rank_hosts[rank]}): {text}" for text, rank in found.items())
-        raise SharedUsageError("; ".join(sorted(told)))
+    def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
+        """The array of rank `root`."""
+        return self.broadcast_(torch.from_numpy(array), root).numpy()
 
 
 class HorovodProcess(OneProcess):

@@ -1,101 +1,30 @@
-"""What happens before the first step: device, data and the certainty that all ranks agree."""
+"""What torch needs of the machine and of the data before the first step."""
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import torch
 from torch import Tensor
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
-from gnn_core.report import machine
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import require_writable
-from gnn_core.usage import SharedUsageError
-from horovod_gnn.parallel import OneProcess
-
-_MAY_DIFFER = ("data_root", "cache_dir")  # a host may keep its copy of the graph elsewhere
+from gnn_core.training.fellows import Fellows
 
 
-def choose_device(config: RunConfig, parallel: OneProcess) -> torch.device:
+def choose_device(config: RunConfig, fellows: Fellows) -> torch.device:
     """The device of this rank: one GPU per local rank, or the CPU. Raises UsageError."""
     count = torch.cuda.device_count()
     if config.device == "cpu" or (config.device == "auto" and count == 0):
         return torch.device("cpu")
     if config.device == "cuda" and count == 0:
         raise UsageError("--device cuda: expected a GPU, found none; use --device cpu or auto")
-    if parallel.local_rank >= count:
+    if fellows.local_rank >= count:
         raise UsageError(
-            f"expected a GPU per rank, got {count} for local rank {parallel.local_rank}: start at "
+            f"expected a GPU per rank, got {count} for local rank {fellows.local_rank}: start at "
             f"most {count} ranks per host, or use --device cpu"
         )
-    return torch.device("cuda", parallel.local_rank)
-
-
-def pin_to_cores(parallel: OneProcess, threads: int) -> None:
-    """Tie this rank to its own `threads` cores of those the process may use. Raises UsageError."""
-    cores = sorted(os.sched_getaffinity(0))
-    ranks = parallel.rank_hosts.count(parallel.rank_hosts[parallel.rank])
-    if ranks * threads > len(cores):
-        raise UsageError(
-            f"--pin: expected a core for each of {ranks} ranks x {threads} threads, got "
-            f"{len(cores)} cores; leave out --pin or start fewer ranks"
-        )
-    first = parallel.local_rank * threads
-    os.sched_setaffinity(0, cores[first : first + threads])
-
-
-def open_graph(config: RunConfig, parallel: OneProcess, narrator: Narrator) -> Graph:
-    """Open the data set, preparing it once if need be; raises UsageError on every rank alike."""
-    with parallel.agreeing():
-        graph = datasets.load(
-            config.dataset, config.data_root, config.cache_dir, config.verify,
-            progress=narrator.say,
-        )  # fmt: skip
-        _require_trainable(graph)
-        if parallel.rank == 0 and not config.dry_run:
-            for flag in ("records", "checkpoint_dir", "tensorboard"):
-                if folder := getattr(config, flag):
-                    require_writable(folder, flag)
-    return graph
-
-
-def _require_trainable(graph: Graph) -> None:
-    missing = [what for what in ("features", "labels", "splits") if getattr(graph, what) is None]
-    if not missing:
-        splits = ("train", "valid", "test")
-        missing = [f"{split} nodes" for split in splits if not len(graph.split(split))]
-    if missing:
-        raise UsageError(
-            f"graph {graph.name}: node classification needs {missing[0]}, and it has none; choose "
-            "another --dataset"
-        )
-
-
-def require_same_job(config: RunConfig, graph: Graph, parallel: OneProcess) -> None:
-    """Compare configuration, data and versions of all ranks; raises UsageError on every rank."""
-    settings = {k: v for k, v in config.to_dict().items() if k not in _MAY_DIFFER}
-    mine = {
-        "configuration": settings,
-        "graph": {"fingerprint": graph.fingerprint[:12], "nodes": graph.num_nodes},
-        "versions": machine.versions(),
-        "world size": {"ranks": parallel.world_size},
-    }
-    everyone = parallel.gather(mine)
-    for rank, theirs in enumerate(everyone):
-        for what, first in everyone[0].items():
-            if theirs[what] == first:
-                continue
-            names = [name for name in first if first[name] != theirs[what].get(name)]
-            told = ", ".join(f"{n} {first[n]!r} and {theirs[what].get(n)!r}" for n in names)
-            raise SharedUsageError(
-                f"expected the same {what} on every rank, but rank 0 ({parallel.rank_hosts[0]}) "
-                f"and rank {rank} ({parallel.rank_hosts[rank]}) differ: {told}; start all ranks "
-                "with the same command, data and installation"
-            )
+    return torch.device("cuda", fellows.local_rank)
 
 
 def feature_table(graph: Graph) -> Tensor:

@@ -22,13 +22,14 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded
+from gnn_core.training.run import run
+from horovod_gnn.learner import torch_framework
 from horovod_gnn.parallel import HorovodProcess
-from horovod_gnn.run import run
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    return run(lambda: parse_config(None, "horovod"), HorovodProcess, "horovod")
+    return run(lambda: parse_config(None, "horovod"), torch_framework("horovod", HorovodProcess))
 
 
 if __name__ == "__main__":

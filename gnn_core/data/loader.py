@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ class Loader:
         """Steps in one epoch; the same on every rank."""
         return -(-len(self._ids) // self._global_batch_size)
 
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, first_step: int = 0) -> Generator[Batch]:
         """The batches of one epoch, from `first_step` on.
 
         Close the iterator (`contextlib.closing`) to stop the prefetch thread when leaving early.
@@ -133,7 +133,7 @@ class Loader:
 _END = object()
 
 
-def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+def _ahead(batches: Iterator[Batch], depth: int) -> Generator[Batch]:
     """Run an iterator in a thread, at most `depth` items ahead; its exceptions surface here.
 
     One thread suffices: the sampler releases the GIL, and a loader *process* would need a copy

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from horovod_gnn.session import Session
 
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
@@ -23,7 +24,6 @@ from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
 from gnn_core.report.schema import DatasetInfo
 from horovod_gnn.parallel import OneProcess
-from horovod_gnn.session import Session
 
 STORED = Path(__file__).with_name("curve.json")
 SETTINGS: dict[str, Any] = {

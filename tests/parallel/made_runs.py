@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from horovod_gnn.session import Session
 from torch import Tensor
 
 from gnn_core.config import RunConfig
@@ -15,7 +16,6 @@ from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from horovod_gnn.parallel import OneProcess
-from horovod_gnn.session import Session
 
 # 64 train targets in batches of 21: the last batch of an epoch holds one, for all ranks together.
 SETTINGS: dict[str, Any] = {

@@ -12,10 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from horovod_gnn.session import Session
+
 from gnn_core.data.graph import Graph
 from gnn_core.report.curves import Curves
 from horovod_gnn.parallel import OneProcess, Stopped
-from horovod_gnn.session import Session
 from tests.parallel.made_runs import distance, session_of, trained
 
 pytestmark = pytest.mark.needs_torch

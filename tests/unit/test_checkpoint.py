@@ -16,9 +16,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from horovod_gnn.checkpoint import Checkpoints, Progress
+
 from gnn_core.config import RunConfig, UsageError
 from horovod_gnn import checkpoint
-from horovod_gnn.checkpoint import Checkpoints, Progress
 from tests.unit.made_models import made_model
 
 pytestmark = pytest.mark.needs_torch

@@ -1,7 +1,7 @@
-"""One run, from a checked configuration to its record; the same on one process and on many.
+"""One run, from a checked configuration to its record; the same in every framework.
 
-Both entry scripts end up here: `horovod_gnn/train.py` with several ranks, `baselines/single.py`
-with one. Read `run` first, it is the whole story.
+The entry scripts end up here: `horovod_gnn/train.py` with several ranks, `baselines/single.py` with
+one, `tf_mirrored/train.py` with Keras. Read `run` first, it is the whole story.
 """
 
 from __future__ import annotations
@@ -15,31 +15,28 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_size, under_launcher
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run, write_record
 from gnn_core.report.schema import DatasetInfo, RunRecord
-from horovod_gnn import describe
-from horovod_gnn.loop import Diverged
-from horovod_gnn.memory import keep_freed_memory
-from horovod_gnn.parallel import OneProcess, Stopped
-from horovod_gnn.session import Session
-from horovod_gnn.setup import choose_device, open_graph, pin_to_cores, require_same_job
+from gnn_core.training import describe
+from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.learner import Diverged, Framework
+from gnn_core.training.session import Session
+from gnn_core.training.setup import open_graph, pin_to_cores, require_same_job
 
 
-def run(read: Callable[[], RunConfig], start: Callable[[], OneProcess], strategy: str) -> int:
+def run(read: Callable[[], RunConfig], framework: Framework) -> int:
     """Train, evaluate and write the record; the exit code.
 
     0: done. 1: the run failed (its record says why). 128 + n: stopped by signal n.
 
     Args:
         read: tells what to do.
-        start: joins the other ranks.
-        strategy: what the record calls it.
+        framework: with what.
 
     Raises:
         UsageError: something the user can put right; on every rank alike.
@@ -51,69 +48,68 @@ def run(read: Callable[[], RunConfig], start: Callable[[], OneProcess], strategy
         if launched_size() == 1:
             raise
         problem = str(error)
-    parallel = start()
-    listen_for_stop(parallel)
+    fellows = framework.start(config)
+    listen_for_stop(fellows)
     try:
-        parallel.require_agreement(problem)  # a rank may stand alone with a file it cannot read
+        fellows.require_agreement(problem)  # a rank may stand alone with a file it cannot read
         assert config is not None
-        return _run(config, parallel, strategy)
+        return _run(config, fellows, framework)
     except Stopped:  # before training began: there is nothing to save, and nobody to wait for
-        return _leave(128 + (parallel.stop_signal or signal.SIGTERM), parallel)
+        return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
 
 
-def _run(config: RunConfig, parallel: OneProcess, strategy: str) -> int:
+def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
     plain = config.progress == "auto" and under_launcher()
-    narrator = Narrator(parallel.rank == 0, "lines" if plain else config.progress)
-    with parallel.agreeing():
-        config.validate_world(parallel.world_size)
-        device = choose_device(config, parallel)
+    narrator = Narrator(fellows.rank == 0, "lines" if plain else config.progress)
+    with fellows.agreeing():
+        config.validate_world(fellows.num_replicas)
+        framework.prepare(config, fellows)
     keep_freed_memory()
-    torch.set_num_threads(config.threads)
-    if config.threads == 1:
-        torch.set_num_interop_threads(1)
-    graph = open_graph(config, parallel, narrator)
-    require_same_job(config, graph, parallel)
+    graph = open_graph(config, fellows, narrator)
+    require_same_job(config, graph, fellows)
     if config.dry_run:
-        narrator.say(describe.dry_run(config, graph, parallel))
+        narrator.say(describe.dry_run(config, graph, fellows))
         return 0
 
     record = begin_run(
-        strategy=strategy,
+        strategy=framework.strategy,
         config=config.to_dict(),
         config_digest=config.digest(),
         dataset=DatasetInfo.of(graph),
-        rank_hosts=parallel.rank_hosts,
-        controller=parallel.controller,
+        rank_hosts=fellows.replica_hosts,
+        controller=fellows.controller,
     )
-    with parallel.agreeing():
+    with fellows.agreeing():
         if config.pin:
-            pin_to_cores(parallel, config.threads)
-    session = Session(config, graph, parallel, narrator, device, record.run_id)
-    narrator.say(describe.opening(record, config, graph, session.training.model, parallel))
-    with contextlib.closing(Curves(config.tensorboard if parallel.rank == 0 else None)) as curves:
-        status, error = _outcome(session, curves, narrator)
+            pin_to_cores(fellows, config.threads)
+    learner = framework.learn(config, graph, fellows)
+    session = Session(config, learner, fellows, narrator, graph.fingerprint, record.run_id)
+    narrator.say(describe.opening(record, config, graph, learner))
+    with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
+        status, error = _outcome(session, curves)
     record = session.complete(record, status, error)
-    if parallel.rank == 0:
+    if fellows.rank == 0:
         narrator.say(describe.closing(record, _keep(record, config.records)))
     if record.status == "ok":
+        fellows.leave()
         return 0
     if record.status == "interrupted":  # by a signal that reached this rank, or another one only
-        return _leave(128 + (parallel.stop_signal or signal.SIGTERM), parallel)
-    return _leave(1, parallel)
+        return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
+    return _leave(1, fellows)
 
 
-def listen_for_stop(parallel: OneProcess) -> None:
+def listen_for_stop(fellows: Fellows) -> None:
     """Let SIGTERM and Ctrl-C end the run at the next step; a second one ends it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        parallel.stop_signal = number
+        fellows.stop_signal = number
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
 
 
-def _outcome(session: Session, curves: Curves, narrator: Narrator) -> tuple[str, str | None]:
+def _outcome(session: Session, curves: Curves) -> tuple[str, str | None]:
     """Train; the status of the run and what went wrong, if anything did."""
     try:
         session.train(curves)
@@ -137,10 +133,10 @@ def _keep(record: RunRecord, folder: str) -> Path:
         raise UsageError(f"{error}; the record of this run is in {path}") from None
 
 
-def _leave(code: int, parallel: OneProcess) -> int:
+def _leave(code: int, fellows: Fellows) -> int:
     """The exit code of a run that did not reach its end."""
     sys.stdout.flush()
-    if parallel.world_size > 1:
-        # Horovod's shutdown would wait for ranks that may not be there any more.
+    if fellows.world_size > 1:
+        # A shutdown in order would wait for ranks that may not be there any more.
         os._exit(code)
     return code

@@ -10,20 +10,17 @@ from gnn_core.report import machine
 from gnn_core.report.curves import Curves
 from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.report.timing import OVERLAPPED, per_second
-from horovod_gnn.evaluate import CHUNK_EDGES, CHUNK_NODES
-from horovod_gnn.model import GraphSAGE
-from horovod_gnn.parallel import OneProcess
+from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
+from gnn_core.training.fellows import Fellows
+from gnn_core.training.learner import Learner
 
 _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
 
-def opening(
-    record: RunRecord, config: RunConfig, graph: Graph, model: GraphSAGE, parallel: OneProcess
-) -> str:
+def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner) -> str:
     """What is about to run, where, and how it was launched."""
     sizes = " / ".join(f"{graph.split(split).size:,}" for split in ("train", "valid", "test"))
     controller = f" over {record.controller}" if record.controller else ""
-    parameters = sum(p.numel() for p in model.parameters())
     lines = [
         f"launched   {record.launch_command}",
         f"ranks      {_ranks(record)} ({record.strategy}{controller})",
@@ -31,11 +28,12 @@ def opening(
         f"{graph.num_features:,} features, {graph.num_classes} classes; "
         f"train / valid / test {sizes}",
         f"model      {config.layers}-layer GraphSAGE ({config.aggregator}), "
-        f"hidden {config.hidden}, {parameters:,} parameters, {config.precision} on {model.device}",
+        f"hidden {config.hidden}, {learner.num_parameters:,} parameters, {config.precision} on "
+        f"{learner.device}",
         f"batches    {config.global_batch_size:,} targets a step over all ranks, fan-outs "
         f"{','.join(map(str, config.fanouts))}",
     ]
-    return "\n".join(lines + [f"note       {note}" for note in notes(record, model)])
+    return "\n".join(lines + [f"note       {note}" for note in notes(record, learner)])
 
 
 def _ranks(record: RunRecord) -> str:
@@ -43,19 +41,13 @@ def _ranks(record: RunRecord) -> str:
     return f"{record.world_size}: " + ", ".join(f"{count} on {host}" for host, count in hosts)
 
 
-def notes(record: RunRecord, model: GraphSAGE) -> list[str]:
+def notes(record: RunRecord, learner: Learner) -> list[str]:
     """What a reader of this run's numbers has to know."""
     found = []
     cores = record.machine["cores_available"]
     if max(record.ranks_per_host) * record.config["threads"] > cores:
         found.append(f"more ranks x threads than {cores} cores: shows correctness, not speed-up")
-    if record.strategy == "horovod" and record.world_size == 1:
-        found.append("one rank only: `horovodrun -np 4 python horovod_gnn/train.py` starts four")
-    arithmetic = model.arithmetic
-    emulated = arithmetic.rounds and arithmetic.storage == arithmetic.accumulator
-    if emulated and model.device.type == "cpu":
-        found.append("bf16 without hardware for it: rounded as bf16, multiplied as fp32, no faster")
-    return found
+    return found + learner.notes()
 
 
 def epoch(record: EpochRecord, epochs: int) -> str:
@@ -83,12 +75,12 @@ def closing(record: RunRecord, path: Path) -> str:
     )
 
 
-def dry_run(config: RunConfig, graph: Graph, parallel: OneProcess) -> str:
+def dry_run(config: RunConfig, graph: Graph, fellows: Fellows) -> str:
     """The resolved settings and the memory they will need."""
     memory = machine.hardware()["memory_bytes"]
-    lines = [config.summary(), "", f"graph {graph!r}", f"ranks {parallel.world_size}", "memory"]
-    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, parallel.world_size)
-    ranks = max(parallel.rank_hosts.count(host) for host in parallel.rank_hosts)
+    lines = [config.summary(), "", f"graph {graph!r}", f"ranks {fellows.num_replicas}", "memory"]
+    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, fellows.num_replicas)
+    ranks = max(fellows.replica_hosts.count(host) for host in fellows.replica_hosts)
     total = shared + ranks * sum(per_rank.values())
     rows = {"graph, shared by the ranks of a host": shared, **per_rank, "per host, at most": total}
     lines += [f"  {name:<40}{_size(count):>10}" for name, count in rows.items()]

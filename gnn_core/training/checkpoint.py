@@ -1,0 +1,194 @@
+"""Checkpoints: whole or not there at all, never of another run, and the same in every framework.
+
+`last.safetensors` is where a run goes on; `best.safetensors` holds the weights that did best on the
+validation split. The format is that of the safetensors library: named arrays and a header of text,
+so a file is read without trusting it. Nothing in it tells which framework wrote it: what Horovod
+has begun, Keras can go on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.training.learner import Progress, Weights
+
+FORMAT = 2
+LAST, BEST = "last.safetensors", "best.safetensors"
+_KEY = "ringsage"  # of the header's one entry
+_PARTS = ("model", "optimizer", "best")
+
+
+@dataclass
+class State:
+    """What a run needs to go on."""
+
+    weights: Weights
+    optimizer: Weights
+    best: Weights  # {} until an evaluation
+    progress: Progress
+    run_id: str  # of the run that saved it
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder; None as folder keeps none.
+
+    Args:
+        folder: where they lie.
+        config: the run's configuration.
+        fingerprint: of the graph.
+        num_replicas: matters only with `--scale-lr`.
+        run_id: goes into what is saved.
+    """
+
+    def __init__(
+        self,
+        folder: str | None,
+        config: RunConfig,
+        fingerprint: str,
+        num_replicas: int,
+        run_id: str,
+    ):
+        self.folder = Path(folder) if folder else None
+        self._identity = {
+            "format": FORMAT,
+            "digest": config.digest(),
+            "fingerprint": fingerprint,
+            "ranks_scaling_lr": num_replicas if config.scale_lr else 0,
+        }
+        self._settings = config.curve_settings()
+        self._run_id = run_id
+
+    def save_last(
+        self, weights: Weights, optimizer: Weights, progress: Progress, best: Weights
+    ) -> None:
+        """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        parts = {"model": weights, "optimizer": optimizer, "best": best}
+        arrays = {f"{part}.{name}": a for part, some in parts.items() for name, a in some.items()}
+        self._save(LAST, arrays, progress)
+
+    def save_best(self, weights: Weights, progress: Progress) -> None:
+        """Replace the best weights."""
+        self._save(BEST, {f"model.{name}": array for name, array in weights.items()}, progress)
+
+    def require_free(self) -> None:
+        """Refuse to start over where a run has left its checkpoint. Raises UsageError."""
+        if self.folder and (self.folder / LAST).exists():
+            raise UsageError(
+                f"{self.folder} already holds the checkpoint of a run: add --resume to go on with "
+                "it, or give another --checkpoint-dir"
+            )
+
+    def read_last(self) -> bytes:
+        """The bytes of the checkpoint, b"" if there is none.
+
+        Raises UsageError if it is damaged or of another run.
+        """
+        if not self.folder or not (path := self.folder / LAST).exists():
+            return b""
+        try:
+            data = path.read_bytes()
+            header, _ = _read(data)
+            found = {name: header[name] for name in self._identity}
+        except Exception as error:  # whatever a foreign file makes its parts raise
+            raise UsageError(
+                f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
+                f"({_in_short(error)}): remove it, or give another --checkpoint-dir"
+            ) from None
+        if found != self._identity:
+            raise UsageError(f"{path}: it is of another run: {self._difference(found, header)}")
+        return data
+
+    def _difference(self, found: dict[str, Any], header: dict[str, Any]) -> str:
+        theirs = header.get("settings", {})
+        changed = [
+            f"--{name.replace('_', '-')} was {theirs.get(name)}, now {value}"
+            for name, value in self._settings.items()
+            if theirs.get(name) != value
+        ]
+        if changed:
+            return ", ".join(changed) + "; give it the same settings or another --checkpoint-dir"
+        if found["fingerprint"] != self._identity["fingerprint"]:
+            return "the graph has other content; prepare the same one or start in another folder"
+        if found["ranks_scaling_lr"] != self._identity["ranks_scaling_lr"]:
+            return "--scale-lr ties it to another number of ranks"
+        return f"its format is {found['format']}, expected {FORMAT}; start in another folder"
+
+    def _save(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: Progress) -> None:
+        if not self.folder:
+            return
+        header = {
+            **self._identity,
+            "run_id": self._run_id,
+            "settings": self._settings,
+            "progress": asdict(progress),
+        }
+        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        data = safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
+        temporary = self.folder / f".{name}.unfinished"  # of a killed run too: it is overwritten
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / name)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise UsageError(
+                f"cannot write {self.folder / name} ({_in_short(error)}): the checkpoint before it "
+                "is intact; make room, or give a --checkpoint-dir that can be written"
+            ) from None
+
+
+def state_of(data: bytes) -> State:
+    """The state in the bytes that `Checkpoints.read_last` found sound."""
+    header, arrays = _read(data)
+    parts: dict[str, Weights] = {part: {} for part in _PARTS}
+    for name, array in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = array
+    return State(
+        parts["model"],
+        parts["optimizer"],
+        parts["best"],
+        Progress(**header["progress"]),
+        header["run_id"],
+    )
+
+
+def weights_of(path: Path) -> Weights:
+    """The weights in a checkpoint file, whichever framework wrote it. Raises UsageError."""
+    try:
+        return state_of(path.read_bytes()).weights
+    except Exception as error:
+        raise UsageError(
+            f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
+            f"({_in_short(error)})"
+        ) from None
+
+
+def _read(data: bytes) -> tuple[dict[str, Any], Weights]:
+    """Header and arrays; raises whatever a damaged file calls for."""
+    arrays = safetensors.numpy.load(data)  # checks lengths and bounds
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    header = json.loads(metadata[_KEY])
+    Progress(**header["progress"])
+    return header, arrays
+
+
+def _in_short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,251 @@
+"""Evaluation: exact (every neighbour, layer by layer, split over the ranks) or sampled.
+
+Exact evaluation computes each layer for all nodes that somebody above needs, once, and keeps the
+states in a memory-mapped scratch file that the ranks of a host share. A rank holds one chunk in
+memory for each of its replicas, whatever the size of the graph, and no node is dropped or counted
+twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.config import UsageError
+from gnn_core.data.batch import Batch, Block
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
+from gnn_core.report.metrics import Tally
+from gnn_core.training.fellows import Fellows, Stopped
+
+CHUNK_NODES = 16_384
+CHUNK_EDGES = 262_144
+
+
+class LayerwiseModel(Protocol):
+    """A model that can be run layer by layer; read-only, by several threads at once."""
+
+    widths: tuple[int, ...]  # of each layer's output
+    dtype: np.dtype[Any]  # of the states between layers
+
+    def infer_layer(
+        self,
+        depth: int,
+        states: npt.NDArray[Any] | None,
+        nodes: npt.NDArray[np.int64],
+        block: Block,
+    ) -> npt.NDArray[Any]:
+        """One layer without dropout: `[block.num_dst, widths[depth]]`, rectified unless the last.
+
+        `states` `[num_nodes, width]` is what the layer below gave, None for the input features;
+        `nodes` `[block.num_src]` are the rows of each source.
+        """
+
+
+def tally_of(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Tally:
+    """Sum of cross-entropies and correct predictions of `[n, classes]` against ints `[n]`."""
+    with np.errstate(invalid="ignore"):  # a model that has diverged is told by its loss
+        highest = logits.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]
+        losses = log_sum - logits[np.arange(len(labels)), labels]
+    correct = logits.argmax(axis=1) == labels
+    return Tally(float(losses.sum(dtype=np.float64)), int(correct.sum()), len(labels))
+
+
+class ExactEvaluator:
+    """Layer-wise evaluation over all neighbours.
+
+    Args:
+        graph: the graph.
+        fellows: the other ranks.
+        share_directly: ranks write into one scratch file instead of exchanging rows; None asks
+            whether they share a host.
+        threads: chunks that this rank computes at a time: one for each of its replicas.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        fellows: Fellows,
+        share_directly: bool | None = None,
+        threads: int = 1,
+    ):
+        self._graph = graph
+        self._fellows = fellows
+        self._direct = fellows.single_host if share_directly is None else share_directly
+        self._threads = threads
+
+    def tallies(self, model: LayerwiseModel, splits: tuple[str, ...]) -> dict[str, Tally]:
+        """The tally of each split, over all ranks. Every rank must call it."""
+        ids = {split: self._graph.split(split) for split in splits}
+        needed = reach(self._graph, np.concatenate(list(ids.values())), len(model.widths) - 1)
+        states = None
+        for depth, width in enumerate(model.widths[:-1]):
+            target = self._scratch(len(needed[depth]), width, model.dtype)
+            self._compute(model, depth, states, needed[depth], target)
+            states = target
+        return {split: self._score(model, states, ids[split]) for split in splits}
+
+    def _compute(
+        self,
+        model: LayerwiseModel,
+        depth: int,
+        states: npt.NDArray[Any] | None,
+        ids: npt.NDArray[np.int64],
+        target: npt.NDArray[Any],
+    ) -> None:
+        """Fill the rows `ids` of `target` with the output of one hidden layer, on every host."""
+        bounds = shares(self._graph, ids, self._fellows.world_size)
+
+        def fill(part: npt.NDArray[np.int64]) -> None:
+            block, nodes = all_neighbours(self._graph, part)
+            target[part] = model.infer_layer(depth, states, nodes, block)
+
+        self._for_my_parts(ids, bounds, fill)
+        if not self._direct:
+            self._exchange(target, ids, bounds)
+        self._fellows.barrier()
+
+    def _for_my_parts(
+        self,
+        ids: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.int64],
+        work: Callable[[npt.NDArray[np.int64]], Any],
+    ) -> list[Any]:
+        """What `work` returns for this rank's share of `ids`, in bounded parts. Raises Stopped."""
+        mine = ids[bounds[self._fellows.rank] : bounds[self._fellows.rank + 1]]
+
+        def unless_stopped(part: npt.NDArray[np.int64]) -> Any:
+            if self._fellows.stop_signal is not None:
+                raise Stopped
+            return work(part)
+
+        parts = chunks(self._graph, mine, CHUNK_NODES, CHUNK_EDGES)
+        if self._threads == 1:
+            return [unless_stopped(part) for part in parts]
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(unless_stopped, parts))
+
+    def _exchange(
+        self,
+        target: npt.NDArray[Any],
+        ids: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.int64],
+    ) -> None:
+        """Bring the rows of each rank to all others, a bounded piece at a time."""
+        for root in range(self._fellows.world_size):
+            theirs = ids[bounds[root] : bounds[root + 1]]
+            for first in range(0, len(theirs), CHUNK_NODES):
+                rows = theirs[first : first + CHUNK_NODES]
+                piece = self._fellows.broadcast(target[rows], root)
+                if root != self._fellows.rank:
+                    target[rows] = piece
+
+    def _score(
+        self, model: LayerwiseModel, states: npt.NDArray[Any] | None, ids: npt.NDArray[np.int64]
+    ) -> Tally:
+        """The last layer for this rank's part of `ids`, summed over the ranks."""
+
+        def score(part: npt.NDArray[np.int64]) -> Tally:
+            block, nodes = all_neighbours(self._graph, part)
+            logits = model.infer_layer(len(model.widths) - 1, states, nodes, block)
+            assert self._graph.labels is not None
+            return tally_of(logits, self._graph.labels[part])
+
+        bounds = shares(self._graph, ids, self._fellows.world_size)
+        return _summed(sum(self._for_my_parts(ids, bounds, score), Tally()), self._fellows)
+
+    def _scratch(self, num_rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Room for a layer's states, `[N, width]`, of which `num_rows` rows will be written.
+
+        It is a file without a name that the ranks of a host share: it is removed from its folder as
+        soon as all have opened it, so nothing is left behind even by `kill -9`. Rows that nobody
+        writes take no space. Raises UsageError, on every rank, where there is too little of it.
+        """
+        shape = (self._graph.num_nodes, width)
+        fellows = self._fellows
+        creates = fellows.rank == 0 or not self._direct
+        path, problem = "", None
+        if creates:
+            try:
+                path = _create(shape[0] * width * dtype.itemsize, num_rows * width * dtype.itemsize)
+            except UsageError as error:
+                problem = str(error)
+        fellows.require_agreement(fellows.gather(problem)[0] if self._direct else problem)
+        opened = fellows.gather(path)[0] if self._direct else path
+        states = np.memmap(opened, dtype, "r+", shape=shape)
+        fellows.barrier()
+        if creates:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+        return states
+
+
+def _create(size_bytes: int, written_bytes: int) -> str:
+    """An empty file of that size, and of that much room to write; its path. Raises UsageError."""
+    try:
+        folder = tempfile.gettempdir()
+        # Asked beforehand, since a map that finds no room when it is written to kills the process.
+        free = shutil.disk_usage(folder).free
+        if free < written_bytes:
+            raise OSError(f"{written_bytes:,} bytes are needed in {folder}, {free:,} are free")
+        handle, path = tempfile.mkstemp(prefix="ringsage-states-", dir=folder)
+        with os.fdopen(handle, "wb") as file:
+            file.truncate(size_bytes)
+    except OSError as error:
+        raise UsageError(
+            f"exact evaluation keeps the states of a layer in a temporary file, and cannot: {error}"
+            "; set TMPDIR to a folder with room, or use --eval sampled"
+        ) from None
+    return path
+
+
+class SampledEvaluator:
+    """Evaluation on sampled neighbourhoods, as in training: quick, and a little off.
+
+    Args:
+        loaders: one loader per split and replica of this rank, not shuffled.
+        fellows: the other ranks.
+        logits_of: `[num_real, classes]` of a batch, without dropout.
+    """
+
+    def __init__(
+        self,
+        loaders: Mapping[str, list[Loader]],
+        fellows: Fellows,
+        logits_of: Callable[[Batch], npt.NDArray[Any]],
+    ):
+        self._loaders = loaders
+        self._fellows = fellows
+        self._logits_of = logits_of
+
+    def tallies(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+        """The tally of each split, over all ranks. Every rank must call it."""
+        return {split: _summed(self._tally(split), self._fellows) for split in splits}
+
+    def _tally(self, split: str) -> Tally:
+        loaders = self._loaders[split]
+        with ThreadPoolExecutor(len(loaders)) as pool:
+            return sum(pool.map(self._tally_of_loader, loaders), Tally())
+
+    def _tally_of_loader(self, loader: Loader) -> Tally:
+        return sum(self._tallies(loader), Tally())
+
+    def _tallies(self, loader: Loader) -> Iterator[Tally]:
+        with contextlib.closing(loader.batches(0)) as batches:
+            for batch in batches:
+                yield tally_of(self._logits_of(batch), batch.labels[: batch.num_real])
+
+
+def _summed(tally: Tally, fellows: Fellows) -> Tally:
+    return Tally.from_vector(fellows.sum(tally.to_vector()))

@@ -1,0 +1,101 @@
+"""What a framework has to bring: a way to start, and a learner that trains and evaluates.
+
+`horovod_gnn.learner` and `tf_mirrored.learner` are the two there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.report.metrics import Tally
+from gnn_core.report.timing import Stopwatch
+from gnn_core.training.fellows import Fellows
+
+Weights = dict[str, npt.NDArray[Any]]  # name -> array; names and shapes are those of `initial`
+
+
+class Diverged(Exception):
+    """The loss is not a number any more."""
+
+
+@dataclass
+class Progress:
+    """Where a run is: everything that decides how it goes on, besides weights and optimizer."""
+
+    epoch: int = 0  # the next step's epoch
+    step: int = 0  # the next step within it
+    tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the epoch so far
+    num_sampled_edges: int = 0  # of the epoch so far, over all ranks
+    best_accuracy: float = -1.0  # on the validation split
+    best_epoch: int = -1
+    evaluations_without_gain: int = 0
+
+    def advance(self, step: int, loss_sum: float, correct: float, real: int, edges: float) -> None:
+        """Count one step in; all numbers are sums over the ranks."""
+        self.tally[0] += loss_sum
+        self.tally[1] += correct
+        self.tally[2] += real
+        self.num_sampled_edges += round(edges)
+        self.step = step + 1
+
+
+class Learner(Protocol):
+    """Model, optimizer and batches of this process: all that knows the framework."""
+
+    watch: Stopwatch
+    stopping: bool  # a signal asked some rank to stop, and all ranks know it
+    num_steps: int  # of one epoch
+    num_parameters: int
+    allreduce_bytes_per_step: int
+    device: str  # where the model is, as it is told
+    lr: float  # of the last step
+
+    def notes(self) -> list[str]:
+        """What a reader of this run's numbers has to know of the way they were made."""
+
+    def rehearse(self) -> None:
+        """Take a step that changes nothing, so that no epoch is timed while code compiles."""
+
+    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+        """Train from `progress`, which moves along, to the end of its epoch or a stop.
+
+        Returns the tally of the whole epoch over all ranks; `after_step` is told each step's mean
+        loss. Raises Diverged, on all ranks alike, when that is not a number.
+        """
+
+    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+        """The tally of each split, over all ranks. Every rank must call it."""
+
+    def weights(self) -> Weights:
+        """A copy of the weights."""
+
+    def load_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over weights of the same names and shapes."""
+
+    def optimizer_state(self) -> Weights:
+        """A copy of what the optimizer remembers.
+
+        SGD: nothing. Adam: `step` int64 `[]`, and for each weight `exp_avg.<name>` and
+        `exp_avg_sq.<name>`, the running means of its gradient and of the square of that.
+        """
+
+    def load_optimizer_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `optimizer_state` gave, in whichever framework."""
+
+
+@dataclass(frozen=True)
+class Framework:
+    """How a run starts in one framework."""
+
+    strategy: str  # one of gnn_core.report.schema.STRATEGIES
+    # Join the other processes. The configuration is None where this one could not read its own.
+    start: Callable[[RunConfig | None], Fellows]
+    # Check and set what the machine must have; raises UsageError. All ranks wait for each other.
+    prepare: Callable[[RunConfig, Fellows], None]
+    learn: Callable[[RunConfig, Graph, Fellows], Learner]

@@ -1,0 +1,205 @@
+"""The state of one run and its epochs: train, evaluate, keep the best, save, stop when told."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from typing import Any
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.report import machine
+from gnn_core.report.curves import Curves
+from gnn_core.report.metrics import Tally, split_fields
+from gnn_core.report.narrate import Narrator
+from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
+from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.training import describe
+from gnn_core.training.checkpoint import Checkpoints, state_of
+from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.learner import Diverged, Learner, Progress, Weights
+
+_LONG_SECONDS = 3.0  # a rehearsal that took longer has compiled something
+
+
+class Session:
+    """Everything between the first and the last step of a run.
+
+    Args:
+        config: what to do.
+        learner: what trains.
+        fellows: the other ranks.
+        narrator: where progress is told.
+        fingerprint: of the graph.
+        run_id: of the record.
+
+    Raises:
+        UsageError: a checkpoint that does not fit, or one that would be overwritten.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        learner: Learner,
+        fellows: Fellows,
+        narrator: Narrator,
+        fingerprint: str,
+        run_id: str,
+    ):
+        self.learner = learner
+        self._config = config
+        self._fellows = fellows
+        self._narrator = narrator
+        self._checkpoints = Checkpoints(
+            config.checkpoint_dir, config, fingerprint, fellows.num_replicas, run_id
+        )
+        self._progress = Progress()
+        self._best: Weights = {}
+        self._epochs: list[EpochRecord] = []
+        self._step_losses: list[float | None] = []
+        self._evaluation_seconds = 0.0
+        self._final: dict[str, Any] = {}
+        self._resumed_from: dict[str, Any] | None = None
+        self._resume()
+
+    def train(self, curves: Curves) -> None:
+        """All epochs, then the test split with the weights that did best on the validation split.
+
+        Raises:
+            Stopped: a signal ended the run; the last checkpoint is where it stands.
+            Diverged: the loss is not a number.
+            UsageError: a checkpoint could not be written.
+        """
+        start = time.perf_counter()
+        self.learner.rehearse()
+        seconds = time.perf_counter() - start
+        if seconds > _LONG_SECONDS:
+            self._narrator.say(f"compiled   in {seconds:.0f} s")
+        self.learner.watch.restart()
+        try:
+            while self._progress.epoch < self._config.epochs and not self._has_stalled():
+                self._one_epoch(curves)
+        except Stopped:
+            raise self._stopped() from None
+        if self._best:
+            self.learner.load_weights(self._best)
+        tallies = self._evaluate(("valid", "test"))
+        for split, tally in tallies.items():
+            self._final |= split_fields(split, tally)
+        self._final["best_epoch"] = self._progress.best_epoch
+
+    def complete(self, record: RunRecord, status: str, error: str | None) -> RunRecord:
+        """The record of this run; every rank must call it, unless it was stopped."""
+        memory = [asdict(machine.rank_memory())]
+        if status == "ok":
+            memory = self._fellows.gather(memory[0])
+        return record.finished(
+            status,
+            error,
+            epochs=self._epochs,
+            step_losses=self._step_losses,
+            memory=[RankMemory(**values) for values in memory],
+            final=self._final,
+            training_seconds=sum(epoch.seconds for epoch in self._epochs),
+            evaluation_seconds=self._evaluation_seconds,
+            resumed_from=self._resumed_from,
+            num_parameters=self.learner.num_parameters,
+            allreduce_bytes_per_step=self.learner.allreduce_bytes_per_step,
+            notes=describe.notes(record, self.learner),
+        )
+
+    def _resume(self) -> None:
+        """Read a checkpoint on rank 0 and give every rank its weights and optimizer state."""
+        data, problem = b"", None
+        if self._fellows.rank == 0:
+            try:
+                if not self._config.resume:
+                    self._checkpoints.require_free()
+                data = self._checkpoints.read_last()
+            except UsageError as error:
+                problem = str(error)
+        self._fellows.require_agreement(self._fellows.gather(problem)[0])
+        data = self._fellows.broadcast_bytes(data)
+        if not data:
+            return
+        state = state_of(data)
+        self.learner.load_weights(state.weights)
+        self.learner.load_optimizer_state(state.optimizer)
+        self._best, self._progress = state.best, state.progress
+        self._resumed_from = {"run_id": state.run_id, "epoch": self._progress.epoch}
+
+    def _one_epoch(self, curves: Curves) -> None:
+        learner, progress = self.learner, self._progress
+        title = f"epoch {progress.epoch + 1}/{self._config.epochs}"
+        with self._narrator.steps(title, progress.step, learner.num_steps) as steps:
+
+            def after_step(loss: float) -> None:
+                self._step_losses.append(loss)
+                steps.advance(loss)
+                every = self._config.checkpoint_every_steps
+                if every and progress.step % every == 0:
+                    self._save()
+
+            tally = learner.train_epoch(progress, after_step)
+        warm_up = learner.watch.warm_up
+        lap = slowest_lap(self._fellows.gather(lap_to_vector(learner.watch.lap()).tolist()))
+        if learner.stopping:
+            raise Stopped
+        valid = None
+        self._save()  # an evaluation may be long: what was trained is safe before it
+        if (progress.epoch + 1) % self._config.eval_every == 0 or self._is_last_epoch():
+            valid = self._evaluate(("valid",))["valid"].accuracy
+            self._keep_best(valid)
+        epoch = EpochRecord.of(
+            progress.epoch, tally, lap, lr=learner.lr, warm_up=warm_up,
+            num_sampled_edges=progress.num_sampled_edges, valid_accuracy=valid,
+        )  # fmt: skip
+        self._epochs.append(epoch)
+        self._narrator.say(describe.epoch(epoch, self._config.epochs))
+        describe.add_to_curves(curves, epoch)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.tally, progress.num_sampled_edges = [0.0, 0.0, 0.0], 0
+        self._save()
+        learner.watch.restart()
+
+    def _evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+        start = time.perf_counter()
+        tallies = self.learner.evaluate(splits)
+        self._evaluation_seconds += time.perf_counter() - start
+        for split, tally in tallies.items():
+            if not math.isfinite(tally.loss_sum):
+                raise Diverged(f"the loss on the {split} split is {tally.loss_sum}: lower --lr")
+        return tallies
+
+    def _keep_best(self, accuracy: float | None) -> None:
+        progress = self._progress
+        progress.evaluations_without_gain += 1
+        if accuracy is not None and accuracy > progress.best_accuracy:
+            progress.best_accuracy, progress.best_epoch = accuracy, progress.epoch
+            progress.evaluations_without_gain = 0
+            self._best = self.learner.weights()
+            if self._fellows.rank == 0:
+                self._checkpoints.save_best(self._best, progress)
+
+    def _has_stalled(self) -> bool:
+        patience = self._config.patience
+        return 0 < patience <= self._progress.evaluations_without_gain
+
+    def _is_last_epoch(self) -> bool:
+        return self._progress.epoch + 1 == self._config.epochs
+
+    def _save(self) -> None:
+        if self._fellows.rank == 0 and self._checkpoints.folder:
+            with self.learner.watch.section("checkpoint"):
+                self._checkpoints.save_last(
+                    self.learner.weights(), self.learner.optimizer_state(), self._progress,
+                    self._best,
+                )  # fmt: skip
+
+    def _stopped(self) -> Stopped:
+        """Save where the run stands, and the exception that ends it."""
+        self._save()
+        folder = self._checkpoints.folder
+        kept = f"go on with --resume from {folder}" if folder else "no --checkpoint-dir, none kept"
+        where = f"epoch {self._progress.epoch + 1}, step {self._progress.step}"
+        return Stopped(f"stopped at {where}; {kept}")

@@ -1,0 +1,181 @@
+"""The torch learner: model, optimizer and batches of one rank, for `gnn_core.training`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.report.metrics import Tally
+from gnn_core.report.timing import Stopwatch
+from gnn_core.schedule import Schedule
+from gnn_core.training.fellows import Fellows
+from gnn_core.training.learner import Framework, Progress, Weights
+from horovod_gnn.evaluate import ExactEvaluator, SampledEvaluator
+from horovod_gnn.loop import GradientBucket, Training, train_epoch
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.parallel import OneProcess
+from horovod_gnn.setup import choose_device, feature_table
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class TorchLearner:
+    """See `gnn_core.training.learner.Learner`.
+
+    Args:
+        config: the run's.
+        graph: what to train on.
+        parallel: the other ranks.
+    """
+
+    def __init__(self, config: RunConfig, graph: Graph, parallel: OneProcess):
+        self._config = config
+        self._parallel = parallel
+        table = feature_table(graph)
+        model = GraphSAGE(
+            graph.num_features, config.hidden, graph.num_classes,
+            layers=config.layers, aggregator=config.aggregator, dropout=config.dropout,
+            input_dropout=config.input_dropout, precision=config.precision, seed=config.seed,
+        ).to(choose_device(config, parallel))  # fmt: skip
+        for tensor in model.state_dict().values():
+            parallel.broadcast_(tensor)
+        optimizer = OPTIMIZERS[config.optimizer](
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.training = Training(
+            model=model,
+            optimizer=optimizer,
+            bucket=GradientBucket(model),
+            loader=self._loader(graph, "train", config.fanouts, shuffle=True),
+            table=table,
+            schedule=Schedule.of(config, parallel.world_size),
+            parallel=parallel,
+            watch=Stopwatch(),
+        )
+        self._evaluator: ExactEvaluator | SampledEvaluator
+        if config.eval == "exact":
+            self._evaluator = ExactEvaluator(graph, table, parallel)
+        else:
+            fanouts = config.eval_fanouts or config.fanouts
+            loaders = {s: self._loader(graph, s, fanouts, shuffle=False) for s in ("valid", "test")}
+            self._evaluator = SampledEvaluator(loaders, table, parallel)
+        self.watch = self.training.watch
+        self.num_steps = self.training.loader.num_steps
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.allreduce_bytes_per_step = self.training.bucket.num_bytes
+        self.device = str(model.device)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal asked some rank to stop, and all ranks know it."""
+        return self.training.stopping
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.training.optimizer.param_groups[0]["lr"]
+
+    def notes(self) -> list[str]:
+        """What a reader of this run's numbers has to know."""
+        found = []
+        model, parallel = self.training.model, self._parallel
+        if parallel.controller and parallel.world_size == 1:
+            found.append(
+                "one rank only: `horovodrun -np 4 python horovod_gnn/train.py` starts four"
+            )
+        arithmetic = model.arithmetic
+        emulated = arithmetic.rounds and arithmetic.storage == arithmetic.accumulator
+        if emulated and model.device.type == "cpu":
+            found.append(
+                "bf16 without hardware for it: rounded as bf16, multiplied as fp32, no faster"
+            )
+        return found
+
+    def rehearse(self) -> None:
+        """Take a step that changes nothing, so that no epoch is timed while kernels compile.
+
+        One rank of a host goes first: it compiles, and the others find its results on disk.
+        """
+        training, parallel = self.training, self._parallel
+        for leads in (True, False):
+            if leads == (parallel.local_rank == 0):
+                batch = training.loader.batch(0, 0)
+                training.model.train()
+                logits = training.model(training.table, batch.input_nodes, batch.blocks, batch.key)
+                logits.sum().backward()
+            parallel.barrier()
+
+    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+        """Train to the end of the epoch."""
+        return train_epoch(self.training, progress, after_step)
+
+    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+        """The tally of each split, over all ranks."""
+        return self._evaluator.tallies(self.training.model, splits)
+
+    def weights(self) -> Weights:
+        """A copy of the weights."""
+        return {name: _copied(t) for name, t in self.training.model.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take over weights of the same names and shapes."""
+        state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        self.training.model.load_state_dict(state)
+
+    def optimizer_state(self) -> Weights:
+        """A copy of what the optimizer remembers."""
+        state = self.training.optimizer.state
+        found: Weights = {}
+        for name, parameter in self.training.model.named_parameters():
+            if "exp_avg" not in (memory := state.get(parameter, {})):
+                continue
+            found["step"] = np.array(int(memory["step"]), np.int64)
+            found |= {f"{moment}.{name}": _copied(memory[moment]) for moment in _MOMENTS}
+        return found
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `optimizer_state` gave."""
+        if not state:
+            return
+        optimizer = self.training.optimizer
+        memory = {
+            index: {
+                "step": torch.tensor(float(state["step"])),
+                **{m: torch.from_numpy(np.array(state[f"{m}.{name}"])) for m in _MOMENTS},
+            }
+            for index, (name, _) in enumerate(self.training.model.named_parameters())
+        }
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": memory, "param_groups": groups})
+
+    def _loader(
+        self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool
+    ) -> Loader:
+        return Loader(
+            graph, split, fanouts, self._config.global_batch_size,
+            seed=self._config.seed, rank=self._parallel.rank,
+            world_size=self._parallel.world_size, shuffle=shuffle, prefetch=self._config.prefetch,
+        )  # fmt: skip
+
+
+def torch_framework(strategy: str, start: Callable[[], OneProcess]) -> Framework:
+    """PyTorch with its ranks joined by `start`."""
+    return Framework(strategy, lambda config: start(), _prepare, TorchLearner)
+
+
+def _prepare(config: RunConfig, fellows: Fellows) -> None:
+    choose_device(config, fellows)
+    torch.set_num_threads(config.threads)
+    if config.threads == 1:
+        torch.set_num_interop_threads(1)
+
+
+def _copied(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
