@@ -134,7 +134,8 @@ class Checkpoints:
             "settings": self._settings,
             "progress": asdict(progress),
         }
-        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        # Not `ascontiguousarray`, which makes a number an array of one.
+        whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
         data = safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
         temporary = self.folder / f".{name}.unfinished"  # of a killed run too: it is overwritten
         try:

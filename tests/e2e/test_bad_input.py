@@ -176,23 +176,23 @@ def test_a_graph_without_labels(single: Callable, place: Place, tiny_graph: Grap
 
 def test_the_checkpoint_of_other_settings(single: Callable, place: Place) -> None:
     assert single(place.saving(epochs=1)).code == 0
-    before = (place.saved / "last.pt").read_bytes()
+    before = (place.saved / "last.safetensors").read_bytes()
     done = single(place.saving(resume=True, hidden=24, seed=9))
     assert_refused(
-        done.code, done.err, "last.pt: it is of another run", "--hidden was 16, now 24",
+        done.code, done.err, "last.safetensors: it is of another run", "--hidden was 16, now 24",
         "--seed was 0, now 9", "another --checkpoint-dir",
     )  # fmt: skip
     done = single(place.saving(resume=True, dataset="synthetic:papers=2001,num_features=16"))
     assert_refused(done.code, done.err, "--dataset was synthetic:papers=2000")
-    assert (place.saved / "last.pt").read_bytes() == before
+    assert (place.saved / "last.safetensors").read_bytes() == before
 
 
 def test_a_checkpoint_folder_that_is_taken(single: Callable, place: Place) -> None:
     assert single(place.saving(epochs=1)).code == 0
-    before = (place.saved / "last.pt").read_bytes()
+    before = (place.saved / "last.safetensors").read_bytes()
     done = single(place.saving())
     assert_refused(done.code, done.err, "already holds the checkpoint of a run: add --resume")
-    assert (place.saved / "last.pt").read_bytes() == before
+    assert (place.saved / "last.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -200,18 +200,22 @@ def test_a_checkpoint_folder_that_is_taken(single: Callable, place: Place) -> No
 )
 def test_a_checkpoint_that_cannot_be_read(single: Callable, place: Place, content: bytes) -> None:
     place.saved.mkdir()
-    (place.saved / "last.pt").write_bytes(content)
+    (place.saved / "last.safetensors").write_bytes(content)
     done = single(place.saving(resume=True))
-    line = assert_refused(done.code, done.err, "last.pt: expected a checkpoint of Ringsage, got a ")
+    line = assert_refused(
+        done.code, done.err, "last.safetensors: expected a checkpoint of Ringsage, got a "
+    )
     assert "remove it, or give another --checkpoint-dir" in line
 
 
 def test_a_checkpoint_cut_in_the_middle(single: Callable, place: Place) -> None:
     assert single(place.saving(epochs=1)).code == 0
-    path = place.saved / "last.pt"
+    path = place.saved / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-700])
     done = single(place.saving(resume=True))
-    assert_refused(done.code, done.err, "last.pt: expected a checkpoint of Ringsage, got a damaged")
+    assert_refused(
+        done.code, done.err, "last.safetensors: expected a checkpoint of Ringsage, got a damaged"
+    )
 
 
 def with_files_up_to(num_bytes: int, action: Callable[[], Any]) -> Any:
@@ -246,7 +250,7 @@ def test_no_room_for_a_checkpoint_leaves_the_one_before(single: Callable, place:
 def test_a_record_without_a_place_at_the_end_is_kept_elsewhere(
     single: Callable, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from horovod_gnn import describe
+    from gnn_core.training import describe
 
     def opening_then_loss(*args: Any) -> str:
         place.records.rmdir()

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from gnn_core.report.schema import RunRecord
+from gnn_core.training.checkpoint import state_of
 from tests.e2e.jobs import Job, job
 from tests.e2e.small import LAUNCHERS, SINGLE, TRAIN, Place, assert_same_curve
 
 pytestmark = pytest.mark.needs_torch
 FP64 = 1e-10
+LAST, BEST = "last.safetensors", "best.safetensors"
 ENDLESS = {"epochs": 1_000_000, "checkpoint_every_steps": 3, "progress": "off"}
 
 
@@ -32,7 +34,7 @@ def training(place: Place, launcher: str | None = None, **changes: Any) -> Itera
             pytest.skip(f"{launcher} is not installed: `make install`")
         command = [str(LAUNCHERS / launcher), "-np", "2", "python", TRAIN, *words]
     with job(command, place.folder) as started:
-        started.wait_until((place.saved / "best.pt").exists)
+        started.wait_until((place.saved / BEST).exists)
         time.sleep(random.uniform(0, 0.3))
         yield started
 
@@ -43,13 +45,7 @@ def epochs_reached(place: Place) -> Callable[[], int]:
 
     Reading it is a check by itself: a half-written one does not load.
     """
-    torch = pytest.importorskip("torch")
-
-    def read() -> int:
-        content = torch.load(place.saved / "last.pt", weights_only=True)
-        return content["progress"]["epoch"] + 1
-
-    return read
+    return lambda: state_of((place.saved / LAST).read_bytes()).progress.epoch + 1
 
 
 @pytest.fixture
@@ -158,6 +154,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gnn_core.launch import guarded
+from gnn_core.training.checkpoint import state_of
 from baselines.single import main
 
 rounds, last, words = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
@@ -177,7 +174,7 @@ for _ in range(rounds):
     time.sleep(random.uniform(0, 0.05))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    torch.load(last, weights_only=True)
+    state_of(last.read_bytes())
 """
 
 
@@ -191,13 +188,13 @@ def test_killed_while_it_saves_and_saves(
     """A run that does little else than saving is killed and resumed, many times."""
     settings = {**ENDLESS, "checkpoint_every_steps": 1}
     words = place.saving(**settings, resume=True)
-    script = ["python", "-c", KILLED_AGAIN_AND_AGAIN, "12", place.saved / "last.pt", *words]
+    script = ["python", "-c", KILLED_AGAIN_AND_AGAIN, "12", place.saved / LAST, *words]
     done = run_cli(script)
     assert done.returncode == 0, done.stderr
     assert not place.records.exists() or not list(place.records.iterdir())
     names = {path.name for path in place.saved.iterdir()}
-    unfinished = {".last.pt.unfinished", ".best.pt.unfinished"}
-    assert names - unfinished <= {"last.pt", "best.pt"}
+    unfinished = {f".{LAST}.unfinished", f".{BEST}.unfinished"}
+    assert names - unfinished <= {LAST, BEST}
     epochs = epochs_reached() + 1
     assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
     assert not unfinished & {path.name for path in place.saved.iterdir()}
@@ -237,12 +234,12 @@ def test_a_loss_that_is_no_number_fails_all_ranks(horovodrun: Callable, place: P
 def test_an_error_of_ours_leaves_a_record_and_a_traceback(
     single: Callable, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from horovod_gnn import session
+    from horovod_gnn import learner
 
     def broken(*args: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(session, "train_epoch", broken)
+    monkeypatch.setattr(learner, "train_epoch", broken)
     done = single(place.flags())
     assert done.code == 1
     assert done.err.count("Traceback") == 1

@@ -14,15 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from horovod_gnn.session import Session
-
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
 from gnn_core.report.schema import DatasetInfo
+from gnn_core.training.session import Session
+from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import OneProcess
 
 STORED = Path(__file__).with_name("curve.json")
@@ -55,8 +54,8 @@ def train(cache_dir: Path) -> dict[str, Any]:
         dataset=DatasetInfo.of(graph),
         rank_hosts=parallel.rank_hosts,
     )
-    quiet, cpu = Narrator(False, "off"), torch.device("cpu")
-    session = Session(config, graph, parallel, quiet, cpu, record.run_id)
+    learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
+    session = Session(config, learner, parallel, quiet, graph.fingerprint, record.run_id)
     session.train(Curves(None))
     record = session.complete(record, "ok", None)
     sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges}

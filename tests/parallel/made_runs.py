@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from horovod_gnn.session import Session
 from torch import Tensor
 
 from gnn_core.config import RunConfig
@@ -15,6 +14,8 @@ from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
 from gnn_core.report.schema import DatasetInfo, RunRecord
+from gnn_core.training.session import Session
+from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import OneProcess
 
 # 64 train targets in batches of 21: the last batch of an epoch holds one, for all ranks together.
@@ -50,8 +51,8 @@ class Trained:
 def session_of(graph: Graph, parallel: OneProcess, **changes: Any) -> Session:
     """A session that has not begun to train."""
     config = RunConfig(**{**SETTINGS, **changes})
-    quiet = Narrator(False, "off")
-    return Session(config, graph, parallel, quiet, torch.device("cpu"), "the-run")
+    learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
+    return Session(config, learner, parallel, quiet, graph.fingerprint, "the-run")
 
 
 def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
@@ -67,7 +68,7 @@ def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
     )
     session = session_of(graph, parallel, **changes)
     session.train(Curves(None))
-    weights = {n: t.clone() for n, t in session.training.model.state_dict().items()}
+    weights = {n: t.clone() for n, t in session.learner.training.model.state_dict().items()}
     return Trained(session.complete(record, "ok", None), weights)
 
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
 from gnn_core.report.metrics import Tally
-from horovod_gnn import evaluate
+from gnn_core.training import evaluate
 from horovod_gnn.evaluate import ExactEvaluator
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import OneProcess

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.report.narrate import Narrator
+from gnn_core.training.setup import open_graph, require_same_job
 from gnn_core.usage import UsageError
 from horovod_gnn.parallel import OneProcess
-from horovod_gnn.setup import open_graph, require_same_job
 from tests.parallel.made_runs import SETTINGS
 
 pytestmark = pytest.mark.needs_torch

@@ -12,11 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from horovod_gnn.session import Session
-
 from gnn_core.data.graph import Graph
 from gnn_core.report.curves import Curves
-from horovod_gnn.parallel import OneProcess, Stopped
+from gnn_core.training.fellows import Stopped
+from gnn_core.training.session import Session
+from horovod_gnn.parallel import OneProcess
 from tests.parallel.made_runs import distance, session_of, trained
 
 pytestmark = pytest.mark.needs_torch
@@ -30,7 +30,8 @@ def nobody_is_asked_afterwards(parallel: OneProcess) -> Iterator[None]:
 
 def stop_in_step(session: Session, parallel: OneProcess, number: int) -> None:
     """Have the last rank asked to stop while it samples that batch, counted from 0."""
-    loader, batches = session.training.loader, session.training.loader.batches
+    loader = session.learner.training.loader
+    batches = loader.batches
     seen = 0
 
     def counted(*args: Any) -> Iterator[Any]:

@@ -10,9 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gnn_core import seeding
+from gnn_core import dropout, seeding
+from gnn_core.dropout import dropout_threshold
 from horovod_gnn import kernels
-from horovod_gnn.dropout import dropout_factors, dropout_threshold, keyed_dropout
+from horovod_gnn.dropout import dropout_factors, keyed_dropout
 
 pytestmark = pytest.mark.needs_torch
 
@@ -41,7 +42,7 @@ def test_torch_and_the_kernel_drop_the_same_bit_for_bit(
     rows = random.random((len(nodes), width)).astype(np.float32) + np.float32(0.5)
     factors = dropout_factors(nodes, key, threshold, torch.from_numpy(rows)).numpy()
     ours = np.full_like(rows, np.nan)
-    kernels.dropout_factors(nodes, np.uint64(key), threshold, ours)
+    dropout.dropout_factors(nodes, np.uint64(key), threshold, ours)
     np.testing.assert_array_equal(ours, factors)
     dropped = keyed_dropout(torch.from_numpy(rows), nodes, key, threshold).numpy()
     np.testing.assert_array_equal(dropped, rows * factors)
@@ -53,7 +54,7 @@ def test_torch_and_the_kernel_agree_on_the_threshold_itself() -> None:
     # One feature in 65536 meets the threshold exactly: among a million there are some.
     nodes = np.arange(4000)
     ours = np.empty((4000, 256), np.float32)
-    kernels.dropout_factors(nodes, np.uint64(3), 32_768, ours)
+    dropout.dropout_factors(nodes, np.uint64(3), 32_768, ours)
     theirs = dropout_factors(nodes, 3, 32_768, torch.from_numpy(ours)).numpy()
     np.testing.assert_array_equal(ours, theirs)
 
