@@ -100,6 +100,8 @@ class Checkpoints:
         try:
             data = path.read_bytes()
             header, _ = _read(data)
+            if header["file"] != LAST:
+                raise ValueError(f"a copy of {header['file']}, which has no optimizer in it")
             found = {name: header[name] for name in self._identity}
         except Exception as error:  # whatever a foreign file makes its parts raise
             raise UsageError(
@@ -130,6 +132,7 @@ class Checkpoints:
             return
         header = {
             **self._identity,
+            "file": name,
             "run_id": self._run_id,
             "settings": self._settings,
             "progress": asdict(progress),
@@ -156,18 +159,7 @@ class Checkpoints:
 
 def state_of(data: bytes) -> State:
     """The state in the bytes that `Checkpoints.read_last` found sound."""
-    header, arrays = _read(data)
-    parts: dict[str, Weights] = {part: {} for part in _PARTS}
-    for name, array in arrays.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = array
-    return State(
-        parts["model"],
-        parts["optimizer"],
-        parts["best"],
-        Progress(**header["progress"]),
-        header["run_id"],
-    )
+    return _read(data)[1]
 
 
 def weights_of(path: Path) -> Weights:
@@ -181,14 +173,20 @@ def weights_of(path: Path) -> Weights:
         ) from None
 
 
-def _read(data: bytes) -> tuple[dict[str, Any], Weights]:
-    """Header and arrays; raises whatever a damaged file calls for."""
+def _read(data: bytes) -> tuple[dict[str, Any], State]:
+    """Header and state; raises whatever a damaged file calls for."""
     arrays = safetensors.numpy.load(data)  # checks lengths and bounds
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     header = json.loads(metadata[_KEY])
-    Progress(**header["progress"])
-    return header, arrays
+    parts: dict[str, Weights] = {part: {} for part in _PARTS}
+    for name, array in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = array
+    progress = Progress(**header["progress"])
+    return header, State(
+        parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
+    )
 
 
 def _in_short(error: Exception) -> str:
