@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,12 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import chunks, reach, shares
 from gnn_core.report.metrics import Tally
-from horovod_gnn import evaluate
-from horovod_gnn.evaluate import ExactEvaluator, SampledEvaluator, tally_of
+from gnn_core.training import evaluate
+from gnn_core.training.evaluate import tally_of
+from gnn_core.training.fellows import Fellows, Stopped
+from horovod_gnn.evaluate import ExactEvaluator, Layers, SampledEvaluator
 from horovod_gnn.model import GraphSAGE
-from horovod_gnn.parallel import OneProcess, Stopped
+from horovod_gnn.parallel import OneProcess
 from tests.unit.made_models import ISOLATED, made_model, odd_graph, sampled, table_of
 
 pytestmark = pytest.mark.needs_torch
@@ -59,7 +62,7 @@ class Meeting:
         return result
 
 
-class ThreadRank(OneProcess):
+class ThreadRank(Fellows):
     """A rank that is a thread."""
 
     def __init__(self, rank: int, meeting: Meeting, hosts: list[str]):
@@ -71,15 +74,16 @@ class ThreadRank(OneProcess):
     def gather(self, value: Any) -> list[Any]:
         return self._meeting.exchange(self.rank, value)
 
-    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
-        parts = self._meeting.exchange(self.rank, tensor.clone())
-        return tensor.copy_(torch.stack(parts).sum(0))
+    def sum(self, vector: np.ndarray) -> np.ndarray:
+        return np.sum(self._meeting.exchange(self.rank, vector.copy()), axis=0)
 
-    def broadcast_(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
-        return tensor.copy_(self._meeting.exchange(self.rank, tensor.clone())[root])
+    def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
+        brought = self._meeting.exchange(self.rank, array.copy())
+        assert {(theirs.shape, theirs.dtype) for theirs in brought} == {(array.shape, array.dtype)}
+        return brought[root].copy()
 
 
-def on_ranks(hosts: list[str], work: Callable[[OneProcess], Any]) -> list[Any]:
+def on_ranks(hosts: list[str], work: Callable[[Fellows], Any]) -> list[Any]:
     """What `work` returns on each rank; an exception of one rank is raised here."""
     meeting = Meeting(len(hosts))
     results: list[Any] = [None] * len(hosts)
@@ -109,7 +113,7 @@ def in_one_go(model: GraphSAGE, graph: Graph, split: str) -> Tally:
     with torch.no_grad():
         logits = model.eval()(table_of(graph), nodes, blocks)
     ids = graph.split(split)
-    return tally_of(logits[ids], torch.from_numpy(graph.labels[ids]).long())
+    return tally_of(logits[ids].numpy(), graph.labels[ids])
 
 
 def assert_same(ours: Tally, theirs: Tally, tolerance: float = 1e-12) -> None:
@@ -125,8 +129,8 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 ) -> None:
     model = made_model("fp64", layers, dropout=0.5, input_dropout=0.5)
 
-    def work(parallel: OneProcess) -> dict[str, Tally]:
-        evaluator = ExactEvaluator(graph, table_of(graph), parallel, share_directly)
+    def work(fellows: Fellows) -> dict[str, Tally]:
+        evaluator = ExactEvaluator(graph, table_of(graph), fellows, share_directly)
         return evaluator.tallies(model, ("train", "valid", "test"))
 
     expected = {split: in_one_go(model, graph, split) for split in ("train", "valid", "test")}
@@ -143,7 +147,7 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
     model = made_model("fp64", 2, aggregator=aggregator)
     model.fused = fused
-    tallies = ExactEvaluator(graph, table_of(graph), OneProcess()).tallies(model, ("valid",))
+    tallies = ExactEvaluator(graph, table_of(graph), Fellows()).tallies(model, ("valid",))
     assert_same(tallies["valid"], in_one_go(model, graph, "valid"))
     assert not model.training
 
@@ -151,23 +155,80 @@ def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_precision(graph: Graph, precision: str) -> None:
     model = made_model(precision, 3)
-    tallies = ExactEvaluator(graph, table_of(graph), OneProcess()).tallies(model, ("test",))
+    tallies = ExactEvaluator(graph, table_of(graph), Fellows()).tallies(model, ("test",))
     theirs = in_one_go(model, graph, "test")
     assert tallies["test"].count == theirs.count
     tolerance = 1e-5 if precision == "fp32" else 1e-2
     assert tallies["test"].loss_sum == pytest.approx(theirs.loss_sum, rel=tolerance)
 
 
-def test_a_stop_ends_it_between_two_parts(graph: Graph) -> None:
-    parallel = OneProcess()
-    parallel.stop_signal = 15
+def counting_threads(layers: Layers, used: set[int]) -> Layers:
+    """The same layers, keeping account of the threads that run them."""
+    infer = layers.infer_layer
+
+    def counted(*args: Any) -> np.ndarray:
+        used.add(threading.get_ident())
+        time.sleep(0.001)  # so that no thread is done before the others begin
+        return infer(*args)
+
+    layers.infer_layer = counted  # type: ignore[method-assign]
+    return layers
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("share_directly", [True, False])
+def test_several_threads_give_the_same_to_the_last_bit(
+    graph: Graph, share_directly: bool, fused: bool, ranks: int
+) -> None:
+    model = made_model("fp32", 3)
+    model.fused = fused
+
+    def tallies(threads: int) -> list[tuple[dict[str, Tally], int]]:
+        def work(fellows: Fellows) -> tuple[dict[str, Tally], int]:
+            used: set[int] = set()
+            layers = counting_threads(Layers(model, table_of(graph)), used)
+            evaluator = evaluate.ExactEvaluator(graph, fellows, share_directly, threads)
+            return evaluator.tallies(layers, ("train", "valid", "test")), len(used)
+
+        return on_ranks(["here"] * ranks, work)
+
+    for (ours, several), (theirs, one) in zip(tallies(4), tallies(1), strict=True):
+        assert ours == theirs
+        assert one == 1
+        assert several > 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stop_ends_it_between_two_parts(graph: Graph, threads: int) -> None:
+    fellows, computed = Fellows(), []
+    layers = Layers(made_model(), table_of(graph))
+
+    def stop(*args: Any) -> np.ndarray:
+        computed.append(args)
+        fellows.stop_signal = 15
+        return infer(*args)
+
+    infer, layers.infer_layer = layers.infer_layer, stop  # type: ignore[method-assign]
     with pytest.raises(Stopped):
-        ExactEvaluator(graph, table_of(graph), parallel).tallies(made_model(), ("test",))
+        evaluate.ExactEvaluator(graph, fellows, None, threads).tallies(layers, ("test",))
+    assert 1 <= len(computed) <= threads  # the parts that were under way, of a dozen
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_in_a_part_is_raised(graph: Graph, threads: int) -> None:
+    def broken(*args: Any) -> np.ndarray:
+        raise MemoryError("no room")
+
+    layers = Layers(made_model(), table_of(graph))
+    layers.infer_layer = broken  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        evaluate.ExactEvaluator(graph, Fellows(), None, threads).tallies(layers, ("test",))
 
 
 def test_hosts_of_their_own_do_not_share_files(graph: Graph) -> None:
-    def shares_files(parallel: OneProcess) -> bool:
-        return ExactEvaluator(graph, table_of(graph), parallel)._direct
+    def shares_files(fellows: Fellows) -> bool:
+        return ExactEvaluator(graph, table_of(graph), fellows)._direct
 
     assert on_ranks(["a", "a"], shares_files) == [True, True]
     assert on_ranks(["a", "b"], shares_files) == [False, False]
@@ -185,7 +246,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
     model = made_model("fp64", 3)
     on_ranks(
         ["here"] * 3,
-        lambda parallel: ExactEvaluator(graph, table_of(graph), parallel).tallies(
+        lambda fellows: ExactEvaluator(graph, table_of(graph), fellows).tallies(
             model, ("valid", "test")
         ),
     )
@@ -203,9 +264,9 @@ def test_too_little_room_is_told_before_it_is_needed(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     model = made_model("fp64", 2)
 
-    def work(parallel: OneProcess) -> str:
+    def work(fellows: Fellows) -> str:
         with pytest.raises(UsageError) as caught:
-            ExactEvaluator(graph, table_of(graph), parallel, share_directly).tallies(
+            ExactEvaluator(graph, table_of(graph), fellows, share_directly).tallies(
                 model, ("test",)
             )
         return str(caught.value)
@@ -223,7 +284,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_pieces / "missing"))
     with pytest.raises(UsageError, match="TMPDIR"):
-        ExactEvaluator(graph, table_of(graph), OneProcess()).tallies(made_model(), ("test",))
+        ExactEvaluator(graph, table_of(graph), Fellows()).tallies(made_model(), ("test",))
 
 
 def test_reach_of_nodes_without_edges() -> None:
@@ -270,12 +331,12 @@ def test_chunks_cover_everything_once_within_bounds(graph: Graph, most_edges: in
 def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -> None:
     model = made_model("fp64", 2, dropout=0.5)
 
-    def work(parallel: OneProcess) -> Tally:
+    def work(fellows: Fellows) -> Tally:
         loader = Loader(
-            graph, "test", (3, 2), 4, seed=0, rank=parallel.rank, world_size=parallel.world_size,
+            graph, "test", (3, 2), 4, seed=0, rank=fellows.rank, world_size=fellows.world_size,
             shuffle=False, prefetch=0,
         )  # fmt: skip
-        evaluator = SampledEvaluator({"test": loader}, table_of(graph), parallel)
+        evaluator = SampledEvaluator({"test": loader}, table_of(graph), fellows)
         return evaluator.tallies(model, ("test",))["test"]
 
     alone = on_ranks(["here"], work)[0]
@@ -284,10 +345,71 @@ def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -
         assert_same(tally, alone)
 
 
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sampled_evaluation_with_a_loader_for_each_replica(
+    graph: Graph, ranks: int, replicas: int
+) -> None:
+    """As a process that holds several replicas does; a replica has the slice of a rank."""
+    model, table = made_model("fp64", 2).eval(), table_of(graph)
+
+    @torch.no_grad()
+    def logits_of(batch: Any) -> np.ndarray:
+        return model(table, batch.input_nodes, batch.blocks)[: batch.num_real].numpy()
+
+    def loader(which: int, of: int) -> Loader:
+        return Loader(
+            graph, "test", (3, 2), 4, seed=0, rank=which, world_size=of, shuffle=False, prefetch=0
+        )
+
+    def work(fellows: Fellows) -> Tally:
+        first = fellows.rank * replicas
+        mine = [loader(first + i, ranks * replicas) for i in range(replicas)]
+        evaluator = evaluate.SampledEvaluator({"test": mine}, fellows, logits_of)
+        return evaluator.tallies(("test",))["test"]
+
+    alone = SampledEvaluator({"test": loader(0, 1)}, table, Fellows()).tallies(model, ("test",))
+    for tally in on_ranks(["here"] * ranks, work):
+        assert_same(tally, alone["test"])
+        assert tally.count == len(graph.split("test"))
+
+
+def test_sums_over_one_process_are_what_it_brings() -> None:
+    for world in (Fellows(), OneProcess()):
+        assert world.sum(np.array([1.5, 2.0])).tolist() == [1.5, 2.0]
+        assert world.broadcast(np.arange(3)).tolist() == [0, 1, 2]
+        assert world.broadcast_bytes(b"some") == b"some"
+        assert world.broadcast_bytes(b"") == b""
+
+
 def test_a_tally_of_logits() -> None:
-    logits = torch.tensor([[0.0, 0.0], [5.0, -5.0], [-1.0, 3.0]])
-    tally = tally_of(logits, torch.tensor([0, 0, 0]))
+    logits = np.array([[0.0, 0.0], [5.0, -5.0], [-1.0, 3.0]], np.float32)
+    tally = tally_of(logits, np.array([0, 0, 0]))
     expected = np.log(2) + np.log1p(np.exp(-10)) + np.log1p(np.exp(4))
     assert tally.loss_sum == pytest.approx(expected, rel=1e-6)
     assert (tally.correct, tally.count) == (2, 3)
-    assert tally_of(logits[:0], torch.empty(0, dtype=torch.long)) == Tally()
+    assert tally_of(logits[:0], np.empty(0, np.int64)) == Tally()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4, 1e30])
+def test_a_tally_is_that_of_torch(dtype: type, scale: float) -> None:
+    random = np.random.default_rng(5)
+    logits = (random.normal(size=(400, 7)) * scale).astype(dtype)
+    labels = random.integers(0, 7, 400).astype(np.int32)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits).double(), torch.from_numpy(labels).long(), reduction="sum"
+    )
+    tally = tally_of(logits, labels)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    assert tally.loss_sum == pytest.approx(float(theirs), rel=tolerance)
+    assert tally.correct == int((torch.from_numpy(logits).argmax(1).numpy() == labels).sum())
+    assert tally.count == 400
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_has_diverged_is_told_by_its_loss(spoilt: float) -> None:
+    logits = np.zeros((3, 2), np.float32)
+    logits[1, 0] = spoilt
+    assert not np.isfinite(tally_of(logits, np.array([0, 0, 0])).loss_sum)
