@@ -77,11 +77,6 @@ class TorchLearner:
         """Whether a signal asked some rank to stop, and all ranks know it."""
         return self.training.stopping
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the last step."""
-        return self.training.optimizer.param_groups[0]["lr"]
-
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
         found = []

@@ -54,7 +54,6 @@ class Learner(Protocol):
     num_parameters: int
     allreduce_bytes_per_step: int
     device: str  # where the model is, as it is told
-    lr: float  # of the last step
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know of the way they were made."""

@@ -14,6 +14,7 @@ from gnn_core.report.metrics import Tally, split_fields
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
 from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.schedule import Schedule
 from gnn_core.training import describe
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.fellows import Fellows, Stopped
@@ -151,7 +152,7 @@ class Session:
             valid = self._evaluate(("valid",))["valid"].accuracy
             self._keep_best(valid)
         epoch = EpochRecord.of(
-            progress.epoch, tally, lap, lr=learner.lr, warm_up=warm_up,
+            progress.epoch, tally, lap, lr=self._last_rate(), warm_up=warm_up,
             num_sampled_edges=progress.num_sampled_edges, valid_accuracy=valid,
         )  # fmt: skip
         self._epochs.append(epoch)
@@ -161,6 +162,12 @@ class Session:
         progress.tally, progress.num_sampled_edges = [0.0, 0.0, 0.0], 0
         self._save()
         learner.watch.restart()
+
+    def _last_rate(self) -> float:
+        """The learning rate of the epoch's last step, even if that was made before a resume."""
+        steps = self.learner.num_steps
+        schedule = Schedule.of(self._config, self._fellows.num_replicas)
+        return schedule.rate(self._progress.epoch, steps - 1, steps)
 
     def _evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
         start = time.perf_counter()

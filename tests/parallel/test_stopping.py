@@ -70,7 +70,7 @@ def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
     tiny_graph: Graph, parallel: OneProcess, shared_path: Path
 ) -> None:
     folder = str(shared_path / "saved")
-    changes = {"global_batch_size": 64, "epochs": 5, "eval_every": 3}
+    changes = {"global_batch_size": 64, "epochs": 5, "eval_every": 3, "lr_schedule": "cosine"}
     session = session_of(tiny_graph, parallel, checkpoint_dir=folder, **changes)
     stop_in_step(session, parallel, 3)
     with pytest.raises(Stopped):
@@ -82,6 +82,10 @@ def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
     losses = torch.tensor(session._step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     assert rest.record.final == whole.record.final
+    # The first of them had no step left to make.
+    assert [epoch.lr for epoch in rest.record.epochs] == [
+        epoch.lr for epoch in whole.record.epochs[3:]
+    ]
 
 
 def test_a_run_may_go_on_after_its_end(
