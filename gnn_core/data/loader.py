@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +92,7 @@ class Loader:
         steps = range(first_step, self.num_steps)
         if self._prefetch == 0:
             return (self._batch(order, epoch, step) for step in steps)
-        return _ahead((self._batch(order, epoch, step) for step in steps), self._prefetch)
+        return ahead((self._batch(order, epoch, step) for step in steps), self._prefetch)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """One batch by itself, drawn in the caller's thread."""
@@ -131,9 +132,10 @@ class Loader:
 
 
 _END = object()
+_Item = TypeVar("_Item")
 
 
-def _ahead(batches: Iterator[Batch], depth: int) -> Generator[Batch]:
+def ahead(batches: Iterator[_Item], depth: int) -> Generator[_Item]:
     """Run an iterator in a thread, at most `depth` items ahead; its exceptions surface here.
 
     One thread suffices: the sampler releases the GIL, and a loader *process* would need a copy

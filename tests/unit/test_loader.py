@@ -328,6 +328,6 @@ def test_leaving_does_not_wait_for_the_rest_of_the_epoch(graph: Graph) -> None:
             yield step
 
     began = time.monotonic()
-    with contextlib.closing(module._ahead(slow(), 4)) as batches:
+    with contextlib.closing(module.ahead(slow(), 4)) as batches:
         assert next(batches) == 0
     assert time.monotonic() - began < PATIENCE_SECONDS / 2

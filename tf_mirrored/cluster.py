@@ -1,0 +1,218 @@
+"""Who the workers are: TF_CONFIG, made from the MPI world where there is one. No TensorFlow here.
+
+MPI is met, and left again, before TensorFlow is imported: TensorFlow's library exports symbols of
+a hwloc of its own, and Open MPI's shutdown would call those and crash.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from gnn_core.launch import launched_size, under_launcher
+from gnn_core.usage import SharedUsageError, UsageError
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workers of a job."""
+
+    workers: tuple[str, ...]  # host:port of each
+    index: int  # of this one
+
+    def to_tf_config(self) -> str:
+        """As TensorFlow reads it."""
+        task = {"type": "worker", "index": self.index}
+        return json.dumps({"cluster": {"worker": list(self.workers)}, "task": task})
+
+
+def find_cluster() -> Cluster:
+    """The workers of this job: TF_CONFIG's, else those that MPI has started, else this one alone.
+
+    Raises UsageError where TF_CONFIG is malformed, differs from the MPI world, or where this
+    worker's port is taken.
+    """
+    told = os.environ.get("TF_CONFIG")
+    if told:
+        cluster = parse_tf_config(told)
+        _require_same_world(cluster)
+        _require_free_port(cluster)
+        return cluster
+    if under_launcher():
+        return _from_mpi()
+    return Cluster((f"127.0.0.1:{_free_port()[1]}",), 0)
+
+
+def parse_tf_config(text: str) -> Cluster:
+    """Read TF_CONFIG; raises UsageError with what it should look like."""
+
+    def wrong(what: str) -> UsageError:
+        return UsageError(f"TF_CONFIG: {what}; expected something like {_EXAMPLE}")
+
+    try:
+        content = json.loads(text)
+        roles = dict(content["cluster"])
+        task, index = content["task"]["type"], content["task"]["index"]
+        workers = tuple(roles.pop("worker"))
+    except json.JSONDecodeError as error:
+        raise wrong(f"it is not JSON ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise wrong(f"it lacks a cluster of workers or a task ({error})") from None
+    if strangers := sorted({*roles, task} - {"worker"}):
+        raise wrong(f"expected workers only, got a {strangers[0]}")
+    for worker in workers:
+        host, colon, port = str(worker).rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise wrong(f"expected host:port, got the worker {worker!r}")
+    if not workers or len(set(workers)) < len(workers):
+        raise wrong(f"expected workers that differ, got {list(workers)}")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(workers):
+        raise wrong(f"expected a task index of 0 to {len(workers) - 1}, got {index!r}")
+    return Cluster(workers, index)
+
+
+def watch_arrivals(cluster: Cluster, seconds: float) -> threading.Event:
+    """End this process, with the names of the missing, unless the event is set within `seconds`.
+
+    TensorFlow waits an hour for a worker and cannot be interrupted; so a thread watches.
+    """
+    arrived = threading.Event()
+
+    def watch() -> None:
+        if arrived.wait(seconds):
+            return
+        missing = [
+            f"worker {index} ({address})"
+            for index, address in enumerate(cluster.workers)
+            if index != cluster.index and not _answers(address)
+        ]
+        who = ", ".join(missing) or "some worker, though all of them listen,"
+        if cluster.index == 0 or not under_launcher():
+            sys.stderr.write(
+                f"error: expected {len(cluster.workers)} workers within {seconds:g} s, but {who} "
+                "did not arrive: start it, or wait longer with --start-timeout\n"
+            )
+            sys.stderr.flush()
+        os._exit(2)
+
+    threading.Thread(target=watch, name="ringsage-arrivals", daemon=True).start()
+    return arrived
+
+
+def wait_for_departure(cluster: Cluster, seconds: float = 10.0) -> None:
+    """Wait until no other worker listens any more, at most so long.
+
+    Worker 0 serves the coordination of all; were it the first to leave, the others would complain.
+    """
+    others = [w for index, w in enumerate(cluster.workers) if index != cluster.index]
+    deadline = time.monotonic() + seconds
+    while any(_answers(other) for other in others) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _from_mpi() -> Cluster:
+    if "tensorflow" in sys.modules:
+        raise RuntimeError("the MPI world must be asked before TensorFlow is imported")
+    try:
+        import mpi4py
+
+        mpi4py.rc.finalize = False  # it is done below, at once
+        from mpi4py import MPI
+    except ImportError as error:
+        raise UsageError(
+            f"expected mpi4py, to learn who the workers are, got {error}: run `make install`, or "
+            "set TF_CONFIG"
+        ) from None
+    world = MPI.COMM_WORLD
+    rank, size = world.rank, world.size
+    if size != launched_size():
+        raise SharedUsageError(
+            f"{launched_size()} workers were launched, but MPI sees {size}: launch with mpirun (or "
+            "horovodrun over MPI) of this environment, or set TF_CONFIG"
+        )
+    held, port = _free_port()
+    everyone = world.allgather((socket.gethostname(), _addresses(), port))
+    held.close()
+    MPI.Finalize()
+    hosts = {host for host, _, _ in everyone}
+    workers = [
+        f"{'127.0.0.1' if len(hosts) == 1 else _reachable(mine, everyone[0][1])}:{theirs}"
+        for _, mine, theirs in everyone
+    ]
+    return Cluster(tuple(workers), rank)
+
+
+def _free_port() -> tuple[socket.socket, int]:
+    """A port that nobody uses, and the socket that holds it until it is closed."""
+    held = socket.socket()
+    held.bind(("", 0))
+    return held, held.getsockname()[1]
+
+
+def _addresses() -> list[str]:
+    """IPv4 addresses of this host with their networks, such as 10.0.0.7/24, loopback left out."""
+    up = psutil.net_if_stats()
+    return [
+        f"{address.address}/{address.netmask}"
+        for name, found in psutil.net_if_addrs().items()
+        for address in found
+        if address.family == socket.AF_INET and address.netmask and up[name].isup
+        if not ipaddress.ip_address(address.address).is_loopback
+    ]
+
+
+def _reachable(mine: Sequence[str], first: Sequence[str]) -> str:
+    """Of a host's addresses the one in a network that worker 0 is in too, else the first."""
+    shared = {ipaddress.ip_interface(address).network for address in first}
+    for address in mine:
+        if ipaddress.ip_interface(address).network in shared:
+            return str(ipaddress.ip_interface(address).ip)
+    if not mine:
+        raise SharedUsageError(
+            "expected a network between the hosts, got none on one of them; set TF_CONFIG"
+        )
+    return str(ipaddress.ip_interface(mine[0]).ip)
+
+
+def _require_same_world(cluster: Cluster) -> None:
+    size = launched_size()
+    if under_launcher() and size > 1 and size != len(cluster.workers):
+        raise SharedUsageError(
+            f"TF_CONFIG names {len(cluster.workers)} workers, but {size} were launched: unset "
+            "TF_CONFIG to take those, or launch as many"
+        )
+
+
+def _require_free_port(cluster: Cluster) -> None:
+    address = cluster.workers[cluster.index]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(address.rpartition(":")[2])))
+        except OSError as error:
+            raise UsageError(
+                f"TF_CONFIG: worker {cluster.index} is to listen at {address}, and cannot "
+                f"({error.strerror}): choose another port, or end the program that holds it"
+            ) from None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,194 @@
+"""What a step is fed with: the shared loader's batches as tensors, prepared beside the training.
+
+Whatever does not depend on the weights is done here, in the thread that draws the batches: which
+rows of the table an edge reads, the segment of each edge, which features are dropped. Every array's
+length changes from step to step; `Feed.signature` says so once, and the step is traced once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gnn_core import seeding
+from gnn_core.config import RunConfig
+from gnn_core.data.batch import Batch, Block
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader, ahead
+from gnn_core.dropout import dropout_factors, dropout_threshold
+
+_REALS = {"fp32": tf.float32, "bf16": tf.float32, "fp64": tf.float64}
+_ALIGNMENT_BYTES = 64  # that TensorFlow's kernels take for granted
+
+
+class BlockInput(NamedTuple):
+    """One layer's edges, grouped by destination."""
+
+    columns: Any  # [num_edges] rows of the table below
+    segments: Any  # int32 [num_edges] destination of each edge, ascending
+    num_dst: Any  # int32 []
+    rows: Any = None  # [num_dst] rows of the destinations below; None: its first num_dst
+    factors: Any = None  # [num_dst, width] what dropout multiplies the output by; None: not any
+
+
+class StepInput(NamedTuple):
+    """A batch; see `gnn_core.data.batch.Batch`."""
+
+    blocks: tuple[BlockInput, ...]
+    labels: Any  # int32 [num_real]
+    num_global_real: Any  # real []
+    nodes: Any = None  # [num_src] rows to gather first; None: block 0 reads the table itself
+    input_factors: Any = None  # [num_src, in_features]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch with its tensors."""
+
+    batch: Batch
+    step: StepInput
+
+
+class Feed:
+    """Turns batches into tensors.
+
+    Args:
+        config: the run's.
+        graph: its features decide how they are read.
+        training: whether anything is dropped.
+    """
+
+    def __init__(self, config: RunConfig, graph: Graph, training: bool):
+        self.real = _REALS[config.precision]
+        self._index = tf.int32 if graph.num_nodes < 2**31 else tf.int64
+        self._num_features = graph.num_features
+        self._hidden = config.hidden
+        self._layers = config.layers
+        self._threshold = dropout_threshold(config.dropout) if training else 0
+        self._input_threshold = dropout_threshold(config.input_dropout) if training else 0
+        # Segment operations sum in the type that they read, and dropped features are nobody else's.
+        self._gathers = feature_dtype(graph) != self.real or self._input_threshold > 0
+
+    def signature(self) -> StepInput:
+        """The specification of what `step` returns."""
+
+        def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
+            return tf.TensorSpec(shape, dtype)
+
+        blocks = []
+        for depth in range(self._layers):
+            reads_table = depth == 0 and not self._gathers
+            drops = self._threshold > 0 and depth < self._layers - 1
+            blocks.append(BlockInput(
+                spec(self._index if reads_table else tf.int32, None),
+                spec(tf.int32, None),
+                spec(tf.int32),
+                spec(self._index, None) if reads_table else None,
+                spec(self.real, None, self._hidden) if drops else None,
+            ))  # fmt: skip
+        return StepInput(
+            tuple(blocks),
+            spec(tf.int32, None),
+            spec(self.real),
+            spec(self._index, None) if self._gathers else None,
+            spec(self.real, None, self._num_features) if self._input_threshold else None,
+        )
+
+    def step(self, batch: Batch) -> StepInput:
+        """The tensors of a batch."""
+        nodes, keys = batch.input_nodes, [
+            seeding.key(batch.key, "layer", depth) for depth in range(self._layers + 1)
+        ]  # fmt: skip
+        blocks = []
+        for depth, block in enumerate(batch.blocks):
+            factors = None
+            if self._threshold and depth < self._layers - 1:
+                factors = self._factors(
+                    nodes[: block.num_dst], keys[depth], self._threshold, self._hidden
+                )
+            reads_table = depth == 0 and not self._gathers
+            blocks.append(self.block(block, nodes if reads_table else None)._replace(factors=factors))
+        input_factors = None
+        if self._input_threshold:
+            input_factors = self._factors(
+                nodes, keys[-1], self._input_threshold, self._num_features
+            )
+        return StepInput(
+            tuple(blocks),
+            tf.convert_to_tensor(batch.labels[: batch.num_real]),
+            tf.convert_to_tensor(batch.num_global_real, self.real),
+            tf.convert_to_tensor(nodes, self._index) if self._gathers else None,
+            input_factors,
+        )
+
+    def block(self, block: Block, nodes: np.ndarray | None) -> BlockInput:
+        """A block's tensors; with `nodes` int64 `[num_src]`, its columns are those rows."""
+        segments = np.repeat(np.arange(block.num_dst, dtype=np.int32), np.diff(block.offsets))
+        columns, rows = block.columns, None
+        if nodes is not None:
+            nodes = nodes.astype(self._index.as_numpy_dtype)
+            columns, rows = nodes[columns], tf.convert_to_tensor(nodes[: block.num_dst])
+        return BlockInput(
+            tf.convert_to_tensor(columns),
+            tf.convert_to_tensor(segments),
+            tf.convert_to_tensor(block.num_dst, tf.int32),
+            rows,
+        )
+
+    def _factors(self, nodes: np.ndarray, key: int, threshold: int, width: int) -> tf.Tensor:
+        factors = np.empty((len(nodes), width), self.real.as_numpy_dtype)
+        dropout_factors(nodes, np.uint64(key), threshold, factors)
+        return tf.convert_to_tensor(factors)
+
+
+def prepared(
+    loader: Loader, feed: Feed, epoch: int, first_step: int, depth: int
+) -> Generator[Prepared]:
+    """The batches of an epoch with their tensors, made by a thread up to `depth` steps ahead.
+
+    `loader` itself must not prefetch. Close the iterator to stop the thread.
+    """
+
+    def work() -> Iterator[Prepared]:
+        with contextlib.closing(loader.batches(epoch, first_step)) as batches:
+            for batch in batches:
+                start = time.perf_counter()
+                step = feed.step(batch)
+                seconds = batch.sample_seconds + time.perf_counter() - start
+                yield Prepared(dataclasses.replace(batch, sample_seconds=seconds), step)
+
+    yield from ahead(work(), depth) if depth else work()
+
+
+def feature_dtype(graph: Graph) -> tf.DType:
+    """The type that the features are stored in."""
+    return tf.as_dtype(graph.feature_dtype)
+
+
+def feature_table(graph: Graph) -> tf.Tensor:
+    """The features `[N, F]` as a tensor on the same, memory-mapped and shared, memory."""
+    table = shared_tensor(graph.features)
+    return tf.bitcast(table, tf.bfloat16) if graph.feature_dtype == "bfloat16" else table
+
+
+def shared_tensor(array: np.ndarray) -> tf.Tensor:
+    """A tensor on the memory of `array`; a copy where that is not aligned as TensorFlow needs it.
+
+    TensorFlow copies what it converts, which a graph of a hundred gigabytes does not bear. DLPack
+    does not, but knows no read-only memory; nothing here writes through the tensor.
+    """
+    if array.ctypes.data % _ALIGNMENT_BYTES or not array.flags.c_contiguous or not array.size:
+        return tf.convert_to_tensor(array)
+    if not array.flags.writeable:
+        memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+        memory.owner = array  # lives as long as the tensor
+        array = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

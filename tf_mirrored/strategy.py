@@ -1,0 +1,243 @@
+"""Replicas: how those of a model meet. The only file that names tf.distribute.
+
+`start` makes one of three worlds: one replica; several in one process (MirroredStrategy); one in
+each of several processes (MultiWorkerMirroredStrategy). The trainer uses them all alike: it runs a
+function on every replica of its process and adds up a vector over the replicas of all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.launch import launched_size
+from gnn_core.training.fellows import Fellows
+from gnn_core.usage import SharedUsageError, UsageError
+from tf_mirrored.cluster import Cluster, find_cluster, wait_for_departure, watch_arrivals
+
+if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
+    import tensorflow as tf
+
+STRATEGIES = ("one", "mirrored", "multiworker")
+DEFAULT_REPLICAS = 2  # on a CPU
+
+
+def start(
+    name: str,
+    replicas: int | None = None,
+    threads: int = 1,
+    device: str = "auto",
+    timeout_seconds: float = 120.0,
+) -> Replicas:
+    """Join the other replicas.
+
+    Args:
+        name: one of `STRATEGIES`.
+        replicas: of `mirrored`; None takes every GPU, or `DEFAULT_REPLICAS` on a CPU.
+        threads: cores of one replica.
+        device: `auto`, `cpu` or `cuda`.
+        timeout_seconds: how long to wait for the other workers of `multiworker`.
+
+    Raises:
+        UsageError: a machine, an environment or a launcher that does not fit.
+    """
+    if name != "mirrored" and (replicas or 1) > 1:
+        raise SharedUsageError(
+            f"--replicas {replicas}: expected 1 with the {name} strategy"
+            + ("; its workers are processes: mpirun -np N" if name == "multiworker" else "")
+        )
+    if name != "multiworker" and launched_size() > 1:
+        raise SharedUsageError(
+            f"the {name} strategy is one process, but {launched_size()} copies of it were "
+            "launched: start one, or use --strategy multiworker"
+        )
+    cluster = find_cluster() if name == "multiworker" else None
+    import tensorflow as tf
+
+    devices = _devices(name, replicas, threads, device, cluster)
+    if name == "one":
+        strategy = tf.distribute.OneDeviceStrategy(devices[0])
+    elif cluster is None:
+        across = None  # NCCL
+        if devices[0].startswith("CPU"):
+            across = tf.distribute.ReductionToOneDevice()
+        strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=across)
+    else:
+        strategy = _join(cluster, timeout_seconds)
+    return Replicas(name, strategy, devices, cluster)
+
+
+class Replicas(Fellows):
+    """All replicas of a job; `rank` and `world_size` are of processes."""
+
+    def __init__(
+        self,
+        name: str,
+        strategy: tf.distribute.Strategy,
+        devices: list[str],
+        cluster: Cluster | None,
+    ):
+        super().__init__()
+        self.name = name
+        self.strategy = strategy
+        self.devices = devices
+        self._cluster = cluster
+        self._all_reduce: dict[Any, Callable[[tf.Tensor], tf.Tensor]] = {}
+        self.rank = cluster.index if cluster else 0
+        self.world_size = len(cluster.workers) if cluster else 1
+        self._num_replicas = int(strategy.num_replicas_in_sync)
+        self.rank_hosts = self.gather(self.rank_hosts[0])
+        self.local_rank = self.rank_hosts[: self.rank].count(self.rank_hosts[self.rank])
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas of the model over all processes."""
+        return self._num_replicas
+
+    @property
+    def local_replicas(self) -> range:
+        """Those of this process."""
+        each = self._num_replicas // self.world_size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    @property
+    def replica_hosts(self) -> list[str]:
+        """The host of each replica."""
+        each = self._num_replicas // self.world_size
+        return [host for host in self.rank_hosts for _ in range(each)]
+
+    def on_each(self, work: Callable[[Any], Any], inputs: list[Any]) -> list[Any]:
+        """In a traced function: `work(inputs[i])` on the i-th replica of this process."""
+        import tensorflow as tf
+
+        first = self.local_replicas[0]
+
+        def mine(everybodys: list[Any]) -> Any:
+            index = 0
+            if len(everybodys) > 1:
+                index = tf.distribute.get_replica_context().replica_id_in_sync_group - first
+            return work(everybodys[index])
+
+        done = self.strategy.run(mine, args=(inputs,))
+        return list(self.strategy.experimental_local_results(done))
+
+    def add_up(self, vector: tf.Tensor) -> tf.Tensor:
+        """In `work` of `on_each`: the sum of the vector over all replicas."""
+        import tensorflow as tf
+
+        if self._num_replicas == 1:
+            return tf.identity(vector)
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+
+    # --- between processes: sums alone, so that one kind of collective does ------------------------
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON-able value of every process."""
+        if self.world_size == 1:
+            return [json.loads(json.dumps(value))]
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        sizes = np.zeros(self.world_size, np.int32)
+        sizes[self.rank] = len(data)
+        sizes = self._sum_of_processes(sizes)
+        width = -(-int(sizes.max()) // 4) * 4
+        rows = np.zeros((self.world_size, width), np.uint8)
+        rows[self.rank, : len(data)] = data
+        flat = self._sum_of_processes(rows.view(np.int32).ravel())
+        rows = flat.view(np.uint8).reshape(self.world_size, width)
+        return [json.loads(row[:n].tobytes()) for row, n in zip(rows, sizes, strict=True)]
+
+    def sum(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The sum of `vector` over the processes."""
+        return vector if self.world_size == 1 else self._sum_of_processes(vector)
+
+    def broadcast(self, array: npt.NDArray[Any], root: int = 0) -> npt.NDArray[Any]:
+        """The array of process `root`."""
+        if self.world_size == 1:
+            return array
+        bits = np.zeros(-(-array.nbytes // 4), np.int32)
+        if self.rank == root:
+            bits.view(np.uint8)[: array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
+        bits = self._sum_of_processes(bits)
+        whole = bits.view(np.uint8)[: array.nbytes]
+        return whole.view(array.dtype).reshape(array.shape).copy()
+
+    def _sum_of_processes(self, vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        import tensorflow as tf
+
+        if vector.dtype not in self._all_reduce:
+
+            @tf.function(input_signature=[tf.TensorSpec([None], vector.dtype)])
+            def add(vector: tf.Tensor) -> tf.Tensor:
+                # Placed on the replica's device: a value of the caller is on none.
+                return self.on_each(lambda v: self.add_up(tf.identity(v)), [vector])[0]
+
+            self._all_reduce[vector.dtype] = add
+        return self._all_reduce[vector.dtype](tf.constant(vector)).numpy()
+
+    def leave(self) -> None:
+        """Part: worker 0, which coordinates the others, last."""
+        if self._cluster is None or self.world_size == 1:
+            return
+        self.barrier()
+        if self.rank == 0:
+            wait_for_departure(self._cluster)
+
+
+def _devices(
+    name: str, replicas: int | None, threads: int, device: str, cluster: Cluster | None
+) -> list[str]:
+    """Set up threads and devices; those of this process's replicas. Raises UsageError."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU") if device != "cpu" else []
+    if device == "cuda" and not gpus:
+        raise UsageError(
+            "--device cuda: expected a GPU that TensorFlow can use, found none; use --device cpu, "
+            "or install a TensorFlow with CUDA"
+        )
+    many = name == "mirrored"
+    count = (replicas or len(gpus) or DEFAULT_REPLICAS) if many else 1
+    if gpus and count > len(gpus):
+        raise UsageError(
+            f"--replicas {count}: expected at most one per GPU, got {len(gpus)} GPUs; use fewer, "
+            "or --device cpu"
+        )
+    # An operation may use the cores of one replica; so many replicas compute at a time.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(count, 2 if cluster else 1))
+    if gpus:
+        first = launched_local_rank() % len(gpus) if cluster else 0
+        chosen = gpus[first : first + count]
+        tf.config.set_visible_devices(chosen, "GPU")
+        return [f"GPU:{index}" for index in range(count)]
+    tf.config.set_visible_devices([], "GPU")
+    if many:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        logical = [tf.config.LogicalDeviceConfiguration()] * count
+        tf.config.set_logical_device_configuration(cpu, logical)
+    return [f"CPU:{index}" for index in range(count)]
+
+
+def launched_local_rank() -> int:
+    """Which of its host's processes a launcher started this one as."""
+    names = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def _join(cluster: Cluster, timeout_seconds: float) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
+    os.environ["TF_CONFIG"] = cluster.to_tf_config()
+    arrived = watch_arrivals(cluster, timeout_seconds)
+    # Automatic would be the same on a CPU: ring allreduce over gRPC; NCCL where there are GPUs.
+    automatic = tf.distribute.experimental.CommunicationImplementation.AUTO
+    options = tf.distribute.experimental.CommunicationOptions(implementation=automatic)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    arrived.set()
+    return strategy
