@@ -170,9 +170,10 @@ def reads_the_environment_at_import(module: Module) -> Iterator[str]:
         waiting.extend(ast.iter_child_nodes(node))
 
 
-COMPUTE = tuple(
-    f"horovod_gnn.{room}" for room in ("model", "kernels", "arithmetic", "dropout", "fused")
-)
+COMPUTE = (
+    "gnn_core.initial", "gnn_core.dropout", "horovod_gnn.model", "horovod_gnn.kernels",
+    "horovod_gnn.arithmetic", "horovod_gnn.dropout", "horovod_gnn.fused",
+)  # fmt: skip
 TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")
 RULES: dict[str, Check] = {
     "gnn_core knows no framework": never(("gnn_core",), FRAMEWORKS),
@@ -183,6 +184,9 @@ RULES: dict[str, Check] = {
     ),
     "nobody imports the data benchmark": never(PACKAGES, ("gnn_core.data.bench",)),
     "the report never looks at the data": never(("gnn_core.report",), ("gnn_core.data",)),
+    "data never looks at the training": never(("gnn_core.data",), ("gnn_core.training",)),
+    "the report never looks at the training": never(("gnn_core.report",), ("gnn_core.training",)),
+    "the model never looks at the training": never(COMPUTE, ("gnn_core.training",)),
     "only parallel.py names horovod": never(PACKAGES, ("horovod",), ("horovod_gnn.parallel",)),
     "the model knows no configuration": never(COMPUTE, ("gnn_core.config", "gnn_core.settings")),
     "the model touches no disk": never(COMPUTE, (*DISK, "gnn_core.data.store", "gnn_core.report")),
@@ -222,15 +226,41 @@ VIOLATIONS = [
     *(("gnn_core knows no framework", "gnn_core/a.py", f"import {name}") for name in FRAMEWORKS),
     ("gnn_core knows no framework", "gnn_core/env/a.py", "def f():\n    from torch import nn"),
     ("gnn_core knows no framework", "gnn_core/a.py", "import importlib as i\n__import__('torch')"),
+    *(
+        ("gnn_core knows no framework", "gnn_core/training/a.py", f"def f():\n    import {name}")
+        for name in FRAMEWORKS
+    ),
     ("gnn_core knows no trainer", "gnn_core/a.py", "from baselines import x"),
+    ("gnn_core knows no trainer", "gnn_core/training/run.py", "import horovod_gnn.learner"),
+    ("gnn_core knows no trainer", "gnn_core/training/run.py", "from tf_mirrored import learner"),
     ("data never looks at the report", "gnn_core/data/a.py", "from gnn_core import report"),
     ("data never looks at the report", "gnn_core/data/a.py", "import gnn_core.report.timing"),
     ("data never looks at the report", "gnn_core/data/bench2.py", "import gnn_core.report"),
     ("nobody imports the data benchmark", "gnn_core/data/a.py", "from gnn_core.data import bench"),
     ("the report never looks at the data", "gnn_core/report/__init__.py", "import gnn_core.data"),
+    (
+        "data never looks at the training",
+        "gnn_core/data/loader.py",
+        "from gnn_core.training.fellows import Fellows",
+    ),
+    ("data never looks at the training", "gnn_core/data/bench.py", "import gnn_core.training"),
+    ("the report never looks at the training", "gnn_core/report/a.py", "import gnn_core.training"),
+    (
+        "the report never looks at the training",
+        "gnn_core/report/a.py",
+        "def f():\n    from gnn_core import training",
+    ),
+    (
+        "the model never looks at the training",
+        "horovod_gnn/model.py",
+        "from gnn_core.training.learner import Weights",
+    ),
+    ("the model never looks at the training", "gnn_core/initial.py", "import gnn_core.training"),
     ("only parallel.py names horovod", "horovod_gnn/loop.py", "import horovod.torch as hvd"),
     ("only parallel.py names horovod", "horovod_gnn/a.py", "from horovod import torch"),
     ("the model knows no configuration", "horovod_gnn/model.py", "import gnn_core.config"),
+    ("the model knows no configuration", "gnn_core/initial.py", "from gnn_core import config"),
+    ("the model touches no disk", "gnn_core/dropout.py", "import os"),
     ("the model touches no disk", "horovod_gnn/kernels.py", "from pathlib import Path"),
     ("the model touches no disk", "horovod_gnn/model.py", "from gnn_core.report import records"),
     ("horovod_gnn knows no other trainer", "horovod_gnn/a.py", "import tensorflow as tf"),
@@ -262,10 +292,13 @@ ALLOWED = {
     "gnn_core/config.py": "import os\ndef f():\n    return os.environ['torch'], 'import torch'",
     "gnn_core/data/bench.py": "from gnn_core.report import machine",
     "gnn_core/data/graph.py": "from gnn_core.config import UsageError",
+    "gnn_core/training/run.py": "from gnn_core.report.records import begin_run\nimport os",
+    "gnn_core/training/evaluate.py": "from gnn_core.data.loader import Loader\nimport tempfile",
     "gnn_core/report/train.py": "import torchmetrics_is_not_torch",
     "horovod_gnn/parallel.py": "def start():\n    import horovod.torch as hvd\n    return hvd",
     "horovod_gnn/model.py": "import torch\nfrom gnn_core.data.batch import Block",
-    "horovod_gnn/train.py": STATEMENT + "from gnn_core.config import parse_config",
+    "horovod_gnn/learner.py": "import torch\nfrom gnn_core.training.learner import Framework",
+    "horovod_gnn/train.py": STATEMENT + "from gnn_core.training.run import run",
     "tf_mirrored/strategy.py": "import tensorflow as tf\ntf.distribute.get_strategy()",
     "baselines/single.py": STATEMENT + "from horovod_gnn.model import GraphSAGE",
 }
