@@ -18,10 +18,10 @@ from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size
 from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import torch_framework
+from horovod_gnn.learner import KERAS_ONLY, torch_framework
 from horovod_gnn.parallel import OneProcess
 
-UNSUPPORTED = {"--scale-lr": "it has one rank, so there is nothing to scale by"}
+UNSUPPORTED = {**KERAS_ONLY, "--scale-lr": "it has one rank, so there is nothing to scale by"}
 
 
 def main() -> int:

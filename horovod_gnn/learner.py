@@ -160,9 +160,14 @@ class TorchLearner:
         )  # fmt: skip
 
 
+KERAS_ONLY = dict.fromkeys(
+    ("--strategy", "--replicas", "--start-timeout"), "it is one of tf_mirrored/train.py"
+)
+
+
 def torch_framework(strategy: str, start: Callable[[], OneProcess]) -> Framework:
     """PyTorch with its ranks joined by `start`."""
-    return Framework(strategy, lambda config: start(), _prepare, TorchLearner)
+    return Framework(lambda config: strategy, lambda config: start(), _prepare, TorchLearner)
 
 
 def _prepare(config: RunConfig, fellows: Fellows) -> None:

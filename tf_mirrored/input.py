@@ -79,27 +79,27 @@ class Feed:
 
     def signature(self) -> StepInput:
         """The specification of what `step` returns."""
-
-        def spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
-            return tf.TensorSpec(shape, dtype)
-
         blocks = []
         for depth in range(self._layers):
             reads_table = depth == 0 and not self._gathers
             drops = self._threshold > 0 and depth < self._layers - 1
-            blocks.append(BlockInput(
-                spec(self._index if reads_table else tf.int32, None),
-                spec(tf.int32, None),
-                spec(tf.int32),
-                spec(self._index, None) if reads_table else None,
-                spec(self.real, None, self._hidden) if drops else None,
-            ))  # fmt: skip
+            factors = _spec(self.real, None, self._hidden) if drops else None
+            blocks.append(self.block_signature(reads_table)._replace(factors=factors))
         return StepInput(
             tuple(blocks),
-            spec(tf.int32, None),
-            spec(self.real),
-            spec(self._index, None) if self._gathers else None,
-            spec(self.real, None, self._num_features) if self._input_threshold else None,
+            _spec(tf.int32, None),
+            _spec(self.real),
+            _spec(self._index, None) if self._gathers else None,
+            _spec(self.real, None, self._num_features) if self._input_threshold else None,
+        )
+
+    def block_signature(self, reads_table: bool = True) -> BlockInput:
+        """The specification of what `block` returns, with `nodes` or without."""
+        return BlockInput(
+            _spec(self._index if reads_table else tf.int32, None),
+            _spec(tf.int32, None),
+            _spec(tf.int32),
+            _spec(self._index, None) if reads_table else None,
         )
 
     def step(self, batch: Batch) -> StepInput:
@@ -115,7 +115,8 @@ class Feed:
                     nodes[: block.num_dst], keys[depth], self._threshold, self._hidden
                 )
             reads_table = depth == 0 and not self._gathers
-            blocks.append(self.block(block, nodes if reads_table else None)._replace(factors=factors))
+            made = self.block(block, nodes if reads_table else None)
+            blocks.append(made._replace(factors=factors))
         input_factors = None
         if self._input_threshold:
             input_factors = self._factors(
@@ -166,6 +167,10 @@ def prepared(
                 yield Prepared(dataclasses.replace(batch, sample_seconds=seconds), step)
 
     yield from ahead(work(), depth) if depth else work()
+
+
+def _spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype)
 
 
 def feature_dtype(graph: Graph) -> tf.DType:

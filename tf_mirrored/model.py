@@ -23,15 +23,18 @@ _DTYPES = {"fp32": "float32", "bf16": "float32", "fp64": "float64"}
 class SageLayer(keras.layers.Layer):
     """Weight `[out, 2 * in]` (left half: the node itself; right: its neighbours), bias `[out]`."""
 
-    def __init__(self, in_features: int, out_features: int, **options: Any):
+    def __init__(
+        self, in_features: int, out_features: int, product: Callable[..., tf.Tensor], **options: Any
+    ):
         super().__init__(**options)
+        self.product = product
         self.weight = self.add_weight((out_features, 2 * in_features), name="weight")
         self.bias = self.add_weight((out_features,), name="bias")
         self.built = True
 
-    def call(self, x: tf.Tensor, product: Callable[..., tf.Tensor]) -> tf.Tensor:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """`[n, out]` from `[n, 2 * in]`, states of the nodes beside those of their neighbours."""
-        return tf.nn.bias_add(product(x, self.weight.value), self.bias.value)
+        return tf.nn.bias_add(self.product(x, self.weight.value), self.bias.value)
 
 
 class GraphSAGE(keras.Model):
@@ -60,13 +63,15 @@ class GraphSAGE(keras.Model):
     ):
         super().__init__(name="graphsage", dtype=_DTYPES[precision])
         widths = layer_widths(in_features, hidden, num_classes, layers)
+        self.real = tf.as_dtype(_DTYPES[precision])
+        product = rounded_product if precision == "bf16" else plain_product
         self.sage_layers = [
-            SageLayer(widths[i], widths[i + 1], name=f"layers.{i}", dtype=_DTYPES[precision])
+            SageLayer(
+                widths[i], widths[i + 1], product, name=f"layers.{i}", dtype=_DTYPES[precision]
+            )
             for i in range(layers)
         ]
         self.aggregate = AGGREGATORS[aggregator]
-        self.product = rounded_product if precision == "bf16" else plain_product
-        self.real = tf.as_dtype(_DTYPES[precision])
         self.widths = tuple(widths[1:])
         self.built = True
         self.load(initial_weights(widths, seed))
@@ -107,7 +112,7 @@ class GraphSAGE(keras.Model):
         """One layer, rectified unless it is the last: `[num_dst, out]` from `[num_rows, in]`."""
         own = h[: block.num_dst] if block.rows is None else tf.gather(h, block.rows)
         x = tf.concat([own, self.aggregate(h, block)], axis=1)
-        out = self.sage_layers[depth](x, self.product)
+        out = self.sage_layers[depth](x)
         return out if depth == len(self.sage_layers) - 1 else tf.nn.relu(out)
 
 

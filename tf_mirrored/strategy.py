@@ -120,7 +120,9 @@ class Replicas(Fellows):
         def mine(everybodys: list[Any]) -> Any:
             index = 0
             if len(everybodys) > 1:
-                index = tf.distribute.get_replica_context().replica_id_in_sync_group - first
+                # A tensor while it is traced, but one of a known value.
+                replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+                index = int(tf.get_static_value(replica)) - first
             return work(everybodys[index])
 
         done = self.strategy.run(mine, args=(inputs,))
@@ -135,7 +137,7 @@ class Replicas(Fellows):
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
 
-    # --- between processes: sums alone, so that one kind of collective does ------------------------
+    # --- between processes: sums alone, so that one kind of collective does --------
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON-able value of every process."""

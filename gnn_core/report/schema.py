@@ -16,9 +16,9 @@ from gnn_core.report.metrics import SPLITS, Tally
 from gnn_core.report.timing import training_seconds
 
 SCHEMA_VERSION = 1
-STRATEGIES = ("single", "horovod", "ddp", "mirrored", "multiworker")
+STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 STATUSES = ("ok", "failed", "interrupted")
-CONTROLLERS = ("mpi", "gloo", None)
+CONTROLLERS = ("mpi", "gloo", "grpc", None)
 
 
 class DescribedGraph(Protocol):

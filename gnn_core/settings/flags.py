@@ -18,6 +18,8 @@ examples:
   horovodrun -np 4 python horovod_gnn/train.py            four ranks on this machine
   mpirun -np 4 python horovod_gnn/train.py --epochs 5     the same, started by MPI alone
   python baselines/single.py                              one process, the base of every speed-up
+  python tf_mirrored/train.py --strategy mirrored         Keras, two replicas in one process
+  mpirun -np 4 python tf_mirrored/train.py --strategy multiworker   Keras, a process each
   python baselines/single.py --dataset cora --dry-run     print every setting and stop
   python baselines/single.py --config run.yaml --lr 1e-3  settings from a file; flags beat the file
   python baselines/single.py --checkpoint-dir ckpt --resume   go on where a killed run stopped

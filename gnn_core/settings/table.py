@@ -210,6 +210,19 @@ class Settings:
     world_size: int | None = option(
         None, _LAUNCH, "ranks that are meant; another number is an error (default: any)", low=1
     )
+    strategy: str = option(
+        "mirrored",
+        _LAUNCH,
+        "how Keras replicas meet: one has none to meet, mirrored are in one process, multiworker "
+        "in a process each",
+        choices=("one", "mirrored", "multiworker"),
+    )
+    replicas: int | None = option(
+        None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1
+    )
+    start_timeout: float = option(
+        120.0, _LAUNCH, "seconds to wait for the other workers of multiworker", above=0
+    )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 
 

@@ -92,7 +92,8 @@ class Learner(Protocol):
 class Framework:
     """How a run starts in one framework."""
 
-    strategy: str  # one of gnn_core.report.schema.STRATEGIES
+    # One of gnn_core.report.schema.STRATEGIES.
+    strategy: Callable[[RunConfig], str]
     # Join the other processes. The configuration is None where this one could not read its own.
     start: Callable[[RunConfig | None], Fellows]
     # Check and set what the machine must have; raises UsageError. All ranks wait for each other.

@@ -72,7 +72,7 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
         return 0
 
     record = begin_run(
-        strategy=framework.strategy,
+        strategy=framework.strategy(config),
         config=config.to_dict(),
         config_digest=config.digest(),
         dataset=DatasetInfo.of(graph),

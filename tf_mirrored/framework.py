@@ -1,0 +1,52 @@
+"""Keras for `gnn_core.training`. TensorFlow is imported when a run starts, not before.
+
+Importing it takes seconds, which neither `--help` nor a slip in the flags should cost; and the MPI
+world must be asked first (see `tf_mirrored.cluster`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.training.fellows import Fellows
+from gnn_core.training.learner import Framework
+from gnn_core.usage import UsageError
+
+UNSUPPORTED = {"--pin": "replicas share a process; --threads tells how many cores each may use"}
+
+
+def keras_framework() -> Framework:
+    """Keras, with its replicas joined as `--strategy` says."""
+    return Framework(lambda config: config.strategy, _start, _prepare, _learn)
+
+
+def _start(config: RunConfig | None) -> Fellows:
+    # TensorFlow reports its CPU's instructions and every oneDNN pass at level 0 and 1.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_mirrored.strategy import start
+
+    if config is None:  # the others are to hear of it, and only workers have others
+        return start("multiworker")
+    return start(
+        config.strategy, config.replicas, config.threads, config.device, config.start_timeout
+    )
+
+
+def _prepare(config: RunConfig, fellows: Fellows) -> None:
+    replicas = fellows.num_replicas
+    if rest := config.global_batch_size % replicas:
+        nearest = config.global_batch_size - rest
+        raise UsageError(
+            f"--global-batch-size: expected a multiple of {replicas}, one slice of equal size for "
+            f"each replica, got {config.global_batch_size}: use {nearest or replicas} or another "
+            "number of replicas"
+        )
+
+
+def _learn(config: RunConfig, graph: Graph, fellows: Fellows) -> Any:
+    from tf_mirrored.learner import KerasLearner
+
+    return KerasLearner(config, graph, fellows)

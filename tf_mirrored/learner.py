@@ -1,0 +1,201 @@
+"""The Keras learner: model, optimizer and batches of one process, for `gnn_core.training`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gnn_core.config import RunConfig
+from gnn_core.data.batch import Batch, Block
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.report.metrics import Tally
+from gnn_core.report.timing import Stopwatch
+from gnn_core.schedule import Schedule
+from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
+from gnn_core.training.learner import Progress, Weights
+from tf_mirrored.input import Feed, feature_table, shared_tensor
+from tf_mirrored.loop import Training, train_epoch
+from tf_mirrored.model import GraphSAGE, trainable
+from tf_mirrored.optimizer import make_optimizer
+from tf_mirrored.strategy import Replicas
+
+
+class KerasLearner:
+    """See `gnn_core.training.learner.Learner`.
+
+    Args:
+        config: the run's.
+        graph: what to train on.
+        replicas: those of this process, and the others.
+    """
+
+    def __init__(self, config: RunConfig, graph: Graph, replicas: Replicas):
+        self._config = config
+        self._replicas = replicas
+        with replicas.strategy.scope():
+            model = GraphSAGE(
+                graph.num_features, config.hidden, graph.num_classes, layers=config.layers,
+                aggregator=config.aggregator, precision=config.precision, seed=config.seed,
+            )  # fmt: skip
+            optimizer = make_optimizer(config.optimizer, config.lr, config.weight_decay)
+            optimizer.build(trainable(model))
+        self.training = Training(
+            model=model,
+            optimizer=optimizer,
+            loaders=self._loaders(graph, "train", config.fanouts, shuffle=True),
+            feed=Feed(config, graph, training=True),
+            table=feature_table(graph),
+            schedule=Schedule.of(config, replicas.num_replicas),
+            replicas=replicas,
+            watch=Stopwatch(),
+            prefetch=config.prefetch,
+        )
+        self._layers = Layers(model, self.training.table, Feed(config, graph, training=False))
+        if config.eval == "exact":
+            exact = ExactEvaluator(graph, replicas, threads=len(replicas.local_replicas))
+            self._evaluate = lambda splits: exact.tallies(self._layers, splits)
+        else:
+            fanouts = config.eval_fanouts or config.fanouts
+            splits = ("valid", "test")
+            loaders = {s: self._loaders(graph, s, fanouts, shuffle=False) for s in splits}
+            self._evaluate = SampledEvaluator(loaders, replicas, self._layers.logits_of).tallies
+        self.watch = self.training.watch
+        self.num_steps = self.training.loaders[0].num_steps
+        self.num_parameters = sum(math.prod(v.shape) for v in trainable(model))
+        self.allreduce_bytes_per_step = self.training.vector_bytes
+        self.device = "gpu" if replicas.devices[0].startswith("GPU") else "cpu"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal asked some process to stop, and all know it."""
+        return self.training.stopping
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.training.lr
+
+    def notes(self) -> list[str]:
+        """What a reader of this run's numbers has to know."""
+        found = []
+        if self._replicas.name == "multiworker" and self._replicas.world_size == 1:
+            found.append(
+                "one worker only: `mpirun -np 4 python tf_mirrored/train.py --strategy multiworker`"
+                " starts four"
+            )
+        if self._config.precision == "bf16":
+            found.append("bf16 under Keras is rounded as bf16 and multiplied as fp32: no faster")
+        return found
+
+    def rehearse(self) -> None:
+        """Trace the step, and take it with no learning: weights and optimizer stay as they are."""
+        weights, memory = self.weights(), self.optimizer_state()
+        training = self.training
+        steps = [training.feed.step(loader.batch(0, 0)) for loader in training.loaders]
+        extras = [tf.zeros([2], training.feed.real)] * len(steps)
+        training.step(training.table, steps, extras)
+        self.load_weights(weights)
+        self.load_optimizer_state(memory)
+        self._replicas.barrier()
+
+    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+        """Train to the end of the epoch."""
+        return train_epoch(self.training, progress, after_step)
+
+    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+        """The tally of each split, over all ranks."""
+        return self._evaluate(splits)
+
+    def weights(self) -> Weights:
+        """A copy of the weights."""
+        return {n: keras.ops.convert_to_numpy(v) for n, v in self.training.model.named.items()}
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take over weights of the same names and shapes."""
+        self.training.model.load(weights)
+
+    def optimizer_state(self) -> Weights:
+        """A copy of what the optimizer remembers, named as in torch."""
+        optimizer = self.training.optimizer
+        if self._config.optimizer == "sgd":
+            return {}
+        found: Weights = {"step": np.array(int(optimizer.iterations.numpy()), np.int64)}
+        for kind, variables in self._moments().items():
+            for name, variable in zip(self.training.model.named, variables, strict=True):
+                found[f"{kind}.{name}"] = keras.ops.convert_to_numpy(variable)
+        return found
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `optimizer_state` gave; nothing of it is a fresh start."""
+        self.training.optimizer.iterations.assign(int(state.get("step", 0)))
+        for kind, variables in self._moments().items():
+            for name, variable in zip(self.training.model.named, variables, strict=True):
+                there = state.get(f"{kind}.{name}")
+                variable.assign(np.zeros(variable.shape) if there is None else there)
+
+    def _moments(self) -> dict[str, list[keras.Variable]]:
+        if self._config.optimizer == "sgd":
+            return {}
+        optimizer = self.training.optimizer
+        return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
+
+    def _loaders(
+        self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool
+    ) -> list[Loader]:
+        return [
+            Loader(
+                graph, split, fanouts, self._config.global_batch_size, seed=self._config.seed,
+                rank=replica, world_size=self._replicas.num_replicas, shuffle=shuffle, prefetch=0,
+            )
+            for replica in self._replicas.local_replicas
+        ]  # fmt: skip
+
+
+class Layers:
+    """The layers of a model for evaluation, each a traced function of its own.
+
+    Args:
+        model: the model.
+        table: `[N, F]` features.
+        feed: makes tensors of blocks.
+    """
+
+    def __init__(self, model: GraphSAGE, table: tf.Tensor, feed: Feed):
+        self._model = model
+        self._table = table
+        self._feed = feed
+        self.widths = model.widths
+        self.dtype = np.dtype(feed.real.as_numpy_dtype)
+        self._layer = [self._traced(depth) for depth in range(len(model.widths))]
+        self._forward = tf.function(model.call, reduce_retracing=True)
+
+    def infer_layer(
+        self, depth: int, states: np.ndarray | None, nodes: np.ndarray, block: Block
+    ) -> np.ndarray:
+        """One layer: see `gnn_core.training.evaluate.LayerwiseModel`."""
+        if states is not None:
+            table = shared_tensor(states)
+        elif self._table.dtype == self._feed.real:
+            table = self._table
+        else:  # segment operations sum in the type that they read
+            table = tf.cast(tf.gather(self._table, nodes), self._feed.real)
+            nodes = np.arange(len(nodes))
+        return self._layer[depth](table, self._feed.block(block, nodes)).numpy()
+
+    def logits_of(self, batch: Batch) -> np.ndarray:
+        """Logits of a batch's real targets."""
+        return self._forward(self._table, self._feed.step(batch)).numpy()[: batch.num_real]
+
+    def _traced(self, depth: int) -> Any:
+        """One layer as a function of tables and blocks of any length."""
+        width = self._model.widths[depth - 1] if depth else self._table.shape[1]
+        layer = tf.function(lambda table, block: self._model.layer(depth, table, block))
+        return layer.get_concrete_function(
+            tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
+        )
