@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -45,6 +46,29 @@ def test_broadcast_brings_the_tensor_of_any_root(either: OneProcess, dtype: torc
 
 def test_broadcast_comes_from_rank_0_unless_another_is_named(either: OneProcess) -> None:
     assert either.broadcast_(torch.tensor([either.rank + 1])).tolist() == [1]
+
+
+def test_arrays_are_summed_over_the_ranks_and_left_as_they_were(either: OneProcess) -> None:
+    mine = np.array([either.rank, 0.1, 2.0**53])
+    total = either.sum(mine)
+    size = either.world_size
+    assert total.tolist() == pytest.approx([size * (size - 1) / 2, 0.1 * size, 2.0**53 * size])
+    assert total.dtype == np.float64
+    assert mine.tolist() == [either.rank, 0.1, 2.0**53]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+def test_the_array_of_any_root_comes_to_all(either: OneProcess, dtype: type) -> None:
+    for root in range(either.world_size):
+        found = either.broadcast(np.full((4, 3), either.rank, dtype), root)
+        assert found.dtype == dtype
+        assert (found == np.full((4, 3), root)).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 1_000_003])
+def test_bytes_of_any_length_come_from_rank_0(either: OneProcess, length: int) -> None:
+    theirs = np.random.default_rng(length).bytes(length)
+    assert either.broadcast_bytes(theirs if either.rank == 0 else b"") == theirs
 
 
 def test_gather_gives_every_rank_all_values_in_the_order_of_ranks(either: OneProcess) -> None:
