@@ -6,7 +6,6 @@ world must be asked first (see `tf_mirrored.cluster`).
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from gnn_core.config import RunConfig
@@ -24,8 +23,6 @@ def keras_framework() -> Framework:
 
 
 def _start(config: RunConfig | None) -> Fellows:
-    # TensorFlow reports its CPU's instructions and every oneDNN pass at level 0 and 1.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tf_mirrored.strategy import start
 
     if config is None:  # the others are to hear of it, and only workers have others

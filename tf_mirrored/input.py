@@ -24,9 +24,19 @@ from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader, ahead
 from gnn_core.dropout import dropout_factors, dropout_threshold
+from tf_mirrored.segments import backward_edges, gradient_shares
 
 _REALS = {"fp32": tf.float32, "bf16": tf.float32, "fp64": tf.float64}
 _ALIGNMENT_BYTES = 64  # that TensorFlow's kernels take for granted
+
+
+class Reversed(NamedTuple):
+    """The same edges for the gradient; see `tf_mirrored.segments`."""
+
+    rows: Any  # int32 [num_dst + num_edges]
+    segments: Any  # int32, beside them: sources, ascending
+    num_src: Any  # int32 []
+    shares: Any  # real [2 * num_dst, 1]; None where neighbours are added up
 
 
 class BlockInput(NamedTuple):
@@ -37,6 +47,7 @@ class BlockInput(NamedTuple):
     num_dst: Any  # int32 []
     rows: Any = None  # [num_dst] rows of the destinations below; None: its first num_dst
     factors: Any = None  # [num_dst, width] what dropout multiplies the output by; None: not any
+    back: Reversed | None = None  # None: no gradient is needed, or TensorFlow's own will do
 
 
 class StepInput(NamedTuple):
@@ -72,6 +83,8 @@ class Feed:
         self._num_features = graph.num_features
         self._hidden = config.hidden
         self._layers = config.layers
+        self._reverses = training and config.aggregator in ("mean", "sum")
+        self._shares = config.aggregator == "mean"
         self._threshold = dropout_threshold(config.dropout) if training else 0
         self._input_threshold = dropout_threshold(config.input_dropout) if training else 0
         # Segment operations sum in the type that they read, and dropped features are nobody else's.
@@ -84,7 +97,8 @@ class Feed:
             reads_table = depth == 0 and not self._gathers
             drops = self._threshold > 0 and depth < self._layers - 1
             factors = _spec(self.real, None, self._hidden) if drops else None
-            blocks.append(self.block_signature(reads_table)._replace(factors=factors))
+            back = self._reversed_signature() if self._reverses and depth else None
+            blocks.append(self.block_signature(reads_table)._replace(factors=factors, back=back))
         return StepInput(
             tuple(blocks),
             _spec(tf.int32, None),
@@ -115,8 +129,9 @@ class Feed:
                     nodes[: block.num_dst], keys[depth], self._threshold, self._hidden
                 )
             reads_table = depth == 0 and not self._gathers
+            back = self._reversed(block) if self._reverses and depth else None
             made = self.block(block, nodes if reads_table else None)
-            blocks.append(made._replace(factors=factors))
+            blocks.append(made._replace(factors=factors, back=back))
         input_factors = None
         if self._input_threshold:
             input_factors = self._factors(
@@ -144,10 +159,26 @@ class Feed:
             rows,
         )
 
+    def _reversed_signature(self) -> Reversed:
+        shares = _spec(self.real, None, 1) if self._shares else None
+        return Reversed(_spec(tf.int32, None), _spec(tf.int32, None), _spec(tf.int32), shares)
+
+    def _reversed(self, block: Block) -> Reversed:
+        rows, segments = backward_edges(block.offsets, block.columns, block.num_src)
+        shares = None
+        if self._shares:
+            shares = tf.convert_to_tensor(gradient_shares(block.offsets, self.real.as_numpy_dtype))
+        return Reversed(
+            tf.convert_to_tensor(rows),
+            tf.convert_to_tensor(segments),
+            tf.convert_to_tensor(block.num_src, tf.int32),
+            shares,
+        )
+
     def _factors(self, nodes: np.ndarray, key: int, threshold: int, width: int) -> tf.Tensor:
-        factors = np.empty((len(nodes), width), self.real.as_numpy_dtype)
+        factors = _aligned(len(nodes), width, self.real.as_numpy_dtype)
         dropout_factors(nodes, np.uint64(key), threshold, factors)
-        return tf.convert_to_tensor(factors)
+        return shared_tensor(factors)  # a copy of it takes three times as long as making it
 
 
 def prepared(
@@ -167,6 +198,14 @@ def prepared(
                 yield Prepared(dataclasses.replace(batch, sample_seconds=seconds), step)
 
     yield from ahead(work(), depth) if depth else work()
+
+
+def _aligned(rows: int, width: int, dtype: type) -> np.ndarray:
+    """An empty `[rows, width]` array where TensorFlow needs no copy of it."""
+    size = rows * width * np.dtype(dtype).itemsize
+    room = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
+    first = -room.ctypes.data % _ALIGNMENT_BYTES
+    return room[first : first + size].view(dtype).reshape(rows, width)
 
 
 def _spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:

@@ -110,10 +110,33 @@ class GraphSAGE(keras.Model):
 
     def layer(self, depth: int, h: tf.Tensor, block: BlockInput) -> tf.Tensor:
         """One layer, rectified unless it is the last: `[num_dst, out]` from `[num_rows, in]`."""
-        own = h[: block.num_dst] if block.rows is None else tf.gather(h, block.rows)
-        x = tf.concat([own, self.aggregate(h, block)], axis=1)
-        out = self.sage_layers[depth](x)
+        out = self.sage_layers[depth](beside_neighbours(h, block, self.aggregate))
         return out if depth == len(self.sage_layers) - 1 else tf.nn.relu(out)
+
+
+def beside_neighbours(
+    h: tf.Tensor, block: BlockInput, aggregate: Callable[[tf.Tensor, BlockInput], tf.Tensor]
+) -> tf.Tensor:
+    """States of the destinations beside those of their neighbours: `[num_dst, 2 * width]`."""
+
+    def join(h: tf.Tensor) -> tf.Tensor:
+        own = h[: block.num_dst] if block.rows is None else tf.gather(h, block.rows)
+        return tf.concat([own, aggregate(h, block)], axis=1)
+
+    back = block.back
+    if back is None:
+        return join(h)
+
+    @tf.custom_gradient
+    def with_gradient(h: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def backward(grad: tf.Tensor) -> tf.Tensor:
+            rows = tf.reshape(grad, [2 * block.num_dst, h.shape[1]])
+            rows = rows if back.shares is None else rows * back.shares
+            return tf.sparse.segment_sum(rows, back.rows, back.segments, back.num_src)
+
+        return join(h), backward
+
+    return with_gradient(h)
 
 
 def mean(h: tf.Tensor, block: BlockInput) -> tf.Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from gnn_core.launch import launched_size
 from gnn_core.training.fellows import Fellows
 from gnn_core.usage import SharedUsageError, UsageError
 from tf_mirrored.cluster import Cluster, find_cluster, wait_for_departure, watch_arrivals
+from tf_mirrored.quiet import without_greeting
 
 if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
     import tensorflow as tf
@@ -57,7 +60,9 @@ def start(
             "launched: start one, or use --strategy multiworker"
         )
     cluster = find_cluster() if name == "multiworker" else None
-    import tensorflow as tf
+    with without_greeting():
+        import keras  # noqa: F401 - brings a library with the same to say
+        import tensorflow as tf
 
     devices = _devices(name, replicas, threads, device, cluster)
     if name == "one":
@@ -70,6 +75,23 @@ def start(
     else:
         strategy = _join(cluster, timeout_seconds)
     return Replicas(name, strategy, devices, cluster)
+
+
+def _import_in_silence() -> None:
+    """Import TensorFlow, which tells of oneDNN before it has read any setting not to."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 class Replicas(Fellows):
