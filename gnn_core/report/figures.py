@@ -25,9 +25,8 @@ from gnn_core.report.summary import (
     steps_per_epoch,
 )
 
-_STRATEGY_COLOURS = dict(
-    zip(STRATEGIES, ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"), strict=True)
-)
+_COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
+_STRATEGY_COLOURS = dict(zip(STRATEGIES, _COLOURS, strict=True))
 _SECTION_COLOURS = {
     "sample": "#E69F00",
     "fetch": "#56B4E9",
