@@ -33,9 +33,9 @@ class _TorchAdam(keras.optimizers.Adam):
         """Kingma and Ba, algorithm 1, with the bias corrected before epsilon is added."""
         index = self._get_variable_index(variable)
         mean, square = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        mean_bias = 1 - ops.power(ops.cast(self.beta_1, variable.dtype), step)
-        square_bias = 1 - ops.power(ops.cast(self.beta_2, variable.dtype), step)
+        step = tf.cast(self.iterations + 1, tf.float64)  # float32 knows 1 - 0.999 to four digits
+        biases = [1 - tf.constant(beta, tf.float64) ** step for beta in (self.beta_1, self.beta_2)]
+        mean_bias, square_bias = (ops.cast(bias, variable.dtype) for bias in biases)
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
         scale = ops.sqrt(square) / ops.sqrt(square_bias) + self.epsilon
@@ -53,6 +53,11 @@ class SGD(_Summed, keras.optimizers.SGD):
 
 def make_optimizer(name: str, lr: float, l2: float) -> keras.optimizers.Optimizer:
     """`adam` or `sgd`, with torch's constants."""
-    optimizer = Adam(lr, epsilon=1e-8) if name == "adam" else SGD(lr)
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")  # of the learning rate; nothing else is made here
+    try:
+        optimizer = Adam(lr, epsilon=1e-8) if name == "adam" else SGD(lr)
+    finally:
+        keras.config.set_floatx(before)
     optimizer.l2 = l2
     return optimizer
