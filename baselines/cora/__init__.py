@@ -1,0 +1,1 @@
+"""Cora without message passing: a paper is known by its words, its place in the graph, or both."""

@@ -1,0 +1,176 @@
+"""The runs of one command line: the stages of each seed, and the record that each leaves."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+from baselines.cora.draws import Draw
+from baselines.cora.networks import Classifier, Encoder
+from baselines.cora.papers import Papers
+from baselines.cora.settings import Settings
+from baselines.cora.stages import Course, classify, pretrain
+from gnn_core.data import datasets
+from gnn_core.data.graph import Graph
+from gnn_core.report import machine
+from gnn_core.report.metrics import split_fields
+from gnn_core.report.records import begin_run, require_writable, write_record
+from gnn_core.report.schema import DatasetInfo, EpochRecord, RankMemory, RunRecord
+from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.training.learner import Diverged
+from tf_mirrored.strategy import Replicas
+
+# One replica is what every speed-up is measured against, whatever it is made of.
+_RECORDED = {"one": "single"}
+
+
+def run_all(settings: Settings, fellows: Replicas) -> int:
+    """Train once per seed; the exit code, 1 if a run failed. Raises UsageError on every rank."""
+    with fellows.agreeing():
+        graph = datasets.load(
+            settings.dataset, settings.data_root, settings.cache_dir, progress=_teller(fellows)
+        )
+        papers = Papers.of(graph)
+        if fellows.rank == 0:
+            require_writable(settings.records)
+    _teller(fellows)(_opening(settings, graph, fellows))
+    records = [_run(settings, seed, graph, papers, fellows) for seed in settings.seed_list]
+    accuracies = [record.final["test_accuracy"] for record in records if record.status == "ok"]
+    if len(accuracies) > 1:
+        found = [100 * (value or 0.0) for value in accuracies]
+        _teller(fellows)(
+            f"{len(found)} seeds   test accuracy {statistics.fmean(found):.2f} "
+            f"+- {statistics.stdev(found):.2f} %"
+        )
+    return int(any(record.status != "ok" for record in records))
+
+
+@dataclass
+class Learnt:
+    """What training leaves."""
+
+    classifier: Classifier
+    course: Course
+    pretrain_losses: list[float]  # nats per paper, of each epoch
+    pretrain_seconds: float
+
+
+def learn(settings: Settings, papers: Papers, seed: int, fellows: Replicas) -> Learnt:
+    """Both stages for one seed. Raises Diverged."""
+    draw = Draw(papers, settings, seed)
+    with fellows.strategy.scope():
+        encoder = Encoder(settings, papers.num_papers, papers.words.shape[1], seed)
+        classifier = Classifier(encoder, papers.num_classes, seed)
+    losses: list[float] = []
+    began = time.perf_counter()
+    if settings.pretrain_epochs:
+        pretrain(encoder, draw, fellows, losses.append)
+    seconds = time.perf_counter() - began
+    return Learnt(classifier, classify(classifier, draw, fellows), losses, seconds)
+
+
+def _run(
+    settings: Settings, seed: int, graph: Graph, papers: Papers, fellows: Replicas
+) -> RunRecord:
+    """Train with one seed and write the record; a run that fails leaves one too."""
+    record = begin_run(
+        strategy=_RECORDED.get(settings.strategy, settings.strategy),
+        config=settings.recorded(seed),
+        config_digest=settings.digest(seed),
+        dataset=DatasetInfo.of(graph),
+        rank_hosts=fellows.replica_hosts,
+    )
+    try:
+        record = _completed(record, learn(settings, papers, seed, fellows), settings, fellows)
+    except Diverged as error:  # on every rank alike, since they all see the same loss
+        record = record.finished("failed", str(error))
+    except Exception as error:
+        sys.excepthook(*sys.exc_info())
+        record = record.finished("failed", f"{type(error).__name__}: {error}")
+        if fellows.rank == 0:
+            write_record(record, settings.records)
+        raise SystemExit(1) from None  # the others cannot be waited for
+    if fellows.rank == 0:
+        path = write_record(record, settings.records)
+        print(f"seed {seed:<6} {_result(record)}  {path}", flush=True)
+    return record
+
+
+def _completed(
+    record: RunRecord, learnt: Learnt, settings: Settings, fellows: Replicas
+) -> RunRecord:
+    """The record of a run that went well; the seconds of an epoch are the slowest process's."""
+    course = learnt.course
+    everyones = fellows.gather([lap_to_vector(lap).tolist() for lap in course.laps])
+    epochs = [
+        EpochRecord.of(
+            epoch,
+            tally,
+            slowest_lap([laps[epoch] for laps in everyones]),
+            lr=settings.head_lr,
+            warm_up=epoch == 0,
+            num_sampled_edges=0,
+            valid_accuracy=course.valid[epoch],
+        )
+        for epoch, tally in enumerate(course.tallies)
+    ]
+    final: dict[str, float | int | None] = {"best_epoch": course.best_epoch}
+    for split, tally in course.scores.items():
+        final |= split_fields(split, tally)
+    memory = fellows.gather(asdict(machine.rank_memory()))
+    seconds = learnt.pretrain_seconds + sum(epoch.seconds for epoch in epochs)
+    weights = [*learnt.classifier.encoder.variables, *learnt.classifier.head.trainable_variables]
+    numbers = sum(int(weight.value.shape.num_elements()) for weight in weights)
+    return record.finished(
+        "ok",
+        epochs=epochs,
+        step_losses=[epoch.train_loss for epoch in epochs],
+        memory=[RankMemory(**values) for values in memory],
+        final=final,
+        training_seconds=seconds,
+        evaluation_seconds=sum(lap.get("evaluate", 0.0) for lap in course.laps),
+        num_parameters=numbers,
+        allreduce_bytes_per_step=4 * numbers if fellows.num_replicas > 1 else 0,
+        notes=_notes(learnt),
+    )
+
+
+def _notes(learnt: Learnt) -> list[str]:
+    losses = learnt.pretrain_losses
+    if not losses:
+        return []
+    return [
+        f"pre-training, {len(losses)} epochs in {learnt.pretrain_seconds:.1f} s, is in no epoch of "
+        f"this record: loss {losses[0]:.4f} to {losses[-1]:.4f} nats per paper"
+    ]
+
+
+def _opening(settings: Settings, graph: Graph, fellows: Replicas) -> str:
+    sizes = " / ".join(str(len(graph.split(split))) for split in ("train", "valid", "test"))
+    return (
+        f"{settings.model} on {graph.name}, train / valid / test {sizes} papers; "
+        f"{settings.strategy}, {fellows.num_replicas} "
+        f"replica{'s' if fellows.num_replicas > 1 else ''}"
+    )
+
+
+def _result(record: RunRecord) -> str:
+    if record.status != "ok":
+        return f"{record.status}: {record.error}"
+    valid, test = (100 * (record.final[f"{split}_accuracy"] or 0.0) for split in ("valid", "test"))
+    return (
+        f"valid {valid:.1f} %  test {test:.1f} %  best epoch "
+        f"{int(record.final['best_epoch'] or 0) + 1}  {record.training_seconds:.1f} s"
+    )
+
+
+def _teller(fellows: Replicas):  # type: ignore[no-untyped-def]
+    """A function that prints a line, on rank 0 only."""
+
+    def tell(line: str) -> None:
+        if fellows.rank == 0:
+            print(line, flush=True)
+
+    return tell
