@@ -3,6 +3,7 @@
     python -m gnn_core.report.analysis results/                       # to the terminal
     python -m gnn_core.report.analysis results/ --format csv --output table.csv
     python -m gnn_core.report.analysis results/ --figures results/figures
+    python -m gnn_core.report.analysis results/compare --table compare
     python -m gnn_core.report.analysis --readme README.md           # renew the tables in it
     python -m gnn_core.report.analysis --readme README.md --check   # 1 when they are stale
 
@@ -20,7 +21,7 @@ from typing import NoReturn
 
 from gnn_core.config import UsageError
 from gnn_core.report.cells import Table, counted
-from gnn_core.report.documents import SELECTIONS, renewal
+from gnn_core.report.documents import SELECTIONS, TABLES, renewal
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables import speed_table
@@ -52,6 +53,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "paths", nargs="*", type=Path, default=[Path("results")], metavar="PATH",
         help="folders and files of run records (default: results)",
     )  # fmt: skip
+    parser.add_argument(
+        "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
+    )
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not here")
     parser.add_argument(
@@ -92,7 +96,9 @@ def _analyse(options: argparse.Namespace) -> int:
         return _renew(options)
     origin = f"records: {places} ({counted(len(record_files(*options.paths)), 'file')}, "
     origin += f"{counted(len(records), 'run')} used, {counted(len(problems), 'line')} not used)"
-    _show(speed_table(records, force=options.force), origin, options)
+    speed = options.table == "speed"
+    table = speed_table(records, force=options.force) if speed else TABLES[options.table](records)
+    _show(table, origin, options)
     return 0
 
 

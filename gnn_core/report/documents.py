@@ -23,6 +23,7 @@ from gnn_core.report.cells import Table, counted
 from gnn_core.report.footprint import memory_table
 from gnn_core.report.records import read_records
 from gnn_core.report.schema import RunRecord
+from gnn_core.report.side_by_side import side_by_side_table
 from gnn_core.report.tables import accuracy_table, speed_table
 
 Content = Callable[[Sequence[Path], str], tuple[str, list[str]]]
@@ -166,11 +167,15 @@ def _nothing(what: str, places: str, problems: Sequence[str]) -> UsageError:
     return UsageError(f"expected {what} in {places}, found none that can be used{reason}")
 
 
+TABLES: Mapping[str, Callable[[Sequence[RunRecord]], Table]] = {
+    "accuracy": accuracy_table,
+    "speed": speed_table,
+    "compare": side_by_side_table,
+    "curves": curves_table,
+    "memory": memory_table,
+}
 SELECTIONS: Mapping[str, Content] = {
-    "accuracy": _of_records(accuracy_table),
-    "speed": _of_records(speed_table),
-    "curves": _of_records(curves_table),
-    "memory": _of_records(memory_table),
+    **{name: _of_records(table_of) for name, table_of in TABLES.items()},
     "benches": _of_benches,
 }
 

@@ -75,7 +75,7 @@ def summarize(records: Iterable[RunRecord], *, force: bool = False) -> tuple[lis
     `force` compares with a run on another kind of machine when there is none on the same.
     """
     groups = grouped(records, row_key)
-    rows = sorted((_row(runs) for runs in groups), key=_order)
+    rows = sorted((row_of(runs) for runs in groups), key=_order)
     compared = [_compared(row, rows, force) for row in rows]
     notes = list(dict.fromkeys(note for _, note in compared if note))
     return [row for row, _ in compared], notes
@@ -174,7 +174,8 @@ def row_key(record: RunRecord) -> Hashable:
     )
 
 
-def _row(runs: Sequence[RunRecord]) -> Row:
+def row_of(runs: Sequence[RunRecord]) -> Row:
+    """Return the row of runs with one `row_key`, compared with nothing yet."""
     first = runs[0]
     good = [run for run in runs if run.status == "ok"]
     return Row(
@@ -189,7 +190,7 @@ def _row(runs: Sequence[RunRecord]) -> Row:
         runs=len(good),
         failed=sum(run.status == "failed" for run in runs),
         interrupted=sum(run.status == "interrupted" for run in runs),
-        seconds=_over_runs(good, _epoch_seconds),
+        seconds=_over_runs(good, epoch_seconds),
         communicate_share=_middle(_over_runs(good, _communicate_share)),
         accuracy=accuracy_over_seeds(good),
         fingerprint=first.dataset.fingerprint,
@@ -202,7 +203,8 @@ def _crowded(record: RunRecord) -> bool:
     return cores is not None and max(record.ranks_per_host) * threads > cores
 
 
-def _epoch_seconds(run: RunRecord) -> float | None:
+def epoch_seconds(run: RunRecord) -> float | None:
+    """Return the median seconds of the epochs of a run that are not warm-up; None without any."""
     seconds = [epoch.seconds for epoch in measured_epochs(run)]
     return statistics.median(seconds) if seconds else None
 

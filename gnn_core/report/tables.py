@@ -28,8 +28,9 @@ from gnn_core.report.summary import (
     summarize,
 )
 
+CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
 _LEGEND = {
-    "*": "`*` more threads than cores: ranks share a core, and the time says little",
+    "*": CROWDED,
     "!": "`!` test accuracy unknown, or more than 1 point below that of `single`",
     "?": "`?` compared with a run on another machine",
 }
@@ -46,16 +47,16 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
         "strategy": lambda row: row.strategy,
-        "ranks": _ranks,
+        "ranks": ranks_text,
         "precision": lambda row: row.precision,
         "runs": lambda row: str(row.runs),
         "s/epoch": lambda row: three_digits(row.seconds.middle if row.seconds else None),
-        "min..max": _seconds_range,
+        "min..max": seconds_range_text,
         "speed-up": _speedup,
         "efficiency": lambda row: percent(row.efficiency),
         "communicate": lambda row: percent(row.communicate_share),
-        "test accuracy": lambda row: _accuracy(row.accuracy),
-        "not ok": _not_ok,
+        "test accuracy": lambda row: accuracy_text(row.accuracy),
+        "not ok": not_ok_text,
     }
     if any(differing):
         texts = {id(row): text for row, text in zip(rows, differing, strict=True)}
@@ -95,7 +96,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     cells = [
         (
             *(str(line[name]) for name in ("dataset", "strategy", "ranks", "precision")),
-            _accuracy(accuracy_over_seeds(runs)),
+            accuracy_text(accuracy_over_seeds(runs)),
             str(line["seeds"]),
             str(line["runs"]),
             *([text or NOTHING] if any(differing) else []),
@@ -168,12 +169,14 @@ def _speed_numbers(row: Row) -> dict[str, Any]:
     }
 
 
-def _ranks(row: Row) -> str:
+def ranks_text(row: Row) -> str:
+    """Return the ranks, by host where there are several, starred where they share cores."""
     hosts = f" ({'+'.join(map(str, row.ranks_per_host))})" if len(row.ranks_per_host) > 1 else ""
     return f"{row.ranks}{hosts}{'*' if row.crowded else ''}"
 
 
-def _seconds_range(row: Row) -> str:
+def seconds_range_text(row: Row) -> str:
+    """Return the least and most seconds of an epoch over runs."""
     if row.seconds is None or row.seconds.count < 2:
         return NOTHING
     return f"{three_digits(row.seconds.low)}..{three_digits(row.seconds.high)}"
@@ -183,7 +186,8 @@ def _speedup(row: Row) -> str:
     return NOTHING if row.speedup is None else f"{row.speedup:.2f}{row.speedup_mark}"
 
 
-def _accuracy(spread: Spread | None) -> str:
+def accuracy_text(spread: Spread | None) -> str:
+    """Return an accuracy in percent, with its deviation where it has one."""
     if spread is None:
         return NOTHING
     deviation = f" ± {100 * (spread.high - spread.middle):.2f}" if spread.count > 1 else ""
@@ -194,6 +198,7 @@ def _deviation(spread: Spread | None) -> float | None:
     return spread.high - spread.middle if spread is not None and spread.count > 1 else None
 
 
-def _not_ok(row: Row) -> str:
+def not_ok_text(row: Row) -> str:
+    """Return how many runs failed or were stopped."""
     counts = ((row.failed, "failed"), (row.interrupted, "interrupted"))
     return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING
