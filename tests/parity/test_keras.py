@@ -1,0 +1,323 @@
+"""Keras against PyTorch: the same weights, ten steps, gradients, losses, evaluation, checkpoints.
+
+Every case runs under one replica, two in one process, and two processes.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.config import RunConfig
+from gnn_core.data import datasets
+from gnn_core.data.graph import Graph, write_graph
+from gnn_core.data.loader import Loader
+from gnn_core.training.checkpoint import Checkpoints, state_of, weights_of
+from gnn_core.training.learner import Progress, Weights
+from horovod_gnn.arithmetic import Arithmetic
+from horovod_gnn.learner import TorchLearner
+from horovod_gnn.parallel import OneProcess
+from tests.e2e.jobs import job
+from tests.e2e.small import LAUNCHERS
+from tests.unit.made_models import ISOLATED, odd_graph
+
+pytestmark = [pytest.mark.needs_torch, pytest.mark.needs_tensorflow]
+STRATEGIES = {"one": 1, "mirrored": 2, "multiworker": 2}
+DRIVER = Path(__file__).with_name("keras_steps.py")
+STEPS = 10
+SETTINGS: dict[str, Any] = {
+    "hidden": 8,
+    "fanouts": (3, 2),
+    "epochs": 100,
+    "global_batch_size": 4,  # the last batch of an epoch of 15 targets holds 3
+    "lr": 0.02,
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "weight_decay": 0.0,
+    "precision": "fp32",
+    "device": "cpu",
+    "seed": 5,
+}
+DROPS = {"dropout": 0.4, "input_dropout": 0.2}
+TINY = {"dataset": "tiny", "global_batch_size": 22}
+CORA = {"dataset": "cora", "hidden": 16, "fanouts": (10, 5), "global_batch_size": 60}
+FP64 = {"precision": "fp64"}
+CASES: dict[str, dict[str, Any]] = {
+    "adam": {**TINY},
+    "adam, decay": {"weight_decay": 0.05},
+    "sgd": {"optimizer": "sgd", "lr": 0.3},
+    "sgd, decay, sum": {"optimizer": "sgd", "weight_decay": 0.05, "aggregator": "sum"},
+    "dropout": {**DROPS, **TINY},
+    "max, dropout": {**DROPS, "aggregator": "max"},
+    "three layers": {"fanouts": (2, 3, -1)},
+    "fp64, adam": {**FP64, **TINY},
+    "fp64, sgd, decay": {**FP64, "optimizer": "sgd", "weight_decay": 0.05, "lr": 0.3},
+    "fp64, decay, dropout": {**FP64, **DROPS, "weight_decay": 0.05},
+    "fp64, sum, dropout": {**FP64, **DROPS, "aggregator": "sum", "optimizer": "sgd"},
+    "fp64, max, dropout": {**FP64, **DROPS, "aggregator": "max"},
+    "fp64, none, dropout": {**FP64, **DROPS, "aggregator": "none"},
+    "fp64, one layer": {**FP64, "fanouts": (3,), "input_dropout": 0.2},
+    "fp64, three layers": {**FP64, **DROPS, "fanouts": (2, 3, -1), "prefetch": 0},
+    "float16 features": {**DROPS, "dataset": "odd float16"},
+    "bfloat16 features": {"dataset": "odd bfloat16"},
+    "bf16": {"precision": "bf16", **TINY},
+    "bf16, dropout": {"precision": "bf16", **DROPS, "dataset": "odd bfloat16"},
+    "cora": {**CORA},
+    "cora, dropout": {**CORA, "dropout": 0.8, "input_dropout": 0.8, "weight_decay": 1e-3},
+    "begun by torch": {**FP64, **DROPS},
+}
+# Relative to the largest value of an array. Sums in another order are rounded to another bf16 now
+# and then, 1 / 256 apart, and ten steps of Adam make several such roundings of it.
+TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10, "bf16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where graphs and files of the cases lie."""
+
+    folder: Path
+    graphs: Mapping[str, Graph]
+
+    def settings(self, case: str) -> dict[str, Any]:
+        """All settings of a case."""
+        return {**SETTINGS, "dataset": "odd", **CASES[case]}
+
+    def graph(self, case: str) -> Graph:
+        """The graph of a case; skips where it is not there."""
+        name = self.settings(case)["dataset"]
+        if name not in self.graphs:
+            pytest.skip(f"{name} is not here: RINGSAGE_DATA names no folder of published graphs")
+        return self.graphs[name]
+
+
+def in_16_bits(graph: Graph, dtype: str) -> Graph:
+    """The same graph with its features stored as `float16` or `bfloat16`."""
+    features = torch.from_numpy(graph.features.copy()).to(getattr(torch, dtype))
+    stored = features.view(torch.uint16) if dtype == "bfloat16" else features
+    return Graph.from_arrays(
+        f"odd {dtype}", graph.indptr, graph.indices, stored.numpy(), graph.labels, graph.splits,
+        num_classes=graph.num_classes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_graph: Graph) -> Place:
+    """Write the graphs, so that both read memory maps; isolated nodes are among the targets."""
+    folder = tmp_path_factory.mktemp("keras")
+    odd = odd_graph()
+    assert set(ISOLATED) & set(odd.split("train"))
+    assert set(ISOLATED) & {*odd.split("valid"), *odd.split("test")}
+    made = {"odd": odd, "tiny": tiny_graph}
+    made |= {f"odd {dtype}": in_16_bits(odd, dtype) for dtype in ("float16", "bfloat16")}
+    graphs = {}
+    for name, graph in made.items():
+        write_graph(graph, folder / name)
+        graphs[name] = Graph.open(folder / name)
+    root = Path(os.environ.get("RINGSAGE_DATA", DRIVER.parents[2].parent / "shared" / "data"))
+    if root.is_dir():
+        graphs["cora"] = datasets.load("cora", root, folder / "cache")
+    return Place(folder, graphs)
+
+
+@pytest.fixture(scope="module")
+def begun(place: Place) -> Path:
+    """The checkpoint that the torch learner leaves after an epoch and two steps."""
+    settings = place.settings("begun by torch")
+    config, graph = RunConfig(**settings), place.graphs["odd"]
+    learner, progress = TorchLearner(config, graph, OneProcess()), Progress()
+    learner.train_epoch(progress, lambda loss: None)
+    folder = place.folder / "begun"
+    checkpoints = Checkpoints(str(folder), config, graph.fingerprint, 1, "torch")
+    checkpoints.save_last(learner.weights(), learner.optimizer_state(), Progress(1), {})
+    return folder / "last.safetensors"
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
+    """Let Keras do every case under a strategy, in one start of TensorFlow."""
+    name: str = request.param
+    cases = []
+    for case in CASES:
+        settings = place.settings(case)
+        if settings["dataset"] not in place.graphs:
+            continue
+        folder = place.folder / case
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        graph = place.graphs[settings["dataset"]]
+        cases.append({
+            "settings": settings,
+            "graph": str(graph.folder),
+            "folder": str(folder),
+            "begun": str(begun) if case == "begun by torch" else None,
+        })  # fmt: skip
+    list_of_cases = place.folder / f"{name}.json"
+    list_of_cases.write_text(json.dumps(cases))
+    command = ["python", str(DRIVER), name, str(list_of_cases)]
+    if name == "multiworker":
+        if not (LAUNCHERS / "mpirun").exists():
+            pytest.skip("mpirun is not installed: `make install`")
+        launcher = [str(LAUNCHERS / "mpirun"), "--oversubscribe", "--bind-to", "none", "-np", "2"]
+        command = [*launcher, *command]
+    with job(command, place.folder) as started:
+        assert started.end(300) == 0, started.err
+    return name
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a case came to, by PyTorch and by Keras."""
+
+    torch: Mapping[str, npt.NDArray[Any]]
+    keras: Mapping[str, npt.NDArray[Any]]
+    tolerance: float
+    checkpoint: Path  # that Keras left
+
+    def assert_near(self, name: str) -> None:
+        """The arrays of that name are equal, but for rounding."""
+        ours, theirs = self.keras[name], self.torch[name]
+        assert ours.shape == theirs.shape, name
+        scale = np.abs(theirs).max() or 1.0
+        assert np.isfinite(ours).all(), name
+        assert np.abs(ours - theirs).max() / scale < self.tolerance, name
+
+    def names(self, part: str) -> list[str]:
+        """What there is of a part, in order."""
+        names = sorted(name for name in self.torch if name.startswith(f"{part}."))
+        assert names == sorted(name for name in self.keras if name.startswith(f"{part}."))
+        return names
+
+
+@pytest.fixture(params=CASES)
+def found(request: pytest.FixtureRequest, place: Place, strategy: str, begun: Path) -> Found:
+    """A case under a strategy."""
+    case = request.param
+    settings, graph = place.settings(case), place.graph(case)
+    ours = by_torch(
+        tuple(settings.items()), graph.folder, begun if case == "begun by torch" else None
+    )
+    folder = place.folder / case / strategy
+    with np.load(folder / "steps.npz", allow_pickle=False) as arrays:
+        theirs = dict(arrays)
+    tolerance = TOLERANCE[settings["precision"]]
+    return Found(ours, theirs, tolerance, folder / "last.safetensors")
+
+
+@functools.cache
+def by_torch(
+    settings: tuple[tuple[str, Any], ...], folder: Path, begun: Path | None
+) -> dict[str, npt.NDArray[Any]]:
+    """What the torch learner comes to in the same steps."""
+    config, graph = RunConfig(**dict(settings)), Graph.open(folder)
+    learner, progress = TorchLearner(config, graph, OneProcess()), Progress()
+    model = learner.training.model
+    if config.precision == "bf16":  # as Keras does it: what it multiplies is rounded, sums are not
+        model.arithmetic = Arithmetic("bf16", native_bf16=False)
+    if begun:
+        state = state_of(begun.read_bytes())
+        learner.load_weights(state.weights)
+        learner.load_optimizer_state(state.optimizer)
+        progress = state.progress
+    found: dict[str, Any] = {f"initial.{n}": array for n, array in learner.weights().items()}
+    found["num_parameters"] = learner.num_parameters
+    found["logits"] = logits_of(learner, graph)
+    losses: list[float] = []
+    gradients: list[npt.NDArray[Any]] = []
+
+    def after_step(loss: float) -> None:
+        losses.append(loss)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy().copy())
+
+    while len(losses) < STEPS:
+        learner.train_epoch(progress, after_step)
+        progress = Progress(progress.epoch + 1)
+    found |= {"losses": np.array(losses), "gradients": np.array(gradients)}
+    found |= {f"final.{name}": array for name, array in learner.weights().items()}
+    found |= {f"optimizer.{name}": array for name, array in learner.optimizer_state().items()}
+    for split, tally in learner.evaluate(("valid", "test")).items():
+        found[f"tally.{split}"] = np.array(tally.to_vector())
+    return found
+
+
+def logits_of(learner: TorchLearner, graph: Graph) -> npt.NDArray[Any]:
+    """Logits of a few nodes, nothing dropped."""
+    config, model = learner._config, learner.training.model
+    batch = Loader(graph, "valid", config.fanouts, 8, seed=1, shuffle=False).batch(0, 0)
+    model.eval()
+    with torch.no_grad():
+        logits = model(learner.training.table, batch.input_nodes, batch.blocks, batch.key)
+    return logits[: batch.num_real].numpy()
+
+
+def test_weights_begin_alike_to_the_last_bit(found: Found) -> None:
+    for name in found.names("initial"):
+        ours, theirs = found.keras[name], found.torch[name]
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape), name
+        assert ours.tobytes() == theirs.tobytes(), name
+    assert found.keras["num_parameters"] == found.torch["num_parameters"]
+
+
+def test_ten_steps_come_to_the_same(found: Found) -> None:
+    assert len(found.torch["losses"]) >= STEPS
+    assert found.torch["gradients"].any(axis=1).all()
+    for name in ("logits", "losses", "gradients", *found.names("final")):
+        found.assert_near(name)
+
+
+def test_the_optimizer_remembers_the_same(found: Found) -> None:
+    for name in found.names("optimizer"):
+        found.assert_near(name)
+
+
+def test_all_neighbours_of_all_targets_are_evaluated_alike(found: Found) -> None:
+    for name in found.names("tally"):
+        ours, theirs = found.keras[name], found.torch[name]
+        assert ours[2] == theirs[2]  # targets
+        assert ours[0] == pytest.approx(theirs[0], rel=found.tolerance)
+        if found.tolerance < TOLERANCE["bf16"]:
+            assert ours[1] == theirs[1]  # right ones
+
+
+def test_the_step_is_traced_once(found: Found) -> None:
+    """Batches of all lengths, the last of each epoch shorter, and a rehearsal."""
+    assert found.keras["traces"] == 1
+
+
+def test_a_checkpoint_of_keras_is_one_of_torch(found: Found, place: Place) -> None:
+    weights = weights_of(found.checkpoint)
+    graph = place.graphs["odd"]
+    names = found.names("final")
+    assert [f"final.{name}" for name in sorted(weights)] == sorted(names)
+    for name, array in weights.items():
+        assert array.tobytes() == found.keras[f"final.{name}"].tobytes()
+    widths = weights["layers.0.weight"].shape
+    if widths[1] != 2 * graph.num_features or found.tolerance != TOLERANCE["fp64"]:
+        return
+    settings = {**place.settings("begun by torch"), "fanouts": (3,) * (len(weights) // 2)}
+    learner = TorchLearner(RunConfig(**settings), graph, OneProcess())
+    learner.load_weights(weights)  # strict about names and shapes
+    state: Weights = state_of(found.checkpoint.read_bytes()).optimizer
+    learner.load_optimizer_state(state)
+    for name, array in learner.weights().items():
+        assert array.tobytes() == weights[name].tobytes()
+    for name, array in learner.optimizer_state().items():
+        assert array.tobytes() == state[name].tobytes()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
