@@ -65,23 +65,25 @@ def parse_tf_config(text: str) -> Cluster:
     try:
         content = json.loads(text)
         roles = dict(content["cluster"])
-        task, index = content["task"]["type"], content["task"]["index"]
-        workers = tuple(roles.pop("worker"))
+        task, index = str(content["task"]["type"]), content["task"]["index"]
+        workers = roles.pop("worker")
     except json.JSONDecodeError as error:
         raise wrong(f"it is not JSON ({error})") from None
     except (KeyError, TypeError, ValueError) as error:
         raise wrong(f"it lacks a cluster of workers or a task ({error})") from None
     if strangers := sorted({*roles, task} - {"worker"}):
         raise wrong(f"expected workers only, got a {strangers[0]}")
+    if not isinstance(workers, list):
+        raise wrong(f"expected a list of workers, got {workers!r}")
     for worker in workers:
         host, colon, port = str(worker).rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
             raise wrong(f"expected host:port, got the worker {worker!r}")
     if not workers or len(set(workers)) < len(workers):
-        raise wrong(f"expected workers that differ, got {list(workers)}")
+        raise wrong(f"expected workers that differ, got {workers}")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(workers):
         raise wrong(f"expected a task index of 0 to {len(workers) - 1}, got {index!r}")
-    return Cluster(workers, index)
+    return Cluster(tuple(workers), index)
 
 
 def watch_arrivals(cluster: Cluster, seconds: float) -> threading.Event:
