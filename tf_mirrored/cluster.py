@@ -6,12 +6,12 @@ a hwloc of its own, and Open MPI's shutdown would call those and crash.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from gnn_core.usage import SharedUsageError, UsageError
 _EXAMPLE = (
     '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
+_GREETING = "ringsage-worker"
+_LONG_SECONDS = 5.0  # of silence, until a person is told what is waited for
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,30 @@ class Cluster:
     workers: tuple[str, ...]  # host:port of each
     index: int  # of this one
 
+    @property
+    def port(self) -> int:
+        """Where this worker listens."""
+        return int(self.workers[self.index].rpartition(":")[2])
+
     def to_tf_config(self) -> str:
         """As TensorFlow reads it."""
         task = {"type": "worker", "index": self.index}
         return json.dumps({"cluster": {"worker": list(self.workers)}, "task": task})
 
 
-def find_cluster() -> Cluster:
+def find_cluster(seconds: float) -> Cluster:
     """The workers of this job: TF_CONFIG's, else those that MPI has started, else this one alone.
 
-    Raises UsageError where TF_CONFIG is malformed, differs from the MPI world, or where this
-    worker's port is taken.
+    All of them are there when it returns. Raises UsageError where TF_CONFIG is malformed, differs
+    from the MPI world, where this worker's port is taken, or where a worker does not come within
+    `seconds`.
     """
     told = os.environ.get("TF_CONFIG")
     if told:
         cluster = parse_tf_config(told)
         _require_same_world(cluster)
         _require_free_port(cluster)
+        meet(cluster, seconds)
         return cluster
     if under_launcher():
         return _from_mpi()
@@ -86,32 +95,73 @@ def parse_tf_config(text: str) -> Cluster:
     return Cluster(tuple(workers), index)
 
 
-def watch_arrivals(cluster: Cluster, seconds: float) -> threading.Event:
-    """End this process, with the names of the missing, unless the event is set within `seconds`.
+def meet(cluster: Cluster, seconds: float) -> None:
+    """Wait until every worker is there, at most so long; each then knows that all are.
 
-    TensorFlow waits an hour for a worker and cannot be interrupted; so a thread watches.
+    TensorFlow waits an hour for a worker, and nothing in Python can run or interrupt it meanwhile.
+    So the workers meet before it starts, at the port of worker 0, which tells them who is missing.
+
+    Raises:
+        UsageError: some did not come; it names them.
     """
-    arrived = threading.Event()
+    deadline = time.monotonic() + seconds
+    if cluster.index == 0:
+        missing = _receive(cluster, deadline)
+    else:
+        missing = _report(cluster, deadline)
+    if missing:
+        who = ", ".join(f"worker {index} ({cluster.workers[index]})" for index in missing)
+        raise UsageError(
+            f"expected {len(cluster.workers)} workers within {seconds:g} s, but {who} did not "
+            "arrive: start it, or wait longer with --start-timeout"
+        )
 
-    def watch() -> None:
-        if arrived.wait(seconds):
-            return
-        missing = [
-            f"worker {index} ({address})"
-            for index, address in enumerate(cluster.workers)
-            if index != cluster.index and not _answers(address)
-        ]
-        who = ", ".join(missing) or "some worker, though all of them listen,"
-        if cluster.index == 0 or not under_launcher():
-            sys.stderr.write(
-                f"error: expected {len(cluster.workers)} workers within {seconds:g} s, but {who} "
-                "did not arrive: start it, or wait longer with --start-timeout\n"
-            )
-            sys.stderr.flush()
-        os._exit(2)
 
-    threading.Thread(target=watch, name="ringsage-arrivals", daemon=True).start()
-    return arrived
+def _receive(cluster: Cluster, deadline: float) -> list[int]:
+    """Worker 0: let the others report, and tell them who is missing."""
+    everyone = set(range(1, len(cluster.workers)))
+    arrived: dict[int, socket.socket] = {}
+    with socket.create_server(("", cluster.port)) as door:
+        while arrived.keys() != everyone and (left := deadline - time.monotonic()) > 0:
+            door.settimeout(min(left, _LONG_SECONDS))
+            try:
+                guest, _ = door.accept()
+                guest.settimeout(_LONG_SECONDS)
+                name, index = guest.recv(64).decode(errors="replace").split()
+            except TimeoutError:
+                waited_for = ", ".join(map(str, sorted(everyone - arrived.keys())))
+                print(f"waiting    for worker {waited_for}", flush=True)
+                continue
+            except (OSError, ValueError):
+                continue  # a port scanner or a health check
+            if name == _GREETING and index.isdigit() and int(index) in everyone:
+                arrived[int(index)] = guest
+    missing = sorted(everyone - arrived.keys())
+    for guest in arrived.values():
+        with contextlib.suppress(OSError):
+            guest.sendall(json.dumps(missing).encode())
+            guest.shutdown(socket.SHUT_WR)
+            guest.recv(1)  # the guest hangs up first, so that the port is free at once
+        guest.close()
+    return missing
+
+
+def _report(cluster: Cluster, deadline: float) -> list[int]:
+    """Any other worker: report to worker 0, and hear who is missing."""
+    host, _, port = cluster.workers[0].rpartition(":")
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as door:
+                door.sendall(f"{_GREETING} {cluster.index}".encode())
+                # Worker 0 may have begun to wait later than this one.
+                door.settimeout(max(1.0, deadline - time.monotonic()) + 2 * _LONG_SECONDS)
+                answer = b""
+                while piece := door.recv(4096):
+                    answer += piece
+                return [int(index) for index in json.loads(answer)]
+        except (OSError, ValueError):
+            time.sleep(0.2)
+    return [0]
 
 
 def wait_for_departure(cluster: Cluster, seconds: float = 10.0) -> None:
@@ -203,7 +253,7 @@ def _require_free_port(cluster: Cluster) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", int(address.rpartition(":")[2])))
+            probe.bind(("", cluster.port))
         except OSError as error:
             raise UsageError(
                 f"TF_CONFIG: worker {cluster.index} is to listen at {address}, and cannot "

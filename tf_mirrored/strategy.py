@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gnn_core.launch import launched_size
 from gnn_core.training.fellows import Fellows
 from gnn_core.usage import SharedUsageError, UsageError
-from tf_mirrored.cluster import Cluster, find_cluster, wait_for_departure, watch_arrivals
+from tf_mirrored.cluster import Cluster, find_cluster, wait_for_departure
 from tf_mirrored.quiet import without_greeting
 
 if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
@@ -59,7 +59,7 @@ def start(
             f"the {name} strategy is one process, but {launched_size()} copies of it were "
             "launched: start one, or use --strategy multiworker"
         )
-    cluster = find_cluster() if name == "multiworker" else None
+    cluster = find_cluster(timeout_seconds) if name == "multiworker" else None
     with without_greeting():
         import keras  # noqa: F401 - brings a library with the same to say
         import tensorflow as tf
@@ -73,7 +73,7 @@ def start(
             across = tf.distribute.ReductionToOneDevice()
         strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=across)
     else:
-        strategy = _join(cluster, timeout_seconds)
+        strategy = _join(cluster)
     return Replicas(name, strategy, devices, cluster)
 
 
@@ -254,14 +254,11 @@ def launched_local_rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def _join(cluster: Cluster, timeout_seconds: float) -> tf.distribute.Strategy:
+def _join(cluster: Cluster) -> tf.distribute.Strategy:
     import tensorflow as tf
 
     os.environ["TF_CONFIG"] = cluster.to_tf_config()
-    arrived = watch_arrivals(cluster, timeout_seconds)
     # Automatic would be the same on a CPU: ring allreduce over gRPC; NCCL where there are GPUs.
     automatic = tf.distribute.experimental.CommunicationImplementation.AUTO
     options = tf.distribute.experimental.CommunicationOptions(implementation=automatic)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    arrived.set()
-    return strategy
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
