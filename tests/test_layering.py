@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines")
 FRAMEWORKS = ("torch", "torch_geometric", "tensorflow", "tf_keras", "keras", "horovod", "mpi4py")
 DISK = ("pathlib", "os", "io", "json", "csv", "yaml", "pickle", "shutil", "tempfile", "argparse")
-ENTRIES = ("train", "single", "ddp", "param_server")
+ENTRIES = ("train", "single", "ddp", "param_server", "compare")
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 300, 60
 
 
@@ -149,30 +149,62 @@ def lacks_the_path_statement(module: Module) -> Iterator[str]:
 def names_tf_distribute(module: Module) -> Iterator[str]:
     if module.name == "tf_mirrored.strategy":
         return
+    aliases = {"tf", "tensorflow"}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in (
-            "tf.distribute", "tensorflow.distribute",
-        ):  # fmt: skip
-            yield module.at(node.lineno, "names tf.distribute")
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname or "" for alias in node.names if alias.name == "tensorflow"}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr == "distribute":
+            if ast.unparse(node.value).split(".")[0] in aliases:
+                yield module.at(node.lineno, "names tf.distribute")
     for target, line in module.imports:
-        if within(target, ("tensorflow.distribute",)):
+        parts = target.split(".")
+        if parts[0] == "tensorflow" and "distribute" in parts:
             yield module.at(line, f"imports {target}")
 
 
-def reads_the_environment_at_import(module: Module) -> Iterator[str]:
-    waiting: list[ast.AST] = [] if module.is_entry else list(module.tree.body)
+def while_imported(module: Module) -> Iterator[ast.AST]:
+    """Everything that runs, or is read, when the module is imported."""
+    waiting: list[ast.AST] = list(module.tree.body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue  # runs later
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+            continue
+        yield node
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def reads_the_environment_at_import(module: Module) -> Iterator[str]:
+    if module.is_entry:
+        return
+    for node in while_imported(module):
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv"):
             yield module.at(node.lineno, f"uses {ast.unparse(node)} while it is imported")
-        waiting.extend(ast.iter_child_nodes(node))
+
+
+# Before TensorFlow is imported, MPI is met, and flags are read in no time.
+BEFORE_TENSORFLOW = tuple(
+    f"tf_mirrored.{name}" for name in ("cluster", "framework", "quiet", "strategy", "train")
+)
+
+
+def imports_tensorflow_early(module: Module) -> Iterator[str]:
+    if module.name not in BEFORE_TENSORFLOW:
+        return
+    for node in while_imported(module):
+        for target in _imported(node):
+            later = within(target, ("tf_mirrored",)) and not within(target, BEFORE_TENSORFLOW)
+            if later or within(target, ("tensorflow", "keras", "tf_keras", "mpi4py")):
+                yield module.at(node.lineno, f"imports {target} while it is imported")
 
 
 COMPUTE = (
     "gnn_core.initial", "gnn_core.dropout", "horovod_gnn.model", "horovod_gnn.kernels",
-    "horovod_gnn.arithmetic", "horovod_gnn.dropout", "horovod_gnn.fused",
+    "horovod_gnn.arithmetic", "horovod_gnn.dropout", "horovod_gnn.fused", "tf_mirrored.model",
+    "tf_mirrored.segments",
 )  # fmt: skip
 TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")
 RULES: dict[str, Check] = {
@@ -195,6 +227,7 @@ RULES: dict[str, Check] = {
     ),
     "tf_mirrored knows no torch": never(("tf_mirrored",), TF_STRANGERS),
     "only strategy.py names tf.distribute": names_tf_distribute,
+    "TensorFlow comes late": imports_tensorflow_early,
     "baselines know no horovod": never(("baselines",), ("horovod",)),
     "nobody imports an entry script": imports_an_entry,
     "every module is named after its job": has_no_job_in_its_name,
@@ -263,11 +296,36 @@ VIOLATIONS = [
     ("the model touches no disk", "gnn_core/dropout.py", "import os"),
     ("the model touches no disk", "horovod_gnn/kernels.py", "from pathlib import Path"),
     ("the model touches no disk", "horovod_gnn/model.py", "from gnn_core.report import records"),
+    ("the model touches no disk", "tf_mirrored/model.py", "def f():\n    import tempfile"),
+    ("the model knows no configuration", "tf_mirrored/model.py", "import gnn_core.config"),
+    ("the model knows no configuration", "tf_mirrored/segments.py", "import gnn_core.config"),
+    (
+        "the model never looks at the training",
+        "tf_mirrored/model.py",
+        "from gnn_core.training.learner import Weights",
+    ),
     ("horovod_gnn knows no other trainer", "horovod_gnn/a.py", "import tensorflow as tf"),
     ("tf_mirrored knows no torch", "tf_mirrored/a.py", "import torch.nn"),
     ("tf_mirrored knows no torch", "tf_mirrored/a.py", "from horovod_gnn.model import GraphSAGE"),
     ("only strategy.py names tf.distribute", "tf_mirrored/a.py", "tf.distribute.get_strategy()"),
     ("only strategy.py names tf.distribute", "baselines/a.py", "import tensorflow.distribute"),
+    ("only strategy.py names tf.distribute", "baselines/a.py", "def f():\n    tf.distribute.X()"),
+    ("only strategy.py names tf.distribute", "baselines/a.py", "def f(x: tf.distribute.X): pass"),
+    (
+        "only strategy.py names tf.distribute",
+        "tf_mirrored/loop.py",
+        "import tensorflow as flow\nflow.compat.v1.distribute",
+    ),
+    (
+        "only strategy.py names tf.distribute",
+        "horovod_gnn/a.py",
+        "def f():\n    from tensorflow.python.distribute import mirrored_strategy",
+    ),
+    ("TensorFlow comes late", "tf_mirrored/cluster.py", "import tensorflow as tf"),
+    ("TensorFlow comes late", "tf_mirrored/cluster.py", "from mpi4py import MPI"),
+    ("TensorFlow comes late", "tf_mirrored/framework.py", "class A:\n    import keras"),
+    ("TensorFlow comes late", "tf_mirrored/strategy.py", "from tf_mirrored.input import Feed"),
+    ("TensorFlow comes late", "tf_mirrored/train.py", STATEMENT + "import tf_mirrored.learner"),
     ("baselines know no horovod", "baselines/a.py", "import horovod"),
     ("nobody imports an entry script", "baselines/a.py", "from horovod_gnn.train import main"),
     ("nobody imports an entry script", "horovod_gnn/a.py", "from horovod_gnn import train"),
@@ -299,7 +357,13 @@ ALLOWED = {
     "horovod_gnn/model.py": "import torch\nfrom gnn_core.data.batch import Block",
     "horovod_gnn/learner.py": "import torch\nfrom gnn_core.training.learner import Framework",
     "horovod_gnn/train.py": STATEMENT + "from gnn_core.training.run import run",
-    "tf_mirrored/strategy.py": "import tensorflow as tf\ntf.distribute.get_strategy()",
+    "tf_mirrored/strategy.py": (
+        "from tf_mirrored.cluster import Cluster\nif TYPE_CHECKING:\n    import tensorflow as tf\n"
+        "def f(x: tf.distribute.Strategy):\n    import tensorflow as tf\n    tf.distribute.X()"
+    ),
+    "tf_mirrored/cluster.py": "def f():\n    from mpi4py import MPI",
+    "tf_mirrored/model.py": "import keras\nfrom tf_mirrored.input import BlockInput",
+    "tf_mirrored/input.py": "from gnn_core.config import RunConfig\nnumpy.distribute",
     "baselines/single.py": STATEMENT + "from horovod_gnn.model import GraphSAGE",
 }
 
