@@ -169,10 +169,19 @@ def wait_for_departure(cluster: Cluster, seconds: float = 10.0) -> None:
 
     Worker 0 serves the coordination of all; were it the first to leave, the others would complain.
     """
-    others = [w for index, w in enumerate(cluster.workers) if index != cluster.index]
     deadline = time.monotonic() + seconds
-    while any(_answers(other) for other in others) and time.monotonic() < deadline:
+    others = len(cluster.workers) - 1
+    while len(silent_workers(cluster)) < others and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def silent_workers(cluster: Cluster) -> list[int]:
+    """The other workers that do not listen."""
+    return [
+        index
+        for index, address in enumerate(cluster.workers)
+        if index != cluster.index and not _answers(address)
+    ]
 
 
 def _from_mpi() -> Cluster:

@@ -150,7 +150,8 @@ def _step(training: Training, batches: list[Prepared]) -> list[float]:
             for found in batches
         ]
         steps = [found.step for found in batches]
-        statistics, seconds = training.step(training.table, steps, extras)
-        statistics = statistics.numpy().tolist()
+        with training.replicas.noticing_losses():
+            statistics, seconds = training.step(training.table, steps, extras)
+            statistics = statistics.numpy().tolist()
     watch.add("communicate", float(seconds), out_of="compute")
     return statistics

@@ -7,20 +7,21 @@ function on every replica of its process and adds up a vector over the replicas 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gnn_core.launch import launched_size
-from gnn_core.training.fellows import Fellows
+from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.usage import SharedUsageError, UsageError
-from tf_mirrored.cluster import Cluster, find_cluster, wait_for_departure
+from tf_mirrored.cluster import Cluster, find_cluster, silent_workers, wait_for_departure
 from tf_mirrored.quiet import without_greeting
 
 if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
@@ -159,6 +160,25 @@ class Replicas(Fellows):
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
 
+    @contextlib.contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        """Around what meets other processes: raises Lost, or Stopped, when one of them has gone."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
+            if self._cluster is None:
+                raise
+            if self.stop_signal is not None:  # the launcher has told the others, and this one
+                raise Stopped from None
+            gone = silent_workers(self._cluster)
+            who = ", ".join(f"worker {i} ({self._cluster.workers[i]})" for i in gone)
+            raise Lost(
+                f"{who or 'some worker'} answers no more; start all again, with --resume to "
+                "go on from the last checkpoint"
+            ) from None
+
     # --- between processes: sums alone, so that one kind of collective does --------
 
     def gather(self, value: Any) -> list[Any]:
@@ -202,7 +222,8 @@ class Replicas(Fellows):
                 return self.on_each(lambda v: self.add_up(tf.identity(v)), [vector])[0]
 
             self._all_reduce[vector.dtype] = add
-        return self._all_reduce[vector.dtype](tf.constant(vector)).numpy()
+        with self.noticing_losses():
+            return self._all_reduce[vector.dtype](tf.constant(vector)).numpy()
 
     def leave(self) -> None:
         """Part: worker 0, which coordinates the others, last."""

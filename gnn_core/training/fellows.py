@@ -21,6 +21,10 @@ class Stopped(Exception):
     """A stop signal came: all ranks have agreed to end here, or the others answer no more."""
 
 
+class Lost(Exception):
+    """Another process has gone without a word: the run cannot go on."""
+
+
 class Fellows:
     """The world of a single process, with one replica of the model unless a subclass has more."""
 

@@ -23,7 +23,7 @@ from gnn_core.report.records import begin_run, write_record
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.training import describe
 from gnn_core.training.allocator import keep_freed_memory
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.training.learner import Diverged, Framework
 from gnn_core.training.session import Session
 from gnn_core.training.setup import open_graph, pin_to_cores, require_same_job
@@ -115,7 +115,7 @@ def _outcome(session: Session, curves: Curves) -> tuple[str, str | None]:
         session.train(curves)
     except Stopped as stopped:
         return "interrupted", str(stopped)
-    except (Diverged, UsageError) as error:
+    except (Diverged, Lost, UsageError) as error:
         return "failed", str(error)
     except Exception as error:
         # Not the user's mistake: the record is written, the traceback printed, and the rank leaves.
