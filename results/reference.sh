@@ -9,6 +9,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 single="python baselines/single.py --progress off"
+keras() { python tf_mirrored/train.py --progress off --strategy "$@"; }
+workers() { local count=$1; shift; mpirun -np "$count" python tf_mirrored/train.py --progress off --strategy multiworker "$@"; }
 ranks() { local count=$1; shift; horovodrun -np "$count" python horovod_gnn/train.py --progress off "$@"; }
 fresh() { rm -rf "results/reference/$1"; mkdir -p "results/reference/$1"; }
 
@@ -22,17 +24,20 @@ synthetic() {
     done
 }
 
-# Cora, the public split: one process, four ranks, four ranks in bf16.
+# Cora, the public split: one process, two and four ranks, four ranks in bf16, Keras twice over.
 cora() {
     fresh cora
     for seed in 0 1 2 3 4 5 6 7 8 9; do
         $single --dataset cora --seed $seed --records results/reference/cora
+        ranks 2 --dataset cora --seed $seed --records results/reference/cora
         ranks 4 --dataset cora --seed $seed --records results/reference/cora
+        keras mirrored --replicas 2 --dataset cora --seed $seed --records results/reference/cora
+        workers 2 --dataset cora --seed $seed --records results/reference/cora
         ranks 4 --dataset cora --seed $seed --precision bf16 --records results/reference/cora
     done
 }
 
-# The same loss at every step, whatever the number of ranks.
+# The same loss at every step, whatever the number of ranks, and the framework.
 curves() {
     fresh curves
     for options in "--precision fp64 --dropout 0" "--precision fp32 --dropout 0" \
@@ -44,6 +49,8 @@ curves() {
             # shellcheck disable=SC2086
             ranks $count $options
         done
+        # shellcheck disable=SC2086
+        { keras one $options; keras mirrored --replicas 2 $options; workers 2 $options; workers 4 $options; }
     done
 }
 
