@@ -21,7 +21,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-ranks test-long lint doctor bench reference check-docs clean distclean
+.PHONY: help install demo compare test test-ranks test-long lint doctor bench reference check-docs clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ demo: install ## train on 2 ranks and on 1, same batches, and print the table
 	horovodrun -np 2 python horovod_gnn/train.py --records $(DEMO)
 	python baselines/single.py --records $(DEMO)
 	@python -m gnn_core.report.analysis $(DEMO)
+
+compare: install ## every strategy on the same graph and cores, taking turns: table and picture (ARGS=...)
+	python baselines/compare.py $(ARGS)
 
 test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
 	python -m pytest -q

@@ -2,7 +2,7 @@
 # Make the records behind the figures of the README, one kind after the other:
 #
 #   make reference                  all of them, about an hour and a half on two cores
-#   results/reference.sh cora       one kind: synthetic cora curves speed memory benches
+#   results/reference.sh cora       one kind: synthetic cora curves speed compare memory benches
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -68,6 +68,16 @@ speed() {
     { $single $options; ranks 2 $options; }
 }
 
+# All strategies side by side, taking turns; on the large graph one round at two ranks.
+compare() {
+    fresh compare
+    local into="--records results/reference/compare"
+    # shellcheck disable=SC2086
+    python baselines/compare.py $into
+    # shellcheck disable=SC2086
+    python baselines/compare.py $into --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
+}
+
 # Four ranks share one copy of a graph of 2 GiB.
 memory() {
     fresh memory
@@ -82,7 +92,7 @@ benches() {
     python -m horovod_gnn.bench --json results/reference/benches/step.json
 }
 
-for kind in ${*:-synthetic cora curves speed memory benches}; do
+for kind in ${*:-synthetic cora curves speed compare memory benches}; do
     echo "== $kind"
     $kind
 done

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from gnn_core.report.summary import (
 )
 
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
-_STRATEGY_COLOURS = dict(zip(STRATEGIES, _COLOURS, strict=True))
+STRATEGY_COLOURS = dict(zip(STRATEGIES, _COLOURS, strict=True))
 _SECTION_COLOURS = {
     "sample": "#E69F00",
     "fetch": "#56B4E9",
@@ -45,12 +45,22 @@ def draw_figures(records: Sequence[RunRecord], directory: Path) -> list[Path]:
     """
     drawn: dict[str, Figure] = {}
     for runs in grouped(records, lambda record: record.dataset.name):
-        dataset = re.sub(r"[^A-Za-z0-9._]+", "-", runs[0].dataset.name)
+        dataset = file_word(runs[0].dataset.name)
         if any(_loss_points(run)[0] for run in runs):
             drawn[f"loss-{dataset}.png"] = loss_curves(runs)
         timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
         if timed:
             drawn[f"time-{dataset}.png"] = time_bars(timed)
+    return save_figures(drawn, directory)
+
+
+def file_word(name: str) -> str:
+    """Return the name of a data set as part of the name of a file."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name)
+
+
+def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
+    """Write each figure under its name; the files. Raises UsageError when the folder cannot be."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
@@ -190,7 +200,7 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     for run, label in zip(runs, labels, strict=True):
         layer = names.index(label) / max(1, len(names) - 1)
         styles[id(run)] = {
-            "color": _STRATEGY_COLOURS[run.strategy],
+            "color": STRATEGY_COLOURS[run.strategy],
             "linestyle": _DASHES[ranks.index(run.world_size) % len(_DASHES)],
             "linewidth": 4 - 2.8 * layer,
             "alpha": 0.45 + 0.5 * layer,

@@ -48,9 +48,9 @@ def _fastest_at_equal_ranks(comparison: Comparison) -> Iterable[str]:
         if best is None or len(rivals) < 2:
             continue
         ratios = [(one, best.times_as_fast(one)) for one in rivals if one is not best]
-        parts = [f"{_times(ratio)} `{one.row.strategy}`" for one, ratio in ratios if ratio]
+        parts = [f"{ratio_text(ratio)} as `{one.row.strategy}`" for one, ratio in ratios if ratio]
         if parts:
-            yield f"{best.name} is {_listed(parts)} at as many ranks"
+            yield f"{best.name}, times as fast at as many ranks: {_listed(parts)}"
 
 
 def _against_own_single(comparison: Comparison) -> Iterable[str]:
@@ -63,11 +63,12 @@ def _against_own_single(comparison: Comparison) -> Iterable[str]:
             continue
         if ratio.low > 1:
             verb = "beats"
-        elif ratio.high < 1:
-            verb = "does not beat"
-        else:
+        elif ratio.high > 1:
             verb = "does not always beat"
-        yield f"{one.name} {verb} its own `{base.row.strategy}`: {_times(ratio)} it"
+        else:
+            verb = "does not beat"
+        once = ", in one round" if ratio.count == 1 else ""
+        yield f"{one.name} {verb} its own `{base.row.strategy}`: {_times(ratio)} it{once}"
 
 
 def _communication(comparison: Comparison) -> Iterable[str]:

@@ -1,0 +1,209 @@
+"""Compare the strategies side by side: all of them on the same graph and cores, taking turns.
+
+    python baselines/compare.py                                  # the default graph, three rounds
+    python baselines/compare.py --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
+    python baselines/compare.py --only single horovod            # torch alone
+    python baselines/compare.py -- --hidden 256 --seed 1         # flags of every run
+
+A round runs each contender once, so that whatever else the machine does meets them alike, and the
+speed-ups are made round by round. The first epoch of a run warms up and is not counted. Each
+comparison has a folder of its own, with the records, the table and a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from baselines.contest.child import reason, run_to_end
+from baselines.contest.contenders import STRATEGIES, Contender, chosen
+from gnn_core.config import RunConfig, parse_config
+from gnn_core.data import datasets
+from gnn_core.launch import guarded, under_launcher
+from gnn_core.report.cells import counted, three_digits
+from gnn_core.report.records import read_records, require_writable
+from gnn_core.report.schema import RunRecord
+from gnn_core.report.summary import epoch_seconds
+from gnn_core.usage import UsageError
+
+_OURS = "compare sets it for every run; give it before `--`"
+_APART = "not every contender has it"
+_REFUSED = {
+    **dict.fromkeys(("dataset", "epochs", "threads", "records"), _OURS),
+    "eval_every": "every run evaluates at its end alone",
+    **dict.fromkeys(("strategy", "replicas", "world_size"), "say it with --only and --ranks"),
+    **dict.fromkeys(("pin", "scale_lr"), _APART),
+    **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
+    **dict.fromkeys(("dry_run", "progress"), "it is for a person who watches one run"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def main() -> int:
+    """Read the command line, let the contenders take turns, print the table; the exit code."""
+    before, extra = _split(sys.argv[1:])
+    options = _parse(before)
+    if under_launcher():
+        raise UsageError(
+            "expected to be started once, by `python baselines/compare.py`, and not by a "
+            "launcher: it launches the ranks itself"
+        )
+    flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]
+    flags += ["--threads", str(options.threads)]
+    config = parse_config([*flags, *_allowed(extra)], "compare")
+    contenders = chosen(options.only, options.ranks)
+    require_writable(options.records)
+    # Prepared here, so that no contender does it in its turn.
+    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=print)
+    folder = _fresh_folder(options.records, config)
+    flags += ["--eval-every", str(options.epochs), "--progress", "off"]
+    flags += ["--records", str(folder.resolve()), *extra]
+    turns = [contender.command(flags) for contender in contenders]
+    print(f"{options.rounds} x {counted(len(turns), 'run')}, records in {folder}", flush=True)
+    code = 0
+    try:
+        code = _take_turns(contenders, turns, options.rounds, folder)
+    except KeyboardInterrupt:
+        print("stopped; what there is:", flush=True)
+        code = 130
+    return max(code, _tell(folder))
+
+
+def _take_turns(
+    contenders: Sequence[Contender], commands: Sequence[Sequence[str]], rounds: int, folder: Path
+) -> int:
+    """Run each contender once a round; 1 when a run failed. Raises KeyboardInterrupt."""
+    code = 0
+    for number in range(1, rounds + 1):
+        for contender, command in zip(contenders, commands, strict=True):
+            log = folder / f"round-{number}-{contender.name}.log"
+            known = set(folder.glob("*.jsonl"))
+            ended = run_to_end(command, log)
+            record = _new_record(folder, known)
+            told = f"round {number}/{rounds}  {contender.strategy:<12}"
+            told += f"{counted(contender.ranks, 'rank'):<9}"
+            if ended == 0 and record is not None:
+                seconds = three_digits(epoch_seconds(record))
+                print(f"{told}{seconds:>7} s/epoch", flush=True)
+                log.unlink()  # the record says it all
+            else:
+                code = 1
+                print(f"{told} failed: {reason(log, ended)}; see {log}", flush=True)
+    return code
+
+
+def _new_record(folder: Path, known: set[Path]) -> RunRecord | None:
+    """The record of the run that has just ended well, if it left one."""
+    files = set(folder.glob("*.jsonl")) - known
+    records = read_records(*files)[0] if files else []
+    return records[-1] if records and records[-1].status == "ok" else None
+
+
+def _tell(folder: Path) -> int:
+    """Print the table, keep it beside the records and draw it; 1 when there is nothing to tell."""
+    # pandas and matplotlib take a second to import, and a wrong flag should be told at once.
+    from gnn_core.report.bars import draw_bars
+    from gnn_core.report.side_by_side import side_by_side_table
+
+    records, problems = read_records(folder)
+    for problem in problems:
+        print(f"not used: {problem}", file=sys.stderr)
+    if not records:
+        print(f"no run has left a record in {folder}", file=sys.stderr)
+        return 1
+    table = side_by_side_table(records)
+    print("\n".join(["", table.markdown(), "", *table.notes]), flush=True)
+    lines = [table.markdown(), "", *(f"- {note}" for note in table.notes), ""]
+    try:
+        (folder / "table.md").write_text("\n".join(lines), encoding="utf-8")
+    except OSError as problem:
+        raise UsageError(f"cannot write the table to {folder}: {problem.strerror}") from None
+    for path in [folder / "table.md", *draw_bars(records, folder)]:
+        print(f"wrote {path}")
+    return 0
+
+
+def _fresh_folder(parent: Path, config: RunConfig) -> Path:
+    """A new folder, so that no comparison is mixed with another one or written over it."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    graph = Path(config.dataset.partition(":")[0]).name
+    for number in range(1, 100):
+        folder = parent / (f"{now}-{graph}" + (f"-{number}" if number > 1 else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as problem:
+            raise UsageError(f"--records: cannot make {folder}: {problem.strerror}") from None
+        return folder
+    raise UsageError(f"--records: {parent} is full of folders of this second, try again")
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before the first `--`, and those after it."""
+    at = words.index("--") if "--" in words else len(words)
+    return list(words[:at]), list(words[at + 1 :])
+
+
+def _allowed(extra: Sequence[str]) -> Sequence[str]:
+    """The flags after `--`, if every run may have them. Raises UsageError."""
+    for name, origin in parse_config(extra, "compare").origins.items():
+        if name in _REFUSED and origin in ("flag", "file"):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} after `--`: {_REFUSED[name]}")
+    return extra
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    summary, _, examples = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [--flag value ...] [-- FLAGS OF EVERY RUN]",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
+    add("--epochs", type=_at_least(2), default=4, metavar="N",
+        help="epochs of a run, of which the first is not counted (default: 4)")  # fmt: skip
+    add("--rounds", type=_at_least(1), default=3, metavar="N",
+        help="how often each contender runs (default: 3)")  # fmt: skip
+    add("--ranks", type=_ranks, default=(1, 2), metavar="N,N,...",
+        help="ranks of those that can have several (default: 1,2)")  # fmt: skip
+    add("--threads", type=_at_least(1), default=1, metavar="N", help="of each rank (default: 1)")
+    add("--only", nargs="+", metavar="NAME", help=f"some of: {' '.join(STRATEGIES)}")
+    add("--records", type=Path, default=Path("results/compare"), metavar="DIR",
+        help="where each comparison makes its own folder (default: results/compare)")  # fmt: skip
+    return parser.parse_args(words)
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,2, got {text!r}")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,75 @@
+"""One run as a child process: started, waited for, and ended with everything that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from baselines.contest.contenders import ROOT
+
+_PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write their record
+
+
+def run_to_end(command: Sequence[str], log: Path) -> int:
+    """Run the command with all that it says in `log`; its exit code.
+
+    Ctrl-C and SIGTERM end the run and raise KeyboardInterrupt; a second one does not wait for it.
+    """
+    with log.open("wb") as stream, _stoppable():
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,  # Ctrl-C comes here alone, and all its processes can be found
+        )
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            _stop(child)
+            raise
+        finally:
+            _kill(child)
+
+
+def reason(log: Path, code: int) -> str:
+    """Why a run failed, in a few words: its own error line, else its exit code."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
+        _, found, message = line.partition("error: ")
+        if found:
+            return " ".join(message.split())[:300]
+    return f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Ask for the end, as a launcher expects it, and wait a while for it."""
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        child.wait(_PATIENCE_SECONDS)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End whatever is left of the session: ranks are in process groups of their own."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == child.pid:
+                os.kill(pid, signal.SIGKILL)
+    child.wait()

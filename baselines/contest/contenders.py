@@ -1,0 +1,76 @@
+"""Who takes part: strategies and ranks, and the command that starts each as a user would."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnn_core.usage import UsageError, did_you_mean
+
+ROOT = Path(__file__).resolve().parents[2]
+STRATEGIES = ("single", "horovod", "one", "mirrored", "multiworker")
+ALONE = ("single", "one")
+"""One process of each framework, which the others are measured against: never of more ranks."""
+
+_LAUNCHERS = {"horovod": "horovodrun", "multiworker": "mpirun"}
+_PROGRAMS = {
+    "single": ("baselines/single.py",),
+    "horovod": ("horovod_gnn/train.py",),
+    "one": ("tf_mirrored/train.py", "--strategy", "one"),
+    "mirrored": ("tf_mirrored/train.py", "--strategy", "mirrored"),
+    "multiworker": ("tf_mirrored/train.py", "--strategy", "multiworker"),
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A strategy at a number of ranks."""
+
+    strategy: str
+    ranks: int
+
+    @property
+    def name(self) -> str:
+        """For a file or a line."""
+        return self.strategy if self.strategy in ALONE else f"{self.strategy}-{self.ranks}"
+
+    def command(self, flags: Sequence[str]) -> list[str]:
+        """The words that start it with these flags. Raises UsageError without its launcher."""
+        program, *choice = _PROGRAMS[self.strategy]
+        if self.strategy == "mirrored":
+            choice += ["--replicas", str(self.ranks)]
+        words = [sys.executable, str(ROOT / program), *choice, *flags]
+        launcher = _LAUNCHERS.get(self.strategy)
+        if launcher is None:
+            return words
+        return [str(_beside_python(launcher, self.strategy)), "-np", str(self.ranks), *words]
+
+
+def chosen(only: Sequence[str] | None, ranks: Sequence[int]) -> list[Contender]:
+    """The contenders of a round, in the order of their turns; raises UsageError.
+
+    `only` names strategies; None takes all. `ranks` says how many each has that can have several.
+    """
+    for name in only or ():
+        if name not in STRATEGIES:
+            hint = did_you_mean(name, STRATEGIES) or f", expected some of {', '.join(STRATEGIES)}"
+            raise UsageError(f"--only: unknown strategy {name!r}{hint}")
+    return [
+        Contender(strategy, count)
+        for strategy in STRATEGIES
+        if only is None or strategy in only
+        for count in ((1,) if strategy in ALONE else ranks)
+    ]
+
+
+def _beside_python(launcher: str, strategy: str) -> Path:
+    path = Path(sys.executable).parent / launcher
+    if not path.exists():
+        rest = " ".join(name for name in STRATEGIES if name not in _LAUNCHERS)
+        raise UsageError(
+            f"{strategy}: expected {launcher} beside {sys.executable}, found none; `make install` "
+            f"puts it there, --only {rest} does without it"
+        )
+    return path

@@ -1,0 +1,114 @@
+"""Strategies that take turns: what is left of it, a run that fails, Ctrl-C, and bad input."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gnn_core.report.records import read_records
+from tests.e2e.small import DATASET, ROOT, Place
+
+COMPARE = str(ROOT / "baselines" / "compare.py")
+
+
+def words(place: Place, *options: str, hidden: str = "16", batch: str = "128") -> list[str]:
+    """A comparison small enough for a test."""
+    given = ["--dataset", DATASET, "--records", str(place.records), "--epochs", "2", *options]
+    model = ["--hidden", hidden, "--fanouts", "5,5", "--global-batch-size", batch]
+    return [*given, "--", "--cache-dir", str(place.cache), "--device", "cpu", *model]
+
+
+@pytest.mark.needs_torch
+@pytest.mark.needs_tensorflow
+def test_both_frameworks_take_turns(run_cli: Callable, place: Place) -> None:
+    options = ("--rounds", "1", "--only", "one", "single")
+    done = run_cli(["python", COMPARE, *words(place, *options)], timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    ended = re.findall(r"^round 1/1  (\w+) +1 rank +[\d.]+ s/epoch$", done.stdout, re.M)
+    assert ended == ["single", "one"]
+    assert re.search(r"the test accuracies agree: all 2 lie between", done.stdout)
+    (folder,) = place.records.iterdir()
+    kinds = sorted(file.suffix for file in folder.iterdir())
+    assert kinds == [".jsonl", ".jsonl", ".md", ".png"]  # no log: every run ended well
+    records, problems = read_records(folder)
+    assert problems == []
+    assert [record.strategy for record in records] == ["single", "one"]
+    for record in records:
+        assert [epoch.warm_up for epoch in record.epochs] == [True, False]
+        assert [epoch.valid_accuracy is None for epoch in record.epochs] == [True, False]
+
+
+@pytest.mark.needs_torch
+def test_a_run_that_fails_is_told_and_the_others_go_on(run_cli: Callable, place: Place) -> None:
+    """A learning rate at which the loss is no number before long."""
+    options = ("--rounds", "2", "--only", "single")
+    command = [*words(place, *options), "--lr", "1e30", "--optimizer", "sgd"]
+    done = run_cli(["python", COMPARE, *command])
+    assert done.returncode == 1
+    told = [line for line in done.stdout.splitlines() if line.startswith("round ")]
+    assert len(told) == 2
+    for number, line in enumerate(told, start=1):
+        assert " failed: " in line
+        log = Path(line.rpartition("; see ")[2])
+        assert log.name == f"round-{number}-single.log" and log.stat().st_size > 0
+    assert "2 failed" in done.stdout
+
+
+@pytest.mark.needs_torch
+def test_ctrl_c_ends_the_run_and_prints_what_there_is(place: Place) -> None:
+    """In the second run, which would last for a long time."""
+    options = ("--rounds", "500", "--only", "single")
+    child = subprocess.Popen(
+        [sys.executable, COMPARE, *words(place, *options)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        while not (line := child.stdout.readline()).startswith("round 1/"):
+            assert line
+        deadline = time.monotonic() + 30
+        while not (started := psutil.Process(child.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert (child.returncode, err) == (130, "")
+    assert out.startswith("stopped; what there is:\n")
+    assert "| single " in out
+    assert not any(one.is_running() for one in started)
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "named"),
+    [
+        (["--epochs", "1"], [], "--epochs: expected a whole number from 2, got '1'"),
+        (["--rounds", "x"], [], "--rounds: expected a whole number from 1"),
+        (["--ranks", "1,0"], [], "--ranks: expected numbers such as 1,2"),
+        (["--only", "horovd"], [], "unknown strategy 'horovd', did you mean horovod?"),
+        (["--onlly", "single"], [], "--onlly"),
+        (["--dataset", "nonsense"], [], "unknown data set 'nonsense'"),
+        ([], ["--hiden", "5"], "unknown flag --hiden, did you mean --hidden?"),
+        ([], ["--epochs", "5"], "--epochs after `--`: compare sets it"),
+        ([], ["--strategy", "one"], "--strategy after `--`: "),
+        (["--records", "/dev/null/x"], [], "--records: expected a folder"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    run_cli: Callable, tmp_path: Path, options: list[str], extra: list[str], named: str
+) -> None:
+    where = ["--records", str(tmp_path / "records")]
+    done = run_cli(["python", COMPARE, *where, *options, "--", *extra])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and named in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("records/*"))
