@@ -2,10 +2,10 @@
 # Make the records of Cora's models without message passing, ten seeds each:
 #
 #   results/cora_models.sh                 all of them, about a quarter of an hour on two cores
-#   results/cora_models.sh words graph     some: words graph both mirrored multiworker
+#   results/cora_models.sh words graph     some: words graph both mirrored multiworker linqs
 #
-# Each kind replaces its folder below results/reference/cora_models/. Planetoid's public split;
-# real data is found by RINGSAGE_DATA.
+# Each kind replaces its folder below results/reference/cora_models/. Planetoid's public split,
+# or for linqs that data set's own. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,7 +28,14 @@ multiworker() {
         --records "$(folder multiworker)"
 }
 
-for kind in ${*:-words graph both mirrored multiworker}; do
+# One replica on the LINQS files: the same papers, another split.
+linqs() {
+    for model in words graph graph+words; do
+        python $program --model $model --dataset cora-linqs --records "$(folder linqs)"
+    done
+}
+
+for kind in ${*:-words graph both mirrored multiworker linqs}; do
     echo "== $kind"
     fresh "$kind"
     $kind

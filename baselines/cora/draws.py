@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from gnn_core.seeding import below, key, mix, permutation
 _LONGEST_WALK = 100
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Batch = dict[str, npt.NDArray]
+Batch = dict[str, Any]
 """Named arrays, one batch of one replica: what a compiled step takes."""
 
 

@@ -40,7 +40,10 @@ training papers; the epoch that is reported is the best one on the validation pa
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every setting of a run. What is None is filled from the recipe of the model."""
+    """Every setting of a run. What is None is filled from the recipe of the model.
+
+    What the model has no use for stays None.
+    """
 
     model: str = option("graph+words", _WHAT, "what a paper is known by", choices=MODELS)
     dataset: str = option("cora", _WHAT, "data set, such as cora or cora-linqs", metavar="NAME")
@@ -62,9 +65,11 @@ class Settings:
         None, _BEFORE, "learning rate, falling to 0 (default: per model)", above=0
     )
     pretrain_batch: int = option(
-        1024, _BEFORE, "papers per step over all replicas together, at most", low=1
+        None, _BEFORE, "papers per step over all replicas, at most (default: per model)", low=1
     )
-    negatives: int = option(1024, _BEFORE, "papers that a step tells a context from", low=1)
+    negatives: int = option(
+        None, _BEFORE, "papers that a step tells a context from (default: per model)", low=1
+    )
     restart: float = option(
         None,
         _BEFORE,
@@ -140,16 +145,8 @@ class Settings:
 
 OPTIONS: Mapping[str, Option] = options_of(Settings)
 # Chosen on Cora's validation papers with seeds 100 to 102, which no reported figure uses.
-_NO_PRETRAINING = {
-    "pretrain_epochs": 0,
-    "pretrain_lr": 0.01,
-    "restart": 0.05,
-    "temperature": 1.0,
-    "width": 128,
-}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "words": {
-        **_NO_PRETRAINING,
         "hidden_units": 1024,
         "word_dropout": 0.8,
         "tuning_lr": 1e-3,
@@ -160,11 +157,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "graph": {
         "pretrain_epochs": 100,
         "pretrain_lr": 0.01,
+        "pretrain_batch": 1024,
+        "negatives": 1024,
         "restart": 0.05,
         "temperature": 1.0,
         "width": 256,
-        "hidden_units": 256,
-        "word_dropout": 0.0,
         "tuning_lr": 1e-4,
         "head_lr": 0.01,
         "head_dropout": 0.8,
@@ -173,6 +170,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "graph+words": {
         "pretrain_epochs": 40,
         "pretrain_lr": 0.01,
+        "pretrain_batch": 1024,
+        "negatives": 1024,
         "restart": 0.4,
         "temperature": 0.25,
         "width": 128,
@@ -201,6 +200,7 @@ def parse(argv: Sequence[str]) -> Settings:
     for name, value in values.items():
         if name not in bad and (problem := OPTIONS[name].problem(value)):
             problems.append(f"{OPTIONS[name].flag}: {problem}")
+    problems += _ignored(values)
     if problems:
         raise UsageError("; ".join(problems))
     settings = filled(Settings(**values))
@@ -211,6 +211,19 @@ def parse(argv: Sequence[str]) -> Settings:
         )
     _ = settings.seed_list  # complains before anything is started
     return settings
+
+
+def _ignored(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that only the recipes of other models have."""
+    model = values.get("model", OPTIONS["model"].default)
+    some_use = {name for recipe in RECIPES.values() for name in recipe}
+    unused = some_use - RECIPES.get(model, dict.fromkeys(some_use)).keys()
+    return [
+        f"{OPTIONS[name].flag}: the {model} model has no use for it; leave it out, or choose "
+        "another --model"
+        for name in OPTIONS
+        if name in unused and values.get(name) is not None
+    ]
 
 
 def filled(settings: Settings) -> Settings:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from baselines.cora.papers import Papers
-from baselines.cora.settings import MODELS, Settings, filled
+from baselines.cora.settings import MODELS, RECIPES, Settings, filled
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.report.records import read_records
 from gnn_core.report.tables import speed_table
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]
 TINY = {
     "pretrain_epochs": 20, "pretrain_batch": 60, "negatives": 64, "width": 8, "hidden_units": 16,
     "word_dropout": 0.2, "restart": 0.3, "temperature": 0.5,
-    "epochs": 20, "head_dropout": 0.2, "head_lr": 0.02, "tuning_lr": 0.01, "decay": 0.0,
+    "head_dropout": 0.2, "head_lr": 0.02, "tuning_lr": 0.01, "decay": 0.0,
 }  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def papers(tiny_graph: Graph) -> Papers:
 
 
 def tiny(model: str, **more: Any) -> Settings:
-    return filled(Settings(model=model, **(TINY | more)))
+    chosen = {name: value for name, value in TINY.items() if name in RECIPES[model]} | more
+    return filled(Settings(model=model, **({"epochs": 20} | chosen)))
 
 
 def _weights(learnt: Any) -> list[np.ndarray]:

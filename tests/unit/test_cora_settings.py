@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,10 @@ from gnn_core.usage import UsageError
 def test_a_recipe_fills_what_is_not_given() -> None:
     settings = parse(["--model", "words", "--hidden-units", "8"])
     assert (settings.hidden_units, settings.decay) == (8, RECIPES["words"]["decay"])
-    assert all(
-        getattr(parse(["--model", model]), name) is not None
-        for model in RECIPES
-        for name in OPTIONS
-        if name not in ("data_root", "cache_dir", "replicas")
-    )
+    for model, recipe in RECIPES.items():
+        assert recipe.items() <= asdict(parse(["--model", model])).items()
+    assert {name for recipe in RECIPES.values() for name in recipe} < OPTIONS.keys()
+    assert parse(["--model", "words"]).width is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +56,8 @@ def test_the_digest_is_of_what_the_loss_depends_on() -> None:
         (["--epochs", "0"], "--epochs: expected a whole number at least 1, got 0"),
         (["--word-dropout", "1"], "--word-dropout: expected a finite number at least 0 and below"),
         (["--temperature", "nan"], "--temperature: expected a finite number above 0, got nan"),
+        (["--model", "words", "--width", "8"], "--width: the words model has no use for it"),
+        (["--model", "graph", "--word-dropout", "0"], "--word-dropout: the graph model has no"),
         (["--width"], "--width: expected a value after it, got none"),
         (["--width", "x", "--epochs", "y"], "--epochs: expected a whole number, got 'y'"),
     ],
