@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,9 +18,10 @@ from tf_mirrored import cluster as module
 from tf_mirrored.cluster import (
     Cluster,
     find_cluster,
+    meet,
     parse_tf_config,
+    silent_workers,
     wait_for_departure,
-    watch_arrivals,
 )
 
 TWO = ("one:2222", "two:2222")
@@ -120,7 +121,7 @@ def test_tf_config_that_is_malformed(monkeypatch: pytest.MonkeyPatch, case: str)
     text, words = MALFORMED[case]
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UsageError) as caught:
-        find_cluster()
+        find_cluster(0.5)
     message = str(caught.value)
     assert message.startswith("TF_CONFIG: ")
     assert words in message
@@ -140,19 +141,22 @@ def test_another_number_of_workers_than_launched(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     with pytest.raises(SharedUsageError, match="TF_CONFIG names 2 workers, but 4 were launched"):
-        find_cluster()
+        find_cluster(0.5)
 
 
-def test_workers_named_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_named_by_hand_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", tf_config([free_address()]))
+    assert find_cluster(0.5).index == 0
     monkeypatch.setenv("TF_CONFIG", tf_config([free_address(), "two:2222"]))
-    assert find_cluster().index == 0
+    with pytest.raises(UsageError, match=r"but worker 1 \(two:2222\) did not arrive"):
+        find_cluster(0.5)
 
 
 def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, listening: Callable) -> None:
     _, address = listening()
     monkeypatch.setenv("TF_CONFIG", tf_config(["two:2222", address], index=1))
     with pytest.raises(UsageError) as caught:
-        find_cluster()
+        find_cluster(0.5)
     message = str(caught.value)
     assert f"TF_CONFIG: worker 1 is to listen at {address}, and cannot (Address al" in message
     assert "choose another port" in message
@@ -160,7 +164,7 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, listening: Callable) -> 
 
 
 def test_alone_without_launcher() -> None:
-    (worker,) = find_cluster().workers
+    (worker,) = find_cluster(0.5).workers
     host, _, port = worker.rpartition(":")
     assert host == "127.0.0.1"
     socket.create_server(("127.0.0.1", int(port))).close()  # nobody holds it
@@ -170,7 +174,7 @@ def test_mpi_must_be_met_before_tensorflow(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setitem(sys.modules, "tensorflow", json)
     with pytest.raises(RuntimeError, match="before TensorFlow is imported"):
-        find_cluster()
+        find_cluster(0.5)
 
 
 # Addresses of a host and of worker 0 -> where the others reach the host.
@@ -202,55 +206,101 @@ def test_addresses_are_of_networks_that_are_up() -> None:
         assert module._reachable([address], [address]) == address.partition("/")[0]
 
 
-WATCHING = """
-import sys, time
-from tf_mirrored.cluster import Cluster, watch_arrivals
-arrived = watch_arrivals(Cluster(tuple(sys.argv[2:]), int(sys.argv[1])), 0.3)
-time.sleep(20)
-"""
+# -- meeting ---------------------------------------------------------------------------------------
 
 
-def watched(run_cli: Callable, index: int, workers: list[str], **env: str) -> Any:
-    return run_cli(["python", "-c", WATCHING, str(index), *workers], env=env, timeout=15)
+def all_meet(
+    workers: Sequence[str], present: Sequence[int], seconds: float, delays: Sequence[float] = ()
+) -> list[str | None]:
+    """Let the present workers meet, some later than others; what each is told, if anything."""
+    told: list[str | None] = [None] * len(present)
+
+    def arrive(position: int) -> None:
+        if delays:
+            time.sleep(delays[position])
+        try:
+            meet(Cluster(tuple(workers), present[position]), seconds)
+        except UsageError as error:
+            told[position] = str(error)
+
+    threads = [threading.Thread(target=arrive, args=(n,)) for n in range(len(present))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    return told
 
 
-def test_who_does_not_arrive_is_named(run_cli: Callable, listening: Callable) -> None:
-    (_, here), there, lost = listening(), listening()[1], free_address()
-    done = watched(run_cli, 0, [here, there, lost])
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: expected 3 workers within 0.3 s, but worker 2 (")
-    assert f"worker 2 ({lost}) did not arrive" in line
-    assert there not in line
-    assert "wait longer with --start-timeout" in line
+def free_addresses(count: int) -> list[str]:
+    """So many addresses that differ, where nobody listens."""
+    with contextlib.ExitStack() as stack:
+        doors = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{door.getsockname()[1]}" for door in doors]
 
 
-def test_all_are_there_and_do_not_answer(run_cli: Callable, listening: Callable) -> None:
-    (_, here), (_, there) = listening(), listening()
-    done = watched(run_cli, 1, [here, there])
-    assert done.returncode == 2
-    assert "but some worker, though all of them listen, did not arrive" in done.stderr
+@pytest.mark.parametrize(
+    "delays", [(), (0.5, 0, 0), (0, 0.5, 0.2)], ids=["at once", "worker 0 last", "worker 1 last"]
+)
+def test_workers_meet_and_leave_the_port_free(delays: tuple[float, ...]) -> None:
+    workers = free_addresses(3)
+    assert all_meet(workers, [0, 1, 2], 10, delays) == [None] * 3
+    for worker in workers:  # TensorFlow will listen there
+        socket.create_server(("", Cluster((worker,), 0).port)).close()
 
 
-@pytest.mark.parametrize(("index", "lines"), [(0, 1), (1, 0)])
-def test_under_a_launcher_worker_0_speaks_for_all(
-    run_cli: Callable, index: int, lines: int
+def test_a_worker_alone_meets_nobody() -> None:
+    assert all_meet(free_addresses(1), [0], 10) == [None]
+
+
+def test_all_who_came_are_told_who_is_missing() -> None:
+    workers = free_addresses(4)
+    told = all_meet(workers, [0, 2], 0.5)
+    missing = f"worker 1 ({workers[1]}), worker 3 ({workers[3]})"
+    for complaint in told:
+        assert complaint is not None
+        assert complaint.startswith(f"expected 4 workers within 0.5 s, but {missing} did not ar")
+        assert "wait longer with --start-timeout" in complaint
+
+
+def test_without_worker_0_there_is_nobody_to_meet() -> None:
+    workers = free_addresses(2)
+    (told,) = all_meet(workers, [1], 0.5)
+    assert told is not None
+    assert f"but worker 0 ({workers[0]}) did not arrive" in told
+
+
+def test_strangers_at_the_door_are_sent_away() -> None:
+    workers = free_addresses(2)
+    host, port = other_address(workers[0])
+    for said in (b"", b"GET / HTTP/1.1\r\n\r\n", b"ringsage-worker 7", b"ringsage-worker x"):
+        waiting = threading.Thread(target=all_meet, args=(workers, [0], 10))
+        waiting.start()
+        stranger = connected(host, port)
+        stranger.sendall(said)
+        stranger.close()
+        assert all_meet(workers, [1], 10) == [None]
+        waiting.join(20)
+        assert not waiting.is_alive()
+
+
+def connected(host: str, port: int) -> socket.socket:
+    """A connection to somebody who may begin to listen only now."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=1)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_long_wait_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workers = [free_address(), free_address()]
-    done = watched(run_cli, index, workers, OMPI_COMM_WORLD_RANK=str(index))
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == lines
-
-
-def test_whoever_arrives_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    arrived = watch_arrivals(Cluster((free_address(), free_address()), 0), 60)
-    (thread,) = [t for t in threading.enumerate() if t.name == "ringsage-arrivals"]
-    arrived.set()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert ended == []
+    monkeypatch.setattr(module, "_LONG_SECONDS", 0.2)
+    assert all_meet(free_addresses(3), [0, 1], 0.5)[0] is not None
+    assert capsys.readouterr().out.splitlines()[-1] == "waiting    for worker 2"
 
 
 def test_departure_is_when_nobody_else_listens(listening: Callable) -> None:
@@ -268,6 +318,12 @@ def test_departure_is_when_nobody_else_listens(listening: Callable) -> None:
 def other_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def test_who_does_not_listen_is_silent(listening: Callable) -> None:
+    (_, here), (_, there), lost = listening(), listening(), free_address()
+    assert silent_workers(Cluster((here, there, lost), 0)) == [2]
+    assert silent_workers(Cluster((lost, there), 0)) == []
 
 
 def test_a_single_worker_waits_for_nobody(listening: Callable) -> None:
