@@ -42,8 +42,10 @@ class Schedule:
         """Learning rate of one step; epoch and step count from 0."""
         done = epoch + step / steps_per_epoch
         if done < self.warmup_epochs:
-            return self.base * (epoch * steps_per_epoch + step + 1) / (
-                self.warmup_epochs * steps_per_epoch
+            return (
+                self.base
+                * (epoch * steps_per_epoch + step + 1)
+                / (self.warmup_epochs * steps_per_epoch)
             )
         if self.kind == "cosine":
             share = (done - self.warmup_epochs) / (self.epochs - self.warmup_epochs)

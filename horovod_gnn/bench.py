@@ -251,9 +251,7 @@ def _record(
         "bf16_is_native": native_bf16_product(),
         "rows_per_layer": [[block.num_dst for block in batch.blocks] for batch in batches],
         "edges_per_step": [batch.num_edges for batch in batches],
-        "products": {
-            rival.name: rival.products.best_rates() for rival in rivals if rival.products
-        },
+        "products": {rival.name: rival.products.best_rates() for rival in rivals if rival.products},
         "implementations": implementations,
         "columns": columns,
         "rows": rows,

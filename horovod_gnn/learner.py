@@ -150,9 +150,7 @@ class TorchLearner:
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": memory, "param_groups": groups})
 
-    def _loader(
-        self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool
-    ) -> Loader:
+    def _loader(self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool) -> Loader:
         return Loader(
             graph, split, fanouts, self._config.global_batch_size,
             seed=self._config.seed, rank=self._parallel.rank,

@@ -74,16 +74,17 @@ class Feed:
     Args:
         config: the run's.
         graph: its features decide how they are read.
-        training: whether anything is dropped.
+        training: whether anything is dropped, and gradients are needed.
+        reverses: give reversed edges for the gradient; else TensorFlow's own has to do.
     """
 
-    def __init__(self, config: RunConfig, graph: Graph, training: bool):
+    def __init__(self, config: RunConfig, graph: Graph, training: bool, reverses: bool = True):
         self.real = _REALS[config.precision]
         self._index = tf.int32 if graph.num_nodes < 2**31 else tf.int64
         self._num_features = graph.num_features
         self._hidden = config.hidden
         self._layers = config.layers
-        self._reverses = training and config.aggregator in ("mean", "sum")
+        self._reverses = reverses and training and config.aggregator in ("mean", "sum")
         self._shares = config.aggregator == "mean"
         self._threshold = dropout_threshold(config.dropout) if training else 0
         self._input_threshold = dropout_threshold(config.input_dropout) if training else 0

@@ -76,11 +76,6 @@ class KerasLearner:
         """Whether a signal asked some process to stop, and all know it."""
         return self.training.stopping
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the last step."""
-        return self.training.lr
-
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
         found = []
@@ -173,7 +168,7 @@ class Layers:
         self.widths = model.widths
         self.dtype = np.dtype(feed.real.as_numpy_dtype)
         self._layer = [self._traced(depth) for depth in range(len(model.widths))]
-        self._forward = tf.function(model.call, reduce_retracing=True)
+        self._forward = tf.function(model.call, reduce_retracing=True, autograph=False)
 
     def infer_layer(
         self, depth: int, states: np.ndarray | None, nodes: np.ndarray, block: Block
@@ -195,7 +190,9 @@ class Layers:
     def _traced(self, depth: int) -> Any:
         """One layer as a function of tables and blocks of any length."""
         width = self._model.widths[depth - 1] if depth else self._table.shape[1]
-        layer = tf.function(lambda table, block: self._model.layer(depth, table, block))
+        layer = tf.function(
+            lambda table, block: self._model.layer(depth, table, block), autograph=False
+        )
         return layer.get_concrete_function(
             tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
         )

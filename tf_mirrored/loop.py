@@ -49,7 +49,7 @@ class Training:
         steps = [self.feed.signature()] * len(self.loaders)
         extra = tf.TensorSpec([2], self.feed.real)  # sampled edges, whether to stop
         table = tf.TensorSpec(self.table.shape, self.table.dtype)
-        self.traced = tf.function(self._step)
+        self.traced = tf.function(self._step, autograph=False)
         self.step = self.traced.get_concrete_function(table, steps, [extra] * len(steps))
 
     @property

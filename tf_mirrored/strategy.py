@@ -216,7 +216,7 @@ class Replicas(Fellows):
 
         if vector.dtype not in self._all_reduce:
 
-            @tf.function(input_signature=[tf.TensorSpec([None], vector.dtype)])
+            @tf.function(input_signature=[tf.TensorSpec([None], vector.dtype)], autograph=False)
             def add(vector: tf.Tensor) -> tf.Tensor:
                 # Placed on the replica's device: a value of the caller is on none.
                 return self.on_each(lambda v: self.add_up(tf.identity(v)), [vector])[0]

@@ -63,7 +63,7 @@ def compiled_step(fellows: Replicas, losses: Losses, groups: Sequence[Group]) ->
             group.optimizer.apply_gradients(zip(dense, group.variables, strict=True))
         return fellows.add_up(tf.stack([loss, tf.reduce_sum(right * batch["weights"])]))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batches: list[Tensors]) -> tf.Tensor:
         return fellows.on_each(on_replica, batches)[0]
 
@@ -113,7 +113,7 @@ def classify(classifier: Classifier, draw: Draw, fellows: Replicas) -> Course:
     """
     settings, course, watch = draw.settings, Course(), Stopwatch()
     step = _classifier_step(classifier, settings, fellows)
-    forward = tf.function(classifier.__call__)
+    forward = tf.function(classifier.__call__, autograph=False)
 
     def score(split: str) -> Tally:
         nodes = draw.papers.nodes[split]

@@ -86,7 +86,7 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
     session = Session(config, learner, fellows, narrator, graph.fingerprint, record.run_id)
     narrator.say(describe.opening(record, config, graph, learner))
     with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
-        status, error = _outcome(session, curves)
+        status, error = _outcome(session, curves, fellows.rank)
     record = session.complete(record, status, error)
     if fellows.rank == 0:
         narrator.say(describe.closing(record, _keep(record, config.records)))
@@ -109,13 +109,17 @@ def listen_for_stop(fellows: Fellows) -> None:
         signal.signal(number, stop)
 
 
-def _outcome(session: Session, curves: Curves) -> tuple[str, str | None]:
+def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | None]:
     """Train; the status of the run and what went wrong, if anything did."""
     try:
         session.train(curves)
     except Stopped as stopped:
         return "interrupted", str(stopped)
-    except (Diverged, Lost, UsageError) as error:
+    except Lost as error:
+        if rank != 0:  # rank 0 tells it below, unless it is the one that is lost
+            print(f"rank {rank} failed: {error}", file=sys.stderr)
+        return "failed", str(error)
+    except (Diverged, UsageError) as error:
         return "failed", str(error)
     except Exception as error:
         # Not the user's mistake: the record is written, the traceback printed, and the rank leaves.

@@ -109,9 +109,7 @@ def test_logits_and_gradients_on_sampled_blocks(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
-def test_ties_of_the_maximum_split_their_gradient_as_pyg_does(
-    graph: Graph, precision: str
-) -> None:
+def test_ties_of_the_maximum_split_their_gradient_as_pyg_does(graph: Graph, precision: str) -> None:
     # Features of few values: the largest is met several times nearly everywhere, layer 1's zeros
     # of the ReLU too.
     table = (table_of(graph) > 0.3).float()

@@ -43,9 +43,7 @@ def test_gather(dtype: type, mean: bool, width: int) -> None:
     table = random.normal(size=(200, width)).astype(dtype)
     nodes = random.permutation(200)[: block.num_src]
     out = np.full((block.num_dst, 2 * width), np.nan, dtype)
-    kernels.gather_rows(
-        table, nodes, block.offsets, block.columns, 0, block.num_dst, mean, out
-    )
+    kernels.gather_rows(table, nodes, block.offsets, block.columns, 0, block.num_dst, mean, out)
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
     np.testing.assert_allclose(out, gathered(table[nodes], block, mean), tolerance, tolerance)
 

@@ -238,9 +238,7 @@ def test_layer_by_layer_is_the_whole_pass(graph: Graph, aggregator: str, fused: 
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("aggregator", ["mean", "sum", "max"])
-def test_a_node_alone_uses_its_own_state_only(
-    graph: Graph, aggregator: str, fused: bool
-) -> None:
+def test_a_node_alone_uses_its_own_state_only(graph: Graph, aggregator: str, fused: bool) -> None:
     model = made_model("fp64", 1, aggregator=aggregator).eval()
     model.fused = fused
     alone = np.setdiff1d(ISOLATED, [3])  # 3 is its own neighbour

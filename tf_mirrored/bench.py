@@ -1,0 +1,219 @@
+"""What was tried: `python -m tf_mirrored.bench` times the step against other ways to write it.
+
+All of them train the same model on the same batches, taking turns in one process.
+What is done beforehand, in the thread that draws the batches, is timed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.data import datasets
+from gnn_core.data.batch import Batch
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.report import machine
+from gnn_core.schedule import Schedule
+from gnn_core.training.allocator import keep_freed_memory
+
+_WAYS = {
+    "as it trains": "segment operations out of the table, their gradient along reversed edges, "
+    "keyed masks drawn beforehand",
+    "own gradient": "the same with the gradient that TensorFlow has for them",
+    "gathered": "each edge's row gathered, then added up by destination, TensorFlow's gradient",
+    "own dropout": "as it trains, but with tf.nn.dropout, whose masks differ between replicas",
+}
+_STRATEGY = "one"
+
+
+@dataclass
+class Way:
+    """One way to write the step, and its seconds by round."""
+
+    name: str
+    prepare: Callable[[Batch], Any]
+    step: Callable[[Any], Any]
+    beforehand: list[list[float]] = field(default_factory=list)
+    steps: list[list[float]] = field(default_factory=list)
+
+    def run(self, batches: Sequence[Batch]) -> None:
+        """One round: a step on each batch."""
+        beforehand, steps = [], []
+        for batch in batches:
+            start = time.perf_counter()
+            made = self.prepare(batch)
+            between = time.perf_counter()
+            self.step(made)
+            beforehand.append(between - start)
+            steps.append(time.perf_counter() - between)
+        self.beforehand.append(beforehand)
+        self.steps.append(steps)
+
+    def medians(self) -> list[float]:
+        """Seconds of a step with what is done beforehand, by round."""
+        rounds = zip(self.beforehand, self.steps, strict=True)
+        return [statistics.median(map(sum, zip(*both, strict=True))) for both in rounds]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; 2 after a usage error."""
+    options = _parse(argv)
+    try:
+        keep_freed_memory()
+        hardware = machine.hardware()  # before the benchmark is a load of its own
+        config = RunConfig(dataset=options.dataset, data_root=options.data_root)
+        graph = datasets.load(config.dataset, config.data_root, None, progress=print)
+        loader = Loader(
+            graph, "train", config.fanouts, config.global_batch_size, seed=0, prefetch=0
+        )
+        batches = [loader.batch(0, step) for step in range(min(options.steps, loader.num_steps))]
+        ways = _ways(config, graph, options.threads)
+        for way in ways:
+            way.run(batches[:2])
+            way.beforehand.clear()
+            way.steps.clear()
+        for number in range(options.rounds):
+            first = number % len(ways)
+            for way in ways[first:] + ways[:first]:
+                way.run(batches)
+            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+        record = _record(options, config, ways, hardware)
+        _print(record)
+        if options.json:
+            _write(Path(options.json), record)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tf_mirrored.bench", description=__doc__)
+    add = parser.add_argument
+    add("--dataset", default="synthetic-arxiv", help="as in training (default: %(default)s)")
+    add("--data-root", help="as in training")
+    add("--threads", type=int, default=1)
+    add("--rounds", type=int, default=5, help="how often each way takes its turn")
+    add("--steps", type=int, default=6, help="steps per turn, each on its own batch")
+    add("--json", metavar="FILE", help="also write a record of all figures")
+    return parser.parse_args(argv)
+
+
+def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
+    from tf_mirrored.strategy import start
+
+    replicas = start(_STRATEGY, threads=threads)
+    import tensorflow as tf
+
+    from gnn_core.report.timing import Stopwatch
+    from tf_mirrored.input import Feed, feature_table
+    from tf_mirrored.loop import Training
+    from tf_mirrored.model import GraphSAGE, trainable
+    from tf_mirrored.optimizer import make_optimizer
+
+    class WithOwnDropout(GraphSAGE):
+        def layer(self, depth: int, h: tf.Tensor, block: Any) -> tf.Tensor:
+            out = super().layer(depth, h, block)
+            return out if depth == len(self.widths) - 1 else tf.nn.dropout(out, config.dropout)
+
+    def gathered_mean(h: tf.Tensor, block: Any) -> tf.Tensor:
+        rows = tf.gather(h, block.columns)
+        return tf.math.unsorted_segment_mean(rows, block.segments, block.num_dst)
+
+    def made(name: str) -> Way:
+        cls = WithOwnDropout if name == "own dropout" else GraphSAGE
+        model = cls(graph.num_features, config.hidden, graph.num_classes, layers=config.layers)
+        if name == "gathered":
+            model.aggregate = gathered_mean
+        optimizer = make_optimizer("adam", config.lr, 0.0)
+        optimizer.build(trainable(model))
+        undropped = dataclasses.replace(config, dropout=0.0)
+        feed = Feed(
+            undropped if name == "own dropout" else config, graph, training=True,
+            reverses=name in ("as it trains", "own dropout"),
+        )  # fmt: skip
+        training = Training(
+            model=model, optimizer=optimizer, loaders=[None], feed=feed,
+            table=feature_table(graph), schedule=Schedule.of(config, 1), replicas=replicas,
+            watch=Stopwatch(), prefetch=0,
+        )  # fmt: skip
+        extra = [tf.zeros([2], feed.real)]
+        return Way(
+            name, feed.step,
+            lambda step: training.step(training.table, [step], extra)[0].numpy(),
+        )  # fmt: skip
+
+    return [made(name) for name in _WAYS]
+
+
+def _record(
+    options: argparse.Namespace, config: RunConfig, ways: Sequence[Way], hardware: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that was measured and what it was measured on, as JSON can hold it."""
+    commit, is_dirty = machine.commit()
+    named = ("fanouts", "global_batch_size", "hidden", "dropout")
+    base = ways[0].medians()
+    rows = []
+    for way in ways:
+        ratios = [mine / first for mine, first in zip(way.medians(), base, strict=True)]
+        rows.append([
+            way.name,
+            1000 * statistics.median(s for one in way.steps for s in one),
+            1000 * statistics.median(s for one in way.beforehand for s in one),
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})",
+        ])  # fmt: skip
+    notes = [
+        "ms: medians over the steps of all rounds; beforehand: what the thread that draws the "
+        "batches does; x the time: both together, by round, median (least .. most)",
+        *(f"{name}: {meaning}" for name, meaning in _WAYS.items()),
+    ]
+    if (hardware["load_average"] or 0) > 0.5:
+        notes.append("other programs are running: trust ratios more than milliseconds")
+    return {
+        "benchmark": "Keras step",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": hardware,
+        "versions": machine.versions(),
+        "commit": commit,
+        "dirty": is_dirty,
+        "settings": {
+            "dataset": config.dataset,
+            **{name: getattr(config, name) for name in named},
+            **{name: getattr(options, name) for name in ("threads", "rounds", "steps")},
+        },
+        "columns": ["way", "step ms", "beforehand ms", "x the time"],
+        "rows": rows,
+        "notes": notes,
+    }
+
+
+def _print(record: dict[str, Any]) -> None:
+    print(f"{'':<16}{'step ms':>10}{'beforehand ms':>16}{'x the time':>24}")
+    for name, step, beforehand, ratio in record["rows"]:
+        print(f"{name:<16}{step:>10.1f}{beforehand:>16.1f}{ratio:>24}")
+    print("\n".join(record["notes"]))
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
