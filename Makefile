@@ -62,6 +62,7 @@ doctor: ## examine machine and environment, run a real 2-rank allreduce; says wh
 bench: install ## measure this machine: sampler and loader, then a training step against its rivals
 	python -m gnn_core.data.bench
 	python -m horovod_gnn.bench
+	python -m tf_mirrored.bench
 
 reference: install ## make the records behind the README's figures anew, and the figures (long)
 	results/reference.sh

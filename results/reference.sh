@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the records behind the figures of the README, one kind after the other:
 #
-#   make reference                  all of them, about an hour and a half on two cores
-#   results/reference.sh cora       one kind: synthetic cora curves speed compare memory benches
+#   make reference                  all of them, about two hours on two cores
+#   results/reference.sh cora       one kind: synthetic cora models curves speed compare memory benches
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -36,6 +36,9 @@ cora() {
         ranks 4 --dataset cora --seed $seed --precision bf16 --records results/reference/cora
     done
 }
+
+# Cora's models without message passing.
+models() { results/cora_models.sh; }
 
 # The same loss at every step, whatever the number of ranks, and the framework.
 curves() {
@@ -90,9 +93,10 @@ benches() {
     fresh benches
     python -m gnn_core.data.bench --json results/reference/benches/sampler.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
+    python -m tf_mirrored.bench --json results/reference/benches/keras.json
 }
 
-for kind in ${*:-synthetic cora curves speed compare memory benches}; do
+for kind in ${*:-synthetic cora models curves speed compare memory benches}; do
     echo "== $kind"
     $kind
 done

@@ -104,11 +104,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", default="synthetic-arxiv", help="as in training (default: %(default)s)")
     add("--data-root", help="as in training")
-    add("--threads", type=int, default=1)
-    add("--rounds", type=int, default=5, help="how often each way takes its turn")
-    add("--steps", type=int, default=6, help="steps per turn, each on its own batch")
+    add("--threads", type=_count, default=1)
+    add("--rounds", type=_count, default=5, help="how often each way takes its turn")
+    add("--steps", type=_count, default=6, help="steps per turn, each on its own batch")
     add("--json", metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text}")
+    return number
 
 
 def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:

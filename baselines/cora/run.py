@@ -22,9 +22,6 @@ from gnn_core.report.timing import lap_to_vector, slowest_lap
 from gnn_core.training.learner import Diverged
 from tf_mirrored.strategy import Replicas
 
-# One replica is what every speed-up is measured against, whatever it is made of.
-_RECORDED = {"one": "single"}
-
 
 def run_all(settings: Settings, fellows: Replicas) -> int:
     """Train once per seed; the exit code, 1 if a run failed. Raises UsageError on every rank."""
@@ -76,7 +73,7 @@ def _run(
 ) -> RunRecord:
     """Train with one seed and write the record; a run that fails leaves one too."""
     record = begin_run(
-        strategy=_RECORDED.get(settings.strategy, settings.strategy),
+        strategy=settings.strategy,
         config=settings.recorded(seed),
         config_digest=settings.digest(seed),
         dataset=DatasetInfo.of(graph),

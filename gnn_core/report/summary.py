@@ -128,9 +128,14 @@ def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def learnt_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a test accuracy depends on, without the seed and the data set."""
+    """Return the settings that a test accuracy depends on, without the seed and the data set.
+
+    A setting that no trainer has belongs to a program with its own models, and counts too.
+    """
     length = {name: config[name] for name in _TRAINING_LENGTH if name in config}
-    return {**curve_settings(config), **length}
+    known = {*OPTIONS, *_REPETITIONS}
+    own = {name: value for name, value in config.items() if name not in known}
+    return {**curve_settings(config), **length, **own}
 
 
 def accuracy_over_seeds(runs: Iterable[RunRecord]) -> Spread | None:

@@ -90,12 +90,15 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
             {**learnt_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
             for run in firsts
         ],
-        [run.dataset.name for run in firsts],
+        # A model of its own has a recipe of its own, as a data set has.
+        [f"{run.dataset.name} {run.config.get('model')}" for run in firsts],
     )
+    named = any("model" in run.config for run in firsts)
     numbers = [_accuracy_numbers(runs) for runs in groups]
+    told = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
     cells = [
         (
-            *(str(line[name]) for name in ("dataset", "strategy", "ranks", "precision")),
+            *(str(line[name]) for name in told),
             accuracy_text(accuracy_over_seeds(runs)),
             str(line["seeds"]),
             str(line["runs"]),
@@ -105,7 +108,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     ]
     return Table(
         headings=(
-            *("dataset", "strategy", "ranks", "precision", "test accuracy", "seeds", "runs"),
+            *(*told, "test accuracy", "seeds", "runs"),
             *(["settings"] if any(differing) else []),
         ),
         cells=tuple(cells),
@@ -132,6 +135,7 @@ def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
     accuracy = accuracy_over_seeds(runs)
     return {
         "dataset": runs[0].dataset.name,
+        "model": runs[0].config.get("model", "graphsage"),
         "strategy": runs[0].strategy,
         "ranks": runs[0].world_size,
         "precision": str(runs[0].config.get("precision", "?")),

@@ -12,6 +12,7 @@ import pytest
 
 from gnn_core.report.analysis import main
 from gnn_core.report.records import write_record
+from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables import accuracy_table, speed_table
 from tests.unit.made_records import CLUSTER, run
 
@@ -137,3 +138,25 @@ def test_bad_lines_are_named_and_the_rest_is_shown(
 def test_wrong_flags_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_models_of_a_program_of_its_own_have_rows_of_their_own() -> None:
+    """Each has a recipe, so that a setting tells rows of one model apart only."""
+    base = {"seed": 0, "precision": "fp32", "threads": 1, "dataset": "cora"}
+    words = {**base, "model": "words", "width": 128}
+    both = {**base, "model": "graph+words", "width": 256}
+
+    def made(config: dict[str, object], accuracy: float) -> RunRecord:
+        return dataclasses.replace(run("one", 1, accuracy=accuracy), config=config)
+
+    records = [made(words, 0.5), made({**words, "seed": 1}, 0.6), made(both, 0.8)]
+    table = accuracy_table([*records, made({**words, "threads": 2, "seed": 2}, 0.55)])
+    assert [cells[:3] for cells in table.cells] == [
+        ("cora", "graph+words", "one"),
+        ("cora", "words", "one"),
+    ]
+    assert "settings" not in table.headings
+    assert [cells[5].split()[0] for cells in table.cells] == ["80.00", "55.00"]
+
+    tuned = accuracy_table([*records, made({**words, "width": 64}, 0.4)])
+    assert [cells[-1] for cells in tuned.cells] == ["-", "width=128", "width=64"]

@@ -120,12 +120,12 @@ def test_a_run_leaves_a_record_that_the_analysis_takes(
     assert (len(records), problems) == (2, [])
     assert [record.config["seed"] for record in records] == [0, 1]
     first = records[0]
-    assert (first.status, first.strategy, first.world_size) == ("ok", "single", 1)
+    assert (first.status, first.strategy, first.world_size) == ("ok", "one", 1)
     assert first.config["model"] == "graph+words"
     assert len(first.epochs) == len(first.step_losses or []) == 3
     assert first.final["test_count"] == len(tiny_graph.split("test"))
     assert "pre-training, 20 epochs" in first.notes[0]
-    assert speed_table(records).cells[0][:3] == ("tiny", "single", "1")
+    assert speed_table(records).cells[0][:3] == ("tiny", "one", "1")
     assert "2 seeds   test accuracy" in capsys.readouterr().out
 
 

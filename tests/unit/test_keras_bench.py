@@ -1,0 +1,35 @@
+"""`python -m tf_mirrored.bench`: every way takes its turn, and the file says what was printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gnn_core.report.benches import read_benches
+
+pytest.importorskip("tensorflow")
+
+BENCH = ("python", "-m", "tf_mirrored.bench")
+
+
+def test_all_ways_are_timed_and_kept(tmp_path: Path, run_cli) -> None:
+    made = tmp_path / "keras.json"
+    done = run_cli(
+        [*BENCH, "--dataset", "synthetic:papers=3000", "--rounds", "2", "--steps", "2"]
+        + ["--json", str(made)]
+    )
+    assert done.returncode == 0, done.stderr
+    (bench,), problems = read_benches(made)
+    assert not problems
+    names = [row[0] for row in bench.rows]
+    assert names == ["as it trains", "own gradient", "gathered", "own dropout"]
+    assert bench.rows[0][3].startswith("1.00 ")
+    assert all(name in done.stdout for name in names)
+
+
+@pytest.mark.parametrize("flag", ["--rounds", "--steps", "--threads"])
+def test_nothing_can_be_measured_no_times(flag: str, run_cli) -> None:
+    done = run_cli([*BENCH, flag, "0"])
+    assert done.returncode == 2
+    assert f"{flag}: expected a number from 1 up, got 0" in done.stderr
