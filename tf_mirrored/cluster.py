@@ -7,18 +7,15 @@ a hwloc of its own, and Open MPI's shutdown would call those and crash.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
-
 from gnn_core.launch import launched_size, under_launcher
+from gnn_core.network import addresses, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _EXAMPLE = (
@@ -205,14 +202,18 @@ def _from_mpi() -> Cluster:
             "horovodrun over MPI) of this environment, or set TF_CONFIG"
         )
     held, port = _free_port()
-    everyone = world.allgather((socket.gethostname(), _addresses(), port))
+    everyone = world.allgather((socket.gethostname(), addresses(), port))
     held.close()
     MPI.Finalize()
-    hosts = {host for host, _, _ in everyone}
-    workers = [
-        f"{'127.0.0.1' if len(hosts) == 1 else _reachable(mine, everyone[0][1])}:{theirs}"
-        for _, mine, theirs in everyone
-    ]
+    local = len({host for host, _, _ in everyone}) == 1
+    workers = []
+    for _, theirs, their_port in everyone:
+        address = "127.0.0.1" if local else reachable(theirs, everyone[0][1])
+        if address is None:
+            raise SharedUsageError(
+                "expected a network between the hosts, got none on one of them; set TF_CONFIG"
+            )
+        workers.append(f"{address}:{their_port}")
     return Cluster(tuple(workers), rank)
 
 
@@ -221,31 +222,6 @@ def _free_port() -> tuple[socket.socket, int]:
     held = socket.socket()
     held.bind(("", 0))
     return held, held.getsockname()[1]
-
-
-def _addresses() -> list[str]:
-    """IPv4 addresses of this host with their networks, such as 10.0.0.7/24, loopback left out."""
-    up = psutil.net_if_stats()
-    return [
-        f"{address.address}/{address.netmask}"
-        for name, found in psutil.net_if_addrs().items()
-        for address in found
-        if address.family == socket.AF_INET and address.netmask and up[name].isup
-        if not ipaddress.ip_address(address.address).is_loopback
-    ]
-
-
-def _reachable(mine: Sequence[str], first: Sequence[str]) -> str:
-    """Of a host's addresses the one in a network that worker 0 is in too, else the first."""
-    shared = {ipaddress.ip_interface(address).network for address in first}
-    for address in mine:
-        if ipaddress.ip_interface(address).network in shared:
-            return str(ipaddress.ip_interface(address).ip)
-    if not mine:
-        raise SharedUsageError(
-            "expected a network between the hosts, got none on one of them; set TF_CONFIG"
-        )
-    return str(ipaddress.ip_interface(mine[0]).ip)
 
 
 def _require_same_world(cluster: Cluster) -> None:

@@ -177,35 +177,6 @@ def test_mpi_must_be_met_before_tensorflow(monkeypatch: pytest.MonkeyPatch) -> N
         find_cluster(0.5)
 
 
-# Addresses of a host and of worker 0 -> where the others reach the host.
-REACHABLE = {
-    "one network": (["10.0.0.7/24"], ["10.0.0.1/24"], "10.0.0.7"),
-    "the second is shared": (["172.17.0.1/16", "10.0.0.7/24"], ["10.0.0.1/24"], "10.0.0.7"),
-    "dotted masks": (["192.168.1.5/255.255.255.0"], ["192.168.1.9/255.255.255.0"], "192.168.1.5"),
-    "routed": (["10.1.0.7/24", "10.2.0.7/24"], ["10.0.0.1/24"], "10.1.0.7"),
-    "both shared": (
-        ["10.1.0.7/24", "10.2.0.7/24"], ["10.2.0.1/24", "10.1.0.1/24"], "10.1.0.7",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REACHABLE)
-def test_the_address_that_worker_0_shares_a_network_with(case: str) -> None:
-    mine, first, expected = REACHABLE[case]
-    assert module._reachable(mine, first) == expected
-
-
-def test_a_host_without_a_network() -> None:
-    with pytest.raises(SharedUsageError, match="expected a network between the hosts"):
-        module._reachable([], ["10.0.0.1/24"])
-
-
-def test_addresses_are_of_networks_that_are_up() -> None:
-    for address in module._addresses():
-        assert not address.startswith("127.")
-        assert module._reachable([address], [address]) == address.partition("/")[0]
-
-
 # -- meeting ---------------------------------------------------------------------------------------
 
 
