@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gnn_core.settings.flags import build_parser, read_flags
-from gnn_core.settings.options import show
+from gnn_core.settings.options import LINK, show
 from gnn_core.settings.recipes import RECIPES, fill, recipe_name
 from gnn_core.settings.rules import batch_problem, find_problems, label
 from gnn_core.settings.table import OPTIONS, Settings
@@ -81,7 +81,11 @@ class RunConfig(Settings):
         `scale_lr`). The number of epochs is among them only when the learning rate depends on it.
         """
         settings = self.to_dict()
-        curve = {name: settings[name] for name, spec in OPTIONS.items() if spec.curve}
+        curve = {
+            name: settings[name]
+            for name, spec in OPTIONS.items()
+            if spec.curve and (spec.group != LINK or self.task == "link")
+        }
         return curve | ({"epochs": self.epochs} if self.lr_schedule == "cosine" else {})
 
     def digest(self) -> str:
@@ -100,7 +104,7 @@ class RunConfig(Settings):
             value = getattr(self, name)
             origin = self.origins.get(name, "default" if value == spec.default else "given")
             if origin == "recipe":
-                origin = f"recipe {recipe_name(self.dataset)}"
+                origin = f"recipe {recipe_name(self.dataset, self.task)}"
             groups.setdefault(spec.group, []).append((spec.flag, show(value), origin))
         return list(groups.items())
 

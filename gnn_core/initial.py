@@ -8,7 +8,7 @@ depend on the framework that trains it any more than on the number of ranks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +34,38 @@ def initial_weights(widths: Sequence[int], seed: int) -> dict[str, npt.NDArray[n
         `layers.<i>.weight` float32 `[out, 2 * in]` (left half: the node itself; right: its
         neighbours) and `layers.<i>.bias` float32 `[out]` of each layer.
     """
-    # The old interface, frozen for good: it seeds the original way, as torch does.
-    twister = np.random.RandomState(seeding.key(seed, "weights") >> 1 & 0xFFFFFFFF)
+    draw = _uniform(seed, "weights")
     weights: dict[str, npt.NDArray[np.float32]] = {}
     for depth, (width, out) in enumerate(zip(widths, widths[1:], strict=False)):
-        bound = np.float32(1 / math.sqrt(width))
-        for name, shape in (("weight", (out, 2 * width)), ("bias", (out,))):
-            raw = twister.randint(0, 1 << 32, shape, dtype=np.uint32) & ((1 << _BITS) - 1)
-            unit = raw.astype(np.float32) / np.float32(1 << _BITS)
-            weights[f"layers.{depth}.{name}"] = (unit * 2 - 1) * bound
+        weights[f"layers.{depth}.weight"] = draw((out, 2 * width), width)
+        weights[f"layers.{depth}.bias"] = draw((out,), width)
     return weights
+
+
+def initial_predictor(width: int, layers: int, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights of a predictor of links by name, in the order of its layers.
+
+    Returns `<i>.weight` float32 `[out, width]` and `<i>.bias` float32 `[out]` of each layer, where
+    `out` is `width` but for the last layer, which gives one number.
+    """
+    draw = _uniform(seed, "predictor")
+    weights: dict[str, npt.NDArray[np.float32]] = {}
+    for depth in range(layers):
+        out = width if depth < layers - 1 else 1
+        weights[f"{depth}.weight"] = draw((out, width), width)
+        weights[f"{depth}.bias"] = draw((out,), width)
+    return weights
+
+
+def _uniform(seed: int, what: str) -> Callable[..., npt.NDArray[np.float32]]:
+    """Draws arrays one after the other: (shape, width of what they multiply) -> float32."""
+    # The old interface, frozen for good: it seeds the original way, as torch does.
+    twister = np.random.RandomState(seeding.key(seed, what) >> 1 & 0xFFFFFFFF)
+
+    def draw(shape: tuple[int, ...], width: int) -> npt.NDArray[np.float32]:
+        bound = np.float32(1 / math.sqrt(width))
+        raw = twister.randint(0, 1 << 32, shape, dtype=np.uint32) & ((1 << _BITS) - 1)
+        unit = raw.astype(np.float32) / np.float32(1 << _BITS)
+        return (unit * 2 - 1) * bound
+
+    return draw

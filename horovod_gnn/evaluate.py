@@ -11,9 +11,10 @@ from torch import Tensor
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import Tally
-from gnn_core.training import evaluate
+from gnn_core.report.metrics import RankTally, Tally
+from gnn_core.training import evaluate, rank
 from gnn_core.training.fellows import Fellows
+from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 
 
@@ -34,6 +35,45 @@ class Layers:
         return self._model.infer_layer(depth, below, nodes, block).cpu().numpy()
 
 
+class LinkLayers(Layers):
+    """The layers of a model's encoder, and its predictor, for `rank.RankEvaluator`."""
+
+    def __init__(self, model: LinkModel, table: Tensor):
+        super().__init__(model.encoder, table)
+        self._predictor = model.predictor.eval()
+
+    @torch.no_grad()
+    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Scores of pairs of embeddings: see `rank.LinkModel`."""
+        device = self._model.device
+        ends = [torch.from_numpy(end).to(device) for end in (left, right)]
+        return self._predictor(*ends).cpu().numpy()
+
+
+class RankEvaluator(rank.RankEvaluator):
+    """Ranks held-out references: see the base class.
+
+    Args:
+        graph: with its held-out edges.
+        table: `[N, F]` its features as a tensor that shares their memory.
+        fellows: the other ranks.
+        candidates: how many papers a reference is ranked against.
+        most_edges: references that tell one epoch from the next; 0 is all.
+    """
+
+    def __init__(
+        self, graph: Graph, table: Tensor, fellows: Fellows, candidates: int, most_edges: int
+    ):
+        super().__init__(graph, fellows, candidates=candidates, most_edges=most_edges)
+        self._table = table
+
+    def tallies(
+        self, model: LinkModel, splits: tuple[str, ...], whole: bool = True
+    ) -> dict[str, RankTally]:
+        """The tally of each split, over all ranks. Every rank must call it."""
+        return super().tallies(LinkLayers(model, self._table), splits, whole)
+
+
 class ExactEvaluator(evaluate.ExactEvaluator):
     """Layer-wise evaluation over all neighbours.
 
@@ -50,7 +90,9 @@ class ExactEvaluator(evaluate.ExactEvaluator):
         super().__init__(graph, fellows, share_directly)
         self._table = table
 
-    def tallies(self, model: GraphSAGE, splits: tuple[str, ...]) -> dict[str, Tally]:
+    def tallies(
+        self, model: GraphSAGE, splits: tuple[str, ...], whole: bool = True
+    ) -> dict[str, Tally]:
         """The tally of each split, over all ranks. Every rank must call it."""
         return super().tallies(Layers(model, self._table), splits)
 
@@ -69,7 +111,9 @@ class SampledEvaluator:
         self._table = table
         self._fellows = fellows
 
-    def tallies(self, model: GraphSAGE, splits: tuple[str, ...]) -> dict[str, Tally]:
+    def tallies(
+        self, model: GraphSAGE, splits: tuple[str, ...], whole: bool = True
+    ) -> dict[str, Tally]:
         """The tally of each split, over all ranks. Every rank must call it."""
         model.eval()
 

@@ -10,15 +10,18 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import Tally
+from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Framework, Progress, Weights
-from horovod_gnn.evaluate import ExactEvaluator, SampledEvaluator
+from horovod_gnn.evaluate import ExactEvaluator, RankEvaluator, SampledEvaluator
+from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.objective import link_objective, node_objective
 from horovod_gnn.parallel import OneProcess
 from horovod_gnn.setup import choose_device, feature_table
 
@@ -39,11 +42,8 @@ class TorchLearner:
         self._config = config
         self._parallel = parallel
         table = feature_table(graph)
-        model = GraphSAGE(
-            graph.num_features, config.hidden, graph.num_classes,
-            layers=config.layers, aggregator=config.aggregator, dropout=config.dropout,
-            input_dropout=config.input_dropout, precision=config.precision, seed=config.seed,
-        ).to(choose_device(config, parallel))  # fmt: skip
+        is_link = config.task == "link"
+        model = _model(config, graph).to(choose_device(config, parallel))
         for tensor in model.state_dict().values():
             parallel.broadcast_(tensor)
         optimizer = OPTIMIZERS[config.optimizer](
@@ -51,16 +51,23 @@ class TorchLearner:
         )
         self.training = Training(
             model=model,
+            objective=link_objective if is_link else node_objective,
             optimizer=optimizer,
             bucket=GradientBucket(model),
-            loader=self._loader(graph, "train", config.fanouts, shuffle=True),
+            loader=self._link_loader(graph)
+            if is_link
+            else self._loader(graph, "train", config.fanouts, shuffle=True),
             table=table,
             schedule=Schedule.of(config, parallel.world_size),
             parallel=parallel,
             watch=Stopwatch(),
         )
-        self._evaluator: ExactEvaluator | SampledEvaluator
-        if config.eval == "exact":
+        self._evaluator: ExactEvaluator | SampledEvaluator | RankEvaluator
+        if is_link:
+            self._evaluator = RankEvaluator(
+                graph, table, parallel, config.candidates, config.eval_edges
+            )
+        elif config.eval == "exact":
             self._evaluator = ExactEvaluator(graph, table, parallel)
         else:
             fanouts = config.eval_fanouts or config.fanouts
@@ -103,17 +110,17 @@ class TorchLearner:
             if leads == (parallel.local_rank == 0):
                 batch = training.loader.batch(0, 0)
                 training.model.train()
-                logits = training.model(training.table, batch.input_nodes, batch.blocks, batch.key)
-                logits.sum().backward()
+                loss_sum, _ = training.objective(training.model, training.table, batch)
+                loss_sum.backward()
             parallel.barrier()
 
     def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
         """Train to the end of the epoch."""
         return train_epoch(self.training, progress, after_step)
 
-    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
         """The tally of each split, over all ranks."""
-        return self._evaluator.tallies(self.training.model, splits)
+        return self._evaluator.tallies(self.training.model, splits, whole)
 
     def weights(self) -> Weights:
         """A copy of the weights."""
@@ -156,6 +163,26 @@ class TorchLearner:
             seed=self._config.seed, rank=self._parallel.rank,
             world_size=self._parallel.world_size, shuffle=shuffle, prefetch=self._config.prefetch,
         )  # fmt: skip
+
+    def _link_loader(self, graph: Graph) -> LinkLoader:
+        config = self._config
+        return LinkLoader(
+            graph, config.fanouts, config.global_batch_size,
+            seed=config.seed, rank=self._parallel.rank, world_size=self._parallel.world_size,
+            prefetch=config.prefetch, negatives=config.negatives,
+            shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
+            edges_per_epoch=config.edges_per_epoch,
+        )  # fmt: skip
+
+
+def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
+    is_link = config.task == "link"
+    model = GraphSAGE(
+        graph.num_features, config.hidden, config.hidden if is_link else graph.num_classes,
+        layers=config.layers, aggregator=config.aggregator, dropout=config.dropout,
+        input_dropout=config.input_dropout, precision=config.precision, seed=config.seed,
+    )  # fmt: skip
+    return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
 
 
 KERAS_ONLY = dict.fromkeys(

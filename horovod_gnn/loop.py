@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gnn_core.data.batch import Batch
 from gnn_core.data.loader import Loader
@@ -17,7 +16,9 @@ from gnn_core.report.metrics import Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import Diverged, Progress
+from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.objective import Objective
 from horovod_gnn.parallel import OneProcess
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks asked to stop
@@ -62,7 +63,8 @@ class GradientBucket:
 class Training:
     """What one step after the other works on."""
 
-    model: GraphSAGE
+    model: GraphSAGE | LinkModel
+    objective: Objective
     optimizer: torch.optim.Optimizer
     bucket: GradientBucket
     loader: Loader
@@ -115,12 +117,9 @@ def _step(training: Training, batch: Batch) -> list[float]:
     with watch.section("compute"):
         training.bucket.clear()
         model.fetch_seconds = 0.0
-        logits = model(training.table, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
-        labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
-        loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+        loss_sum, correct = training.objective(model, training.table, batch)
         # Divided by the targets of all ranks, so that the sum over ranks is the mean over targets.
         (loss_sum / batch.num_global_real).backward()
-        correct = (logits.argmax(dim=1) == labels).sum()
         statistics = [
             float(loss_sum.detach()), float(correct), float(batch.num_edges),
             float(training.parallel.stop_signal is not None),

@@ -33,6 +33,11 @@ def _start(config: RunConfig | None) -> Fellows:
 
 
 def _prepare(config: RunConfig, fellows: Fellows) -> None:
+    if config.task == "link":
+        raise UsageError(
+            "--task link: expected node, which is what the Keras trainer has; use "
+            "horovod_gnn/train.py or baselines/single.py"
+        )
     replicas = fellows.num_replicas
     if rest := config.global_batch_size % replicas:
         nearest = config.global_batch_size - rest
@@ -45,5 +50,8 @@ def _prepare(config: RunConfig, fellows: Fellows) -> None:
 
 def _learn(config: RunConfig, graph: Graph, fellows: Fellows) -> Any:
     from tf_mirrored.learner import KerasLearner
+    from tf_mirrored.strategy import Replicas
 
-    return KerasLearner(config, graph, fellows)
+    assert isinstance(fellows, Replicas)
+    with fellows.noticing_losses():  # variables are the same everywhere: all workers have to come
+        return KerasLearner(config, graph, fellows)

@@ -103,7 +103,7 @@ class KerasLearner:
         """Train to the end of the epoch."""
         return train_epoch(self.training, progress, after_step)
 
-    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
         """The tally of each split, over all ranks."""
         return self._evaluate(splits)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked
 
 STRATEGIES = ("one", "mirrored", "multiworker")
 DEFAULT_REPLICAS = 2  # on a CPU
+_SILENCE_SECONDS = 100  # after which a worker that is still connected is taken for lost
 
 
 def start(
@@ -167,7 +168,10 @@ class Replicas(Fellows):
 
         try:
             yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
+        except (
+            tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+        ):  # fmt: skip
             if self._cluster is None:
                 raise
             if self.stop_signal is not None:  # the launcher has told the others, and this one
@@ -282,4 +286,23 @@ def _join(cluster: Cluster) -> tf.distribute.Strategy:
     # Automatic would be the same on a CPU: ring allreduce over gRPC; NCCL where there are GPUs.
     automatic = tf.distribute.experimental.CommunicationImplementation.AUTO
     options = tf.distribute.experimental.CommunicationOptions(implementation=automatic)
+    _be_patient(len(cluster.workers))
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+def _be_patient(num_workers: int) -> None:
+    """Let a worker be silent for longer than TensorFlow would: on a busy host 5 s are soon over.
+
+    A worker that is killed is noticed at once all the same, by its connections. The strategy keeps
+    a coordination service that is configured already, which only this private module can do.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    workers = coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=num_workers)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        heartbeat_timeout_in_ms=1000 * _SILENCE_SECONDS,
+        coordinated_jobs=[workers],
+    )

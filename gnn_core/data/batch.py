@@ -32,23 +32,34 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Edges to be told from non-edges, by the positions of their ends among a batch's targets."""
+
+    sources: npt.NDArray[np.int64]  # [num_pairs], citing papers
+    destinations: npt.NDArray[np.int64]  # [num_pairs], whom they cite
+    negatives: npt.NDArray[np.int64]  # [num_pairs, K], other papers for each
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one rank computes in one step: blocks from the input layer to the targets.
 
-    Every array describes this rank's slice of a *global* batch. The first `num_real` targets count;
-    what follows is padding (no rank is ever without work) and must not enter loss or metric.
+    Every array describes this rank's slice of a *global* batch. The first `num_real` targets (for
+    link prediction: pairs) count; what follows is padding (no rank is ever without work) and must
+    not enter loss or metric.
     """
 
     blocks: tuple[Block, ...]  # blocks[0] reads the features, blocks[-1] ends at the targets
     input_nodes: npt.NDArray[np.int64]  # [blocks[0].num_src], global ids, targets first
     targets: npt.NDArray[np.int64]  # [blocks[-1].num_dst], global ids
     labels: npt.NDArray[np.int32]  # [len(targets)], -1 where the graph has no label
-    num_real: int  # targets of this rank that are not padding
+    num_real: int  # targets, or pairs, of this rank that are not padding
     num_global_real: int  # the same over all ranks: what a gradient is divided by
     epoch: int
     step: int  # within the epoch
     key: int  # 64-bit key of this step, for randomness in the model (dropout)
     sample_seconds: float = 0.0  # time spent drawing this batch, in whichever thread did it
+    pairs: Pairs | None = None  # of link prediction
 
     @property
     def num_edges(self) -> int:

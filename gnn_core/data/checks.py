@@ -16,7 +16,10 @@ import numpy.typing as npt
 from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.usage import UsageError
 
-ARRAY_NAMES = ("indptr", "indices", "features", "labels", "years", "splits", "citations")
+LINK_ARRAYS = ("train_edges", "valid_edges", "test_edges", "valid_candidates", "test_candidates")
+ARRAY_NAMES = (
+    "indptr", "indices", "features", "labels", "years", "splits", "citations", *LINK_ARRAYS,
+)  # fmt: skip
 SPLIT_NAMES = ("none", "train", "valid", "test")
 
 _SPAN_BYTES = 16 << 20
@@ -60,8 +63,9 @@ def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool)
     given = {name: array for name, array in arrays.items() if array is not None}
     _check_indptr(subject, given["indptr"], num_edges, full)
     _check_ids(subject, "indices", given["indices"], num_nodes, full)
-    if "citations" in given:
-        _check_ids(subject, "citations", given["citations"], num_nodes, full)
+    for name in ("citations", *LINK_ARRAYS):
+        if name in given:
+            _check_ids(subject, name, given[name], num_nodes, full)
     if "features" in given:
         _check_features(subject, given["features"], full)
     if "splits" in given:
@@ -91,6 +95,9 @@ def check_shapes(subject: Subject, arrays: Arrays) -> tuple[int, int]:
         "splits": ((np.dtype(np.uint8),), (num_nodes,)),
         "citations": ((index_dtype(num_nodes),), (None, 2)),
     }
+    for name in LINK_ARRAYS:
+        width = 2 if name.endswith("edges") else None
+        rules[name] = ((index_dtype(num_nodes),), (None, width))
     for name, (dtypes, shape) in rules.items():
         array = arrays.get(name)
         if array is None:
@@ -102,7 +109,25 @@ def check_shapes(subject: Subject, arrays: Arrays) -> tuple[int, int]:
         if not fits:
             wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
             raise subject.error(name, f"shape {wanted} ({num_nodes} nodes)", list(array.shape))
+    _check_link_arrays(subject, arrays)
     return num_nodes, len(indices)
+
+
+def _check_link_arrays(subject: Subject, arrays: Arrays) -> None:
+    """Edges of all splits or of none, and candidates for each held-out edge or for none."""
+    edges = {name: arrays.get(name) for name in LINK_ARRAYS if name.endswith("edges")}
+    for name, array in edges.items():
+        if array is None and any(other is not None for other in edges.values()):
+            raise subject.error(name, "edges, as the other splits have them", "nothing")
+    for split in ("valid", "test"):
+        name, held_out = f"{split}_candidates", edges[f"{split}_edges"]
+        candidates = arrays.get(name)
+        if candidates is None:
+            continue
+        wanted = 0 if held_out is None else len(held_out)
+        if len(candidates) != wanted:
+            expected = f"a row for each of the {wanted} edges of {split}_edges"
+            raise subject.error(name, expected, f"{len(candidates)} rows")
 
 
 def spans(length: int, row_bytes: int, full: bool) -> Iterator[slice]:

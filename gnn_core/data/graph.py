@@ -43,6 +43,12 @@ class Graph:
     years: npt.NDArray[np.int32] | None = None  # [N]
     splits: npt.NDArray[np.uint8] | None = None  # [N], 0 none, 1 train, 2 valid, 3 test
     citations: IntArray | None = None  # [M, 2] (citing, cited), as published, before symmetrising
+    # For link prediction: (citing, cited), and whom a held-out edge is ranked among if published.
+    train_edges: IntArray | None = None  # [P, 2], all of which, and nothing else, is in `indices`
+    valid_edges: IntArray | None = None  # [Q, 2]
+    test_edges: IntArray | None = None  # [R, 2]
+    valid_candidates: IntArray | None = None  # [Q, K]
+    test_candidates: IntArray | None = None  # [R, K]
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

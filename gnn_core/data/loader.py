@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -59,7 +60,7 @@ class Loader:
     ):
         self._graph = graph
         self._split = split
-        self._ids = graph.split(split)
+        self._items = self._find_items()
         self._global_batch_size = global_batch_size
         self._seed = seed
         self._rank = rank
@@ -76,12 +77,12 @@ class Loader:
     @property
     def num_targets(self) -> int:
         """Targets in one epoch, over all ranks."""
-        return len(self._ids)
+        return len(self._items)
 
     @property
     def num_steps(self) -> int:
         """Steps in one epoch; the same on every rank."""
-        return -(-len(self._ids) // self._global_batch_size)
+        return -(-len(self._items) // self._global_batch_size)
 
     def batches(self, epoch: int, first_step: int = 0) -> Generator[Batch]:
         """The batches of one epoch, from `first_step` on.
@@ -98,37 +99,57 @@ class Loader:
         """One batch by itself, drawn in the caller's thread."""
         return self._batch(self._order(epoch), epoch, step)
 
+    def _find_items(self) -> npt.NDArray[np.int64]:
+        """What an epoch goes through: here the nodes of the split."""
+        return self._graph.split(self._split)
+
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if not self._shuffle:
-            return self._ids
-        order = seeding.permutation(len(self._ids), self._seed, "order", self._split, epoch)
-        shuffled: npt.NDArray[np.int64] = self._ids[order]
+            return self._items
+        order = seeding.permutation(len(self._items), self._seed, "order", self._split, epoch)
+        shuffled: npt.NDArray[np.int64] = self._items[order]
         return shuffled
 
     def _batch(self, order: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
         start = time.perf_counter()
         size = self._global_batch_size
-        global_targets = order[step * size : (step + 1) * size]
-        targets = global_targets[rank_slice(len(global_targets), self._rank, self._world_size)]
-        num_real = len(targets)
-        if num_real < -(-len(global_targets) // self._world_size):
-            # Only ranks after the first are ever short, so this target is not among theirs already.
-            targets = np.append(targets, global_targets[0])
-        sampling_key = seeding.key(self._seed, "sampling", self._split, epoch, step)
-        blocks, input_nodes = self._sampler.sample(targets, sampling_key)
+        everyones = order[step * size : (step + 1) * size]
+        mine = everyones[rank_slice(len(everyones), self._rank, self._world_size)]
+        num_real = len(mine)
+        if num_real < -(-len(everyones) // self._world_size):
+            # Only ranks after the first are ever short, so this item is not among theirs already.
+            mine = np.append(mine, everyones[0])
+        batch = self._made(mine, everyones, num_real, epoch, step)
+        return replace(batch, sample_seconds=time.perf_counter() - start)
+
+    def _made(
+        self,
+        mine: npt.NDArray[np.int64],
+        everyones: npt.NDArray[np.int64],
+        num_real: int,
+        epoch: int,
+        step: int,
+    ) -> Batch:
+        """The batch of this rank's items `mine` out of those of all ranks."""
+        blocks, input_nodes = self._sampler.sample(mine, self._sampling_key(epoch, step))
         labels = self._graph.labels
         return Batch(
             blocks=blocks,
             input_nodes=input_nodes,
-            targets=targets,
-            labels=np.full(len(targets), -1, np.int32) if labels is None else labels[targets],
+            targets=mine,
+            labels=np.full(len(mine), -1, np.int32) if labels is None else labels[mine],
             num_real=num_real,
-            num_global_real=len(global_targets),
+            num_global_real=len(everyones),
             epoch=epoch,
             step=step,
-            key=seeding.key(self._seed, "dropout", epoch, step),
-            sample_seconds=time.perf_counter() - start,
+            key=self._dropout_key(epoch, step),
         )
+
+    def _sampling_key(self, epoch: int, step: int) -> int:
+        return seeding.key(self._seed, "sampling", self._split, epoch, step)
+
+    def _dropout_key(self, epoch: int, step: int) -> int:
+        return seeding.key(self._seed, "dropout", epoch, step)
 
 
 _END = object()

@@ -1,4 +1,4 @@
-"""Sums and counts that merge over ranks; loss and accuracy only at the very end.
+"""Sums and counts that merge over ranks; loss, accuracy and MRR only at the very end.
 
 An average of per-rank averages is wrong as soon as ranks hold different numbers of targets. A Tally
 therefore carries sums and a count, which add up in any order, and divides once, when it is read.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ class Tally:
 
     Frozen: `tally = tally + Tally(...)` accumulates. A NaN loss stays NaN, it never becomes 0.
     """
+
+    score_name: ClassVar[str] = "accuracy"
 
     loss_sum: float = 0.0  # sum of the losses of `count` targets, not their mean
     correct: float = 0.0  # whole number: targets whose largest logit was the label
@@ -70,9 +73,89 @@ class Tally:
         """Fraction of targets that were right, 0 to 1; None when nothing was counted."""
         return self.correct / self.count if self.count else None
 
+    @property
+    def score(self) -> float | None:
+        """What the best epoch is chosen by: the accuracy."""
+        return self.accuracy
 
-def split_fields(split: str, tally: Tally) -> dict[str, float | int | None]:
-    """Return `{split}_accuracy`, `{split}_loss` and `{split}_count` of one evaluated split.
+    def fields(self) -> dict[str, float | int | None]:
+        """The results by name, as a record holds them."""
+        return {"accuracy": self.accuracy, "loss": self.loss, "count": self.count}
+
+
+HITS = (1, 10, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class RankTally:
+    """What was summed over held-out references, each ranked among its candidates.
+
+    Ranks count from 1; of candidates that score as high as the reference half are taken to be
+    ahead of it, as the evaluator of ogbl-citation2 does.
+    """
+
+    score_name: ClassVar[str] = "mrr"
+
+    loss_sum: float = 0.0  # of the references against their candidates
+    reciprocal_sum: float = 0.0  # of 1 / rank
+    hits: tuple[int, ...] = (0,) * len(HITS)  # references of rank at most 1, 10, 100
+    auc_sum: float = 0.0  # shares of candidates that score lower, ties half
+    count: int = 0
+
+    @classmethod
+    def of(cls, scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> RankTally:
+        """Rank references that score `[n]` among candidates that score `[n, K]`.
+
+        The loss is that of training: telling a reference from all its candidates.
+        """
+        scores, others = scores.astype(np.float64), others.astype(np.float64)
+        higher = (others > scores[:, None]).sum(axis=1)
+        equal = (others == scores[:, None]).sum(axis=1)
+        ranks = higher + equal / 2 + 1
+        losses = np.logaddexp(0, -scores) + np.logaddexp(0, others).mean(axis=1)
+        return cls(
+            float(losses.sum()),
+            float((1 / ranks).sum()),
+            tuple(int((ranks <= most).sum()) for most in HITS),
+            float((1 - (higher + equal / 2) / others.shape[1]).sum()),
+            len(scores),
+        )
+
+    def __add__(self, other: RankTally) -> RankTally:
+        """Return the tally over the references of both."""
+        return RankTally.from_vector(self.to_vector() + other.to_vector())
+
+    def to_vector(self) -> npt.NDArray[np.float64]:
+        """Return float64 [4 + len(HITS)]; one allreduce (sum) merges every rank."""
+        sums = [self.loss_sum, self.reciprocal_sum, *self.hits, self.auc_sum, self.count]
+        return np.array(sums, np.float64)
+
+    @classmethod
+    def from_vector(cls, vector: npt.ArrayLike) -> RankTally:
+        """Return the tally held by such a vector."""
+        loss, reciprocal, *hits, auc, count = (float(v) for v in np.asarray(vector, np.float64))
+        return cls(loss, reciprocal, tuple(int(value) for value in hits), auc, int(count))
+
+    @property
+    def score(self) -> float | None:
+        """What the best epoch is chosen by: the mean reciprocal rank."""
+        return self._mean(self.reciprocal_sum)
+
+    def fields(self) -> dict[str, float | int | None]:
+        """The results by name, as a record holds them."""
+        hits = {f"hits_{k}": self._mean(n) for k, n in zip(HITS, self.hits, strict=True)}
+        means = {"mrr": self.score, **hits, "auc": self._mean(self.auc_sum)}
+        return {**means, "loss": self._mean(self.loss_sum), "count": self.count}
+
+    def _mean(self, total: float) -> float | None:
+        return total / self.count if self.count else None
+
+
+AnyTally = Tally | RankTally
+
+
+def split_fields(split: str, tally: AnyTally) -> dict[str, float | int | None]:
+    """Return `{split}_accuracy`, `{split}_loss`, `{split}_count` and so on of an evaluated split.
 
     The name under which a result is stored is made here and nowhere else, and the count goes with
     it, so that a record can check that the targets counted were all those of the split it names.
@@ -80,8 +163,4 @@ def split_fields(split: str, tally: Tally) -> dict[str, float | int | None]:
     """
     if split not in SPLITS:
         raise ValueError(f"expecting a split of {', '.join(SPLITS)}, got {split!r}")
-    return {
-        f"{split}_accuracy": tally.accuracy,
-        f"{split}_loss": tally.loss,
-        f"{split}_count": tally.count,
-    }
+    return {f"{split}_{name}": value for name, value in tally.fields().items()}

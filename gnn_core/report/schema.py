@@ -49,11 +49,12 @@ class DatasetInfo:
     num_features: int | None = None
     num_classes: int | None = None
     fingerprint: str | None = None  # hex, from the checksums of the prepared files
-    splits: dict[str, int] = field(default_factory=dict)  # split name -> number of its nodes
+    # Split name -> number of its targets: nodes, or edges for link prediction.
+    splits: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: DescribedGraph) -> DatasetInfo:
-        """Return the description of an opened graph."""
+    def of(cls, graph: DescribedGraph, splits: Mapping[str, int] | None = None) -> DatasetInfo:
+        """Return the description of an opened graph; its splits are of nodes unless given."""
         return cls(
             name=graph.name,
             num_nodes=int(graph.num_nodes),
@@ -61,7 +62,7 @@ class DatasetInfo:
             num_features=int(graph.num_features),
             num_classes=int(graph.num_classes),
             fingerprint=graph.fingerprint,
-            splits={name: len(graph.split(name)) for name in SPLITS},
+            splits=dict(splits or {name: len(graph.split(name)) for name in SPLITS}),
         )
 
 
@@ -87,6 +88,7 @@ class EpochRecord:
     warm_up: bool
     num_targets: int  # real ones, over all ranks
     num_sampled_edges: int  # over all ranks
+    valid_mrr: float | None = None  # of link prediction, on a part of the split
 
     @classmethod
     def of(
@@ -99,6 +101,7 @@ class EpochRecord:
         warm_up: bool,
         num_sampled_edges: int,
         valid_accuracy: float | None = None,
+        valid_mrr: float | None = None,
     ) -> EpochRecord:
         """Return the record of an epoch from the merged tally and the slowest rank's lap."""
         return cls(
@@ -106,6 +109,7 @@ class EpochRecord:
             train_loss=tally.loss,
             train_accuracy=tally.accuracy,
             valid_accuracy=valid_accuracy,
+            valid_mrr=valid_mrr,
             lr=lr,
             seconds=training_seconds(lap),
             sections={name: seconds for name, seconds in lap.items() if name != "total"},

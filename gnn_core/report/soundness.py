@@ -11,10 +11,12 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from gnn_core.report.metrics import SPLITS
+from gnn_core.report.metrics import HITS, SPLITS
 from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.report.strict_json import plain
 from gnn_core.report.timing import NOT_TRAINING, OVERLAPPED
+
+_FRACTIONS = ("accuracy", "mrr", "auc", *(f"hits_{most}" for most in HITS))
 
 
 def checked(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
@@ -55,7 +57,7 @@ def problems_of(record: RunRecord) -> list[str]:
 
 
 def _epoch_problems(epoch: EpochRecord) -> Iterable[str]:
-    for name in ("train_accuracy", "valid_accuracy"):
+    for name in ("train_accuracy", "valid_accuracy", "valid_mrr"):
         value = getattr(epoch, name)
         if value is not None and not math.isnan(value) and not 0 <= value <= 1:
             yield f"{name} is {value}, expected a fraction of 0 to 1"
@@ -74,24 +76,25 @@ def _epoch_problems(epoch: EpochRecord) -> Iterable[str]:
 def _final_problems(record: RunRecord) -> Iterable[str]:
     """Check that a result names a real split, is a fraction and counted that whole split."""
     for name, value in record.final.items():
-        split, _, what = name.rpartition("_")
-        if what not in ("accuracy", "loss", "count"):
-            continue
+        split, _, what = name.partition("_")
         if split not in SPLITS:
-            yield f"final.{name} names no split of {', '.join(SPLITS)}"
+            if name.rpartition("_")[2] in (*_FRACTIONS, "loss", "count"):
+                yield f"final.{name} names no split of {', '.join(SPLITS)}"
         elif value is None or math.isnan(value):
             continue
-        elif what == "accuracy" and not 0 <= value <= 1:
+        elif what in _FRACTIONS and not 0 <= value <= 1:
             yield f"final.{name} is {value}, expected a fraction of 0 to 1"
-        elif what == "count" and value != record.dataset.splits.get(split, value):
-            yield f"final.{name} is {value}, but the split has {record.dataset.splits[split]} nodes"
+        elif what == "count" and value != (has := record.dataset.splits.get(split, value)):
+            yield f"final.{name} is {value}, but the split has {has} targets"
 
 
 def _target_problems(record: RunRecord) -> Iterable[str]:
     """Check that each epoch trained on every target once, but for one entered or left half-way."""
     expected = record.dataset.splits.get("train")
-    if expected is None or record.config.get("task", "node") != "node":
+    if expected is None:
         return
+    if record.config.get("task") == "link":
+        expected = min(expected, record.config.get("edges_per_epoch") or expected)
     last = len(record.epochs) - 1
     for position, epoch in enumerate(record.epochs):
         entered_half_way = position == 0 and record.resumed_from
@@ -100,5 +103,5 @@ def _target_problems(record: RunRecord) -> Iterable[str]:
         if epoch.num_targets > expected or (epoch.num_targets < expected and not cut):
             yield (
                 f"epochs[epoch {epoch.epoch}].num_targets is {epoch.num_targets}, "
-                f"but the train split has {expected} nodes"
+                f"but an epoch has {expected} targets"
             )

@@ -16,6 +16,7 @@ from typing import Any
 from gnn_core.usage import did_you_mean
 
 FANOUTS = "tuple[int, ...]"
+LINK = "link prediction (--task link)"  # the group of settings that no other task has
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",

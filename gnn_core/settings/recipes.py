@@ -5,7 +5,7 @@ A recipe is only a starting point: a flag beats the configuration file, which be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Far beyond any useful GraphSAGE; it keeps a typing slip from filling the memory.
@@ -51,6 +51,28 @@ _SYNTHETIC: Mapping[str, Any] = {
     "patience": 0,
 }
 
+# As in the example that OGB has for ogbl-citation2, but smaller.
+_LINK: Mapping[str, Any] = {
+    "layers": 2,
+    "hidden": 128,
+    "fanouts": (10, 5),
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "epochs": 10,
+    "global_batch_size": 4096,
+    "lr": 0.001,
+    "weight_decay": 0.0,
+    "patience": 0,
+}
+
+_SMALL_LINK: Mapping[str, Any] = {
+    **_LINK,
+    "dropout": 0.5,
+    "epochs": 100,
+    "global_batch_size": 1024,
+    "patience": 20,
+}
+
 RECIPES: dict[str, Mapping[str, Any]] = {
     "default": _SYNTHETIC,
     "synthetic": _SYNTHETIC,
@@ -61,16 +83,29 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "ogbn-arxiv": _SAMPLED_THREE_LAYERS,
     "ogbn-products": _SAMPLED_THREE_LAYERS,
     "ogbn-papers100M": _SAMPLED_THREE_LAYERS,
+    "link default": _LINK,
+    "link cora": _SMALL_LINK,
 }
+_LINK_WORD = "link "
+_HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
+_HELD_OUT = {"newest": 0.05, "random": 0.1}
 
 
-def recipe_name(dataset: str) -> str:
+def recipe_name(dataset: str, task: str = "node") -> str:
     """Name the recipe of a data set: the longest name that begins it, or `default` (a folder).
 
     `synthetic:papers=1e6` is `synthetic`, `cora-mine` is `cora`, `coral` and `./cora` `default`.
+    Those of link prediction have `link` before it.
     """
+    if task == "link":
+        names = [name for name in RECIPES if name.startswith(_LINK_WORD)]
+        return _LINK_WORD + _begins(dataset, [name.removeprefix(_LINK_WORD) for name in names])
+    return _begins(dataset, [name for name in RECIPES if not name.startswith(_LINK_WORD)])
+
+
+def _begins(dataset: str, names: Iterable[str]) -> str:
     stem = dataset.partition(":")[0].lower()
-    begins = [name for name in RECIPES if f"{stem}-".startswith(f"{name.lower()}-")]
+    begins = [name for name in names if f"{stem}-".startswith(f"{name.lower()}-")]
     return max(begins, key=len, default="default")
 
 
@@ -83,13 +118,20 @@ def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     filled = dict(values)
     origins: dict[str, str] = {}
     dataset = values["dataset"]
-    recipe = RECIPES[recipe_name(dataset if isinstance(dataset, str) else "default")]
+    dataset = dataset if isinstance(dataset, str) else "default"
+    task = values["task"] if isinstance(values["task"], str) else "node"
+    recipe = RECIPES[recipe_name(dataset, task)]
     derived = _depth(values, recipe)
     for name, value in {**recipe, **derived}.items():
         if filled[name] is None:
             filled[name] = value
             origins[name] = "derived" if name in derived else "recipe"
     followers: dict[str, Any] = {}
+    if task == "link":
+        if filled["hold_out"] is None:
+            followers["hold_out"] = _HOLD_OUT.get(_begins(dataset, _HOLD_OUT), "newest")
+        how = filled["hold_out"] or followers["hold_out"]
+        followers["held_out"] = _HELD_OUT.get(how) if isinstance(how, str) else None
     if filled["eval"] == "sampled":
         followers["eval_fanouts"] = filled["fanouts"]
     if filled["lr_schedule"] == "step":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from gnn_core.settings.options import Option, show
+from gnn_core.settings.options import LINK, Option, show
 
 Values = Mapping[str, Any]
 
@@ -26,6 +26,13 @@ def find_problems(
     for names, rule in _RULES:
         if not wrong.intersection(names) and (problem := rule(values)):
             problems.append(f"{label(options[names[0]], origins)}: {problem}")
+    problems += [
+        f"{label(spec, origins)}: only --task link uses it, but --task is {values['task']}: leave "
+        "it out"
+        for name, spec in options.items()
+        if spec.group == LINK and values["task"] == "node" and values[name] != spec.default
+        if name not in wrong
+    ]
     return problems
 
 
@@ -56,6 +63,18 @@ def _only_when(name: str, switch: str, position: str) -> Callable[[Values], str 
         return f"only {flag} {position} uses it, but {flag} is {values[switch]}: change one of them"
 
     return rule
+
+
+def _link_is_exact(values: Values) -> str | None:
+    if values["task"] == "node" or values["eval"] == "exact":
+        return None
+    return "link prediction ranks with exact embeddings: leave it out; --eval-edges makes it quick"
+
+
+def _share_of_hold_out(values: Values) -> str | None:
+    if values["held_out"] is None or values["hold_out"] != "published":
+        return None
+    return "only --hold-out newest and random use it, but --hold-out is published: leave it out"
 
 
 def _warmup_ends(values: Values) -> str | None:
@@ -99,6 +118,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("eval_fanouts", "layers", "eval", "fanouts"), _one_eval_fanout_per_layer),
     (("lr_step_epochs", "lr_schedule"), _only_when("lr_step_epochs", "lr_schedule", "step")),
     (("lr_gamma", "lr_schedule"), _only_when("lr_gamma", "lr_schedule", "step")),
+    (("eval", "task"), _link_is_exact),
+    (("held_out", "hold_out"), _share_of_hold_out),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gnn_core.settings.options import Option, option, options_of
+from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
@@ -40,7 +40,13 @@ class Settings:
         "folder of prepared graphs (default: $RINGSAGE_CACHE, else ~/.cache/ringsage)",
         metavar="DIR",
     )
-    task: str = option("node", _WHAT, "what is predicted", choices=("node",), curve=True)
+    task: str = option(
+        "node",
+        _WHAT,
+        "what is predicted: the class of a node, or a missing citation",
+        choices=("node", "link"),
+        curve=True,
+    )
     verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
 
     # Model
@@ -88,6 +94,53 @@ class Settings:
         low=0,
         below=1,
         curve=True,
+    )
+
+    # Link prediction
+    hold_out: str | None = option(
+        None,
+        LINK,
+        "which edges are held out: two references of each of the newest papers, any at random (by "
+        "the seed), or as published (default: per data set)",
+        choices=("newest", "random", "published"),
+        curve=True,
+    )
+    held_out: float | None = option(
+        None,
+        LINK,
+        "share of the papers (newest) or, for each of validation and test, of the edges (random) "
+        "(default: 0.05, with random 0.1)",
+        above=0,
+        below=1,
+        curve=True,
+    )
+    svd_width: int = option(
+        128,
+        LINK,
+        "features of papers that have none, out of an SVD of the training edges",
+        low=1,
+        curve=True,
+    )
+    negatives: int = option(
+        1, LINK, "papers that each citation is told from in training", low=1, curve=True
+    )
+    shared_negatives: bool = option(
+        False, LINK, "all citations of a step are told from the same ones", curve=True
+    )
+    hide_targets: bool = option(
+        False, LINK, "no message passes along an edge of the step", curve=True
+    )
+    edges_per_epoch: int = option(
+        0, LINK, "training edges of an epoch, drawn anew each time; 0 is all", low=0, curve=True
+    )
+    predictor_layers: int = option(
+        3, LINK, "layers of the predictor, each --hidden wide", low=1, high=MOST_LAYERS, curve=True
+    )
+    candidates: int = option(
+        1000, LINK, "papers that each held-out reference is ranked against", low=1
+    )
+    eval_edges: int = option(
+        1000, LINK, "validation edges ranked after an epoch; 0 is all, as at the end", low=0
     )
 
     # Optimisation

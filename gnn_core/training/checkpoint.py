@@ -24,7 +24,7 @@ import safetensors.numpy
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.training.learner import Progress, Weights
 
-FORMAT = 2
+FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")

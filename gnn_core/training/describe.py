@@ -19,20 +19,29 @@ _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
 def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner) -> str:
     """What is about to run, where, and how it was launched."""
-    sizes = " / ".join(f"{graph.split(split).size:,}" for split in ("train", "valid", "test"))
+    is_link = config.task == "link"
+    sizes = " / ".join(f"{size:,}" for size in record.dataset.splits.values())
+    targets = "citations" if is_link else "targets"
     controller = f" over {record.controller}" if record.controller else ""
     lines = [
         f"launched   {record.launch_command}",
         f"ranks      {_ranks(record)} ({record.strategy}{controller})",
         f"graph      {graph.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, "
-        f"{graph.num_features:,} features, {graph.num_classes} classes; "
-        f"train / valid / test {sizes}",
+        f"{graph.num_features:,} features"
+        + (f"; {targets}: " if is_link else f", {graph.num_classes} classes; ")
+        + f"train / valid / test {sizes}",
         f"model      {config.layers}-layer GraphSAGE ({config.aggregator}), "
-        f"hidden {config.hidden}, {learner.num_parameters:,} parameters, {config.precision} on "
-        f"{learner.device}",
-        f"batches    {config.global_batch_size:,} targets a step over all ranks, fan-outs "
+        f"hidden {config.hidden}"
+        + (f", {config.predictor_layers}-layer predictor" if is_link else "")
+        + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",
+        f"batches    {config.global_batch_size:,} {targets} a step over all ranks, fan-outs "
         f"{','.join(map(str, config.fanouts))}",
     ]
+    if is_link:
+        lines.append(
+            f"held out   {config.hold_out}; each reference is ranked among {config.candidates:,} "
+            "candidates"
+        )
     return "\n".join(lines + [f"note       {note}" for note in notes(record, learner)])
 
 
@@ -54,7 +63,9 @@ def epoch(record: EpochRecord, epochs: int) -> str:
     """One line about an epoch."""
     rate = per_second(record.num_targets, record.seconds)
     shown = (f"{name} {record.sections.get(name, 0.0):.2f}" for name in _SHOWN_SECTIONS)
-    valid = "" if record.valid_accuracy is None else f"  valid {record.valid_accuracy:.4f}"
+    score = record.valid_accuracy if record.valid_mrr is None else record.valid_mrr
+    name = "valid" if record.valid_mrr is None else "valid MRR"
+    valid = "" if score is None else f"  {name} {score:.4f}"
     return (
         f"epoch {record.epoch + 1}/{epochs}  loss {_number(record.train_loss)}  "
         f"train {_number(record.train_accuracy)}{valid}  {record.seconds:.2f} s "
@@ -66,11 +77,16 @@ def closing(record: RunRecord, path: Path) -> str:
     """How the run ended and where its record lies."""
     if record.status != "ok":
         return f"{record.status}: {record.error}\nrecord     {path}"
-    best = record.final["best_epoch"]
+    final = record.final
+    name, word = ("mrr", "MRR") if "test_mrr" in final else ("accuracy", "accuracy")
+    more = "".join(
+        f", {word} {_number(final[f'test_{field}'])}"
+        for field, word in (("hits_1", "hits@1"), ("hits_10", "hits@10"), ("auc", "AUC"))
+        if f"test_{field}" in final
+    )
     return (
-        f"best       epoch {int(best or 0) + 1}: valid accuracy "
-        f"{_number(record.final['valid_accuracy'])}, test accuracy "
-        f"{_number(record.final['test_accuracy'])}\n"
+        f"best       epoch {int(final['best_epoch'] or 0) + 1}: valid {word} "
+        f"{_number(final[f'valid_{name}'])}, test {word} {_number(final[f'test_{name}'])}{more}\n"
         f"record     {path}"
     )
 
@@ -142,6 +158,7 @@ def add_to_curves(curves: Curves, record: EpochRecord) -> None:
             "loss/train": record.train_loss,
             "accuracy/train": record.train_accuracy,
             "accuracy/valid": record.valid_accuracy,
+            "mrr/valid": record.valid_mrr,
             "lr": record.lr,
             "seconds/epoch": record.seconds,
             **seconds,

@@ -89,12 +89,28 @@ class ExactEvaluator:
         """The tally of each split, over all ranks. Every rank must call it."""
         ids = {split: self._graph.split(split) for split in splits}
         needed = reach(self._graph, np.concatenate(list(ids.values())), len(model.widths) - 1)
-        states = None
-        for depth, width in enumerate(model.widths[:-1]):
-            target = self._scratch(len(needed[depth]), width, model.dtype)
-            self._compute(model, depth, states, needed[depth], target)
-            states = target
+        states = self._states(model, needed[:-1])
         return {split: self._score(model, states, ids[split]) for split in splits}
+
+    def embeddings(self, model: LayerwiseModel, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """What the last layer gives, `[N, widths[-1]]`, memory-mapped; only rows `ids` are filled.
+
+        Every rank must call it, with the same distinct `ids`.
+        """
+        states = self._states(model, reach(self._graph, ids, len(model.widths) - 1))
+        assert states is not None
+        return states
+
+    def _states(
+        self, model: LayerwiseModel, needed: list[npt.NDArray[np.int64]]
+    ) -> npt.NDArray[Any] | None:
+        """The states after the last of the layers for which ids are `needed`; None for none."""
+        states = None
+        for depth, ids in enumerate(needed):
+            target = self._scratch(len(ids), model.widths[depth], model.dtype)
+            self._compute(model, depth, states, ids, target)
+            states = target
+        return states
 
     def _compute(
         self,

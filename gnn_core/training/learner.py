@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.report.metrics import Tally
+from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.training.fellows import Fellows
 
@@ -32,7 +32,7 @@ class Progress:
     step: int = 0  # the next step within it
     tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the epoch so far
     num_sampled_edges: int = 0  # of the epoch so far, over all ranks
-    best_accuracy: float = -1.0  # on the validation split
+    best_score: float = -1.0  # accuracy or MRR on the validation split
     best_epoch: int = -1
     evaluations_without_gain: int = 0
 
@@ -68,8 +68,12 @@ class Learner(Protocol):
         loss. Raises Diverged, on all ranks alike, when that is not a number.
         """
 
-    def evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
-        """The tally of each split, over all ranks. Every rank must call it."""
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
+        """The tally of each split, over all ranks. Every rank must call it.
+
+        Unless the `whole` split is wanted, as at the end, a part of it that tells epochs apart is
+        enough where ranking all of it would take long.
+        """
 
     def weights(self) -> Weights:
         """A copy of the weights."""

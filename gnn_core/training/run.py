@@ -27,6 +27,7 @@ from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.training.learner import Diverged, Framework
 from gnn_core.training.session import Session
 from gnn_core.training.setup import open_graph, pin_to_cores, require_same_job
+from gnn_core.training.tasks import split_sizes
 
 
 def run(read: Callable[[], RunConfig], framework: Framework) -> int:
@@ -56,6 +57,9 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
         return _run(config, fellows, framework)
     except Stopped:  # before training began: there is nothing to save, and nobody to wait for
         return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
+    except Lost as error:  # before training began, or after it: no record says so
+        _tell_lost(fellows.rank, error)
+        return _leave(1, fellows)
 
 
 def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
@@ -75,7 +79,7 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
         strategy=framework.strategy(config),
         config=config.to_dict(),
         config_digest=config.digest(),
-        dataset=DatasetInfo.of(graph),
+        dataset=DatasetInfo.of(graph, split_sizes(graph, config.task)),
         rank_hosts=fellows.replica_hosts,
         controller=fellows.controller,
     )
@@ -117,7 +121,7 @@ def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | No
         return "interrupted", str(stopped)
     except Lost as error:
         if rank != 0:  # rank 0 tells it below, unless it is the one that is lost
-            print(f"rank {rank} failed: {error}", file=sys.stderr)
+            _tell_lost(rank, error)
         return "failed", str(error)
     except (Diverged, UsageError) as error:
         return "failed", str(error)
@@ -126,6 +130,10 @@ def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | No
         sys.excepthook(*sys.exc_info())
         return "failed", f"{type(error).__name__}: {error}"
     return "ok", None
+
+
+def _tell_lost(rank: int, error: Lost) -> None:
+    print(f"rank {rank} failed: {error}", file=sys.stderr)
 
 
 def _keep(record: RunRecord, folder: str) -> Path:

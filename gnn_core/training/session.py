@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.report import machine
 from gnn_core.report.curves import Curves
-from gnn_core.report.metrics import Tally, split_fields
+from gnn_core.report.metrics import AnyTally, split_fields
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
 from gnn_core.report.timing import lap_to_vector, slowest_lap
@@ -84,7 +85,7 @@ class Session:
             raise self._stopped() from None
         if self._best:
             self.learner.load_weights(self._best)
-        tallies = self._evaluate(("valid", "test"))
+        tallies = self._evaluate(("valid", "test"), whole=True)
         for split, tally in tallies.items():
             self._final |= split_fields(split, tally)
         self._final["best_epoch"] = self._progress.best_epoch
@@ -146,14 +147,15 @@ class Session:
         lap = slowest_lap(self._fellows.gather(lap_to_vector(learner.watch.lap()).tolist()))
         if learner.stopping:
             raise Stopped
-        valid = None
+        evaluated: dict[str, float | None] = {}
         self._save()  # an evaluation may be long: what was trained is safe before it
         if (progress.epoch + 1) % self._config.eval_every == 0 or self._is_last_epoch():
-            valid = self._evaluate(("valid",))["valid"].accuracy
-            self._keep_best(valid)
+            valid = self._evaluate(("valid",), whole=False)["valid"]
+            evaluated[f"valid_{valid.score_name}"] = valid.score
+            self._keep_best(valid.score)
         epoch = EpochRecord.of(
             progress.epoch, tally, lap, lr=self._last_rate(), warm_up=warm_up,
-            num_sampled_edges=progress.num_sampled_edges, valid_accuracy=valid,
+            num_sampled_edges=progress.num_sampled_edges, **evaluated,
         )  # fmt: skip
         self._epochs.append(epoch)
         self._narrator.say(describe.epoch(epoch, self._config.epochs))
@@ -169,20 +171,20 @@ class Session:
         schedule = Schedule.of(self._config, self._fellows.num_replicas)
         return schedule.rate(self._progress.epoch, steps - 1, steps)
 
-    def _evaluate(self, splits: tuple[str, ...]) -> dict[str, Tally]:
+    def _evaluate(self, splits: tuple[str, ...], whole: bool) -> Mapping[str, AnyTally]:
         start = time.perf_counter()
-        tallies = self.learner.evaluate(splits)
+        tallies = self.learner.evaluate(splits, whole)
         self._evaluation_seconds += time.perf_counter() - start
         for split, tally in tallies.items():
             if not math.isfinite(tally.loss_sum):
                 raise Diverged(f"the loss on the {split} split is {tally.loss_sum}: lower --lr")
         return tallies
 
-    def _keep_best(self, accuracy: float | None) -> None:
+    def _keep_best(self, score: float | None) -> None:
         progress = self._progress
         progress.evaluations_without_gain += 1
-        if accuracy is not None and accuracy > progress.best_accuracy:
-            progress.best_accuracy, progress.best_epoch = accuracy, progress.epoch
+        if score is not None and score > progress.best_score:
+            progress.best_score, progress.best_epoch = score, progress.epoch
             progress.evaluations_without_gain = 0
             self._best = self.learner.weights()
             if self._fellows.rank == 0:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.report import machine
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import require_writable
 from gnn_core.training.fellows import Fellows
+from gnn_core.training.tasks import open_for
 from gnn_core.usage import SharedUsageError
 
 _MAY_DIFFER = ("data_root", "cache_dir")  # a host may keep its copy of the graph elsewhere
@@ -32,28 +32,12 @@ def pin_to_cores(fellows: Fellows, threads: int) -> None:
 def open_graph(config: RunConfig, fellows: Fellows, narrator: Narrator) -> Graph:
     """Open the data set, preparing it once if need be; raises UsageError on every rank alike."""
     with fellows.agreeing():
-        graph = datasets.load(
-            config.dataset, config.data_root, config.cache_dir, config.verify,
-            progress=narrator.say,
-        )  # fmt: skip
-        _require_trainable(graph)
+        graph = open_for(config, narrator.say)
         if fellows.rank == 0 and not config.dry_run:
             for flag in ("records", "checkpoint_dir", "tensorboard"):
                 if folder := getattr(config, flag):
                     require_writable(folder, flag)
     return graph
-
-
-def _require_trainable(graph: Graph) -> None:
-    missing = [what for what in ("features", "labels", "splits") if getattr(graph, what) is None]
-    if not missing:
-        splits = ("train", "valid", "test")
-        missing = [f"{split} nodes" for split in splits if not len(graph.split(split))]
-    if missing:
-        raise UsageError(
-            f"graph {graph.name}: node classification needs {missing[0]}, and it has none; choose "
-            "another --dataset"
-        )
 
 
 def require_same_job(config: RunConfig, graph: Graph, fellows: Fellows) -> None:

@@ -420,7 +420,7 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(checkpoint, "FORMAT", 99)
     save(made(tmp_path))
     monkeypatch.undo()
-    assert "format is 99, expected 2" in refusal(made(tmp_path).read_last)
+    assert "format is 99, expected 3" in refusal(made(tmp_path).read_last)
 
 
 @pytest.mark.parametrize("room", [0, 1, 1024, 4000])

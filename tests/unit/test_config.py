@@ -50,7 +50,7 @@ from gnn_core.config import OPTIONS, RunConfig, UsageError
         ("--precision fp16", "--precision: expected one of fp32, bf16, fp64, got 'fp16', did"),
         ("--aggregator maen", "got 'maen', did you mean mean?"),
         ("--optimizer adamw", "got 'adamw', did you mean adam?"),
-        ("--task link", "--task: expected one of node, got 'link'"),
+        ("--task links", "--task: expected one of node, link, got 'links', did you mean link"),
         ("--world-size 4 --global-batch-size 3", "got 3 for 4 ranks"),
     ],
 )

@@ -26,7 +26,7 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
     unset = {name for name in OPTIONS if getattr(config, name) is None}
     assert unset == {
         "data_root", "cache_dir", "lr_step_epochs", "lr_gamma", "eval_fanouts",
-        "checkpoint_dir", "tensorboard", "world_size", "replicas",
+        "checkpoint_dir", "tensorboard", "world_size", "replicas", "hold_out", "held_out",
     }  # fmt: skip
 
 
@@ -119,8 +119,8 @@ def test_the_summary_has_a_line_for_each() -> None:
     lines = RunConfig(hidden=9).summary().splitlines()
     assert ["--hidden", "9", "given"] in [line.split() for line in lines]
     assert [line.strip() for line in lines if not line.startswith(" ")] == [
-        "what to train on", "model", "optimisation", "evaluation", "numbers and machine",
-        "output", "launch",
+        "what to train on", "model", "link prediction (--task link)", "optimisation",
+        "evaluation", "numbers and machine", "output", "launch",
     ]  # fmt: skip
 
 

@@ -133,8 +133,8 @@ def test_nan_is_a_failed_run_and_never_a_zero(tmp_path: Path, bad: float) -> Non
         ({"epochs": [epoch(0, seconds=-1.0, sections={})]}, "seconds is -1.0 s"),
         ({"epochs": [epoch(0, sections={"compute": 2.5})]}, "something counts twice"),
         ({"epochs": [epoch(1), epoch(1)]}, "follows epoch 1"),
-        ({"epochs": [epoch(0, num_targets=3)]}, "num_targets is 3, but the train split has 4"),
-        ({"epochs": [epoch(0, num_targets=5)]}, "num_targets is 5, but the train split has 4"),
+        ({"epochs": [epoch(0, num_targets=3)]}, "num_targets is 3, but an epoch has 4 targets"),
+        ({"epochs": [epoch(0, num_targets=5)]}, "num_targets is 5, but an epoch has 4 targets"),
         ({"final": {"test_accuracy": 97.0}}, "final.test_accuracy is 97.0, expected a fraction"),
         ({"final": {"val_accuracy": 0.5}}, "names no split of train, valid, test"),
     ],
@@ -152,7 +152,7 @@ def test_a_test_accuracy_made_on_validation_nodes_is_found_out(tmp_path: Path) -
     """Also one whose evaluation dropped its last batch: the count is not the split's."""
     values = written(run(final=split_fields("test", Tally(1.0, 2, 2))), tmp_path)
     assert values["status"] == "failed"
-    assert "final.test_count is 2, but the split has 3 nodes" in values["error"]
+    assert "final.test_count is 2, but the split has 3 targets" in values["error"]
 
 
 def test_an_interrupted_epoch_may_be_short(tmp_path: Path) -> None:

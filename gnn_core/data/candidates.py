@@ -1,0 +1,124 @@
+"""What a held-out reference is ranked against: papers drawn for its citing paper.
+
+Candidates of a paper are others that it does not cite and, where years are known, that are not
+newer than it: any of them could have been cited. They are drawn without replacement, as a pure
+function of the split and the edge, so that every run, framework and rank ranks against the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gnn_core import seeding
+from gnn_core.data.graph import Graph
+from gnn_core.seeding import GOLDEN_GAMMA, below, mix, splitmix64
+from gnn_core.usage import UsageError
+
+_GAMMA = np.uint64(GOLDEN_GAMMA)
+
+
+class Candidates:
+    """The candidates of the held-out edges of one split.
+
+    Args:
+        graph: with its edges split; published candidates are taken where it has them.
+        split: `valid` or `test`.
+        count: papers that each reference is ranked against.
+
+    Raises:
+        UsageError: a paper has fewer candidates than that.
+    """
+
+    def __init__(self, graph: Graph, split: str, count: int):
+        edges = getattr(graph, f"{split}_edges")
+        self._published = getattr(graph, f"{split}_candidates")
+        self._sources = np.ascontiguousarray(edges[:, 0], np.int64)
+        self.count = count if self._published is None else self._published.shape[1]
+        if self._published is not None:
+            if count > self.count:
+                raise UsageError(
+                    f"--candidates {count}: graph {graph.name} is published with {self.count} for "
+                    "each reference; ask for no more"
+                )
+            self.count = count
+            return
+        self._key = np.uint64(seeding.key("candidates", split))
+        self._indptr, self._cited = _references(graph, self._sources)
+        years = graph.years
+        self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
+        self._met = np.full(graph.num_nodes, -1, np.int64)
+        self._require_enough(graph.name)
+
+    def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Candidates of these edges of the split: int64 `[len(rows), count]`."""
+        if self._published is not None:
+            return np.asarray(self._published[rows, : self.count], np.int64)
+        drawn = np.empty((len(rows), self.count), np.int64)
+        _draw(
+            rows, self._sources, self._indptr, self._cited, self._years, self._key, self._met,
+            drawn,
+        )  # fmt: skip
+        return drawn
+
+    def _require_enough(self, name: str) -> None:
+        """The oldest of the citing papers has the fewest candidates."""
+        by_year = np.sort(self._years)
+        not_newer = np.searchsorted(by_year, self._years[self._sources], side="right")
+        cites = np.diff(self._indptr)
+        fewest = int((not_newer - 1 - cites).min()) if len(cites) else self.count
+        if fewest < self.count:
+            raise UsageError(
+                f"--candidates {self.count}: graph {name} has a held-out reference that can be "
+                f"ranked against {max(0, fewest)} papers only; lower it"
+            )
+
+
+def _references(
+    graph: Graph, sources: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Whom the paper of each held-out edge cites, in any split: (indptr, cited), a row per edge."""
+    asked = np.zeros(graph.num_nodes, np.bool_)
+    asked[sources] = True
+    found = []
+    for split in ("train", "valid", "test"):
+        edges = getattr(graph, f"{split}_edges")
+        found.append(np.asarray(edges[asked[edges[:, 0]]], np.int64))
+    edges = np.concatenate(found)
+    edges = edges[np.argsort(edges[:, 0], kind="stable")]
+    begins = np.searchsorted(edges[:, 0], sources, side="left")
+    ends = np.searchsorted(edges[:, 0], sources, side="right")
+    indptr = np.concatenate([[0], np.cumsum(ends - begins)])
+    rows = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - begins, ends - begins)
+    return indptr, edges[rows, 1]
+
+
+@njit(cache=True, nogil=True)
+def _draw(rows, sources, indptr, cited, years, key, met, drawn):  # type: ignore[no-untyped-def]
+    """Draw uniformly, and again where a paper is no candidate or was drawn already.
+
+    `met[node] == edge` means that this edge cannot have the node (any more).
+    """
+    num_nodes = np.uint32(len(met))
+    for row, edge in enumerate(rows):
+        source = sources[edge]
+        met[source] = edge
+        for position in range(indptr[edge], indptr[edge + 1]):
+            met[cited[position]] = edge
+        state = mix(key, np.uint64(edge))
+        count = 0
+        while count < drawn.shape[1]:
+            state += _GAMMA
+            node = np.int64(below(splitmix64(state), num_nodes))
+            if met[node] != edge and years[node] <= years[source]:
+                met[node] = edge
+                drawn[row, count] = node
+                count += 1
+    # So that asking for the same edges again gives the same.
+    for row, edge in enumerate(rows):
+        met[sources[edge]] = -1
+        for position in range(indptr[edge], indptr[edge + 1]):
+            met[cited[position]] = -1
+        for node in drawn[row]:
+            met[node] = -1

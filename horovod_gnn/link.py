@@ -1,0 +1,88 @@
+"""Link prediction in plain torch: a GraphSAGE that embeds papers, and a predictor of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnn_core.data.batch import Block
+from gnn_core.initial import initial_predictor
+from horovod_gnn.arithmetic import Arithmetic
+from horovod_gnn.model import GraphSAGE
+
+
+class LinkPredictor(nn.Module):
+    """How likely two papers are to be linked: dense layers on the product of their embeddings.
+
+    As in OGB's example for ogbl-citation2 (Hu et al., NeurIPS 2020): symmetric in the two.
+
+    Args:
+        width: of an embedding, and of the hidden layers.
+        layers: number of layers; the last one gives one number.
+        seed: of the initial weights.
+        arithmetic: of the products.
+    """
+
+    def __init__(self, width: int, layers: int, seed: int, arithmetic: Arithmetic):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Linear(width, width if depth < layers - 1 else 1) for depth in range(layers)
+        )
+        weights = initial_predictor(width, layers, seed)
+        self.layers.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        self.arithmetic = arithmetic
+        self.to(arithmetic.accumulator)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Scores `[n]`, any number, of pairs of embeddings `[n, width]`."""
+        h = left * right
+        for depth, layer in enumerate(self.layers):
+            h = self.arithmetic.linear(h, layer.weight) + layer.bias
+            if depth < len(self.layers) - 1:
+                h = functional.relu(h)
+        return h.squeeze(1)
+
+
+class LinkModel(nn.Module):
+    """An encoder and a predictor.
+
+    Args:
+        encoder: whose outputs are embeddings.
+        predictor_layers: number of layers of the predictor.
+        seed: of the predictor's initial weights.
+    """
+
+    def __init__(self, encoder: GraphSAGE, predictor_layers: int, seed: int):
+        super().__init__()
+        self.encoder = encoder
+        width = len(encoder.layers[-1].bias)
+        self.predictor = LinkPredictor(width, predictor_layers, seed, encoder.arithmetic)
+
+    def forward(
+        self, table: Tensor, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+    ) -> Tensor:
+        """Embeddings `[targets, width]`: see `GraphSAGE`."""
+        return self.encoder(table, nodes, blocks, key)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.device
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """The number formats."""
+        return self.encoder.arithmetic
+
+    @property
+    def fetch_seconds(self) -> float:
+        """Seconds spent reading input features; whoever measures it resets it."""
+        return self.encoder.fetch_seconds
+
+    @fetch_seconds.setter
+    def fetch_seconds(self, seconds: float) -> None:
+        self.encoder.fetch_seconds = seconds

@@ -1,0 +1,43 @@
+"""What is learnt: from a batch to the sum of its losses, and how many of its targets were right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnn_core.data.batch import Batch
+
+# (model, features [N, F], batch) -> (sum of the losses, number of right targets), of real targets
+Objective = Callable[[nn.Module, Tensor, Batch], tuple[Tensor, Tensor]]
+
+
+def node_objective(model: nn.Module, table: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the labels; right is a target whose largest logit is its label."""
+    logits = model(table, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
+    labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
+    loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+    return loss_sum, (logits.argmax(dim=1) == labels).sum()
+
+
+def link_objective(model: nn.Module, table: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Telling each edge from its negatives; right is one that scores above the first of them.
+
+    The loss of an edge is -log sigmoid(score) of its own and the mean of -log(1 - sigmoid(score))
+    over its negatives, as in OGB's example for ogbl-citation2.
+    """
+    assert batch.pairs is not None
+    embeddings = model(table, batch.input_nodes, batch.blocks, batch.key)
+    count = batch.num_real
+    parts = (batch.pairs.sources, batch.pairs.destinations, batch.pairs.negatives)
+    sources, destinations, negatives = (
+        torch.from_numpy(part[:count].copy()).to(embeddings.device) for part in parts
+    )
+    left = embeddings[sources]
+    positive = model.predictor(left, embeddings[destinations])
+    repeated = left.repeat_interleave(negatives.shape[1], dim=0)
+    negative = model.predictor(repeated, embeddings[negatives.flatten()]).view_as(negatives)
+    losses = functional.softplus(-positive) + functional.softplus(negative).mean(dim=1)
+    return losses.sum(), (positive > negative[:, 0]).sum()
