@@ -39,7 +39,7 @@ _REFUSED = {
     **dict.fromkeys(("dataset", "epochs", "threads", "records"), _OURS),
     "eval_every": "every run evaluates at its end alone",
     **dict.fromkeys(("strategy", "replicas", "world_size"), "say it with --only and --ranks"),
-    **dict.fromkeys(("pin", "scale_lr"), _APART),
+    **dict.fromkeys(("pin", "scale_lr", "start_timeout"), _APART),
     **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
     **dict.fromkeys(("dry_run", "progress"), "it is for a person who watches one run"),
 }

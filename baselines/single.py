@@ -18,10 +18,14 @@ from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size
 from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY, torch_framework
 from horovod_gnn.parallel import OneProcess
 
-UNSUPPORTED = {**KERAS_ONLY, "--scale-lr": "it has one rank, so there is nothing to scale by"}
+UNSUPPORTED = {
+    **KERAS_ONLY,
+    **KERAS_AND_DDP,
+    "--scale-lr": "it has one rank, so there is nothing to scale by",
+}
 
 
 def main() -> int:
@@ -32,7 +36,7 @@ def main() -> int:
             "`python baselines/single.py`, or several ranks with "
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
-    framework = torch_framework("single", OneProcess)
+    framework = torch_framework("single", lambda config: OneProcess())
     return run(lambda: parse_config(None, "single", UNSUPPORTED), framework)
 
 

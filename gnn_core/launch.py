@@ -16,6 +16,7 @@ from gnn_core.usage import SharedUsageError, UsageError
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
 
 
@@ -35,6 +36,18 @@ def under_launcher() -> bool:
     mpirun gives its local ranks a pseudo-terminal: `isatty()` does not tell a person's terminal.
     """
     return any(name in os.environ for name in _RANKS)
+
+
+def by_torchrun() -> bool:
+    """Whether it was torchrun that started this process, whatever had started torchrun."""
+    return _TORCHRUN in os.environ
+
+
+def seconds_until_killed() -> float:
+    """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
+    if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
+        return float(os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", 2))
+    return 30.0  # of torchrun and of Kubernetes
 
 
 def guarded(main: Callable[[], int]) -> int:
@@ -62,7 +75,8 @@ def guarded(main: Callable[[], int]) -> int:
 
 
 def _first_integer(names: tuple[str, ...], default: int) -> int:
-    for name in names:
+    # mpirun may start a torchrun on each host: the ranks are then torchrun's, whose names are last.
+    for name in reversed(names) if by_torchrun() else names:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     return default

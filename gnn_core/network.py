@@ -44,5 +44,5 @@ def interface_towards(host: str) -> str | None:
         return None
     for name, found in psutil.net_if_addrs().items():
         if mine in [address.address.partition("%")[0] for address in found]:
-            return name
+            return str(name)
     return None

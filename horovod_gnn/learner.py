@@ -88,10 +88,8 @@ class TorchLearner:
         """What a reader of this run's numbers has to know."""
         found = []
         model, parallel = self.training.model, self._parallel
-        if parallel.controller and parallel.world_size == 1:
-            found.append(
-                "one rank only: `horovodrun -np 4 python horovod_gnn/train.py` starts four"
-            )
+        if parallel.starts_four and parallel.world_size == 1:
+            found.append(f"one rank only: `{parallel.starts_four}` starts four")
         arithmetic = model.arithmetic
         emulated = arithmetic.rounds and arithmetic.storage == arithmetic.accumulator
         if emulated and model.device.type == "cpu":
@@ -185,14 +183,13 @@ def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
 
 
-KERAS_ONLY = dict.fromkeys(
-    ("--strategy", "--replicas", "--start-timeout"), "it is one of tf_mirrored/train.py"
-)
+KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
+KERAS_AND_DDP = {"--start-timeout": "it is one of tf_mirrored/train.py and baselines/ddp.py"}
 
 
-def torch_framework(strategy: str, start: Callable[[], OneProcess]) -> Framework:
+def torch_framework(strategy: str, start: Callable[[RunConfig | None], OneProcess]) -> Framework:
     """PyTorch with its ranks joined by `start`."""
-    return Framework(lambda config: strategy, lambda config: start(), _prepare, TorchLearner)
+    return Framework(lambda config: strategy, start, _prepare, TorchLearner)
 
 
 def _prepare(config: RunConfig, fellows: Fellows) -> None:

@@ -1,7 +1,8 @@
 """Parallel: what the training loop needs of its fellow ranks. The only file that names horovod.
 
-`OneProcess` has no fellows; `HorovodProcess` meets them in Horovod's collectives. The loop takes
-either, so the same code runs on one process and on sixty-four.
+`OneProcess` has no fellows; `HorovodProcess` meets them in Horovod's collectives, and the
+`ProcessGroup` of `baselines` in torch.distributed. The loop takes any of them, so the same code
+runs on one process and on sixty-four.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_core.launch import launched_size
+from gnn_core.launch import launched_size, seconds_until_killed
 from gnn_core.report.machine import host_name
 from gnn_core.training.fellows import Fellows, Stopped
 from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
-# Seconds that mpirun leaves between SIGTERM and SIGKILL; this environment's own are two.
-_KILL_SECONDS = "OMPI_MCA_odls_base_sigkill_timeout"
 
 
 class OneProcess(Fellows):
     """The world of a single process."""
+
+    starts_four: str | None = None  # a command that starts four ranks, where there can be several
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over the ranks."""
@@ -48,6 +49,8 @@ class OneProcess(Fellows):
 class HorovodProcess(OneProcess):
     """One of several ranks that meet in Horovod's ring allreduce."""
 
+    starts_four = "horovodrun -np 4 python horovod_gnn/train.py"
+
     def __init__(self) -> None:
         super().__init__()
         # A step has one collective, of about a megabyte: name a missing rank soon.
@@ -63,7 +66,7 @@ class HorovodProcess(OneProcess):
                 "`make doctor` to see what is missing"
             ) from None
         # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
-        self._grace_seconds = 0.6 * float(os.environ.get(_KILL_SECONDS, 2))
+        self._grace_seconds = 0.6 * seconds_until_killed()
         hvd.init()
         self._hvd = hvd
         self.rank = hvd.rank()

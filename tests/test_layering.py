@@ -146,21 +146,26 @@ def lacks_the_path_statement(module: Module) -> Iterator[str]:
         yield module.at(min(in_house), "imports from the house before its path statement")
 
 
-def names_tf_distribute(module: Module) -> Iterator[str]:
-    if module.name == "tf_mirrored.strategy":
-        return
-    aliases = {"tf", "tensorflow"}
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Import):
-            aliases |= {alias.asname or "" for alias in node.names if alias.name == "tensorflow"}
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and node.attr == "distribute":
-            if ast.unparse(node.value).split(".")[0] in aliases:
-                yield module.at(node.lineno, "names tf.distribute")
-    for target, line in module.imports:
-        parts = target.split(".")
-        if parts[0] == "tensorflow" and "distribute" in parts:
-            yield module.at(line, f"imports {target}")
+def only(who: str, library: str, part: str, *aliases: str) -> Check:
+    """No module but `who` names that part of the library, whatever name it gives the library."""
+
+    def check(module: Module) -> Iterator[str]:
+        if module.name == who:
+            return
+        known = {library, *aliases}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                known |= {alias.asname or "" for alias in node.names if alias.name == library}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and node.attr == part:
+                if ast.unparse(node.value).split(".")[0] in known:
+                    yield module.at(node.lineno, f"names {ast.unparse(node)}")
+        for target, line in module.imports:
+            parts = target.split(".")
+            if parts[0] == library and part in parts:
+                yield module.at(line, f"imports {target}")
+
+    return check
 
 
 def while_imported(module: Module) -> Iterator[ast.AST]:
@@ -226,7 +231,12 @@ RULES: dict[str, Check] = {
         ("horovod_gnn",), ("tf_mirrored", "baselines", "tensorflow", "keras")
     ),
     "tf_mirrored knows no torch": never(("tf_mirrored",), TF_STRANGERS),
-    "only strategy.py names tf.distribute": names_tf_distribute,
+    "only strategy.py names tf.distribute": only(
+        "tf_mirrored.strategy", "tensorflow", "distribute", "tf"
+    ),
+    "only process_group.py names torch.distributed": only(
+        "baselines.process_group", "torch", "distributed"
+    ),
     "TensorFlow comes late": imports_tensorflow_early,
     "baselines know no horovod": never(("baselines",), ("horovod",)),
     "nobody imports an entry script": imports_an_entry,
@@ -321,6 +331,26 @@ VIOLATIONS = [
         "horovod_gnn/a.py",
         "def f():\n    from tensorflow.python.distribute import mirrored_strategy",
     ),
+    (
+        "only process_group.py names torch.distributed",
+        "baselines/ddp.py",
+        STATEMENT + "import torch.distributed as dist",
+    ),
+    (
+        "only process_group.py names torch.distributed",
+        "horovod_gnn/loop.py",
+        "import torch\ndef f():\n    torch.distributed.barrier()",
+    ),
+    (
+        "only process_group.py names torch.distributed",
+        "horovod_gnn/learner.py",
+        "from torch import distributed",
+    ),
+    (
+        "only process_group.py names torch.distributed",
+        "baselines/a.py",
+        "def f():\n    from torch.nn.parallel import x\n    import torch.distributed.run",
+    ),
     ("TensorFlow comes late", "tf_mirrored/cluster.py", "import tensorflow as tf"),
     ("TensorFlow comes late", "tf_mirrored/cluster.py", "from mpi4py import MPI"),
     ("TensorFlow comes late", "tf_mirrored/framework.py", "class A:\n    import keras"),
@@ -364,6 +394,7 @@ ALLOWED = {
     "tf_mirrored/cluster.py": "def f():\n    from mpi4py import MPI",
     "tf_mirrored/model.py": "import keras\nfrom tf_mirrored.input import BlockInput",
     "tf_mirrored/input.py": "from gnn_core.config import RunConfig\nnumpy.distribute",
+    "baselines/process_group.py": "import torch\nimport torch.distributed as dist\ndist.barrier()",
     "baselines/single.py": STATEMENT + "from horovod_gnn.model import GraphSAGE",
 }
 

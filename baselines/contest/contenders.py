@@ -10,14 +10,19 @@ from pathlib import Path
 from gnn_core.usage import UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
-STRATEGIES = ("single", "horovod", "one", "mirrored", "multiworker")
+STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 ALONE = ("single", "one")
 """One process of each framework, which the others are measured against: never of more ranks."""
 
-_LAUNCHERS = {"horovod": "horovodrun", "multiworker": "mpirun"}
+_LAUNCHERS = {
+    "horovod": ("horovodrun", "-np"),
+    "ddp": ("torchrun", "--standalone", "--nproc-per-node"),
+    "multiworker": ("mpirun", "-np"),
+}
 _PROGRAMS = {
     "single": ("baselines/single.py",),
     "horovod": ("horovod_gnn/train.py",),
+    "ddp": ("baselines/ddp.py",),
     "one": ("tf_mirrored/train.py", "--strategy", "one"),
     "mirrored": ("tf_mirrored/train.py", "--strategy", "mirrored"),
     "multiworker": ("tf_mirrored/train.py", "--strategy", "multiworker"),
@@ -41,11 +46,13 @@ class Contender:
         program, *choice = _PROGRAMS[self.strategy]
         if self.strategy == "mirrored":
             choice += ["--replicas", str(self.ranks)]
-        words = [sys.executable, str(ROOT / program), *choice, *flags]
-        launcher = _LAUNCHERS.get(self.strategy)
-        if launcher is None:
-            return words
-        return [str(_beside_python(launcher, self.strategy)), "-np", str(self.ranks), *words]
+        words = [str(ROOT / program), *choice, *flags]
+        if self.strategy not in _LAUNCHERS:
+            return [sys.executable, *words]
+        launcher, *options = _LAUNCHERS[self.strategy]
+        python = [] if launcher == "torchrun" else [sys.executable]
+        start = [str(_beside_python(launcher, self.strategy)), *options, str(self.ranks)]
+        return [*start, *python, *words]
 
 
 def chosen(only: Sequence[str] | None, ranks: Sequence[int]) -> list[Contender]:

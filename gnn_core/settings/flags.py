@@ -17,6 +17,7 @@ Train GraphSAGE on one graph with the {strategy} strategy and write one record o
 examples:
   horovodrun -np 4 python horovod_gnn/train.py            four ranks on this machine
   mpirun -np 4 python horovod_gnn/train.py --epochs 5     the same, started by MPI alone
+  torchrun --nproc-per-node 4 baselines/ddp.py            the same ranks under torch.distributed
   python baselines/single.py                              one process, the base of every speed-up
   python tf_mirrored/train.py --strategy mirrored         Keras, two replicas in one process
   mpirun -np 4 python tf_mirrored/train.py --strategy multiworker   Keras, a process each

@@ -274,7 +274,10 @@ class Settings:
         None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1
     )
     start_timeout: float = option(
-        120.0, _LAUNCH, "seconds to wait for the other workers of multiworker", above=0
+        120.0,
+        _LAUNCH,
+        "seconds to wait for the ranks of ddp or the workers of multiworker",
+        above=0,
     )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 

@@ -26,7 +26,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
 from gnn_core.report.metrics import Tally
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.fellows import Fellows
 
 CHUNK_NODES = 16_384
 CHUNK_EDGES = 262_144
@@ -130,7 +130,6 @@ class ExactEvaluator:
         self._for_my_parts(ids, bounds, fill)
         if not self._direct:
             self._exchange(target, ids, bounds)
-        self._fellows.barrier()
 
     def _for_my_parts(
         self,
@@ -138,19 +137,23 @@ class ExactEvaluator:
         bounds: npt.NDArray[np.int64],
         work: Callable[[npt.NDArray[np.int64]], Any],
     ) -> list[Any]:
-        """What `work` returns for this rank's share of `ids`, in bounded parts. Raises Stopped."""
+        """What `work` returns for this rank's share of `ids`, in bounded parts.
+
+        All ranks are done with theirs when it returns. Raises Stopped, on all of them alike.
+        """
         mine = ids[bounds[self._fellows.rank] : bounds[self._fellows.rank + 1]]
 
         def unless_stopped(part: npt.NDArray[np.int64]) -> Any:
-            if self._fellows.stop_signal is not None:
-                raise Stopped
-            return work(part)
+            return work(part) if self._fellows.stop_signal is None else None
 
         parts = chunks(self._graph, mine, CHUNK_NODES, CHUNK_EDGES)
         if self._threads == 1:
-            return [unless_stopped(part) for part in parts]
-        with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(unless_stopped, parts))
+            done = [unless_stopped(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                done = list(pool.map(unless_stopped, parts))
+        self._fellows.stop_together()
+        return done
 
     def _exchange(
         self,

@@ -35,6 +35,7 @@ class Fellows:
 
     def __init__(self) -> None:
         self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
+        self.stops_together = False  # since one of all was asked to
         self.rank_hosts = [host_name()]  # of each process
 
     # --- the collectives ------------------------------------------------------------------------
@@ -77,6 +78,15 @@ class Fellows:
     def barrier(self) -> None:
         """Wait until every process is here."""
         self.gather(None)
+
+    def stop_together(self) -> None:
+        """Raise Stopped on every rank if a signal asked any of them to stop.
+
+        A rank that stopped by itself would leave the others waiting for it.
+        """
+        self.stops_together = any(self.gather(self.stop_signal is not None))
+        if self.stops_together:
+            raise Stopped
 
     def leave(self) -> None:
         """Part at the end of a run that went well, in whatever order it takes."""

@@ -17,7 +17,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import rank_slice
 from gnn_core.report.metrics import RankTally
 from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.fellows import Fellows
 
 CHUNK_PAIRS = 65_536
 SPLITS = ("valid", "test")
@@ -108,7 +108,7 @@ class RankEvaluator:
         total = RankTally()
         for part in self._parts(split, mine):
             if fellows.stop_signal is not None:
-                raise Stopped
+                break
             edges = np.asarray(self._edges(split)[part], np.int64)
             candidates = self._candidates[split].of(part)
             others = np.concatenate([edges[:, 1:], candidates], axis=1)
@@ -116,4 +116,5 @@ class RankEvaluator:
             left = np.repeat(states[edges[:, 0]], width, axis=0)
             scores = model.scores(left, states[others.ravel()]).reshape(len(part), width)
             total += RankTally.of(scores[:, 0], scores[:, 1:])
+        fellows.stop_together()
         return RankTally.from_vector(fellows.sum(total.to_vector()))

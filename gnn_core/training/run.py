@@ -97,6 +97,10 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
     if record.status == "ok":
         fellows.leave()
         return 0
+    if learner.stopping or fellows.stops_together:
+        # The launcher ends all ranks as soon as one has left, and rank 0 may have had to save.
+        with contextlib.suppress(Stopped, Lost):
+            fellows.barrier()
     if record.status == "interrupted":  # by a signal that reached this rank, or another one only
         return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
     return _leave(1, fellows)

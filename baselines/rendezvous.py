@@ -1,0 +1,175 @@
+"""Where the ranks of `baselines/ddp.py` meet: as torchrun says, or as the MPI world agrees.
+
+Nothing here knows torch. MPI is asked once, who is there and where, and then left for good.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import socket
+import statistics
+import threading
+from dataclasses import dataclass
+
+from gnn_core.launch import by_torchrun, launched_size, under_launcher
+from gnn_core.network import addresses, reachable
+from gnn_core.usage import SharedUsageError, UsageError
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of a job meet, and which of them this one is."""
+
+    rank: int = 0
+    world_size: int = 1
+    host: str = _LOOPBACK  # where one process keeps what the ranks tell each other
+    port: int = 0
+    door: socket.socket | None = None  # listens at that port, if it is this rank that keeps it
+
+
+def find_meeting(seconds: float) -> Meeting:
+    """Where torchrun's variables say; else where the MPI world agrees; else this rank is alone.
+
+    Raises UsageError: variables that are malformed or tell of another world than MPI's, a port that
+    is taken, or an MPI world that is not complete within `seconds`.
+    """
+    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
+        meeting = _read_variables()
+        _require_one_world(meeting)
+        kept_by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if meeting.rank > 0 or kept_by_torchrun or meeting.world_size == 1:
+            return meeting
+        return _opened(meeting)
+    return _in_time(seconds) if under_launcher() else Meeting()
+
+
+def _read_variables() -> Meeting:
+    missing = [name for name in _VARIABLES if not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"expected {', '.join(_VARIABLES)}, as torchrun sets them, but {', '.join(missing)} "
+            "is not set: set all of them, or none"
+        )
+    size = _number("WORLD_SIZE", 1, 1 << 20)
+    rank = _number("RANK", 0, size - 1)
+    return Meeting(rank, size, os.environ["MASTER_ADDR"], _number("MASTER_PORT", 1, 65535))
+
+
+def _number(name: str, low: int, high: int) -> int:
+    text = os.environ[name]
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise UsageError(f"{name}: expected a whole number from {low} to {high}, got {text!r}")
+    return int(text)
+
+
+def _require_one_world(meeting: Meeting) -> None:
+    """Raise UsageError if MPI tells of another world than torchrun's variables."""
+    for names in _MPI_VARIABLES:
+        if not all(os.environ.get(name, "").isdecimal() for name in names):
+            continue
+        rank, size = (int(os.environ[name]) for name in names)
+        if by_torchrun():
+            # A torchrun on each host, started by MPI, is one world; a torchrun that does not know
+            # of the others would train what they train too.
+            if (hosts := os.environ.get("GROUP_WORLD_SIZE")) != str(size):
+                raise SharedUsageError(
+                    f"mpirun started {size} processes, and torchrun in each of them a job of "
+                    f"{hosts or 1}: start the ranks with one of the two, or give torchrun "
+                    f"--nnodes {size}"
+                )
+        elif (rank, size) != (meeting.rank, meeting.world_size):
+            raise UsageError(
+                f"RANK and WORLD_SIZE tell of rank {meeting.rank} of {meeting.world_size}, but "
+                f"mpirun started rank {rank} of {size}: unset them, or set them to the same"
+            )
+
+
+def _opened(meeting: Meeting) -> Meeting:
+    try:
+        door = _open_door(meeting.port)
+    except OSError as error:
+        raise UsageError(
+            f"MASTER_PORT: rank 0 is to listen at port {meeting.port}, and cannot "
+            f"({error.strerror}): choose another one, or end the program that holds it"
+        ) from None
+    return Meeting(meeting.rank, meeting.world_size, meeting.host, meeting.port, door)
+
+
+def _open_door(port: int) -> socket.socket:
+    """Listen at a port of every address of this host; port 0 takes a free one."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+def _in_time(seconds: float) -> Meeting:
+    """What the MPI world agrees on, if all of it comes within `seconds`.
+
+    MPI waits for its last rank without end and cannot be interrupted: so it does it in a thread.
+    """
+    answers: queue.SimpleQueue[Meeting | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_ask_mpi())
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise UsageError(
+            f"expected {launched_size()} ranks within {seconds:g} s, but MPI still waits for some "
+            "of them: start them all, or wait longer with --start-timeout"
+        ) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _ask_mpi() -> Meeting:
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False  # both are done below, at once
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise UsageError(
+            f"expected mpi4py, to learn who the ranks are, got {error}: run `make install`, or "
+            "start them with torchrun"
+        ) from None
+    if not MPI.Is_initialized():
+        # mpi4py's own Init would hold the interpreter until the last rank has come.
+        ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
+    world = MPI.COMM_WORLD
+    rank, size = world.rank, world.size
+    if size != launched_size():
+        raise SharedUsageError(
+            f"{launched_size()} ranks were launched, but MPI sees {size}: launch with mpirun (or "
+            "horovodrun over MPI) of this environment, or with torchrun"
+        )
+    door = _open_door(0) if rank == 0 else None
+    port = door.getsockname()[1] if door else 0
+    everyone = world.allgather((socket.gethostname(), addresses(), port))
+    MPI.Finalize()
+    return Meeting(rank, size, _meeting_host(everyone), everyone[0][2], door)
+
+
+def _meeting_host(everyone: list[tuple[str, list[str], int]]) -> str:
+    """Where rank 0 is reached: by the address that most of the other hosts share a network with."""
+    first, at, _ = everyone[0]
+    found = [reachable(at, theirs) for host, theirs, _ in everyone if host != first]
+    host = statistics.mode(found) if found else _LOOPBACK
+    if host is None:
+        raise SharedUsageError(
+            "expected a network between the hosts, got none on that of rank 0: set RANK, "
+            "WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+        )
+    return host
