@@ -23,7 +23,13 @@ from gnn_core.report.cells import (
     precision_order,
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.summary import curve_settings, grouped, learnt_settings, steps_per_epoch
+from gnn_core.report.summary import (
+    curve_settings,
+    grouped,
+    learnt_settings,
+    score_name,
+    steps_per_epoch,
+)
 
 FIRST_STEPS = 10
 _MEANING = (
@@ -110,7 +116,7 @@ def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
     if not apart:
         return None
     first = [value for step, value in apart.items() if step < FIRST_STEPS]
-    accuracy, other = (one.final.get("test_accuracy") for one in (run, partner))
+    accuracy, other = (one.final.get(f"test_{score_name(one)}") for one in (run, partner))
     difference = None
     if accuracy is not None and other is not None and _trained_alike(run, partner):
         difference = accuracy - other

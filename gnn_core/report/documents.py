@@ -21,6 +21,7 @@ from gnn_core.report.agreement import curves_table
 from gnn_core.report.benches import bench_table, read_benches
 from gnn_core.report.cells import Table, counted
 from gnn_core.report.footprint import memory_table
+from gnn_core.report.links import link_table
 from gnn_core.report.records import read_records
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.side_by_side import side_by_side_table
@@ -172,6 +173,7 @@ TABLES: Mapping[str, Callable[[Sequence[RunRecord]], Table]] = {
     "speed": speed_table,
     "compare": side_by_side_table,
     "curves": curves_table,
+    "links": link_table,
     "memory": memory_table,
 }
 SELECTIONS: Mapping[str, Content] = {

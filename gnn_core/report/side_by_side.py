@@ -14,9 +14,10 @@ from gnn_core.report.schema import RunRecord
 from gnn_core.report.summary import Spread
 from gnn_core.report.tables import (
     CROWDED,
-    accuracy_text,
     not_ok_text,
     ranks_text,
+    score_heading,
+    score_text,
     seconds_range_text,
 )
 from gnn_core.report.verdicts import ratio_text, verdicts
@@ -51,7 +52,9 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
         "x own": lambda contest, one: _ratio(one, contest.own_single(one)),
         "x fastest": lambda contest, one: _ratio(one, contest.fastest_single),
         "communicate": lambda _, one: percent(one.row.communicate_share),
-        "test accuracy": lambda _, one: accuracy_text(one.row.accuracy),
+        score_heading(one.row.score_name for _, one in lines): lambda _, one: score_text(
+            one.row.accuracy, one.row.score_name
+        ),
         "PSS": lambda _, one: _gib(one.pss),
         "peak RSS": lambda _, one: _gib(one.peak_rss),
         "not ok": lambda _, one: not_ok_text(one.row),
@@ -93,7 +96,7 @@ def _numbers(contest: Comparison, one: Contender) -> dict[str, Any]:
         **_spread_numbers("speedup_own", one.times_as_fast(base) if base else None),
         **_spread_numbers("speedup_fastest", one.times_as_fast(best) if best else None),
         "communicate_share": row.communicate_share,
-        "test_accuracy": row.accuracy and row.accuracy.middle,
+        f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
         "pss_bytes": one.pss,
         "peak_rss_bytes": one.peak_rss,
         "failed": row.failed,

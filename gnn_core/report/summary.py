@@ -59,6 +59,7 @@ class Row:
     seconds: Spread | None  # per epoch: median over epochs, then median, min, max over runs
     communicate_share: float | None  # of an epoch's seconds
     accuracy: Spread | None  # test: mean over seeds, -/+ the standard deviation; count of seeds
+    score_name: str  # what `accuracy` is: that, or `mrr`
     fingerprint: str | None
     speedup: float | None = None
     speedup_mark: str = ""  # "!": accuracy missing or worse; "?": another machine
@@ -138,14 +139,21 @@ def learnt_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**curve_settings(config), **length, **own}
 
 
+def score_name(run: RunRecord) -> str:
+    """Return what the task of a run is judged by: `accuracy`, or `mrr` for link prediction."""
+    return "mrr" if run.config.get("task") == "link" else "accuracy"
+
+
 def accuracy_over_seeds(runs: Iterable[RunRecord]) -> Spread | None:
-    """Return mean and standard deviation over seeds of the test accuracy; None when unknown.
+    """Return mean and standard deviation over seeds of the test score; None when unknown.
+
+    The score is an accuracy, or the mean reciprocal rank where links were predicted.
 
     Runs of one seed are one observation: repeating it would make the deviation look smaller.
     """
     by_seed: dict[Any, list[float]] = {}
     for run in runs:
-        value = run.final.get("test_accuracy")
+        value = run.final.get(f"test_{score_name(run)}")
         if run.status == "ok" and value is not None:
             by_seed.setdefault(run.config.get("seed"), []).append(value)
     if not by_seed:
@@ -198,6 +206,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         seconds=_over_runs(good, epoch_seconds),
         communicate_share=_middle(_over_runs(good, _communicate_share)),
         accuracy=accuracy_over_seeds(good),
+        score_name=score_name(first),
         fingerprint=first.dataset.fingerprint,
     )
 

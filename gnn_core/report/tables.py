@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,7 @@ from gnn_core.report.summary import (
     accuracy_over_seeds,
     grouped,
     learnt_settings,
+    score_name,
     summarize,
 )
 
@@ -55,7 +56,9 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         "speed-up": _speedup,
         "efficiency": lambda row: percent(row.efficiency),
         "communicate": lambda row: percent(row.communicate_share),
-        "test accuracy": lambda row: accuracy_text(row.accuracy),
+        score_heading(row.score_name for row in rows): lambda row: score_text(
+            row.accuracy, row.score_name
+        ),
         "not ok": not_ok_text,
     }
     if any(differing):
@@ -95,11 +98,12 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     )
     named = any("model" in run.config for run in firsts)
     numbers = [_accuracy_numbers(runs) for runs in groups]
+    heading = score_heading(map(score_name, firsts))
     told = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
     cells = [
         (
             *(str(line[name]) for name in told),
-            accuracy_text(accuracy_over_seeds(runs)),
+            score_text(accuracy_over_seeds(runs), score_name(runs[0])),
             str(line["seeds"]),
             str(line["runs"]),
             *([text or NOTHING] if any(differing) else []),
@@ -108,12 +112,13 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     ]
     return Table(
         headings=(
-            *(*told, "test accuracy", "seeds", "runs"),
+            *(*told, heading, "seeds", "runs"),
             *(["settings"] if any(differing) else []),
         ),
         cells=tuple(cells),
         notes=(
-            "test accuracy in percent: mean ± standard deviation over seeds",
+            f"{heading}{' in percent' * heading.endswith('accuracy')}: mean ± standard deviation "
+            "over seeds",
             *left_out(records),
         ),
         numbers=pd.DataFrame(numbers),
@@ -139,8 +144,8 @@ def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
         "strategy": runs[0].strategy,
         "ranks": runs[0].world_size,
         "precision": str(runs[0].config.get("precision", "?")),
-        "test_accuracy": accuracy and accuracy.middle,
-        "test_accuracy_sd": _deviation(accuracy),
+        f"test_{score_name(runs[0])}": accuracy and accuracy.middle,
+        f"test_{score_name(runs[0])}_sd": _deviation(accuracy),
         "seeds": accuracy.count if accuracy else 0,
         "runs": len(runs),
     }
@@ -163,8 +168,8 @@ def _speed_numbers(row: Row) -> dict[str, Any]:
         "speedup_mark": row.speedup_mark,
         "efficiency": row.efficiency,
         "communicate_share": row.communicate_share,
-        "test_accuracy": row.accuracy and row.accuracy.middle,
-        "test_accuracy_sd": _deviation(row.accuracy),
+        f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
+        f"test_{row.score_name}_sd": _deviation(row.accuracy),
         "seeds": row.accuracy.count if row.accuracy else 0,
         "failed": row.failed,
         "interrupted": row.interrupted,
@@ -190,12 +195,23 @@ def _speedup(row: Row) -> str:
     return NOTHING if row.speedup is None else f"{row.speedup:.2f}{row.speedup_mark}"
 
 
-def accuracy_text(spread: Spread | None) -> str:
-    """Return an accuracy in percent, with its deviation where it has one."""
+_SCORES = {"accuracy": "test accuracy", "mrr": "test MRR"}
+
+
+def score_heading(names: Iterable[str]) -> str:
+    """Return the heading of a column of scores: of what its rows have."""
+    found = set(names)
+    return ", ".join(title for name, title in _SCORES.items() if name in found) or "test accuracy"
+
+
+def score_text(spread: Spread | None, name: str) -> str:
+    """Return an accuracy in percent, or an MRR, with its deviation where it has one."""
     if spread is None:
         return NOTHING
-    deviation = f" ± {100 * (spread.high - spread.middle):.2f}" if spread.count > 1 else ""
-    return f"{100 * spread.middle:.2f}{deviation}"
+    unit, digits = (100, 2) if name == "accuracy" else (1, 4)
+    deviation = unit * (spread.high - spread.middle)
+    more = f" ± {deviation:.{digits}f}" if spread.count > 1 else ""
+    return f"{unit * spread.middle:.{digits}f}{more}"
 
 
 def _deviation(spread: Spread | None) -> float | None:

@@ -1,0 +1,189 @@
+"""Predict links without learning: the two rules of thumb that a model has to beat.
+
+    python baselines/heuristics.py --dataset synthetic
+    python baselines/heuristics.py --dataset cora --seeds 0-2 --json results/heuristics-cora.json
+
+Each held-out reference is ranked among the same candidates as in training (`--task link`), by the
+number of neighbours that the two papers share, or by how often the candidate is linked already.
+Both see the training edges alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from gnn_core.config import RunConfig
+from gnn_core.data.candidates import Candidates
+from gnn_core.data.graph import Graph
+from gnn_core.launch import guarded
+from gnn_core.report import machine
+from gnn_core.report.metrics import RankTally
+from gnn_core.training.tasks import open_for
+from gnn_core.usage import UsageError
+
+_MEANING = {
+    "common neighbours": "papers linked to both (Liben-Nowell, Kleinberg, CIKM 2003)",
+    "preferential attachment": "product of the numbers of links of both (ibid.)",
+}
+_CHUNK_EDGES = 64
+Score = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def main() -> int:
+    """Rank by each rule, print and keep the figures; the exit code."""
+    options = _parse(sys.argv[1:])
+    tallies: dict[str, list[RankTally]] = {name: [] for name in _MEANING}
+    config = None
+    for seed in options.seeds:
+        config = RunConfig(
+            dataset=options.dataset, data_root=options.data_root, cache_dir=options.cache_dir,
+            hold_out=options.hold_out, held_out=options.held_out, seed=seed, task="link",
+            candidates=options.candidates,
+        )  # fmt: skip
+        graph = open_for(config, lambda line: print(line, file=sys.stderr, flush=True))
+        for name, score in heuristics(graph).items():
+            tallies[name].append(ranked(graph, options.split, options.candidates, score))
+    assert config is not None
+    record = _record(config, options, tallies)
+    _print(record)
+    if options.json:
+        _write(Path(options.json), record)
+    return 0
+
+
+def heuristics(graph: Graph) -> dict[str, Score]:
+    """Each rule: (papers `[n]`, others of each `[n, k]`) -> scores `[n, k]`."""
+    size = graph.num_nodes
+    ones = np.ones(graph.num_edges, np.float64)
+    links = sparse.csr_array((ones, graph.indices, graph.indptr), (size, size))
+    degrees = np.diff(graph.indptr).astype(np.float64)
+
+    def common_neighbours(
+        papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        shared = (links[papers] @ links).toarray()
+        return np.take_along_axis(shared, others, axis=1)
+
+    def preferential_attachment(
+        papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        return degrees[papers][:, None] * degrees[others]
+
+    rules = (common_neighbours, preferential_attachment)
+    return dict(zip(_MEANING, rules, strict=True))
+
+
+def ranked(graph: Graph, split: str, count: int, score: Score) -> RankTally:
+    """The tally of a split whose references are ranked by `score`. Raises UsageError."""
+    edges = np.asarray(getattr(graph, f"{split}_edges"), np.int64)
+    candidates = Candidates(graph, split, count)
+    total = RankTally()
+    for first in range(0, len(edges), _CHUNK_EDGES):
+        rows = np.arange(first, min(first + _CHUNK_EDGES, len(edges)))
+        others = np.concatenate([edges[rows, 1:], candidates.of(rows)], axis=1)
+        scores = score(edges[rows, 0], others)
+        total += RankTally.of(scores[:, 0], scores[:, 1:])
+    return total
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        usage="heuristics.py [--flag value ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", default="synthetic", metavar="NAME", help="as in training")
+    add("--data-root", metavar="DIR", help="as in training")
+    add("--cache-dir", metavar="DIR", help="as in training")
+    add("--hold-out", choices=("newest", "random", "published"), help="as in training")
+    add("--held-out", type=float, metavar="X", help="as in training")
+    add("--candidates", type=int, default=1000, metavar="N", help="as in training")
+    add("--split", choices=("valid", "test"), default="test", help="whose references are ranked")
+    add("--seeds", type=_seeds, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)")
+    add("--json", metavar="FILE", help="also write a record of all figures")
+    return parser.parse_args(argv)
+
+
+def _seeds(text: str) -> list[int]:
+    first, _, last = text.partition("-")
+    try:
+        return list(range(int(first), int(last or first) + 1)) or _refuse(text)
+    except ValueError:
+        return _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"expected seeds such as 3 or 0-2, got {text!r}")
+
+
+def _record(
+    config: RunConfig, options: argparse.Namespace, tallies: dict[str, list[RankTally]]
+) -> dict[str, Any]:
+    """Means over the seeds and what they were measured on, as JSON can hold it."""
+    commit, is_dirty = machine.commit()
+    names = ("mrr", "hits_1", "hits_10", "hits_100", "auc")
+    rows = []
+    for rule, found in tallies.items():
+        fields = [tally.fields() for tally in found]
+        rows.append([rule, *(float(np.mean([one[name] for one in fields])) for name in names)])
+    return {
+        "benchmark": f"link heuristics on {options.dataset}",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.hardware(),
+        "versions": machine.versions(),
+        "commit": commit,
+        "dirty": is_dirty,
+        "settings": {
+            "dataset": options.dataset, "split": options.split, "hold_out": config.hold_out,
+            "held_out": config.held_out, "candidates": options.candidates,
+            "seeds": len(options.seeds), "references": tallies["common neighbours"][0].count,
+        },
+        "columns": ["heuristic", "MRR", "hits@1", "hits@10", "hits@100", "AUC"],
+        "rows": rows,
+        "notes": [f"{name}: {meaning}" for name, meaning in _MEANING.items()],
+    }  # fmt: skip
+
+
+def _print(record: dict[str, Any]) -> None:
+    settings = record["settings"]
+    print(
+        f"{settings['dataset']}: {settings['references']:,} references of the {settings['split']} "
+        f"split among {settings['candidates']:,} candidates each ({settings['hold_out']})"
+    )
+    heading, *columns = record["columns"]
+    print(f"{heading:<26}" + "".join(f"{name:>10}" for name in columns))
+    for name, *values in record["rows"]:
+        print(f"{name:<26}" + "".join(f"{value:>10.4f}" for value in values))
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
