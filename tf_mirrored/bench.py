@@ -128,6 +128,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
     from tf_mirrored.input import Feed, feature_table
     from tf_mirrored.loop import Training
     from tf_mirrored.model import GraphSAGE, trainable
+    from tf_mirrored.objective import node_objective
     from tf_mirrored.optimizer import make_optimizer
 
     class WithOwnDropout(GraphSAGE):
@@ -152,7 +153,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
             reverses=name in ("as it trains", "own dropout"),
         )  # fmt: skip
         training = Training(
-            model=model, optimizer=optimizer, loaders=[None], feed=feed,
+            model=model, objective=node_objective, optimizer=optimizer, loaders=[None], feed=feed,
             table=feature_table(graph), schedule=Schedule.of(config, 1), replicas=replicas,
             watch=Stopwatch(), prefetch=0,
         )  # fmt: skip

@@ -33,11 +33,6 @@ def _start(config: RunConfig | None) -> Fellows:
 
 
 def _prepare(config: RunConfig, fellows: Fellows) -> None:
-    if config.task == "link":
-        raise UsageError(
-            "--task link: expected node, which is what the Keras trainer has; use "
-            "horovod_gnn/train.py or baselines/single.py"
-        )
     replicas = fellows.num_replicas
     if rest := config.global_batch_size % replicas:
         nearest = config.global_batch_size - rest

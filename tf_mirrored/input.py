@@ -50,14 +50,23 @@ class BlockInput(NamedTuple):
     back: Reversed | None = None  # None: no gradient is needed, or TensorFlow's own will do
 
 
+class PairInput(NamedTuple):
+    """Real pairs of link prediction; see `gnn_core.data.batch.Pairs`."""
+
+    sources: Any  # int32 [num_real]
+    destinations: Any  # int32 [num_real]
+    negatives: Any  # int32 [num_real, K]
+
+
 class StepInput(NamedTuple):
     """A batch; see `gnn_core.data.batch.Batch`."""
 
     blocks: tuple[BlockInput, ...]
-    labels: Any  # int32 [num_real]
+    labels: Any  # int32 [num_real]; None for link prediction
     num_global_real: Any  # real []
     nodes: Any = None  # [num_src] rows to gather first; None: block 0 reads the table itself
     input_factors: Any = None  # [num_src, in_features]
+    pairs: PairInput | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class Feed:
         self._index = tf.int32 if graph.num_nodes < 2**31 else tf.int64
         self._num_features = graph.num_features
         self._hidden = config.hidden
+        self._negatives = config.negatives if config.task == "link" else 0
         self._layers = config.layers
         self._reverses = reverses and training and config.aggregator in ("mean", "sum")
         self._shares = config.aggregator == "mean"
@@ -100,12 +110,14 @@ class Feed:
             factors = _spec(self.real, None, self._hidden) if drops else None
             back = self._reversed_signature() if self._reverses and depth else None
             blocks.append(self.block_signature(reads_table)._replace(factors=factors, back=back))
+        ends, is_link = _spec(tf.int32, None), self._negatives > 0
         return StepInput(
             tuple(blocks),
-            _spec(tf.int32, None),
+            None if is_link else ends,
             _spec(self.real),
             _spec(self._index, None) if self._gathers else None,
             _spec(self.real, None, self._num_features) if self._input_threshold else None,
+            PairInput(ends, ends, _spec(tf.int32, None, self._negatives)) if is_link else None,
         )
 
     def block_signature(self, reads_table: bool = True) -> BlockInput:
@@ -138,12 +150,19 @@ class Feed:
             input_factors = self._factors(
                 nodes, keys[-1], self._input_threshold, self._num_features
             )
+        pairs = None
+        if batch.pairs is not None:
+            parts = (batch.pairs.sources, batch.pairs.destinations, batch.pairs.negatives)
+            pairs = PairInput(
+                *(tf.convert_to_tensor(part[: batch.num_real], tf.int32) for part in parts)
+            )
         return StepInput(
             tuple(blocks),
-            tf.convert_to_tensor(batch.labels[: batch.num_real]),
+            None if pairs else tf.convert_to_tensor(batch.labels[: batch.num_real]),
             tf.convert_to_tensor(batch.num_global_real, self.real),
             tf.convert_to_tensor(nodes, self._index) if self._gathers else None,
             input_factors,
+            pairs,
         )
 
     def block(self, block: Block, nodes: np.ndarray | None) -> BlockInput:

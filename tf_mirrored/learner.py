@@ -13,15 +13,19 @@ import tensorflow as tf
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
+from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import Tally
+from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
 from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.rank import RankEvaluator
 from tf_mirrored.input import Feed, feature_table, shared_tensor
+from tf_mirrored.link import LinkModel
 from tf_mirrored.loop import Training, train_epoch
 from tf_mirrored.model import GraphSAGE, trainable
+from tf_mirrored.objective import link_objective, node_objective
 from tf_mirrored.optimizer import make_optimizer
 from tf_mirrored.strategy import Replicas
 
@@ -39,16 +43,17 @@ class KerasLearner:
         self._config = config
         self._replicas = replicas
         with replicas.strategy.scope():
-            model = GraphSAGE(
-                graph.num_features, config.hidden, graph.num_classes, layers=config.layers,
-                aggregator=config.aggregator, precision=config.precision, seed=config.seed,
-            )  # fmt: skip
+            model = _model(config, graph)
             optimizer = make_optimizer(config.optimizer, config.lr, config.weight_decay)
             optimizer.build(trainable(model))
+        is_link = config.task == "link"
         self.training = Training(
             model=model,
+            objective=link_objective if is_link else node_objective,
             optimizer=optimizer,
-            loaders=self._loaders(graph, "train", config.fanouts, shuffle=True),
+            loaders=self._link_loaders(graph)
+            if is_link
+            else self._loaders(graph, "train", config.fanouts, shuffle=True),
             feed=Feed(config, graph, training=True),
             table=feature_table(graph),
             schedule=Schedule.of(config, replicas.num_replicas),
@@ -56,15 +61,7 @@ class KerasLearner:
             watch=Stopwatch(),
             prefetch=config.prefetch,
         )
-        self._layers = Layers(model, self.training.table, Feed(config, graph, training=False))
-        if config.eval == "exact":
-            exact = ExactEvaluator(graph, replicas, threads=len(replicas.local_replicas))
-            self._evaluate = lambda splits: exact.tallies(self._layers, splits)
-        else:
-            fanouts = config.eval_fanouts or config.fanouts
-            splits = ("valid", "test")
-            loaders = {s: self._loaders(graph, s, fanouts, shuffle=False) for s in splits}
-            self._evaluate = SampledEvaluator(loaders, replicas, self._layers.logits_of).tallies
+        self._evaluate = self._evaluator(graph)
         self.watch = self.training.watch
         self.num_steps = self.training.loaders[0].num_steps
         self.num_parameters = sum(math.prod(v.shape) for v in trainable(model))
@@ -103,9 +100,9 @@ class KerasLearner:
         """Train to the end of the epoch."""
         return train_epoch(self.training, progress, after_step)
 
-    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
         """The tally of each split, over all ranks."""
-        return self._evaluate(splits)
+        return self._evaluate(splits, whole)
 
     def weights(self) -> Weights:
         """A copy of the weights."""
@@ -140,6 +137,39 @@ class KerasLearner:
         optimizer = self.training.optimizer
         return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
 
+    def _evaluator(self, graph: Graph) -> Callable[..., Mapping[str, AnyTally]]:
+        """(splits, whether the whole of them) -> tallies."""
+        config, replicas, model = self._config, self._replicas, self.training.model
+        feed, threads = Feed(config, graph, training=False), len(self._replicas.local_replicas)
+        if isinstance(model, LinkModel):
+            self._layers: Layers = (scored := LinkLayers(model, self.training.table, feed))
+            ranks = RankEvaluator(
+                graph, replicas, candidates=config.candidates, most_edges=config.eval_edges,
+                threads=threads,
+            )  # fmt: skip
+            return lambda splits, whole: ranks.tallies(scored, splits, whole)
+        self._layers = layers = Layers(model, self.training.table, feed)
+        if config.eval == "exact":
+            exact = ExactEvaluator(graph, replicas, threads=threads)
+            return lambda splits, whole: exact.tallies(layers, splits)
+        fanouts = config.eval_fanouts or config.fanouts
+        names = ("valid", "test")
+        loaders = {name: self._loaders(graph, name, fanouts, shuffle=False) for name in names}
+        sampled = SampledEvaluator(loaders, replicas, layers.logits_of)
+        return lambda splits, whole: sampled.tallies(splits)
+
+    def _link_loaders(self, graph: Graph) -> list[Loader]:
+        config = self._config
+        return [
+            LinkLoader(
+                graph, config.fanouts, config.global_batch_size, seed=config.seed, rank=replica,
+                world_size=self._replicas.num_replicas, prefetch=0, negatives=config.negatives,
+                shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
+                edges_per_epoch=config.edges_per_epoch,
+            )
+            for replica in self._replicas.local_replicas
+        ]  # fmt: skip
+
     def _loaders(
         self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool
     ) -> list[Loader]:
@@ -150,6 +180,18 @@ class KerasLearner:
             )
             for replica in self._replicas.local_replicas
         ]  # fmt: skip
+
+
+def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
+    is_link = config.task == "link"
+    model = GraphSAGE(
+        graph.num_features, config.hidden, config.hidden if is_link else graph.num_classes,
+        layers=config.layers, aggregator=config.aggregator, precision=config.precision,
+        seed=config.seed,
+    )  # fmt: skip
+    if not is_link:
+        return model
+    return LinkModel(model, config.predictor_layers, config.precision, config.seed)
 
 
 class Layers:
@@ -196,3 +238,18 @@ class Layers:
         return layer.get_concrete_function(
             tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
         )
+
+
+class LinkLayers(Layers):
+    """The layers of a model's encoder, and its predictor, for `rank.RankEvaluator`."""
+
+    def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
+        super().__init__(model.encoder, table, feed)
+        pairs = tf.TensorSpec([None, self.widths[-1]], feed.real)
+        self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
+            pairs, pairs
+        )
+
+    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Scores of pairs of embeddings: see `gnn_core.training.rank.LinkModel`."""
+        return self._scores(shared_tensor(left), shared_tensor(right)).numpy()

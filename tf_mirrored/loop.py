@@ -20,7 +20,9 @@ from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import Diverged, Progress
 from tf_mirrored.input import Feed, Prepared, StepInput, prepared
+from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE, trainable
+from tf_mirrored.objective import Objective
 from tf_mirrored.strategy import Replicas
 
 STATISTICS = 4  # loss sum, correct, sampled edges, processes asked to stop
@@ -30,7 +32,8 @@ STATISTICS = 4  # loss sum, correct, sampled edges, processes asked to stop
 class Training:
     """What one step after the other works on."""
 
-    model: GraphSAGE
+    model: GraphSAGE | LinkModel
+    objective: Objective
     optimizer: keras.optimizers.Optimizer
     loaders: list[Loader]  # one for each replica of this process
     feed: Feed
@@ -72,14 +75,10 @@ class Training:
         """Forward, backward, sum, update; the statistics of all replicas, seconds of the sum."""
         variables = trainable(self.model)
         with tf.GradientTape() as tape:
-            logits = self.model(table, step)[: tf.shape(step.labels)[0]]
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(step.labels, logits)
-            loss_sum = tf.reduce_sum(losses)
+            loss_sum, correct = self.objective(self.model, table, step)
             # Divided by the targets of all ranks, so that the sum is the mean over targets.
             loss = loss_sum / step.num_global_real
         gradients = tape.gradient(loss, [variable.value for variable in variables])
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), step.labels)
-        correct = tf.reduce_sum(tf.cast(right, self.feed.real))
         flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
         vector = tf.concat([*flat, tf.stack([loss_sum, correct]), extra], axis=0)
         with tf.control_dependencies([vector]):

@@ -187,6 +187,6 @@ def _rounded(values: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cast(values, tf.bfloat16), values.dtype)
 
 
-def trainable(model: GraphSAGE) -> Sequence[keras.Variable]:
+def trainable(model: Any) -> Sequence[keras.Variable]:
     """The weights in the order of their names."""
     return list(model.named.values())

@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from gnn_core.config import RunConfig
+from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
+from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.learner import Progress
@@ -58,8 +61,7 @@ def steps_of(
         progress = state.progress
     found = {f"initial.{name}": array for name, array in learner.weights().items()}
     found["num_parameters"] = learner.num_parameters
-    batch = Loader(graph, "valid", config.fanouts, 8, seed=1, shuffle=False).batch(0, 0)
-    found["logits"] = learner._layers.logits_of(batch)
+    found["logits"] = learner._layers.logits_of(a_batch(config, graph))
     learner.rehearse()
     for name, array in learner.weights().items():
         assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"rehearsal changed {name}"
@@ -82,6 +84,13 @@ def steps_of(
         checkpoints = Checkpoints(str(folder), config, graph.fingerprint, 1, "keras")
         checkpoints.save_last(learner.weights(), learner.optimizer_state(), progress, {})
     return found
+
+
+def a_batch(config: RunConfig, graph: Graph) -> Batch:
+    """A few targets, or pairs, for both frameworks to look at."""
+    if config.task == "link":
+        return LinkLoader(graph, config.fanouts, 8, seed=1).batch(0, 0)
+    return Loader(graph, "valid", config.fanouts, 8, seed=1, shuffle=False).batch(0, 0)
 
 
 def seen_sums(replicas: Replicas) -> list[np.ndarray]:

@@ -1,0 +1,83 @@
+"""Link prediction in Keras: encoder, predictor, names and numbers as in `horovod_gnn/link.py`.
+
+No `tf.distribute`, no configuration, no input or output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gnn_core.initial import initial_predictor
+from tf_mirrored.input import StepInput
+from tf_mirrored.model import GraphSAGE, plain_product, rounded_product
+
+
+class DenseLayer(keras.layers.Layer):
+    """Weight `[out, in]` and bias `[out]`."""
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray, rounds: bool, name: str, dtype: str):
+        super().__init__(name=name, dtype=dtype)
+        self.product = rounded_product if rounds else plain_product
+        self.weight = self.add_weight(weight.shape, name="weight")
+        self.bias = self.add_weight(bias.shape, name="bias")
+        self.built = True
+        self.weight.assign(weight)
+        self.bias.assign(bias)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """`[n, out]` from `[n, in]`."""
+        return tf.nn.bias_add(self.product(x, self.weight.value), self.bias.value)
+
+
+class LinkModel(keras.Model):
+    """An encoder, whose outputs are embeddings, and a predictor of pairs of them.
+
+    Args:
+        encoder: a GraphSAGE.
+        predictor_layers: dense layers on the product of two embeddings; the last gives one number.
+        precision: `fp32`, `bf16` or `fp64`, as the encoder has it.
+        seed: of the predictor's initial weights.
+    """
+
+    def __init__(self, encoder: GraphSAGE, predictor_layers: int, precision: str, seed: int):
+        super().__init__(name="link", dtype=encoder.real.name)
+        self.encoder = encoder
+        weights = initial_predictor(encoder.widths[-1], predictor_layers, seed)
+        self.dense_layers = [
+            DenseLayer(
+                weights[f"{depth}.weight"], weights[f"{depth}.bias"], precision == "bf16",
+                f"predictor.layers.{depth}", encoder.real.name,
+            )
+            for depth in range(predictor_layers)
+        ]  # fmt: skip
+        self.built = True
+
+    @property
+    def named(self) -> dict[str, keras.Variable]:
+        """The weights by the names that they have in every framework."""
+        own = {
+            f"{layer.name}.{variable.name}": variable
+            for layer in self.dense_layers
+            for variable in (layer.weight, layer.bias)
+        }
+        return {f"encoder.{name}": v for name, v in self.encoder.named.items()} | own
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take over weights of the same names and shapes; KeyError or ValueError if they differ."""
+        for name, variable in self.named.items():
+            variable.assign(weights[name])
+
+    def call(self, table: tf.Tensor, step: StepInput) -> tf.Tensor:
+        """Embeddings of the targets: see `GraphSAGE`."""
+        return self.encoder(table, step)
+
+    def scores(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        """Scores `[n]`, any number, of pairs of embeddings `[n, width]`."""
+        h = left * right
+        for layer in self.dense_layers[:-1]:
+            h = tf.nn.relu(layer(h))
+        return tf.squeeze(self.dense_layers[-1](h), 1)

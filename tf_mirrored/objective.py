@@ -1,0 +1,39 @@
+"""What is learnt, as in `horovod_gnn/objective.py`: the sum of losses and how many were right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_mirrored.input import StepInput
+
+# (model, features [N, F], step) -> (sum of the losses, number of right targets), of real targets
+Objective = Callable[[Any, tf.Tensor, StepInput], tuple[tf.Tensor, tf.Tensor]]
+
+
+def node_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cross-entropy of the labels; right is a target whose largest logit is its label."""
+    logits = model(table, step)[: tf.shape(step.labels)[0]]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(step.labels, logits)
+    right = tf.equal(tf.argmax(logits, 1, tf.int32), step.labels)
+    return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, losses.dtype))
+
+
+def link_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Tensor, tf.Tensor]:
+    """Telling each edge from its negatives; right is one that scores above the first of them."""
+    assert step.pairs is not None
+    embeddings = model(table, step)
+    sources, destinations, negatives = step.pairs
+    count, per_edge = tf.shape(negatives)[0], negatives.shape[1]
+    ends = tf.concat([sources, destinations, tf.reshape(negatives, [-1])], axis=0)
+    # Read in one go, so that the gradient is added up in one go.
+    left, right, others = tf.split(
+        tf.gather(embeddings, ends), [count, count, count * per_edge], num=3
+    )
+    positive = model.scores(left, right)
+    negative = tf.reshape(model.scores(tf.repeat(left, per_edge, axis=0), others), [-1, per_edge])
+    losses = tf.nn.softplus(-positive) + tf.reduce_mean(tf.nn.softplus(negative), axis=1)
+    wins = tf.cast(positive > negative[:, 0], losses.dtype)
+    return tf.reduce_sum(losses), tf.reduce_sum(wins)
