@@ -13,6 +13,7 @@ from gnn_core.report.timing import OVERLAPPED, per_second
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Learner
+from gnn_core.training.rank import CHUNK_PAIRS
 
 _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
@@ -59,7 +60,7 @@ def notes(record: RunRecord, learner: Learner) -> list[str]:
     return found + learner.notes()
 
 
-def epoch(record: EpochRecord, epochs: int) -> str:
+def epoch(record: EpochRecord, epochs: int, targets: str = "targets") -> str:
     """One line about an epoch."""
     rate = per_second(record.num_targets, record.seconds)
     shown = (f"{name} {record.sections.get(name, 0.0):.2f}" for name in _SHOWN_SECTIONS)
@@ -69,7 +70,7 @@ def epoch(record: EpochRecord, epochs: int) -> str:
     return (
         f"epoch {record.epoch + 1}/{epochs}  loss {_number(record.train_loss)}  "
         f"train {_number(record.train_accuracy)}{valid}  {record.seconds:.2f} s "
-        f"({', '.join(shown)})  {rate or 0:,.0f} targets/s"
+        f"({', '.join(shown)})  {rate or 0:,.0f} {targets}/s"
     )
 
 
@@ -96,9 +97,13 @@ def dry_run(config: RunConfig, graph: Graph, fellows: Fellows) -> str:
     memory = machine.hardware()["memory_bytes"]
     lines = [config.summary(), "", f"graph {graph!r}", f"ranks {fellows.num_replicas}", "memory"]
     shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, fellows.num_replicas)
+    if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
+        width = 8 if config.precision == "fp64" else 4
+        shared += 2 * graph.num_nodes * config.hidden * width
     ranks = max(fellows.replica_hosts.count(host) for host in fellows.replica_hosts)
     total = shared + ranks * sum(per_rank.values())
-    rows = {"graph, shared by the ranks of a host": shared, **per_rank, "per host, at most": total}
+    what = "graph and embeddings" if config.task == "link" else "graph"
+    rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
     lines += [f"  {name:<40}{_size(count):>10}" for name, count in rows.items()]
     if memory and total > memory:
         lines.append(f"  this host has {_size(memory)}: the graph will be paged in and out")
@@ -112,17 +117,25 @@ def _graph_bytes(graph: Graph) -> int:
 
 def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, int]:
     """Upper bounds of what one rank holds: every draw is taken for a new node."""
+    is_link = config.task == "link"
     width = 8 if config.precision == "fp64" else 4
-    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), graph.num_classes]
+    out = config.hidden if is_link else graph.num_classes
+    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
     mean_degree = graph.num_edges / max(1, graph.num_nodes)
-    nodes = [float(-(-config.global_batch_size // world_size))]
+    targets = -(-config.global_batch_size // world_size)
+    pairs = targets * (1 + config.negatives) if is_link else 0
+    nodes = [float(min(graph.num_nodes, targets + pairs) if is_link else targets)]
     for fanout in config.fanouts:
         drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
         nodes.append(min(float(graph.num_nodes), nodes[-1] * (1 + drawn)))
     rows = reversed(nodes[:-1])  # destinations of each layer, input layer first
     states = sum(r * (2 * widths[i] + widths[i + 1]) for i, r in enumerate(rows))
+    states += pairs * config.hidden * (2 + 2 * config.predictor_layers)
     scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * max(widths) * width
+    if is_link:
+        scratch += CHUNK_PAIRS * config.hidden * 5 * width
     parameters = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    parameters += config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
     return {
         "program and libraries": 450 << 20,
         "weights, gradients and optimizer": parameters * width * 4,

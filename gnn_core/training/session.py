@@ -158,7 +158,8 @@ class Session:
             num_sampled_edges=progress.num_sampled_edges, **evaluated,
         )  # fmt: skip
         self._epochs.append(epoch)
-        self._narrator.say(describe.epoch(epoch, self._config.epochs))
+        targets = "citations" if self._config.task == "link" else "targets"
+        self._narrator.say(describe.epoch(epoch, self._config.epochs, targets))
         describe.add_to_curves(curves, epoch)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.tally, progress.num_sampled_edges = [0.0, 0.0, 0.0], 0
