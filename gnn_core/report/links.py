@@ -37,7 +37,7 @@ def link_table(records: Sequence[RunRecord]) -> Table:
     groups = grouped(good, _key)
     groups.sort(key=lambda runs: _key(runs[0]))
     differing = differing_settings(
-        [{**settings_of(runs[0]), "epochs": None} for runs in groups],
+        [_settings(runs[0]) for runs in groups],
         [runs[0].dataset.name for runs in groups],
     )
     lines = [_numbers(runs) for runs in groups]
@@ -64,6 +64,12 @@ def link_table(records: Sequence[RunRecord]) -> Table:
         notes=(*marks, *_MEANING, *(f"machine: {kind}" for kind in machines), *left_out(records)),
         numbers=pd.DataFrame(lines),
     )
+
+
+def _settings(run: RunRecord) -> dict[str, Any]:
+    """What tells rows apart, but for what has a column of its own or goes with the strategy."""
+    apart = ("epochs", "controller")
+    return {name: value for name, value in settings_of(run).items() if name not in apart}
 
 
 def _key(run: RunRecord) -> tuple[Any, ...]:
