@@ -73,9 +73,8 @@ def _settings(run: RunRecord) -> dict[str, Any]:
 
 
 def _key(run: RunRecord) -> tuple[Any, ...]:
-    settings = {name: value for name, value in settings_of(run).items() if name != "epochs"}
     return (
-        run.dataset.name, str(sorted(settings.items(), key=str)), run.config.get("epochs"),
+        run.dataset.name, str(sorted(_settings(run).items(), key=str)), run.config.get("epochs"),
         STRATEGIES.index(run.strategy), run.world_size,
     )  # fmt: skip
 
