@@ -167,7 +167,7 @@ class TorchLearner:
         return LinkLoader(
             graph, config.fanouts, config.global_batch_size,
             seed=config.seed, rank=self._parallel.rank, world_size=self._parallel.world_size,
-            prefetch=config.prefetch, negatives=config.negatives,
+            prefetch=config.prefetch, negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
             edges_per_epoch=config.edges_per_epoch,
         )  # fmt: skip

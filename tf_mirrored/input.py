@@ -92,7 +92,7 @@ class Feed:
         self._index = tf.int32 if graph.num_nodes < 2**31 else tf.int64
         self._num_features = graph.num_features
         self._hidden = config.hidden
-        self._negatives = config.negatives if config.task == "link" else 0
+        self._negatives = config.negatives or 0
         self._layers = config.layers
         self._reverses = reverses and training and config.aggregator in ("mean", "sum")
         self._shares = config.aggregator == "mean"

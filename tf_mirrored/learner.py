@@ -163,7 +163,7 @@ class KerasLearner:
         return [
             LinkLoader(
                 graph, config.fanouts, config.global_batch_size, seed=config.seed, rank=replica,
-                world_size=self._replicas.num_replicas, prefetch=0, negatives=config.negatives,
+                world_size=self._replicas.num_replicas, prefetch=0, negatives=config.negatives or 1,
                 shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
                 edges_per_epoch=config.edges_per_epoch,
             )

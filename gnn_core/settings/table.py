@@ -121,14 +121,18 @@ class Settings:
         low=1,
         curve=True,
     )
-    negatives: int = option(
-        1, LINK, "papers that each citation is told from in training", low=1, curve=True
+    negatives: int | None = option(
+        None,
+        LINK,
+        "papers that each citation is told from in training (default: per data set)",
+        low=1,
+        curve=True,
     )
     shared_negatives: bool = option(
         False, LINK, "all citations of a step are told from the same ones", curve=True
     )
     hide_targets: bool = option(
-        False, LINK, "no message passes along an edge of the step", curve=True
+        True, LINK, "no message passes along an edge of the step", curve=True
     )
     edges_per_epoch: int = option(
         0, LINK, "training edges of an epoch, drawn anew each time; 0 is all", low=0, curve=True

@@ -123,7 +123,7 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
     mean_degree = graph.num_edges / max(1, graph.num_nodes)
     targets = -(-config.global_batch_size // world_size)
-    pairs = targets * (1 + config.negatives) if is_link else 0
+    pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
     nodes = [float(min(graph.num_nodes, targets + pairs) if is_link else targets)]
     for fanout in config.fanouts:
         drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
