@@ -2,7 +2,7 @@
 # Make the records behind the figures of the README, one kind after the other:
 #
 #   make reference                  all of them, about two hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves speed compare memory benches
+#   results/reference.sh cora       one kind: synthetic cora models curves compare memory benches
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -56,21 +56,8 @@ curves() {
     done
 }
 
-# Seconds per epoch, the strategies taking turns. The first epoch warms up and is not counted.
-speed() {
-    fresh speed
-    local options
-    for round in 0 1 2; do
-        options="--epochs 4 --eval-every 4 --seed $round --records results/reference/speed"
-        # shellcheck disable=SC2086
-        { $single $options; ranks 2 $options; }
-    done
-    options="--dataset synthetic-arxiv --epochs 2 --eval-every 2 --records results/reference/speed"
-    # shellcheck disable=SC2086
-    { $single $options; ranks 2 $options; }
-}
-
-# All strategies side by side, taking turns; on the large graph one round at two ranks.
+# Seconds per epoch, all strategies taking turns; on the large graph one round at two ranks. The first
+# epoch of a run warms up and is not counted.
 compare() {
     fresh compare
     local into="--records results/reference/compare"
@@ -95,7 +82,7 @@ benches() {
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
 }
 
-for kind in ${*:-synthetic cora models curves speed compare memory benches}; do
+for kind in ${*:-synthetic cora models curves compare memory benches}; do
     echo "== $kind"
     $kind
 done
