@@ -91,6 +91,7 @@ PUBLISHED = {
         _ogb("ogbn-arxiv", "169 343 papers, 40 classes; split by year"),
         _ogb("ogbn-products", "2.4 million products bought together, 47 classes"),
         _ogb("ogbn-papers100M", "111 million papers, 172 classes; split by year"),
+        _ogb("ogbl-citation2", "2.9 million papers; two references of each of the newest held out"),
         _ogb("cit-hepth", "27 770 papers of high-energy physics; no features, no labels"),
     )
 }

@@ -2,8 +2,9 @@
 
 Two layouts exist. Text: `edge.csv.gz`, `node-feat.csv.gz`, `node-label.csv.gz`, `node_year.csv.gz`
 and the counts in `num-node-list.csv.gz`, `num-edge-list.csv.gz`. Binary (papers100M): `data.npz`
-and `node-label.npz`. Both name their splits in `split/<kind>/{train,valid,test}.csv.gz`. Features
-and edges are never loaded whole: those of papers100M take 57 GB and 26 GB.
+and `node-label.npz`. Both name their splits in `split/<kind>/{train,valid,test}.csv.gz`, those of
+edges in `.pt` files (see `ogb_link`). Features and edges are never loaded whole: those of
+papers100M take 57 GB and 26 GB.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data import ogb_link
 from gnn_core.data.checks import SPLIT_NAMES, index_dtype
 from gnn_core.data.csr import edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES
@@ -38,6 +40,7 @@ class Layout:
     features: bool = True
     years: bool = True
     directed: bool = True  # edges are (citing, cited); otherwise they have no direction
+    holds_out: bool = False  # the split is one of edges, not of nodes
     url: str = ""
 
     def files(self) -> list[str]:
@@ -50,17 +53,23 @@ class Layout:
             names += ["raw/node-label.csv.gz"] * bool(self.num_classes)
             names += ["raw/node_year.csv.gz"] * self.years
         if self.split is not None:
-            names += [f"split/{self.split}/{which}.csv.gz" for which in SPLIT_NAMES[1:]]
+            ending = "pt" if self.holds_out else "csv.gz"
+            names += [f"split/{self.split}/{which}.{ending}" for which in SPLIT_NAMES[1:]]
         return names
 
 
-_URL = "http://snap.stanford.edu/ogb/data/nodeproppred"
+_URL = "http://snap.stanford.edu/ogb/data"
 LAYOUTS = {
-    "ogbn-arxiv": Layout(40, "time", url=f"{_URL}/arxiv.zip"),
+    "ogbn-arxiv": Layout(40, "time", url=f"{_URL}/nodeproppred/arxiv.zip"),
     "ogbn-products": Layout(
-        47, "sales_ranking", years=False, directed=False, url=f"{_URL}/products.zip"
+        47, "sales_ranking", years=False, directed=False, url=f"{_URL}/nodeproppred/products.zip"
     ),
-    "ogbn-papers100M": Layout(172, "time", binary=True, url=f"{_URL}/papers100M-bin.zip"),
+    "ogbn-papers100M": Layout(
+        172, "time", binary=True, url=f"{_URL}/nodeproppred/papers100M-bin.zip"
+    ),
+    "ogbl-citation2": Layout(
+        split="time", holds_out=True, url=f"{_URL}/linkproppred/citation-v2.zip"
+    ),
     "cit-hepth": Layout(features=False),
 }
 
@@ -79,10 +88,19 @@ def convert(
             writer.put("labels", _labels(raw, num_nodes))
         if layout.years:
             writer.put("years", _years(raw, num_nodes))
-        if layout.split is not None:
-            writer.put("splits", _splits(source / "split" / layout.split, num_nodes))
-        _write_citations(writer, raw, num_nodes, num_edges, progress)
-        write_csr(writer, edges_in(writer.path("citations")), num_nodes, progress=progress)
+        edges = _edges(raw, num_nodes, num_edges, progress)
+        if layout.holds_out:
+            assert layout.split is not None
+            folder_of_split, file = source / "split" / layout.split, raw.path("edge")
+            ogb_link.write_split(writer, folder_of_split, num_nodes, file, edges, progress)
+        else:
+            if layout.split is not None:
+                writer.put("splits", _splits(source / "split" / layout.split, num_nodes))
+            with writer.stream("citations", index_dtype(num_nodes), (None, 2)) as sink:
+                for piece in edges:
+                    sink.write(piece)
+        read = writer.path("train_edges" if layout.holds_out else "citations")
+        write_csr(writer, edges_in(read), num_nodes, progress=progress)
         if not layout.directed:
             writer.drop("citations")
         writer.finish(layout.num_classes, provenance)
@@ -178,22 +196,20 @@ def _write_features(writer: GraphWriter, raw: _Raw, num_nodes: int, progress: Pr
     _require_count(raw.path("features"), "nodes", num_nodes, done)
 
 
-def _write_citations(
-    writer: GraphWriter, raw: _Raw, num_nodes: int, num_edges: int, progress: Progress
-) -> None:
-    dtype = index_dtype(num_nodes)
-    done = 0
-    with writer.stream("citations", dtype, (None, 2)) as sink:
-        for piece in raw.edges():
-            progress("edges", done, num_edges)
-            path = raw.path("edge")
-            _require_width(path, piece, 2)
-            if piece.min() < 0 or piece.max() >= num_nodes:
-                wrong = piece.min() if piece.min() < 0 else piece.max()
-                raise _error(path, f"node ids from 0 to {num_nodes - 1}", int(wrong))
-            sink.write(piece.astype(dtype))
-            done += len(piece)
-    _require_count(raw.path("edge"), "edges", num_edges, done)
+def _edges(
+    raw: _Raw, num_nodes: int, num_edges: int, progress: Progress
+) -> Iterator[npt.NDArray[np.integer]]:
+    """The edges `[k, 2]` at a time, all of them, of valid ids and in their dtype. UsageError."""
+    path, done = raw.path("edge"), 0
+    for piece in raw.edges():
+        progress("edges", done, num_edges)
+        _require_width(path, piece, 2)
+        if piece.min() < 0 or piece.max() >= num_nodes:
+            wrong = piece.min() if piece.min() < 0 else piece.max()
+            raise _error(path, f"node ids from 0 to {num_nodes - 1}", int(wrong))
+        yield piece.astype(index_dtype(num_nodes))
+        done += len(piece)
+    _require_count(path, "edges", num_edges, done)
 
 
 def _column(raw: _Raw, what: str, num_nodes: int) -> npt.NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.pieces import npz_pieces
 from gnn_core.data.progress import silent
 from gnn_core.usage import UsageError
+from tests.unit.made_files import write_csv
 
 NUM_NODES, NUM_EDGES = 60, 200
 Tables = dict[str, npt.NDArray]
@@ -37,15 +37,6 @@ def tables() -> Tables:
         "years": random.integers(1990, 2020, (NUM_NODES, 1)),
         "train": np.sort(order[:30]), "valid": np.sort(order[30:40]), "test": np.sort(order[40:55]),
     }  # fmt: skip
-
-
-def write_csv(path: Path, rows: npt.NDArray) -> None:
-    """Write rows as the publisher does: gzip, commas, no header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = np.asarray(rows).reshape(len(rows), -1)
-    text = "\n".join(",".join(str(value.item()) for value in row) for row in rows)
-    with gzip.open(path, "wt") as file:
-        file.write(text + "\n")
 
 
 def write_splits(folder: Path, tables: Tables) -> None:
