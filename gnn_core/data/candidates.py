@@ -1,8 +1,10 @@
 """What a held-out reference is ranked against: papers drawn for its citing paper.
 
-Candidates of a paper are others that it does not cite and, where years are known, that are not
-newer than it: any of them could have been cited. They are drawn without replacement, as a pure
-function of the split and the edge, so that every run, framework and rank ranks against the same.
+Candidates of a paper are others without a citation between the two, either way, and, where years
+are known, not newer than it: any of them could have been cited. (Of papers that cite each other
+one edge is known, see `hold_out`, and a score does not tell its direction.) They are drawn without
+replacement, as a pure function of the split and the edge, so that every run, framework and rank
+ranks against the same.
 """
 
 from __future__ import annotations
@@ -45,11 +47,13 @@ class Candidates:
             self.count = count
             return
         self._key = np.uint64(seeding.key("candidates", split))
-        self._indptr, self._cited = _references(graph, self._sources)
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
+        papers, self._linked = _linked_pairs(graph, self._sources)
+        self._begins = np.searchsorted(papers, self._sources, side="left")
+        self._ends = np.searchsorted(papers, self._sources, side="right")
         self._met = np.full(graph.num_nodes, -1, np.int64)
-        self._require_enough(graph.name)
+        self._require_enough(graph.name, papers)
 
     def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Candidates of these edges of the split: int64 `[len(rows), count]`."""
@@ -57,17 +61,19 @@ class Candidates:
             return np.asarray(self._published[rows, : self.count], np.int64)
         drawn = np.empty((len(rows), self.count), np.int64)
         _draw(
-            rows, self._sources, self._indptr, self._cited, self._years, self._key, self._met,
-            drawn,
+            rows, self._sources, self._begins, self._ends, self._linked, self._years, self._key,
+            self._met, drawn,
         )  # fmt: skip
         return drawn
 
-    def _require_enough(self, name: str) -> None:
-        """The oldest of the citing papers has the fewest candidates."""
-        by_year = np.sort(self._years)
-        not_newer = np.searchsorted(by_year, self._years[self._sources], side="right")
-        cites = np.diff(self._indptr)
-        fewest = int((not_newer - 1 - cites).min()) if len(cites) else self.count
+    def _require_enough(self, name: str, papers: npt.NDArray[np.int64]) -> None:
+        """The fewest candidates that one of the citing papers has must do."""
+        by_year, theirs = np.sort(self._years), self._years[self._sources]
+        not_newer = np.searchsorted(by_year, theirs, side="right")
+        among_them = self._years[self._linked] <= self._years[papers]
+        up_to = np.concatenate([[0], np.cumsum(among_them)])
+        others = not_newer - 1 - (up_to[self._ends] - up_to[self._begins])
+        fewest = int(others.min()) if len(others) else self.count
         if fewest < self.count:
             raise UsageError(
                 f"--candidates {self.count}: graph {name} has a held-out reference that can be "
@@ -75,27 +81,25 @@ class Candidates:
             )
 
 
-def _references(
+def _linked_pairs(
     graph: Graph, sources: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Whom the paper of each held-out edge cites, in any split: (indptr, cited), a row per edge."""
+    """Papers of `sources`, ascending, and beside each whom it cites or is cited by in any split."""
     asked = np.zeros(graph.num_nodes, np.bool_)
     asked[sources] = True
     found = []
     for split in ("train", "valid", "test"):
         edges = getattr(graph, f"{split}_edges")
-        found.append(np.asarray(edges[asked[edges[:, 0]]], np.int64))
-    edges = np.concatenate(found)
-    edges = edges[np.argsort(edges[:, 0], kind="stable")]
-    begins = np.searchsorted(edges[:, 0], sources, side="left")
-    ends = np.searchsorted(edges[:, 0], sources, side="right")
-    indptr = np.concatenate([[0], np.cumsum(ends - begins)])
-    rows = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - begins, ends - begins)
-    return indptr, edges[rows, 1]
+        for own, other in ((0, 1), (1, 0)):
+            theirs = np.asarray(edges[asked[edges[:, own]]], np.int64)
+            theirs = theirs[theirs[:, own] != theirs[:, other]]
+            found.append(theirs[:, own] * graph.num_nodes + theirs[:, other])
+    papers, linked = np.divmod(np.unique(np.concatenate(found)), graph.num_nodes)
+    return papers, linked
 
 
 @njit(cache=True, nogil=True)
-def _draw(rows, sources, indptr, cited, years, key, met, drawn):  # type: ignore[no-untyped-def]
+def _draw(rows, sources, begins, ends, linked, years, key, met, drawn):  # type: ignore[no-untyped-def]
     """Draw uniformly, and again where a paper is no candidate or was drawn already.
 
     `met[node] == edge` means that this edge cannot have the node (any more).
@@ -104,8 +108,8 @@ def _draw(rows, sources, indptr, cited, years, key, met, drawn):  # type: ignore
     for row, edge in enumerate(rows):
         source = sources[edge]
         met[source] = edge
-        for position in range(indptr[edge], indptr[edge + 1]):
-            met[cited[position]] = edge
+        for position in range(begins[edge], ends[edge]):
+            met[linked[position]] = edge
         state = mix(key, np.uint64(edge))
         count = 0
         while count < drawn.shape[1]:
@@ -115,10 +119,9 @@ def _draw(rows, sources, indptr, cited, years, key, met, drawn):  # type: ignore
                 met[node] = edge
                 drawn[row, count] = node
                 count += 1
-    # So that asking for the same edges again gives the same.
-    for row, edge in enumerate(rows):
-        met[sources[edge]] = -1
-        for position in range(indptr[edge], indptr[edge + 1]):
-            met[cited[position]] = -1
+        # So that asking for the same edge again gives the same.
+        met[source] = -1
+        for position in range(begins[edge], ends[edge]):
+            met[linked[position]] = -1
         for node in drawn[row]:
             met[node] = -1
