@@ -112,7 +112,8 @@ class RankTally:
         higher = (others > scores[:, None]).sum(axis=1)
         equal = (others == scores[:, None]).sum(axis=1)
         ranks = higher + equal / 2 + 1
-        losses = np.logaddexp(0, -scores) + np.logaddexp(0, others).mean(axis=1)
+        with np.errstate(invalid="ignore"):  # of a model that has diverged: the sum tells
+            losses = np.logaddexp(0, -scores) + np.logaddexp(0, others).mean(axis=1)
         return cls(
             float(losses.sum()),
             float((1 / ranks).sum()),

@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from horovod_gnn.evaluate import ExactEvaluator, Layers, SampledEvaluator
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import OneProcess
 from tests.unit.made_models import ISOLATED, made_model, odd_graph, sampled, table_of
+from tests.unit.made_ranks import on_ranks
 
 pytestmark = pytest.mark.needs_torch
 
@@ -45,65 +45,6 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(evaluate, "CHUNK_EDGES", 16)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
-
-
-class Meeting:
-    """Where threads that play ranks exchange what each brings."""
-
-    def __init__(self, world_size: int):
-        self.barrier = threading.Barrier(world_size, timeout=20)
-        self.brought: list[Any] = [None] * world_size
-
-    def exchange(self, rank: int, value: Any) -> list[Any]:
-        self.brought[rank] = value
-        self.barrier.wait()
-        result = list(self.brought)
-        self.barrier.wait()
-        return result
-
-
-class ThreadRank(Fellows):
-    """A rank that is a thread."""
-
-    def __init__(self, rank: int, meeting: Meeting, hosts: list[str]):
-        super().__init__()
-        self.rank, self.world_size = rank, len(hosts)
-        self.rank_hosts = hosts
-        self._meeting = meeting
-
-    def gather(self, value: Any) -> list[Any]:
-        return self._meeting.exchange(self.rank, value)
-
-    def sum(self, vector: np.ndarray) -> np.ndarray:
-        return np.sum(self._meeting.exchange(self.rank, vector.copy()), axis=0)
-
-    def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
-        brought = self._meeting.exchange(self.rank, array.copy())
-        assert {(theirs.shape, theirs.dtype) for theirs in brought} == {(array.shape, array.dtype)}
-        return brought[root].copy()
-
-
-def on_ranks(hosts: list[str], work: Callable[[Fellows], Any]) -> list[Any]:
-    """What `work` returns on each rank; an exception of one rank is raised here."""
-    meeting = Meeting(len(hosts))
-    results: list[Any] = [None] * len(hosts)
-
-    def run(rank: int) -> None:
-        try:
-            results[rank] = work(ThreadRank(rank, meeting, hosts))
-        except Exception as error:
-            meeting.barrier.abort()
-            results[rank] = error
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(hosts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    errors = [r for r in results if isinstance(r, Exception)]
-    for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-        raise error
-    return results
 
 
 def in_one_go(model: GraphSAGE, graph: Graph, split: str) -> Tally:
