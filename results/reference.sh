@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the records behind the figures of the README, one kind after the other:
 #
-#   make reference                  all of them, about two hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves compare memory benches
+#   make reference                  all of them, about four hours on two cores
+#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers memory benches
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 single="python baselines/single.py --progress off"
 keras() { python tf_mirrored/train.py --progress off --strategy "$@"; }
-workers() { local count=$1; shift; mpirun -np "$count" python tf_mirrored/train.py --progress off --strategy multiworker "$@"; }
+keras_workers() { local count=$1; shift; mpirun -np "$count" python tf_mirrored/train.py --progress off --strategy multiworker "$@"; }
 ranks() { local count=$1; shift; horovodrun -np "$count" python horovod_gnn/train.py --progress off "$@"; }
 fresh() { rm -rf "results/reference/$1"; mkdir -p "results/reference/$1"; }
 
@@ -31,7 +31,7 @@ cora() {
         $single --dataset cora --seed $seed --records results/reference/cora
         ranks 2 --dataset cora --seed $seed --records results/reference/cora
         keras mirrored --replicas 2 --dataset cora --seed $seed --records results/reference/cora
-        workers 2 --dataset cora --seed $seed --records results/reference/cora
+        keras_workers 2 --dataset cora --seed $seed --records results/reference/cora
         ranks 2 --dataset cora --seed $seed --precision bf16 --records results/reference/cora
     done
 }
@@ -52,7 +52,7 @@ curves() {
             ranks $count $options
         done
         # shellcheck disable=SC2086
-        { keras one $options; keras mirrored --replicas 2 $options; workers 2 $options; workers 4 $options; }
+        { keras one $options; keras mirrored --replicas 2 $options; keras_workers 2 $options; keras_workers 4 $options; }
     done
 }
 
@@ -65,6 +65,38 @@ compare() {
     python baselines/compare.py $into
     # shellcheck disable=SC2086
     python baselines/compare.py $into --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
+}
+
+# Link prediction: how well references are ranked, beside two heuristics.
+links() {
+    fresh links
+    for seed in 0 1 2; do
+        for data in synthetic cora cit-hepth; do
+            $single --task link --dataset $data --seed $seed --records results/reference/links
+        done
+    done
+    python baselines/heuristics.py --dataset synthetic --json results/reference/links/synthetic.json
+    python baselines/heuristics.py --dataset cora --seeds 0-2 --json results/reference/links/cora.json
+    python baselines/heuristics.py --dataset cit-hepth --json results/reference/links/cit-hepth.json
+}
+
+# Workers, epochs, minutes: more workers than cores show that the result stays the same.
+workers() {
+    fresh workers
+    local options
+    for data in synthetic:papers=1e5 cit-hepth; do
+        for epochs in 10 30; do
+            options="--task link --dataset $data --epochs $epochs --eval-every 5"
+            options="$options --progress off --records results/reference/workers"
+            for count in 1 2 4; do
+                # shellcheck disable=SC2086
+                {
+                    horovodrun -np "$count" python horovod_gnn/train.py $options
+                    torchrun --standalone --nproc-per-node "$count" baselines/ddp.py $options
+                }
+            done
+        done
+    done
 }
 
 # Four ranks share one copy of a graph of 2 GiB.
@@ -82,7 +114,7 @@ benches() {
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
 }
 
-for kind in ${*:-synthetic cora models curves compare memory benches}; do
+for kind in ${*:-synthetic cora models curves compare links workers memory benches}; do
     echo "== $kind"
     $kind
 done
