@@ -63,15 +63,28 @@ def _enter(meeting: Meeting, seconds: float, deadline: float) -> dist.Store:
         return dist.HashStore()
     limit = timedelta(seconds=_SILENCE_SECONDS)
     if meeting.door is not None:
-        door = meeting.door.detach()
-        return dist.TCPStore(
+        store = dist.TCPStore(
             "127.0.0.1", meeting.port, is_master=True, timeout=limit, wait_for_workers=False,
-            master_listen_fd=door,
+            master_listen_fd=meeting.door.detach(),
         )  # fmt: skip
-    while True:  # torch would wait too, but could not be interrupted, and would print a traceback
+    else:
+        _await_store(meeting, seconds, deadline)
+        store = dist.TCPStore(
+            meeting.host, meeting.port, is_master=False, timeout=limit, wait_for_workers=False
+        )
+    # After a restart torchrun's store may still know the ranks that were there before.
+    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+
+
+def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
+    """Wait until somebody listens. torch would, but uninterruptible, and would print a traceback.
+
+    Raises UsageError.
+    """
+    while True:
         try:
             socket.create_connection((meeting.host, meeting.port), timeout=2).close()
-            break
+            return
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UsageError(
@@ -80,9 +93,6 @@ def _enter(meeting: Meeting, seconds: float, deadline: float) -> dist.Store:
                     "--start-timeout"
                 ) from None
             time.sleep(0.1)
-    return dist.TCPStore(
-        meeting.host, meeting.port, is_master=False, timeout=limit, wait_for_workers=False
-    )
 
 
 def _await_everyone(store: dist.Store, meeting: Meeting, seconds: float, deadline: float) -> None:
@@ -128,7 +138,6 @@ class ProcessGroup(OneProcess):
         self.rank, self.world_size = rank, world_size
         # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
         self._grace_seconds = 0.6 * seconds_until_killed()
-        self._by_nccl = False
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank,

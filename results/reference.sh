@@ -12,6 +12,7 @@ single="python baselines/single.py --progress off"
 keras() { python tf_mirrored/train.py --progress off --strategy "$@"; }
 keras_workers() { local count=$1; shift; mpirun -np "$count" python tf_mirrored/train.py --progress off --strategy multiworker "$@"; }
 ranks() { local count=$1; shift; horovodrun -np "$count" python horovod_gnn/train.py --progress off "$@"; }
+processes() { local count=$1; shift; torchrun --standalone --nproc-per-node "$count" baselines/ddp.py --progress off "$@"; }
 fresh() { rm -rf "results/reference/$1"; mkdir -p "results/reference/$1"; }
 
 # Features alone against the graph, on the default data set.
@@ -49,7 +50,7 @@ curves() {
         $single $options
         for count in 1 2 4 8; do
             # shellcheck disable=SC2086
-            ranks $count $options
+            { ranks $count $options; processes $count $options; }
         done
         # shellcheck disable=SC2086
         { keras one $options; keras mirrored --replicas 2 $options; keras_workers 2 $options; keras_workers 4 $options; }

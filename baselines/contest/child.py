@@ -67,7 +67,14 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End whatever is left of the session: ranks are in process groups of their own."""
+    """End whatever is left: ranks have process groups of their own, torchrun's even sessions."""
+    ranks = []
+    if child.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ranks = psutil.Process(child.pid).children(recursive=True)
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.kill()
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getsid(pid) == child.pid:

@@ -38,16 +38,18 @@ class Outcome:
     err: str
 
 
+Main = Callable[[], int]
+
+
 @pytest.fixture
-def single(
+def in_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[[Sequence[str]], Outcome]]:
-    """Give `single(words)`: `python baselines/single.py <words>`, without a new process.
+) -> Iterator[Callable[[Main, Sequence[str]], Outcome]]:
+    """Give `in_process(main, words)`: a program of torch, without a new process.
 
     That saves the seconds in which torch is imported.
     """
     torch = pytest.importorskip("torch")
-    from baselines.single import main
     from gnn_core.launch import guarded
 
     monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)  # only once a process
@@ -55,8 +57,8 @@ def single(
     before = [(number, signal.getsignal(number)) for number in numbers]
     threads = torch.get_num_threads()
 
-    def start(words: Sequence[str]) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["single.py", *map(str, words)])
+    def start(main: Main, words: Sequence[str]) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["program.py", *map(str, words)])
         capsys.readouterr()
         code = guarded(main)
         said = capsys.readouterr()
@@ -66,3 +68,11 @@ def single(
     torch.set_num_threads(threads)
     for number, handler in before:
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def single(in_process: Callable) -> Callable[[Sequence[str]], Outcome]:
+    """Give `single(words)`: `python baselines/single.py <words>`, inside this process."""
+    from baselines.single import main
+
+    return lambda words: in_process(main, words)

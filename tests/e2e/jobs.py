@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.small import LAUNCHING, ROOT
 
-_RANK = b"OMPI_COMM_WORLD_RANK="
+_RANKS = (b"OMPI_COMM_WORLD_RANK=", b"RANK=")  # by mpirun, by torchrun
 
 
 class Job:
@@ -61,7 +62,7 @@ class Job:
         for pid in self._members():
             with contextlib.suppress(OSError):
                 names = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                if _RANK + str(rank).encode() in names:
+                if any(name + str(rank).encode() in names for name in _RANKS):
                     return pid
         raise AssertionError(f"rank {rank} is not running")
 
@@ -88,13 +89,17 @@ class Job:
     def _members(self) -> list[int]:
         """Every process of the session, zombies included: nobody but their parent could end them.
 
-        Ranks are in process groups of their own, so a group would not do.
+        Ranks are in process groups of their own, so a group would not do; those of torchrun are in
+        sessions of their own, so its children are sought too.
         """
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(int(folder.name)) == self.pid:
                     found.append(int(folder.name))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ranks = psutil.Process(self.pid).children(recursive=True)
+            found += [rank.pid for rank in ranks if rank.pid not in found]
         return [pid for pid in found if pid != self.pid or self._process.poll() is None]
 
 

@@ -16,6 +16,7 @@ from gnn_core.report.schema import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE = str(ROOT / "baselines" / "single.py")
+DDP = str(ROOT / "baselines" / "ddp.py")
 TRAIN = str(ROOT / "horovod_gnn" / "train.py")
 LAUNCHERS = Path(sys.executable).parent
 DATASET = "synthetic:papers=2000,num_features=16,num_topics=8"

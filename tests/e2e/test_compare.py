@@ -47,6 +47,15 @@ def test_both_frameworks_take_turns(run_cli: Callable, place: Place) -> None:
 
 
 @pytest.mark.needs_torch
+def test_ranks_of_torch_distributed_take_part(run_cli: Callable, place: Place) -> None:
+    options = ("--rounds", "1", "--ranks", "2", "--only", "single", "ddp")
+    done = run_cli(["python", COMPARE, *words(place, *options)], timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    ended = re.findall(r"^round 1/1  (\w+) +(\d) ranks? +[\d.]+ s/epoch$", done.stdout, re.M)
+    assert ended == [("single", "1"), ("ddp", "2")]
+
+
+@pytest.mark.needs_torch
 def test_a_run_that_fails_is_told_and_the_others_go_on(run_cli: Callable, place: Place) -> None:
     """A learning rate at which the loss is no number before long."""
     options = ("--rounds", "2", "--only", "single")

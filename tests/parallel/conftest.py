@@ -83,12 +83,37 @@ def parallel() -> OneProcess:
     return parallel_module.HorovodProcess()
 
 
-@pytest.fixture(params=["alone", "together"])
+@pytest.fixture(scope="session")
+def process_group(parallel: OneProcess) -> Iterator[OneProcess]:
+    """The same ranks joined by torch.distributed; through Horovod they hear where to meet."""
+    from torch import distributed
+
+    from baselines.process_group import ProcessGroup
+
+    store = None
+    if parallel.rank == 0:
+        store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    port = parallel.gather(store.port if store else None)[0]
+    if store is None:
+        store = distributed.TCPStore("127.0.0.1", port, is_master=False, wait_for_workers=False)
+    group = ProcessGroup(store, parallel.rank, parallel.world_size)
+    yield group
+    group.leave()
+
+
+@pytest.fixture(params=["alone", "Horovod", "torch.distributed"])
 def either(request: pytest.FixtureRequest) -> OneProcess:
-    """A world of this process alone, and that of all ranks: both keep the same promises."""
-    if request.param == "together":
-        return request.getfixturevalue("parallel")
-    return pytest.importorskip("horovod_gnn.parallel").OneProcess()
+    """A world of this process alone, and those of all ranks: they keep the same promises."""
+    if request.param == "alone":
+        return pytest.importorskip("horovod_gnn.parallel").OneProcess()
+    fixture = {"Horovod": "parallel", "torch.distributed": "process_group"}[request.param]
+    return request.getfixturevalue(fixture)
+
+
+@pytest.fixture(params=["parallel", "process_group"], ids=["Horovod", "torch.distributed"])
+def together(request: pytest.FixtureRequest) -> OneProcess:
+    """Either world of all ranks."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import signal
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from gnn_core.training.fellows import Stopped
 from gnn_core.usage import SharedUsageError, UsageError
 from horovod_gnn.parallel import OneProcess
 
@@ -122,19 +124,19 @@ def test_different_problems_are_all_told(either: OneProcess) -> None:
         assert f"no room for number {rank}" in str(caught.value)
 
 
-def test_ranks_know_their_places(parallel: OneProcess) -> None:
-    assert parallel.gather(parallel.rank) == list(range(parallel.world_size))
-    assert len(parallel.rank_hosts) == parallel.world_size
-    assert parallel.single_host == (len(set(parallel.rank_hosts)) == 1)
+def test_ranks_know_their_places(together: OneProcess) -> None:
+    assert together.gather(together.rank) == list(range(together.world_size))
+    assert len(together.rank_hosts) == together.world_size
+    assert together.single_host == (len(set(together.rank_hosts)) == 1)
     on_my_host = [
         place
         for place, host in zip(
-            parallel.gather(parallel.local_rank), parallel.rank_hosts, strict=True
+            together.gather(together.local_rank), together.rank_hosts, strict=True
         )
-        if host == parallel.rank_hosts[parallel.rank]
+        if host == together.rank_hosts[together.rank]
     ]
     assert sorted(on_my_host) == list(range(len(on_my_host)))
-    assert parallel.controller in ("mpi", "gloo")
+    assert together.controller in ("mpi", "gloo")
 
 
 def test_what_one_rank_refuses_all_refuse(either: OneProcess) -> None:
@@ -148,3 +150,15 @@ def test_what_one_rank_refuses_all_refuse(either: OneProcess) -> None:
     assert reached == (either.rank != last)
     with either.agreeing():
         pass
+
+
+def test_a_signal_to_one_rank_is_heard_by_all(together: OneProcess) -> None:
+    together.stop_together()  # nobody was asked to
+    if together.rank == together.world_size - 1:
+        together.stop_signal = signal.SIGTERM
+    with pytest.raises(Stopped):
+        together.stop_together()
+    assert together.stops_together
+    together.stop_signal = None
+    together.stop_together()
+    assert not together.stops_together

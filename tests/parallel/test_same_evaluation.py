@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from gnn_core.report.metrics import Tally
 from gnn_core.training import evaluate
+from gnn_core.training.fellows import Stopped
 from horovod_gnn.evaluate import ExactEvaluator
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import OneProcess
@@ -53,6 +55,18 @@ def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: OneProcess)
     tallies = evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
     sums = {split: _numbers(tally) for split, tally in tallies.items()}
     assert parallel.gather(sums) == [sums] * parallel.world_size
+
+
+def test_a_signal_to_one_rank_ends_the_evaluation_of_all(
+    tiny_graph: Graph, together: OneProcess
+) -> None:
+    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), together)
+    if together.rank == together.world_size - 1:
+        together.stop_signal = signal.SIGTERM
+    with pytest.raises(Stopped):
+        evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
+    together.stop_signal = None
+    assert together.gather(together.stops_together) == [True] * together.world_size
 
 
 @pytest.mark.parametrize("share_directly", [True, False], ids=["one file", "exchange"])

@@ -8,17 +8,25 @@ from collections.abc import Iterator
 import pytest
 
 from gnn_core import launch
-from gnn_core.launch import guarded, launched_rank, launched_size, under_launcher
+from gnn_core.launch import (
+    by_torchrun,
+    guarded,
+    launched_rank,
+    launched_size,
+    seconds_until_killed,
+    under_launcher,
+)
 from gnn_core.usage import SharedUsageError, UsageError
 
 RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+KILL = "OMPI_MCA_odls_base_sigkill_timeout"
 
 
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make as if nobody launched us, also where the tests themselves run under mpirun."""
-    for name in RANKS + SIZES:
+    for name in (*RANKS, *SIZES, "TORCHELASTIC_RUN_ID", KILL):
         monkeypatch.delenv(name, raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -63,6 +71,26 @@ def test_the_launcher_goes_before_what_a_shell_has_lying_about(
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     assert (launched_rank(), launched_size()) == (2, 4)
+
+
+def test_a_torchrun_that_mpirun_started_is_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip((*RANKS[::3], *SIZES[::3]), ("1", "5", "2", "8"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert (launched_rank(), launched_size(), by_torchrun()) == (1, 2, False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert (launched_rank(), launched_size(), by_torchrun()) == (5, 8, True)
+
+
+def test_how_long_a_launcher_waits_before_it_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seconds_until_killed() == 30
+    monkeypatch.setenv("RANK", "0")
+    assert seconds_until_killed() == 30
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert seconds_until_killed() == 2
+    monkeypatch.setenv(KILL, "7")
+    assert seconds_until_killed() == 7
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert seconds_until_killed() == 30
 
 
 @pytest.mark.parametrize("value", ["", "first", "-1", "1.5"])
