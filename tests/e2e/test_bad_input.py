@@ -99,6 +99,39 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["Not a directory", "another one with --tensorboard DIR"],
     ),
     "graphs below a file": ({"cache_dir": f"{__file__}/cache"}, ["choose another --cache-dir"]),
+    "an unknown task": ({"task": "edge"}, ["--task", "got 'edge'"]),
+    "links: nothing left to train on": (
+        {"task": "link", "hold_out": "random", "held_out": 0.5},
+        ["--held-out 0.5: expected to leave edges to train on", "lower it"],
+    ),
+    "links: everything held out": (
+        {"task": "link", "held_out": 1},
+        ["--held-out: expected", "below 1", "got 1.0"],
+    ),
+    "links: held out otherwise": (
+        {"task": "link", "hold_out": "oldest"},
+        ["--hold-out", "got 'oldest'"],
+    ),
+    "links: not published so": (
+        {"task": "link", "hold_out": "published"},
+        ["--hold-out published: graph ", "without held-out edges; use newest or random"],
+    ),
+    "links: a share of what is published": (
+        {"task": "link", "hold_out": "published", "held_out": 0.1},
+        ["--held-out: only --hold-out newest and random use it"],
+    ),
+    "links: no candidates": (
+        {"task": "link", "candidates": 0},
+        ["--candidates: expected a whole number at least 1, got 0"],
+    ),
+    "links: no negatives": (
+        {"task": "link", "negatives": 0},
+        ["--negatives: expected a whole number at least 1, got 0"],
+    ),
+    "links: a sampled evaluation": (
+        {"task": "link", "eval": "sampled"},
+        ["--eval: link prediction ranks with exact embeddings", "--eval-edges"],
+    ),
 }
 
 
@@ -108,6 +141,22 @@ def test_flags(single: Callable, place: Place, case: str) -> None:
     done = single(place.flags(**changes))
     assert_refused(done.code, done.err, *words)
     assert done.out == ""
+
+
+ONLY_LINK = {
+    "hold_out": "random", "held_out": 0.1, "svd_width": 64, "negatives": 2, "no_hide_targets": True,
+    "shared_negatives": True, "edges_per_epoch": 9, "predictor_layers": 2, "candidates": 9,
+    "eval_edges": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONLY_LINK)
+def test_flags_of_links_where_classes_are_predicted(
+    single: Callable, place: Place, name: str
+) -> None:
+    done = single(place.flags(**{name: ONLY_LINK[name]}))
+    flag = "--" + name.removeprefix("no_").replace("_", "-")
+    assert_refused(done.code, done.err, f"{flag}: only --task link uses it, but --task is node")
 
 
 def test_a_gpu_where_there_is_none(single: Callable, place: Place) -> None:

@@ -1,0 +1,195 @@
+"""Link prediction against PyTorch Geometric's layers and OGB's evaluator."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.nn import SAGEConv
+
+from gnn_core.data.batch import Batch
+from gnn_core.data.candidates import Candidates
+from gnn_core.data.graph import Graph
+from gnn_core.data.link_loader import LinkLoader
+from gnn_core.report.metrics import RankTally
+from gnn_core.training.fellows import Fellows
+from horovod_gnn.evaluate import RankEvaluator
+from horovod_gnn.exchange import to_pyg
+from horovod_gnn.link import LinkModel
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.objective import link_objective
+from tests.unit.made_links import linked_graph
+from tests.unit.made_models import off_by, table_of
+
+pytestmark = pytest.mark.needs_torch
+WIDTH, HIDDEN, CANDIDATES = 6, 9, 20
+TOLERANCE = {"fp64": 1e-13, "fp32": 5e-6}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return linked_graph(tmp_path_factory.mktemp("cache"), width=WIDTH)
+
+
+def made(precision: str, layers: int, **options: Any) -> LinkModel:
+    encoder = GraphSAGE(WIDTH, HIDDEN, HIDDEN, layers=2, precision=precision, seed=4, **options)
+    return LinkModel(encoder, layers, 4).train()
+
+
+class Plain(torch.nn.Module):
+    """The same in PyTorch Geometric and plain torch, as OGB's example has it."""
+
+    def __init__(self, model: LinkModel):
+        super().__init__()
+        dtype = model.encoder.layers[0].weight.dtype
+        aggregator = model.encoder.aggregator
+        convs = [SAGEConv(n, HIDDEN, aggr=aggregator) for n in (WIDTH, HIDDEN)]
+        self.convs = torch.nn.ModuleList(convs).to(dtype)
+        self.convs.load_state_dict(to_pyg(model.encoder, prefix=""))
+        state = model.predictor.layers.state_dict()
+        layers = [
+            torch.nn.Linear(*state[f"{i}.weight"].shape[::-1]) for i in range(len(state) // 2)
+        ]
+        self.lins = torch.nn.ModuleList(layers).to(dtype)
+        self.lins.load_state_dict(state)
+
+    def embed(self, x: torch.Tensor, parts: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
+        for depth, (edges, num_dst) in enumerate(parts):
+            x = self.convs[depth]((x, x[:num_dst]), edges)
+            x = x.relu() if depth == 0 else x
+        return x
+
+    def score(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        x = one * other
+        for lin in self.lins[:-1]:
+            x = lin(x).relu()
+        return self.lins[-1](x).squeeze(-1)
+
+    def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Summed over the edges: that of each, and the mean of its negatives'."""
+        parts = []
+        for block in batch.blocks:
+            ends = np.repeat(np.arange(block.num_dst), np.diff(block.offsets))
+            edges = np.stack([block.columns, ends]).astype(np.int64)
+            parts.append((torch.from_numpy(edges), block.num_dst))
+        h = self.embed(x[batch.input_nodes], parts)
+        assert batch.pairs is not None
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
+        total = torch.zeros((), dtype=h.dtype)
+        for pair in range(batch.num_real):
+            own = h[batch.pairs.sources[pair]]
+            positive = self.score(own, h[batch.pairs.destinations[pair]])
+            negative = self.score(own[None], h[batch.pairs.negatives[pair].copy()])
+            total = total + entropy(positive, torch.ones_like(positive))
+            total = total + entropy(negative, torch.zeros_like(negative))
+        return total
+
+
+def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
+    """Our gradients under the names of `Plain`."""
+    found = {}
+    for depth, layer in enumerate(model.encoder.layers):
+        own, neighbours = layer.weight.grad.chunk(2, dim=1)
+        found[f"convs.{depth}.lin_l.weight"], found[f"convs.{depth}.lin_r.weight"] = neighbours, own
+        found[f"convs.{depth}.lin_l.bias"] = layer.bias.grad
+    for name, parameter in model.predictor.layers.named_parameters():
+        found[f"lins.{name}"] = parameter.grad
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+@pytest.mark.parametrize(
+    ("settings", "predictor_layers", "aggregator"),
+    [
+        ({}, 3, "mean"),
+        ({"hide_targets": True, "negatives": 3}, 2, "mean"),
+        ({"shared_negatives": True, "negatives": 4}, 1, "mean"),
+        ({"rank": 1, "world_size": 2, "global_batch_size": 31}, 3, "max"),  # with padding
+    ],
+)
+def test_loss_and_gradients(
+    graph: Graph, settings: dict[str, Any], predictor_layers: int, aggregator: str, precision: str
+) -> None:
+    chosen = {"fanouts": (4, 3), "global_batch_size": 30, "seed": 2, "prefetch": 0, **settings}
+    batch = LinkLoader(graph, **chosen).batch(0, 0)
+    model = made(precision, predictor_layers, aggregator=aggregator)
+    plain = Plain(model)
+    loss_sum, correct = link_objective(model, table_of(graph), batch)
+    theirs = plain.loss(table_of(graph).to(plain.lins[0].weight.dtype), batch)
+    assert off_by(loss_sum, theirs) < TOLERANCE[precision]
+    assert 0 <= int(correct) <= batch.num_real
+    loss_sum.backward()
+    theirs.backward()
+    ours = gradients_as_plain(model)
+    assert ours.keys() == dict(plain.named_parameters()).keys()
+    for name, parameter in plain.named_parameters():
+        assert off_by(ours[name], parameter.grad) < 10 * TOLERANCE[precision], name
+
+
+@pytest.mark.parametrize("values", [4, 60, None], ids=["many ties", "some ties", "no ties"])
+def test_ranks_are_those_of_ogb(values: int | None) -> None:
+    ogb = pytest.importorskip("ogb.linkproppred", reason="ogb is not installed")
+    random = np.random.default_rng(1)
+    scores, others = random.normal(size=300), random.normal(size=(300, 70))
+    if values:
+        scores, others = (np.floor(a * values / 8) for a in (scores, others))
+    given = {"y_pred_pos": torch.from_numpy(scores), "y_pred_neg": torch.from_numpy(others)}
+    theirs = ogb.Evaluator("ogbl-citation2").eval(given)
+    tally = RankTally.of(scores, others)
+    means = {k: float(np.mean(np.asarray(v, np.float64))) for k, v in theirs.items()}
+    assert tally.score == pytest.approx(means["mrr_list"], abs=1e-6)
+    fields = tally.fields()
+    for ours, name in (("hits_1", "hits@1_list"), ("hits_10", "hits@10_list")):
+        assert fields[ours] == pytest.approx(means[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_evaluation_is_that_of_ogb_s_example(graph: Graph, split: str) -> None:
+    """Embeddings over the whole graph at once, and OGB's evaluator on their scores."""
+    ogb = pytest.importorskip("ogb.linkproppred", reason="ogb is not installed")
+    model = made("fp64", 3, dropout=0.5)
+    plain = Plain(model)
+    receivers = np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr))
+    edges = torch.from_numpy(np.stack([graph.indices, receivers]).astype(np.int64))
+    held_out = torch.from_numpy(getattr(graph, f"{split}_edges").astype(np.int64))
+    others = torch.from_numpy(Candidates(graph, split, CANDIDATES).of(np.arange(len(held_out))))
+    with torch.no_grad():
+        h = plain.embed(table_of(graph).double(), [(edges, graph.num_nodes)] * 2)
+        positive = plain.score(h[held_out[:, 0]], h[held_out[:, 1]])
+        negative = plain.score(h[held_out[:, :1]], h[others])
+    theirs = ogb.Evaluator("ogbl-citation2").eval({"y_pred_pos": positive, "y_pred_neg": negative})
+    evaluator = RankEvaluator(graph, table_of(graph), Fellows(), CANDIDATES, 0)
+    tally = evaluator.tallies(model, (split,))[split]
+    assert tally.count == len(held_out)
+    assert tally.score == pytest.approx(float(theirs["mrr_list"].double().mean()), abs=1e-6)
+
+
+def test_the_published_layout_is_read_as_ogb_reads_it(tmp_path: Path) -> None:
+    reader = pytest.importorskip("ogb.io.read_graph_raw", reason="ogb is not installed")
+    from gnn_core.data import ogb_raw
+    from gnn_core.data.progress import silent
+    from tests.unit.made_links import citation2, write_citation2
+
+    source = write_citation2(citation2(), tmp_path / "ogbl_citation2")
+    theirs = reader.read_csv_graph_raw(
+        str(source / "raw"), add_inverse_edge=False, additional_node_files=["node_year"]
+    )[0]
+    ogb_raw.convert("ogbl-citation2", source, tmp_path / "g", {}, silent)
+    ours = Graph.open(tmp_path / "g")
+    np.testing.assert_array_equal(ours.features, theirs["node_feat"])
+    np.testing.assert_array_equal(ours.years, theirs["node_year"][:, 0])
+    edges = sorted(map(tuple, theirs["edge_index"].T.tolist()))
+    assert sorted(map(tuple, ours.train_edges.tolist())) == edges
+    for split in ("train", "valid", "test"):
+        published = torch.load(source / "split" / "time" / f"{split}.pt", weights_only=False)
+        ends = np.stack([published["source_node"], published["target_node"]], axis=1)
+        np.testing.assert_array_equal(getattr(ours, f"{split}_edges"), ends)
