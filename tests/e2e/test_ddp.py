@@ -195,26 +195,6 @@ def test_a_lost_rank_ends_the_other_which_says_so(place: Place, killed: int) -> 
     state_of((place.saved / LAST).read_bytes())  # it is whole
 
 
-@pytest.mark.long
-def test_torchrun_starts_all_again_when_one_is_lost(
-    single: Callable, place: Place, whole: Callable
-) -> None:
-    """With `--max-restarts` and `--resume`, which begins where there is nothing to go on with."""
-    words = [*TORCHRUN, "--max-restarts", "1", DDP, *place.saving(**ENDLESS, resume=True)]
-    with job(words, place.folder) as started:
-        started.wait_until((place.saved / BEST).exists)
-        first = started.pid_of_rank(1)
-        os.kill(first, signal.SIGKILL)
-        started.wait_until(lambda: started.out.count("launched   torchrun") == 2)
-        assert started.pid_of_rank(1) != first
-        os.kill(started.pid_of_rank(0), signal.SIGKILL)
-        assert started.end() == 1
-    epochs = state_of((place.saved / LAST).read_bytes()).progress.epoch + 2
-    assert single(place.saving(epochs=epochs, resume=True, progress="off")).code == 0
-    losses = place.record().step_losses or []
-    assert losses == pytest.approx((whole(epochs).step_losses or [])[-len(losses) :], rel=FP64)
-
-
 # -- what a user may get wrong ---------------------------------------------------------------------
 
 # What is typed after the flags of a small run -> words of the answer.
