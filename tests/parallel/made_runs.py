@@ -15,6 +15,7 @@ from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.training.session import Session
+from gnn_core.training.tasks import split_sizes
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import OneProcess
 
@@ -62,7 +63,7 @@ def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
         strategy="horovod",
         config=config.to_dict(),
         config_digest=config.digest(),
-        dataset=DatasetInfo.of(graph),
+        dataset=DatasetInfo.of(graph, split_sizes(graph, config.task)),
         rank_hosts=parallel.rank_hosts,
         controller=parallel.controller,
     )
