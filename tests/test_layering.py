@@ -192,7 +192,8 @@ def reads_the_environment_at_import(module: Module) -> Iterator[str]:
 
 # Before TensorFlow is imported, MPI is met, and flags are read in no time.
 BEFORE_TENSORFLOW = tuple(
-    f"tf_mirrored.{name}" for name in ("cluster", "framework", "quiet", "strategy", "train")
+    f"tf_mirrored.{name}"
+    for name in ("cluster", "devices", "framework", "quiet", "strategy", "train")
 )
 
 

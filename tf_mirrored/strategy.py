@@ -20,15 +20,15 @@ import numpy.typing as npt
 
 from gnn_core.launch import launched_size
 from gnn_core.training.fellows import Fellows, Lost, Stopped
-from gnn_core.usage import SharedUsageError, UsageError
+from gnn_core.usage import SharedUsageError
 from tf_mirrored.cluster import Cluster, find_cluster, silent_workers, wait_for_departure
+from tf_mirrored.devices import devices_of
 from tf_mirrored.quiet import without_greeting
 
 if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
     import tensorflow as tf
 
 STRATEGIES = ("one", "mirrored", "multiworker")
-DEFAULT_REPLICAS = 2  # on a CPU
 _SILENCE_SECONDS = 100  # after which a worker that is still connected is taken for lost
 
 
@@ -43,7 +43,7 @@ def start(
 
     Args:
         name: one of `STRATEGIES`.
-        replicas: of `mirrored`; None takes every GPU, or `DEFAULT_REPLICAS` on a CPU.
+        replicas: of `mirrored`; None takes every GPU, or two on a CPU.
         threads: cores of one replica.
         device: `auto`, `cpu` or `cuda`.
         timeout_seconds: how long to wait for the other workers of `multiworker`.
@@ -66,7 +66,7 @@ def start(
         import keras  # noqa: F401 - brings a library with the same to say
         import tensorflow as tf
 
-    devices = _devices(name, replicas, threads, device, cluster)
+    devices = devices_of(name, replicas, threads, device, cluster)
     if name == "one":
         strategy = tf.distribute.OneDeviceStrategy(devices[0])
     elif cluster is None:
@@ -236,47 +236,6 @@ class Replicas(Fellows):
         self.barrier()
         if self.rank == 0:
             wait_for_departure(self._cluster)
-
-
-def _devices(
-    name: str, replicas: int | None, threads: int, device: str, cluster: Cluster | None
-) -> list[str]:
-    """Set up threads and devices; those of this process's replicas. Raises UsageError."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU") if device != "cpu" else []
-    if device == "cuda" and not gpus:
-        raise UsageError(
-            "--device cuda: expected a GPU that TensorFlow can use, found none; use --device cpu, "
-            "or install a TensorFlow with CUDA"
-        )
-    many = name == "mirrored"
-    count = (replicas or len(gpus) or DEFAULT_REPLICAS) if many else 1
-    if gpus and count > len(gpus):
-        raise UsageError(
-            f"--replicas {count}: expected at most one per GPU, got {len(gpus)} GPUs; use fewer, "
-            "or --device cpu"
-        )
-    # An operation may use the cores of one replica; so many replicas compute at a time.
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(count, 2 if cluster else 1))
-    if gpus:
-        first = launched_local_rank() % len(gpus) if cluster else 0
-        chosen = gpus[first : first + count]
-        tf.config.set_visible_devices(chosen, "GPU")
-        return [f"GPU:{index}" for index in range(count)]
-    tf.config.set_visible_devices([], "GPU")
-    if many:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        logical = [tf.config.LogicalDeviceConfiguration()] * count
-        tf.config.set_logical_device_configuration(cpu, logical)
-    return [f"CPU:{index}" for index in range(count)]
-
-
-def launched_local_rank() -> int:
-    """Which of its host's processes a launcher started this one as."""
-    names = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "LOCAL_RANK")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def _join(cluster: Cluster) -> tf.distribute.Strategy:

@@ -23,11 +23,11 @@ from gnn_core.report.cells import (
     precision_order,
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.scores import score_name
 from gnn_core.report.summary import (
     curve_settings,
     grouped,
     learnt_settings,
-    score_name,
     steps_per_epoch,
 )
 

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.scores import Spread
 from gnn_core.report.summary import (
     Row,
-    Spread,
     epoch_seconds,
     grouped,
     machine_kind,

@@ -11,7 +11,7 @@ from gnn_core.report.cells import NOTHING, Table, differing_settings, percent, t
 from gnn_core.report.footprint import GIB
 from gnn_core.report.rounds import Comparison, Contender, comparisons
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.summary import Spread
+from gnn_core.report.scores import Spread
 from gnn_core.report.tables import (
     CROWDED,
     not_ok_text,

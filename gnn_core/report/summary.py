@@ -17,6 +17,7 @@ from typing import Any
 
 from gnn_core.config import OPTIONS
 from gnn_core.report.schema import STRATEGIES, EpochRecord, RunRecord
+from gnn_core.report.scores import Spread, accuracy_over_seeds, score_name
 
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
@@ -29,16 +30,6 @@ _REPETITIONS = {
     "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
 }  # fmt: skip
 _TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A middle value, and how far the runs behind it lie apart."""
-
-    middle: float
-    low: float
-    high: float
-    count: int
 
 
 @dataclass(frozen=True)
@@ -137,31 +128,6 @@ def learnt_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     known = {*OPTIONS, *_REPETITIONS}
     own = {name: value for name, value in config.items() if name not in known}
     return {**curve_settings(config), **length, **own}
-
-
-def score_name(run: RunRecord) -> str:
-    """Return what the task of a run is judged by: `accuracy`, or `mrr` for link prediction."""
-    return "mrr" if run.config.get("task") == "link" else "accuracy"
-
-
-def accuracy_over_seeds(runs: Iterable[RunRecord]) -> Spread | None:
-    """Return mean and standard deviation over seeds of the test score; None when unknown.
-
-    The score is an accuracy, or the mean reciprocal rank where links were predicted.
-
-    Runs of one seed are one observation: repeating it would make the deviation look smaller.
-    """
-    by_seed: dict[Any, list[float]] = {}
-    for run in runs:
-        value = run.final.get(f"test_{score_name(run)}")
-        if run.status == "ok" and value is not None:
-            by_seed.setdefault(run.config.get("seed"), []).append(value)
-    if not by_seed:
-        return None
-    means = [statistics.fmean(values) for values in by_seed.values()]
-    middle = statistics.fmean(means)
-    deviation = statistics.stdev(means) if len(means) > 1 else 0.0
-    return Spread(middle, middle - deviation, middle + deviation, len(means))
 
 
 def measured_epochs(run: RunRecord) -> list[EpochRecord]:

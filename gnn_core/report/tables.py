@@ -19,13 +19,11 @@ from gnn_core.report.cells import (
     three_digits,
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.summary import (
     Row,
-    Spread,
-    accuracy_over_seeds,
     grouped,
     learnt_settings,
-    score_name,
     summarize,
 )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from gnn_core.report.cells import counted, percent, three_digits
 from gnn_core.report.rounds import OWN_SINGLE, Comparison, fastest
-from gnn_core.report.summary import ACCURACY_TOLERANCE, Spread
+from gnn_core.report.scores import Spread
+from gnn_core.report.summary import ACCURACY_TOLERANCE
 
 
 def verdicts(comparison: Comparison) -> list[str]:

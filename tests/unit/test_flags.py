@@ -26,7 +26,8 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
     unset = {name for name in OPTIONS if getattr(config, name) is None}
     assert unset == {
         "data_root", "cache_dir", "lr_step_epochs", "lr_gamma", "eval_fanouts",
-        "checkpoint_dir", "tensorboard", "world_size", "replicas", "hold_out", "held_out", "negatives",
+        "checkpoint_dir", "tensorboard", "world_size", "replicas",
+        "hold_out", "held_out", "negatives",
     }  # fmt: skip
 
 
