@@ -22,15 +22,18 @@ def run_to_end(command: Sequence[str], log: Path) -> int:
     Ctrl-C and SIGTERM end the run and raise KeyboardInterrupt; a second one does not wait for it.
     """
     with log.open("wb") as stream, _stoppable():
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            start_new_session=True,  # Ctrl-C comes here alone, and all its processes can be found
-        )
+        with _deferred() as came:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                start_new_session=True,  # Ctrl-C comes here alone, its processes can be found
+            )
         try:
+            if came:
+                raise KeyboardInterrupt
             return child.wait()
         except KeyboardInterrupt:
             _stop(child)
@@ -57,6 +60,19 @@ def _stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _deferred() -> Iterator[list[int]]:
+    """Hold signals back while a process starts: it would be nobody's. Gives those that came."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda one, frame: came.append(one)) for number in numbers]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
