@@ -171,7 +171,7 @@ def test_sigterm_to_a_rank_under_torchrun(single: Callable, place: Place, whole:
     assert_goes_on(single, place, whole)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_lost_rank_ends_the_other_which_says_so(place: Place, killed: int) -> None:
     """Without a launcher, which would end the other too."""
     variables = by_hand(0)
@@ -234,7 +234,7 @@ def test_half_of_torchruns_variables(
     assert_refused(done.code, done.err, "WORLD_SIZE, MASTER_ADDR, MASTER_PORT is not set")
 
 
-@pytest.mark.parametrize("present", [0, 1])
+@pytest.mark.parametrize("present", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_rank_that_never_arrives(
     ddp: Callable, place: Place, monkeypatch: pytest.MonkeyPatch, present: int
 ) -> None:

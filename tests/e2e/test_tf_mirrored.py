@@ -90,7 +90,14 @@ def test_one_replica_from_another_folder(run_cli: Callable, place: Place, whole:
     assert_same_curve([there.record()], whole(), FP64)
 
 
-@pytest.mark.parametrize("settings", [{}, {"replicas": 4}, {"replicas": 1, "threads": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"replicas": 4}, marks=pytest.mark.long),
+        pytest.param({"replicas": 1, "threads": 2}, marks=pytest.mark.long),
+    ],
+)
 def test_replicas_in_one_process(
     keras: Runs, place: Place, whole: Callable, settings: dict[str, Any]
 ) -> None:
@@ -103,7 +110,7 @@ def test_replicas_in_one_process(
 
 @pytest.mark.needs_mpi4py
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+@pytest.mark.parametrize("launcher", ["mpirun", pytest.param("horovodrun", marks=pytest.mark.long)])
 def test_a_worker_in_each_process(
     horovodrun: Callable, place: Place, whole: Callable, launcher: str
 ) -> None:
@@ -124,7 +131,7 @@ def assert_ends_in_silence(err: str) -> None:
         assert word.lower() not in err.lower()
 
 
-@pytest.mark.parametrize("lingering", [0, 1])
+@pytest.mark.parametrize("lingering", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_workers_named_by_hand_of_which_one_ends_late(
     keras: Runs, place: Place, whole: Callable, lingering: int
 ) -> None:
@@ -199,7 +206,13 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (None not in chain))
+        for name, chain in CHAINS.items()
+    ],
+)
 def test_another_framework_or_number_of_replicas_goes_on_with_a_run(
     keras: Runs, single: Callable, place: Place, whole: Callable, chain: str
 ) -> None:
@@ -238,7 +251,9 @@ def assert_goes_on(single: Callable, place: Place, whole: Callable) -> None:
     assert_same_curve([stopped, place.record()], whole(epochs), FP64)
 
 
-@pytest.mark.parametrize("settings", [ONE, MIRRORED], ids=["one", "mirrored"])
+@pytest.mark.parametrize(
+    "settings", [pytest.param(ONE, marks=pytest.mark.long), MIRRORED], ids=["one", "mirrored"]
+)
 def test_sigterm_ends_with_143_and_a_checkpoint(
     keras: Runs, single: Callable, place: Place, whole: Callable, settings: dict[str, Any]
 ) -> None:
@@ -252,7 +267,7 @@ def test_sigterm_ends_with_143_and_a_checkpoint(
     assert_goes_on(single, place, whole)
 
 
-@pytest.mark.parametrize("told", [0, 1])
+@pytest.mark.parametrize("told", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_sigterm_to_one_worker_ends_all_of_them(
     keras: Runs, single: Callable, place: Place, whole: Callable, told: int
 ) -> None:
@@ -293,6 +308,7 @@ def launched(place: Place) -> Any:
     return job([str(LAUNCHERS / "mpirun"), *flags, "python", KERAS, *words], place.folder)
 
 
+@pytest.mark.long
 @pytest.mark.needs_mpi4py
 def test_sigterm_to_a_worker_under_a_launcher(place: Place) -> None:
     with launched(place) as started:
@@ -306,7 +322,8 @@ def test_sigterm_to_a_worker_under_a_launcher(place: Place) -> None:
 
 
 @pytest.mark.needs_mpi4py
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [1, 0])
 def test_a_lost_worker_under_a_launcher(place: Place, rank: int) -> None:
     with launched(place) as started:
         started.wait_until((place.saved / BEST).exists)
