@@ -23,13 +23,13 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from baselines.contest.child import reason, run_to_end
-from baselines.contest.contenders import STRATEGIES, Contender, chosen
+from baselines.contest.contenders import Contender, chosen, seen_from_root
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.report.cells import counted, three_digits
 from gnn_core.report.records import read_records, require_writable
-from gnn_core.report.schema import RunRecord
+from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.summary import epoch_seconds
 from gnn_core.usage import UsageError
 
@@ -68,7 +68,7 @@ def main() -> int:
     datasets.load(config.dataset, config.data_root, config.cache_dir, progress=print)
     folder = _fresh_folder(options.records, config)
     flags += ["--eval-every", str(options.epochs), "--progress", "off"]
-    flags += ["--records", str(folder.resolve()), *extra]
+    flags += ["--records", str(seen_from_root(folder)), *extra]
     turns = [contender.command(flags) for contender in contenders]
     print(f"{options.rounds} x {counted(len(turns), 'run')}, records in {folder}", flush=True)
     code = 0

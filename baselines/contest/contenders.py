@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gnn_core.report.schema import STRATEGIES
 from gnn_core.usage import UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
-STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 ALONE = ("single", "one")
 """One process of each framework, which the others are measured against: never of more ranks."""
 
@@ -70,6 +70,15 @@ def chosen(only: Sequence[str] | None, ranks: Sequence[int]) -> list[Contender]:
         if only is None or strategy in only
         for count in ((1,) if strategy in ALONE else ranks)
     ]
+
+
+def seen_from_root(folder: Path) -> Path:
+    """The folder as a contender is told it, which runs in the root: short where it can be.
+
+    It stands in the run's record, which is no place for the paths of a machine.
+    """
+    folder = folder.resolve()
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
 
 
 def _beside_python(launcher: str, strategy: str) -> Path:

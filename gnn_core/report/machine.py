@@ -118,8 +118,8 @@ def launch_line(
     """Return the command that started this job: the outermost launcher's, else this process's own.
 
     This environment's horovodrun, of which no process is left, tells it in RINGSAGE_LAUNCHED.
-    Paths below the working folder are shortened and values of secrets are struck out, since records
-    are published.
+    Paths below the working folder and of the environment's programs are shortened, and values of
+    secrets are struck out, since records are published.
     """
     if told := os.environ.get("RINGSAGE_LAUNCHED"):
         return shlex.join(_presentable(shlex.split(told)))
@@ -252,8 +252,13 @@ def _launcher_at(command: list[str], names: tuple[str, ...]) -> int | None:
 
 
 def _presentable(command: list[str]) -> list[str]:
-    here = f"{Path.cwd()}{os.sep}"
-    words = [_SECRET.sub(r"\1=***", word.replace(here, "")) for word in _without_passed_on(command)]
+    # Programs of this environment are known by name, whatever started them.
+    known = (f"{Path(sys.prefix, 'bin')}{os.sep}", f"{Path.cwd()}{os.sep}")
+    words = []
+    for word in _without_passed_on(command):
+        for folder in known:
+            word = word.replace(folder, "")
+        words.append(_SECRET.sub(r"\1=***", word))
     return [Path(words[0]).name, *words[1:]] if words else []
 
 

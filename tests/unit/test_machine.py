@@ -64,6 +64,15 @@ def test_a_launcher_that_has_become_another_one_tells_what_was_typed(
     assert line == "horovodrun -np 2 python 'my file.py'"
 
 
+def test_programs_of_the_environment_go_by_their_names(tmp_path: Path) -> None:
+    """Also behind a launcher: a record is no place for the paths of a machine."""
+    python = str(Path(sys.prefix, "bin", "python"))
+    process(tmp_path, 10, 1, "mpirun", "-np", "2", python, "train.py", "--device", "cpu")
+    process(tmp_path, 11, 10, python, "train.py")
+    line = machine.launch_line(tmp_path, pid=11, own=[python, "train.py"])
+    assert line == "mpirun -np 2 python train.py --device cpu"
+
+
 def test_the_outermost_launcher_counts(tmp_path: Path) -> None:
     """`horovodrun` starts `mpirun`: what was typed is the former."""
     process(tmp_path, 10, 1, "python", "/bin/horovodrun", "-np", "4", "python", "train.py")
