@@ -11,10 +11,8 @@ Both see the training edges alone.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +28,9 @@ from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.launch import guarded
 from gnn_core.report import machine
+from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.metrics import RankTally
+from gnn_core.report.records import require_writable
 from gnn_core.training.tasks import open_for
 from gnn_core.usage import UsageError
 
@@ -50,6 +50,8 @@ class _Parser(argparse.ArgumentParser):
 def main() -> int:
     """Rank by each rule, print and keep the figures; the exit code."""
     options = _parse(sys.argv[1:])
+    if options.json:
+        require_writable(Path(options.json).parent, "json")
     tallies: dict[str, list[RankTally]] = {name: [] for name in _MEANING}
     config = None
     for seed in options.seeds:
@@ -65,7 +67,7 @@ def main() -> int:
     record = _record(config, options, tallies)
     _print(record)
     if options.json:
-        _write(Path(options.json), record)
+        write_bench(Path(options.json), record)
     return 0
 
 
@@ -139,7 +141,6 @@ def _record(
     config: RunConfig, options: argparse.Namespace, tallies: dict[str, list[RankTally]]
 ) -> dict[str, Any]:
     """Means over the seeds and what they were measured on, as JSON can hold it."""
-    commit, is_dirty = machine.commit()
     names = ("mrr", "hits_1", "hits_10", "hits_100", "auc")
     rows = []
     for rule, found in tallies.items():
@@ -147,11 +148,7 @@ def _record(
         rows.append([rule, *(float(np.mean([one[name] for one in fields])) for name in names)])
     return {
         "benchmark": f"link heuristics on {options.dataset}",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.hardware(),
-        "versions": machine.versions(),
-        "commit": commit,
-        "dirty": is_dirty,
+        **origin(machine.hardware()),
         "settings": {
             "dataset": options.dataset, "split": options.split, "hold_out": config.hold_out,
             "held_out": config.held_out, "candidates": options.candidates,
@@ -173,16 +170,6 @@ def _print(record: dict[str, Any]) -> None:
     print(f"{heading:<26}" + "".join(f"{name:>10}" for name in columns))
     for name, *values in record["rows"]:
         print(f"{name:<26}" + "".join(f"{value:>10.4f}" for value in values))
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
 
 
 if __name__ == "__main__":

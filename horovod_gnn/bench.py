@@ -9,13 +9,10 @@ thread does it in training.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.report import machine
+from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.training.allocator import keep_freed_memory
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
@@ -96,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = _record(options, graph, rivals, batches, hardware, kept)
         print(step_figures.report(record))
         if options.json:
-            _write(Path(options.json), record)
+            write_bench(Path(options.json), record)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -231,7 +229,6 @@ def _record(
     kept: bool,
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
-    commit, is_dirty = machine.commit()
     named = ("fanouts", "global_batch_size", "hidden", "dropout", "threads", "rounds", "steps")
     implementations = step_figures.figures(
         {rival.name: (rival.elapsed, rival.processor) for rival in rivals}
@@ -240,11 +237,7 @@ def _record(
     meanings = [f"{name}: {_RIVALS[name]}" for name in options.only]
     return {
         "benchmark": "training step",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": hardware,
-        "versions": machine.versions(),
-        "commit": commit,
-        "dirty": is_dirty,
+        **origin(hardware),
         "graph": {"name": graph.name, "nodes": graph.num_nodes, "edges": graph.num_edges},
         "settings": {"dataset": graph.name, **{name: getattr(options, name) for name in named}},
         "freed_memory_kept": kept,
@@ -257,15 +250,6 @@ def _record(
         "rows": rows,
         "notes": [step_figures.MEANING, *meanings, *_warnings(options, hardware)],
     }
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
 
 
 if __name__ == "__main__":

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.report import machine
+from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
 
@@ -92,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = _record(options, config, ways, hardware)
         _print(record)
         if options.json:
-            _write(Path(options.json), record)
+            write_bench(Path(options.json), record)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -170,7 +168,6 @@ def _record(
     options: argparse.Namespace, config: RunConfig, ways: Sequence[Way], hardware: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
-    commit, is_dirty = machine.commit()
     named = ("fanouts", "global_batch_size", "hidden", "dropout")
     base = ways[0].medians()
     rows = []
@@ -191,11 +188,7 @@ def _record(
         notes.append("other programs are running: trust ratios more than milliseconds")
     return {
         "benchmark": "Keras step",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": hardware,
-        "versions": machine.versions(),
-        "commit": commit,
-        "dirty": is_dirty,
+        **origin(hardware),
         "settings": {
             "dataset": config.dataset,
             **{name: getattr(config, name) for name in named},
@@ -212,15 +205,6 @@ def _print(record: dict[str, Any]) -> None:
     for name, step, beforehand, ratio in record["rows"]:
         print(f"{name:<16}{step:>10.1f}{beforehand:>16.1f}{ratio:>24}")
     print("\n".join(record["notes"]))
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
 
 
 if __name__ == "__main__":

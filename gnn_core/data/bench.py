@@ -11,14 +11,12 @@ may ask the report for the machine and for rates.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gnn_core import seeding
 from gnn_core.config import RunConfig
@@ -27,6 +25,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.sampler import Sampler
 from gnn_core.report import machine
+from gnn_core.report.bench_file import write_bench
 from gnn_core.report.data_figures import Round, make_record, text_of
 from gnn_core.usage import UsageError
 
@@ -110,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     )
     print(text_of(record))
     if options.json is not None:
-        _write(options.json, record)
+        write_bench(options.json, record)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -214,15 +213,6 @@ def _ways(graph: Graph, config: RunConfig, num_batches: int | None) -> list[Way]
         Way("the loader", lambda: load(here)),
         Way(f"the loader, prefetch {config.prefetch}", lambda: load(ahead)),
     ]
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
 
 
 if __name__ == "__main__":

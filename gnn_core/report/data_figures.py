@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from gnn_core.report import machine
+from gnn_core.report.bench_file import origin
 from gnn_core.report.timing import per_second
 
 _BUSY_LOAD = 0.5
@@ -54,17 +53,13 @@ def make_record(
         warm_up_seconds: elapsed before the first round that counts.
         rounds: by way of drawing, in the order in which they are to be shown.
     """
-    commit, is_dirty = machine.commit()
-    versions = machine.versions()
+    where = origin(hardware)
     every = [one for way in rounds.values() for one in way]
     num_batches = sum(one.batches for one in every)
     return {
         "benchmark": "data",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dict(hardware),
-        "versions": {name: versions[name] for name in ("python", "numpy", "numba")},
-        "commit": commit,
-        "dirty": is_dirty,
+        **where,
+        "versions": {name: where["versions"][name] for name in ("python", "numpy", "numba")},
         "graph": dict(graph),
         "settings": dict(settings),
         "edges_per_batch": sum(one.edges for one in every) / num_batches,

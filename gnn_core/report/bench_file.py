@@ -1,0 +1,41 @@
+"""The file that a benchmark leaves: where its figures come from, and how it is written.
+
+`benches` reads it; this side needs no pandas.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gnn_core.report import machine
+from gnn_core.usage import UsageError
+
+
+def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """When and where figures were measured, and with which versions and source.
+
+    `hardware` was asked before the benchmark began to be a load of its own.
+    """
+    commit, is_dirty = machine.commit()
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": dict(hardware),
+        "versions": machine.versions(),
+        "commit": commit,
+        "dirty": is_dirty,
+    }
+
+
+def write_bench(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the record as JSON, whole or not at all. Raises UsageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
