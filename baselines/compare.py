@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -31,7 +30,7 @@ from gnn_core.report.cells import counted, three_digits
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.summary import epoch_seconds
-from gnn_core.usage import UsageError
+from gnn_core.usage import Parser, UsageError
 
 _OURS = "compare sets it for every run; give it before `--`"
 _APART = "not every contender has it"
@@ -43,11 +42,6 @@ _REFUSED = {
     **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
     **dict.fromkeys(("dry_run", "progress"), "it is for a person who watches one run"),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 def main() -> int:
@@ -167,7 +161,7 @@ def _allowed(extra: Sequence[str]) -> Sequence[str]:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         description=summary,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -14,7 +14,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -33,12 +32,7 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.portrait import edge_homophily, portrait
 from gnn_core.launch import guarded
-from gnn_core.usage import UsageError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
+from gnn_core.usage import Parser, UsageError
 
 
 def main() -> int:
@@ -133,7 +127,7 @@ def draw(
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         description=summary,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,

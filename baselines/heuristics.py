@@ -32,7 +32,7 @@ from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.metrics import RankTally
 from gnn_core.report.records import require_writable
 from gnn_core.training.tasks import open_for
-from gnn_core.usage import UsageError
+from gnn_core.usage import Parser
 
 _MEANING = {
     "common neighbours": "papers linked to both (Liben-Nowell, Kleinberg, CIKM 2003)",
@@ -40,11 +40,6 @@ _MEANING = {
 }
 _CHUNK_EDGES = 64
 Score = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 def main() -> int:
@@ -107,7 +102,7 @@ def ranked(graph: Graph, split: str, count: int, score: Score) -> RankTally:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         usage="heuristics.py [--flag value ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class UsageError(Exception):
@@ -15,6 +17,14 @@ class UsageError(Exception):
 
 class SharedUsageError(UsageError):
     """A mistake that every rank raises with the same words, so that one rank tells it for all."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UsageErrors: the caller decides how to leave."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint."""
+        raise UsageError(f"{message} (see --help)")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

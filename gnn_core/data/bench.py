@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from gnn_core import seeding
 from gnn_core.config import RunConfig
@@ -27,7 +26,7 @@ from gnn_core.data.sampler import Sampler
 from gnn_core.report import machine
 from gnn_core.report.bench_file import write_bench
 from gnn_core.report.data_figures import Round, make_record, text_of
-from gnn_core.usage import UsageError
+from gnn_core.usage import Parser, UsageError
 
 _MOST_BATCHES = 50  # a round, unless told otherwise
 _EXAMPLES = """\
@@ -56,11 +55,6 @@ class Way:
         cpu, elapsed = time.process_time() - cpu, time.perf_counter() - elapsed
         edges, input_nodes = (sum(column) for column in zip(*sizes, strict=True))
         return Round(edges, input_nodes, len(sizes), elapsed, cpu)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,7 +107,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m gnn_core.data.bench",
         description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0],
         epilog=_EXAMPLES,

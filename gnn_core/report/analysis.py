@@ -17,19 +17,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from gnn_core.config import UsageError
 from gnn_core.report.cells import Table, counted
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables import speed_table
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
+from gnn_core.usage import Parser, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         prog="python -m gnn_core.report.analysis",
         description=summary,
         epilog=examples,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gnn_core.settings.options import Option, show
-from gnn_core.usage import UsageError, did_you_mean
+from gnn_core.usage import Parser, did_you_mean
 
 _TEACHING = """\
 Train GraphSAGE on one graph with the {strategy} strategy and write one record of the run.
@@ -32,12 +32,13 @@ A configuration file holds the same names: `global_batch_size: 512`, one a line.
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are UsageErrors: the caller decides how to leave."""
+class _Parser(Parser):
+    """The same, which names a flag alone."""
 
     def error(self, message: str) -> NoReturn:
-        complaint = re.sub(r"^argument (?:-\w, )?(--[\w-]+)\S*:", r"\1:", " ".join(message.split()))
-        raise UsageError(f"{complaint} (see --help)")
+        super().error(
+            re.sub(r"^argument (?:-\w, )?(--[\w-]+)\S*:", r"\1:", " ".join(message.split()))
+        )
 
 
 def build_parser(
