@@ -10,13 +10,12 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
 from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Framework, Progress, Weights
+from gnn_core.training.tasks import sampled_loaders, train_loader
 from horovod_gnn.evaluate import ExactEvaluator, RankEvaluator, SampledEvaluator
 from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
@@ -39,8 +38,8 @@ class TorchLearner:
     """
 
     def __init__(self, config: RunConfig, graph: Graph, parallel: OneProcess):
-        self._config = config
         self._parallel = parallel
+        share = (parallel.rank, parallel.world_size, config.prefetch)
         table = feature_table(graph)
         is_link = config.task == "link"
         model = _model(config, graph).to(choose_device(config, parallel))
@@ -54,9 +53,7 @@ class TorchLearner:
             objective=link_objective if is_link else node_objective,
             optimizer=optimizer,
             bucket=GradientBucket(model),
-            loader=self._link_loader(graph)
-            if is_link
-            else self._loader(graph, "train", config.fanouts, shuffle=True),
+            loader=train_loader(config, graph, *share),
             table=table,
             schedule=Schedule.of(config, parallel.world_size),
             parallel=parallel,
@@ -70,9 +67,9 @@ class TorchLearner:
         elif config.eval == "exact":
             self._evaluator = ExactEvaluator(graph, table, parallel)
         else:
-            fanouts = config.eval_fanouts or config.fanouts
-            loaders = {s: self._loader(graph, s, fanouts, shuffle=False) for s in ("valid", "test")}
-            self._evaluator = SampledEvaluator(loaders, table, parallel)
+            self._evaluator = SampledEvaluator(
+                sampled_loaders(config, graph, *share), table, parallel
+            )
         self.watch = self.training.watch
         self.num_steps = self.training.loader.num_steps
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -154,23 +151,6 @@ class TorchLearner:
         }
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": memory, "param_groups": groups})
-
-    def _loader(self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool) -> Loader:
-        return Loader(
-            graph, split, fanouts, self._config.global_batch_size,
-            seed=self._config.seed, rank=self._parallel.rank,
-            world_size=self._parallel.world_size, shuffle=shuffle, prefetch=self._config.prefetch,
-        )  # fmt: skip
-
-    def _link_loader(self, graph: Graph) -> LinkLoader:
-        config = self._config
-        return LinkLoader(
-            graph, config.fanouts, config.global_batch_size,
-            seed=config.seed, rank=self._parallel.rank, world_size=self._parallel.world_size,
-            prefetch=config.prefetch, negatives=config.negatives or 1,
-            shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
-            edges_per_epoch=config.edges_per_epoch,
-        )  # fmt: skip
 
 
 def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.report.metrics import Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.learner import Diverged, Progress
+from gnn_core.training.learner import Progress
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
@@ -98,15 +97,11 @@ def train_epoch(
             if batch is None:
                 break
             watch.add("sample", batch.sample_seconds, out_of=None if loader.prefetches else "wait")
-            loss_sum, correct, num_edges, stops = _step(training, batch)
-            loss = loss_sum / batch.num_global_real
-            if not math.isfinite(loss):
-                where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
-                raise Diverged(f"the loss is {loss} at {where}: lower --lr")
-            progress.advance(batch.step, loss_sum, correct, batch.num_global_real, num_edges)
-            training.stopping = stops > 0
+            statistics = _step(training, batch)
+            loss = progress.advance(batch, statistics)
+            training.stopping = statistics[-1] > 0
             after_step(loss)
-            if stops:
+            if training.stopping:
                 break
     return Tally.from_vector(progress.tally)
 

@@ -13,14 +13,13 @@ import tensorflow as tf
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
-from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
 from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
 from gnn_core.training.learner import Progress, Weights
 from gnn_core.training.rank import RankEvaluator
+from gnn_core.training.tasks import sampled_loaders, train_loader
 from tf_mirrored.input import Feed, feature_table, shared_tensor
 from tf_mirrored.link import LinkModel
 from tf_mirrored.loop import Training, train_epoch
@@ -51,9 +50,10 @@ class KerasLearner:
             model=model,
             objective=link_objective if is_link else node_objective,
             optimizer=optimizer,
-            loaders=self._link_loaders(graph)
-            if is_link
-            else self._loaders(graph, "train", config.fanouts, shuffle=True),
+            loaders=[
+                train_loader(config, graph, replica, replicas.num_replicas, prefetch=0)
+                for replica in replicas.local_replicas
+            ],
             feed=Feed(config, graph, training=True),
             table=feature_table(graph),
             schedule=Schedule.of(config, replicas.num_replicas),
@@ -152,34 +152,13 @@ class KerasLearner:
         if config.eval == "exact":
             exact = ExactEvaluator(graph, replicas, threads=threads)
             return lambda splits, whole: exact.tallies(layers, splits)
-        fanouts = config.eval_fanouts or config.fanouts
-        names = ("valid", "test")
-        loaders = {name: self._loaders(graph, name, fanouts, shuffle=False) for name in names}
+        shares = [
+            sampled_loaders(config, graph, replica, replicas.num_replicas, prefetch=0)
+            for replica in replicas.local_replicas
+        ]
+        loaders = {split: [share[split] for share in shares] for split in shares[0]}
         sampled = SampledEvaluator(loaders, replicas, layers.logits_of)
         return lambda splits, whole: sampled.tallies(splits)
-
-    def _link_loaders(self, graph: Graph) -> list[Loader]:
-        config = self._config
-        return [
-            LinkLoader(
-                graph, config.fanouts, config.global_batch_size, seed=config.seed, rank=replica,
-                world_size=self._replicas.num_replicas, prefetch=0, negatives=config.negatives or 1,
-                shared_negatives=config.shared_negatives, hide_targets=config.hide_targets,
-                edges_per_epoch=config.edges_per_epoch,
-            )
-            for replica in self._replicas.local_replicas
-        ]  # fmt: skip
-
-    def _loaders(
-        self, graph: Graph, split: str, fanouts: tuple[int, ...], shuffle: bool
-    ) -> list[Loader]:
-        return [
-            Loader(
-                graph, split, fanouts, self._config.global_batch_size, seed=self._config.seed,
-                rank=replica, world_size=self._replicas.num_replicas, shuffle=shuffle, prefetch=0,
-            )
-            for replica in self._replicas.local_replicas
-        ]  # fmt: skip
 
 
 def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
@@ -191,7 +170,7 @@ def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     )  # fmt: skip
     if not is_link:
         return model
-    return LinkModel(model, config.predictor_layers, config.precision, config.seed)
+    return LinkModel(model, config.predictor_layers, config.seed)
 
 
 class Layers:

@@ -13,24 +13,7 @@ import tensorflow as tf
 
 from gnn_core.initial import initial_predictor
 from tf_mirrored.input import StepInput
-from tf_mirrored.model import GraphSAGE, plain_product, rounded_product
-
-
-class DenseLayer(keras.layers.Layer):
-    """Weight `[out, in]` and bias `[out]`."""
-
-    def __init__(self, weight: np.ndarray, bias: np.ndarray, rounds: bool, name: str, dtype: str):
-        super().__init__(name=name, dtype=dtype)
-        self.product = rounded_product if rounds else plain_product
-        self.weight = self.add_weight(weight.shape, name="weight")
-        self.bias = self.add_weight(bias.shape, name="bias")
-        self.built = True
-        self.weight.assign(weight)
-        self.bias.assign(bias)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """`[n, out]` from `[n, in]`."""
-        return tf.nn.bias_add(self.product(x, self.weight.value), self.bias.value)
+from tf_mirrored.model import DenseLayer, GraphSAGE
 
 
 class LinkModel(keras.Model):
@@ -39,21 +22,21 @@ class LinkModel(keras.Model):
     Args:
         encoder: a GraphSAGE.
         predictor_layers: dense layers on the product of two embeddings; the last gives one number.
-        precision: `fp32`, `bf16` or `fp64`, as the encoder has it.
         seed: of the predictor's initial weights.
     """
 
-    def __init__(self, encoder: GraphSAGE, predictor_layers: int, precision: str, seed: int):
+    def __init__(self, encoder: GraphSAGE, predictor_layers: int, seed: int):
         super().__init__(name="link", dtype=encoder.real.name)
         self.encoder = encoder
         weights = initial_predictor(encoder.widths[-1], predictor_layers, seed)
-        self.dense_layers = [
-            DenseLayer(
-                weights[f"{depth}.weight"], weights[f"{depth}.bias"], precision == "bf16",
-                f"predictor.layers.{depth}", encoder.real.name,
-            )
-            for depth in range(predictor_layers)
-        ]  # fmt: skip
+        self.dense_layers = []
+        for depth in range(predictor_layers):
+            outs, ins = weights[f"{depth}.weight"].shape
+            name = f"predictor.layers.{depth}"
+            layer = DenseLayer(ins, outs, encoder.product, name=name, dtype=encoder.real.name)
+            layer.weight.assign(weights[f"{depth}.weight"])
+            layer.bias.assign(weights[f"{depth}.bias"])
+            self.dense_layers.append(layer)
         self.built = True
 
     @property

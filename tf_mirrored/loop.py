@@ -18,7 +18,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.report.metrics import Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.learner import Diverged, Progress
+from gnn_core.training.learner import Progress
 from tf_mirrored.input import Feed, Prepared, StepInput, prepared
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE, trainable
@@ -122,16 +122,11 @@ def train_epoch(
                 break
             for found in batches:
                 watch.add("sample", found.batch.sample_seconds, out_of=None if depth else "wait")
-            batch = batches[0].batch
-            loss_sum, correct, num_edges, stops = _step(training, batches)
-            loss = loss_sum / batch.num_global_real
-            if not math.isfinite(loss):
-                where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
-                raise Diverged(f"the loss is {loss} at {where}: lower --lr")
-            progress.advance(batch.step, loss_sum, correct, batch.num_global_real, num_edges)
-            training.stopping = stops > 0
+            statistics = _step(training, batches)
+            loss = progress.advance(batches[0].batch, statistics)
+            training.stopping = statistics[-1] > 0
             after_step(loss)
-            if stops:
+            if training.stopping:
                 break
     return Tally.from_vector(progress.tally)
 

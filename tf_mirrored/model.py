@@ -7,6 +7,7 @@ of a neighbour is ever gathered.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,20 +21,20 @@ from tf_mirrored.input import BlockInput, StepInput
 _DTYPES = {"fp32": "float32", "bf16": "float32", "fp64": "float64"}
 
 
-class SageLayer(keras.layers.Layer):
-    """Weight `[out, 2 * in]` (left half: the node itself; right: its neighbours), bias `[out]`."""
+class DenseLayer(keras.layers.Layer):
+    """Weight `[out, in]` and bias `[out]`, with a product that may round."""
 
     def __init__(
         self, in_features: int, out_features: int, product: Callable[..., tf.Tensor], **options: Any
     ):
         super().__init__(**options)
         self.product = product
-        self.weight = self.add_weight((out_features, 2 * in_features), name="weight")
+        self.weight = self.add_weight((out_features, in_features), name="weight")
         self.bias = self.add_weight((out_features,), name="bias")
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """`[n, out]` from `[n, 2 * in]`, states of the nodes beside those of their neighbours."""
+        """`[n, out]` from `[n, in]`."""
         return tf.nn.bias_add(self.product(x, self.weight.value), self.bias.value)
 
 
@@ -64,12 +65,10 @@ class GraphSAGE(keras.Model):
         super().__init__(name="graphsage", dtype=_DTYPES[precision])
         widths = layer_widths(in_features, hidden, num_classes, layers)
         self.real = tf.as_dtype(_DTYPES[precision])
-        product = rounded_product if precision == "bf16" else plain_product
-        self.sage_layers = [
-            SageLayer(
-                widths[i], widths[i + 1], product, name=f"layers.{i}", dtype=_DTYPES[precision]
-            )
-            for i in range(layers)
+        self.product = rounded_product if precision == "bf16" else plain_product
+        self.sage_layers = [  # left half of a weight: the node itself; right: its neighbours
+            DenseLayer(2 * ins, outs, self.product, name=f"layers.{i}", dtype=self.real.name)
+            for i, (ins, outs) in enumerate(itertools.pairwise(widths))
         ]
         self.aggregate = AGGREGATORS[aggregator]
         self.widths = tuple(widths[1:])

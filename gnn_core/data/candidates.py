@@ -37,14 +37,13 @@ class Candidates:
         edges = getattr(graph, f"{split}_edges")
         self._published = getattr(graph, f"{split}_candidates")
         self._sources = np.ascontiguousarray(edges[:, 0], np.int64)
-        self.count = count if self._published is None else self._published.shape[1]
+        self.count = count
         if self._published is not None:
-            if count > self.count:
+            if count > (published := self._published.shape[1]):
                 raise UsageError(
-                    f"--candidates {count}: graph {graph.name} is published with {self.count} for "
+                    f"--candidates {count}: graph {graph.name} is published with {published} for "
                     "each reference; ask for no more"
                 )
-            self.count = count
             return
         self._key = np.uint64(seeding.key("candidates", split))
         years = graph.years

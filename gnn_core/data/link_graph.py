@@ -69,13 +69,14 @@ def link_graph(graph: Graph, split: LinkSplit, cache: Path, say: Say | None = No
             f"--hold-out {split.how}: graph {graph.name} is published with held-out edges, and "
             "others would not compare; use published"
         )
+    else:
+        _require_citations(graph, split)
     identity = split.identity(graph)
     digest = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = cache / "graphs" / f"{Path(graph.name).name}-links-{digest}"
-    held_out = _held_out(graph, split) if not folder.exists() else None  # bad input is told early
 
     def make(progress: Progress) -> None:
-        _write(graph, held_out or _held_out(graph, split), split, folder, identity, progress)
+        _write(graph, _held_out(graph, split), split, folder, identity, progress)
 
     title = f"{graph.name}, edges held out ({split.how})"
     prepare(folder, title, lambda meta: meta["provenance"] == identity, make, say)
@@ -87,19 +88,24 @@ def _held_out(graph: Graph, split: LinkSplit) -> hold_out.HeldOut:
         assert graph.train_edges is not None and graph.valid_edges is not None
         assert graph.test_edges is not None
         return hold_out.HeldOut(graph.train_edges, graph.valid_edges, graph.test_edges)
+    assert graph.citations is not None
+    if split.how == hold_out.RANDOM:
+        return hold_out.at_random(graph.citations, split.share, split.seed)
+    assert graph.years is not None
+    return hold_out.newest(graph.citations, graph.years, split.share)
+
+
+def _require_citations(graph: Graph, split: LinkSplit) -> None:
     if graph.citations is None:
         raise UsageError(
             f"graph {graph.name}: link prediction needs to know who cites whom (citations), and it "
             "has undirected edges only; choose another --dataset, such as cora-linqs for cora"
         )
-    if split.how == hold_out.RANDOM:
-        return hold_out.at_random(graph.citations, split.share, split.seed)
-    if graph.years is None:
+    if split.how != hold_out.RANDOM and graph.years is None:
         raise UsageError(
             f"--hold-out newest: expected a year for each paper, but graph {graph.name} has no "
             "years; use --hold-out random"
         )
-    return hold_out.newest(graph.citations, graph.years, split.share)
 
 
 def _write(

@@ -65,11 +65,6 @@ class LinkLoader(Loader):
         """Edges in one epoch, over all ranks."""
         return self._per_epoch
 
-    @property
-    def num_steps(self) -> int:
-        """Steps in one epoch; the same on every rank."""
-        return -(-self._per_epoch // self._global_batch_size)
-
     def _find_items(self) -> IntArray:
         assert self._graph.train_edges is not None
         return np.arange(len(self._graph.train_edges))

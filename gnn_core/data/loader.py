@@ -82,7 +82,7 @@ class Loader:
     @property
     def num_steps(self) -> int:
         """Steps in one epoch; the same on every rank."""
-        return -(-len(self._items) // self._global_batch_size)
+        return -(-self.num_targets // self._global_batch_size)
 
     def batches(self, epoch: int, first_step: int = 0) -> Generator[Batch]:
         """The batches of one epoch, from `first_step` on.

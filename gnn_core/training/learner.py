@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from gnn_core.config import RunConfig
+from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
@@ -36,13 +38,23 @@ class Progress:
     best_epoch: int = -1
     evaluations_without_gain: int = 0
 
-    def advance(self, step: int, loss_sum: float, correct: float, real: int, edges: float) -> None:
-        """Count one step in; all numbers are sums over the ranks."""
+    def advance(self, batch: Batch, statistics: Sequence[float]) -> float:
+        """Count one step in; its mean loss.
+
+        `statistics` begin with loss sum, correct and sampled edges, each summed over the ranks.
+        Raises Diverged for a loss that is NaN or infinite.
+        """
+        loss_sum, correct, edges = statistics[:3]
+        loss = loss_sum / batch.num_global_real
+        if not math.isfinite(loss):
+            where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
+            raise Diverged(f"the loss is {loss} at {where}: lower --lr")
         self.tally[0] += loss_sum
         self.tally[1] += correct
-        self.tally[2] += real
+        self.tally[2] += batch.num_global_real
         self.num_sampled_edges += round(edges)
-        self.step = step + 1
+        self.step = batch.step + 1
+        return loss
 
 
 class Learner(Protocol):

@@ -1,4 +1,4 @@
-"""What the tasks ask of a graph, and how many targets it has for them."""
+"""What the tasks ask of a graph, how many targets it has for them, and what loads them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
+from gnn_core.data.link_loader import LinkLoader
+from gnn_core.data.loader import Loader
 from gnn_core.data.progress import Say
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
@@ -31,6 +33,36 @@ def split_sizes(graph: Graph, task: str) -> dict[str, int]:
     if task == "link":
         return {name: len(getattr(graph, f"{name}_edges")) for name in names}
     return {name: len(graph.split(name)) for name in names}
+
+
+def train_loader(
+    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+) -> Loader:
+    """The batches that one rank trains on."""
+    if config.task == "link":
+        return LinkLoader(
+            graph, config.fanouts, config.global_batch_size, seed=config.seed,
+            rank=rank, world_size=world_size, prefetch=prefetch,
+            negatives=config.negatives or 1, shared_negatives=config.shared_negatives,
+            hide_targets=config.hide_targets, edges_per_epoch=config.edges_per_epoch,
+        )  # fmt: skip
+    return Loader(
+        graph, "train", config.fanouts, config.global_batch_size,
+        seed=config.seed, rank=rank, world_size=world_size, prefetch=prefetch,
+    )  # fmt: skip
+
+
+def sampled_loaders(
+    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+) -> dict[str, Loader]:
+    """The nodes of each split that one rank evaluates on sampled neighbours, in order."""
+    return {
+        split: Loader(
+            graph, split, config.eval_fanouts or config.fanouts, config.global_batch_size,
+            seed=config.seed, rank=rank, world_size=world_size, shuffle=False, prefetch=prefetch,
+        )
+        for split in ("valid", "test")
+    }  # fmt: skip
 
 
 def _require_labels(graph: Graph) -> None:

@@ -251,7 +251,7 @@ def by_torch(
         progress = state.progress
     found: dict[str, Any] = {f"initial.{n}": array for n, array in learner.weights().items()}
     found["num_parameters"] = learner.num_parameters
-    found["logits"] = logits_of(learner, graph)
+    found["logits"] = logits_of(learner, config, graph)
     losses: list[float] = []
     gradients: list[npt.NDArray[Any]] = []
 
@@ -270,9 +270,9 @@ def by_torch(
     return found
 
 
-def logits_of(learner: TorchLearner, graph: Graph) -> npt.NDArray[Any]:
+def logits_of(learner: TorchLearner, config: RunConfig, graph: Graph) -> npt.NDArray[Any]:
     """Logits of a few nodes, nothing dropped."""
-    config, model = learner._config, learner.training.model
+    model = learner.training.model
     batch = a_batch(config, graph)
     model.eval()
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,12 +18,13 @@ INDPTR, INDICES = [0, 2, 4, 6, 8, 8], [1, 2, 0, 3, 0, 3, 1, 2]
 
 
 def graph() -> Graph:
-    made = Graph.from_arrays("square", INDPTR, INDICES)
-    edges = {"train_edges": TRAIN, "valid_edges": TRAIN[:0], "test_edges": TRAIN[:1] * 0 + [0, 3]}
-    for name, array in edges.items():
-        object.__setattr__(made, name, array.astype(np.int32))
-    object.__setattr__(made, "test_candidates", np.array([[4, 1]], np.int32))
-    return made
+    return dataclasses.replace(
+        Graph.from_arrays("square", INDPTR, INDICES),
+        train_edges=TRAIN,
+        valid_edges=TRAIN[:0],
+        test_edges=np.array([[0, 3]], np.int32),
+        test_candidates=np.array([[4, 1]], np.int32),
+    )
 
 
 def test_scores() -> None:
