@@ -81,20 +81,18 @@ links() {
     python baselines/heuristics.py --dataset cit-hepth --json results/reference/links/cit-hepth.json
 }
 
-# Workers, epochs, minutes: more workers than cores show that the result stays the same.
+# Workers, epochs, minutes: more workers than cores show that the result stays the same. An epoch of
+# the larger graph is a part of its citations, drawn anew each time.
 workers() {
     fresh workers
-    local options
-    for data in synthetic:papers=1e5 cit-hepth; do
+    local options data epochs count
+    for data in "cit-hepth" "synthetic:papers=1e5 --edges-per-epoch 200000"; do
         for epochs in 10 30; do
             options="--task link --dataset $data --epochs $epochs --eval-every 5"
-            options="$options --progress off --records results/reference/workers"
+            options="$options --records results/reference/workers"
             for count in 1 2 4; do
                 # shellcheck disable=SC2086
-                {
-                    horovodrun -np "$count" python horovod_gnn/train.py $options
-                    torchrun --standalone --nproc-per-node "$count" baselines/ddp.py $options
-                }
+                { ranks $count $options; processes $count $options; }
             done
         done
     done
