@@ -20,6 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gnn_core.report.processes import (
+    DAEMONS,
+    LAUNCHERS,
+    ancestors,
+    launcher_at,
+    others_running,
+    text_of,
+)
 from gnn_core.report.schema import RankMemory
 
 PACKAGES = (
@@ -35,8 +43,6 @@ PACKAGES = (
     "keras",
     "torch-geometric",
 )
-LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "orterun", "torchrun", "srun")
-_DAEMONS = ("orted", "prted", "hydra_pmi_proxy")  # start ranks on behalf of a launcher
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "bf16", "sve")
 _SECRET = re.compile(r"(?i)^(.*(?:token|secret|passw|credential|api[-_]?key)[^=]*)=.+$")
 _PROC = Path("/proc")
@@ -54,15 +60,19 @@ def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
 
     cpu_model, cpu_flags (of those that matter to matrix products), cores_available (what the job
     may use, not what is built in), memory_bytes (same), load_average (of the last minute, at the
-    call: a busy machine explains a slow run), gpus (names), system.
+    call: a busy machine explains a slow run), others_running (processes that are not of this job
+    and compute, or wait for a disk, at the call), cpu_mhz (mean over the cores, at the call), gpus
+    (names), system.
     """
     cpu = _cpu(proc)
     return {
         "cpu_model": cpu[0],
         "cpu_flags": cpu[1],
+        "cpu_mhz": _cpu_mhz(proc),
         "cores_available": cores_available(proc, cgroup),
         "memory_bytes": _memory_available(proc, cgroup),
         "load_average": _load_average(),
+        "others_running": others_running(proc, os.getpid()),
         "gpus": _gpus(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
@@ -77,8 +87,8 @@ def cores_available(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-        for pid, command in _ancestors(proc, os.getpid()):
-            if _launcher_at(command, (*LAUNCHERS, *_DAEMONS)) is not None:
+        for pid, command in ancestors(proc, os.getpid()):
+            if launcher_at(command, (*LAUNCHERS, *DAEMONS)) is not None:
                 try:
                     cores = max(cores, len(os.sched_getaffinity(pid)))
                 except OSError:
@@ -122,13 +132,28 @@ def launch_line(
     secrets are struck out, since records are published.
     """
     if told := os.environ.get("RINGSAGE_LAUNCHED"):
-        return shlex.join(_presentable(shlex.split(told)))
+        return shlex.join(presentable(shlex.split(told)))
     command = list(sys.orig_argv) if own is None else list(own)
-    for _, candidate in _ancestors(proc, os.getpid() if pid is None else pid):
-        start = _launcher_at(candidate, LAUNCHERS)
+    for _, candidate in ancestors(proc, os.getpid() if pid is None else pid):
+        start = launcher_at(candidate, LAUNCHERS)
         if start is not None:
             command = candidate[start:]
-    return shlex.join(_presentable(command))
+    return shlex.join(presentable(command))
+
+
+def presentable(command: list[str], folder: Path | None = None) -> list[str]:
+    """Return a command line as a record tells it: short, and without the values of secrets.
+
+    Programs of the environment go by name, whatever started them; paths below `folder` (None: the
+    working folder) are told from there.
+    """
+    known = (f"{Path(sys.prefix, 'bin')}{os.sep}", f"{folder or Path.cwd()}{os.sep}")
+    words = []
+    for word in _without_passed_on(command):
+        for start in known:
+            word = word.replace(start, "")
+        words.append(_SECRET.sub(r"\1=***", word))
+    return [Path(words[0]).name, *words[1:]] if words else []
 
 
 def memory_of_process(pid: int | str = "self", proc: Path = _PROC) -> dict[str, int | None]:
@@ -161,12 +186,12 @@ def _peak_rss_outside_linux(proc: Path, pid: int | str) -> int | None:
 
 def _kilobytes(file: Path) -> dict[str, int]:
     """Return the `Name:  123 kB` lines of a /proc file in bytes; empty when it cannot be read."""
-    lines = re.findall(r"^(\w+):\s+(\d+) kB$", _text(file), flags=re.MULTILINE)
+    lines = re.findall(r"^(\w+):\s+(\d+) kB$", text_of(file), flags=re.MULTILINE)
     return {name: int(kilobytes) * 1024 for name, kilobytes in lines}
 
 
 def _cpu(proc: Path) -> tuple[str | None, list[str]]:
-    text = _text(proc / "cpuinfo")
+    text = text_of(proc / "cpuinfo")
     model = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, flags=re.MULTILINE)
     present = set(flags[1].split()) if flags else set()
@@ -174,10 +199,16 @@ def _cpu(proc: Path) -> tuple[str | None, list[str]]:
     return name, [flag for flag in _CPU_FLAGS if flag in present]
 
 
+def _cpu_mhz(proc: Path) -> float | None:
+    """Return the present mean over the cores; a virtual machine may tell the nominal one."""
+    told = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text_of(proc / "cpuinfo"), flags=re.MULTILINE)
+    return round(sum(map(float, told)) / len(told), 1) if told else None
+
+
 def _memory_available(proc: Path, cgroup: Path) -> int | None:
     limits = [_kilobytes(proc / "meminfo").get("MemTotal")]
     for file in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _text(cgroup / file).strip()
+        text = text_of(cgroup / file).strip()
         limits.append(int(text) if text.isdigit() else None)
     known = [limit for limit in limits if limit]
     return min(known) if known else None
@@ -185,10 +216,10 @@ def _memory_available(proc: Path, cgroup: Path) -> int | None:
 
 def _cgroup_cores(cgroup: Path) -> int | None:
     """Return the cores' worth of time this container gets, rounded up; None without a limit."""
-    quota, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
+    quota, _, period = text_of(cgroup / "cpu.max").strip().partition(" ")
     if not quota:
-        quota = _text(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
-        period = _text(cgroup / "cpu" / "cpu.cfs_period_us").strip()
+        quota = text_of(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
+        period = text_of(cgroup / "cpu" / "cpu.cfs_period_us").strip()
     if not (quota.isdigit() and period.isdigit() and int(period)):
         return None
     return -(-int(quota) // int(period))
@@ -228,40 +259,6 @@ def _output(command: list[str], environment: dict[str, str] | None = None) -> st
     return done.stdout.strip()
 
 
-def _ancestors(proc: Path, pid: int) -> list[tuple[int, list[str]]]:
-    """Return (pid, command line) of the parents of a process, nearest first."""
-    found: list[tuple[int, list[str]]] = []
-    while len(found) < 64:
-        parent = re.search(r"^PPid:\s+(\d+)$", _text(proc / str(pid) / "status"), re.MULTILINE)
-        pid = int(parent[1]) if parent else 0
-        if pid <= 0:
-            break
-        words = _text(proc / str(pid) / "cmdline").rstrip("\0").split("\0")
-        found.append((pid, words))
-    return found
-
-
-def _launcher_at(command: list[str], names: tuple[str, ...]) -> int | None:
-    """Return where in a command line the launcher's name stands; it may follow an interpreter."""
-    for position, word in enumerate(command[:2]):
-        if Path(word).name in names:
-            return position
-    if command[1:3] == ["-m", "torch.distributed.run"]:
-        return 0
-    return None
-
-
-def _presentable(command: list[str]) -> list[str]:
-    # Programs of this environment are known by name, whatever started them.
-    known = (f"{Path(sys.prefix, 'bin')}{os.sep}", f"{Path.cwd()}{os.sep}")
-    words = []
-    for word in _without_passed_on(command):
-        for folder in known:
-            word = word.replace(folder, "")
-        words.append(_SECRET.sub(r"\1=***", word))
-    return [Path(words[0]).name, *words[1:]] if words else []
-
-
 def _without_passed_on(command: list[str]) -> list[str]:
     """Drop `-x NAME`, by which horovodrun passes on dozens of variables; `-x NAME=value` stays."""
     kept: list[str] = []
@@ -271,10 +268,3 @@ def _without_passed_on(command: list[str]) -> list[str]:
         else:
             kept.append(word)
     return kept
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
