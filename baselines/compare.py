@@ -21,8 +21,6 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from baselines.contest.child import reason, run_to_end
-from baselines.contest.contenders import Contender, chosen, seen_from_root
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.launch import guarded, under_launcher
@@ -30,17 +28,16 @@ from gnn_core.report.cells import counted, three_digits
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.summary import epoch_seconds
+from gnn_core.report.sweep.child import reason, run_to_end
+from gnn_core.report.sweep.contenders import Contender, chosen, seen_from_root
+from gnn_core.report.sweep.every_run import refusals
 from gnn_core.usage import Parser, UsageError
 
 _OURS = "compare sets it for every run; give it before `--`"
-_APART = "not every contender has it"
-_REFUSED = {
+_OWN = {
     **dict.fromkeys(("dataset", "epochs", "threads", "records"), _OURS),
     "eval_every": "every run evaluates at its end alone",
     **dict.fromkeys(("strategy", "replicas", "world_size"), "say it with --only and --ranks"),
-    **dict.fromkeys(("pin", "scale_lr", "start_timeout"), _APART),
-    **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
-    **dict.fromkeys(("dry_run", "progress"), "it is for a person who watches one run"),
 }
 
 
@@ -152,10 +149,11 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _allowed(extra: Sequence[str]) -> Sequence[str]:
     """The flags after `--`, if every run may have them. Raises UsageError."""
-    for name, origin in parse_config(extra, "compare").origins.items():
-        if name in _REFUSED and origin in ("flag", "file"):
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} after `--`: {_REFUSED[name]}")
+    origins = parse_config(extra, "compare").origins
+    given = [name for name, origin in origins.items() if origin in ("flag", "file")]
+    for name, reason_not in refusals(given, _OWN).items():
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{flag} after `--`: {reason_not}")
     return extra
 
 

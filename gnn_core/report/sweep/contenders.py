@@ -10,7 +10,7 @@ from pathlib import Path
 from gnn_core.report.schema import STRATEGIES
 from gnn_core.usage import UsageError, did_you_mean
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ALONE = ("single", "one")
 """One process of each framework, which the others are measured against: never of more ranks."""
 
@@ -84,9 +84,9 @@ def seen_from_root(folder: Path) -> Path:
 def _beside_python(launcher: str, strategy: str) -> Path:
     path = Path(sys.executable).parent / launcher
     if not path.exists():
-        rest = " ".join(name for name in STRATEGIES if name not in _LAUNCHERS)
+        rest = ", ".join(name for name in STRATEGIES if name not in _LAUNCHERS)
         raise UsageError(
             f"{strategy}: expected {launcher} beside {sys.executable}, found none; `make install` "
-            f"puts it there, --only {rest} does without it"
+            f"puts it there, {rest} do without it"
         )
     return path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from baselines.contest.contenders import ROOT
+from gnn_core.report.sweep.contenders import ROOT
 
 _PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write their record
 
@@ -21,7 +21,7 @@ def run_to_end(command: Sequence[str], log: Path) -> int:
 
     Ctrl-C and SIGTERM end the run and raise KeyboardInterrupt; a second one does not wait for it.
     """
-    with log.open("wb") as stream, _stoppable():
+    with log.open("wb") as stream, stoppable():
         with _deferred() as came:
             child = subprocess.Popen(
                 command,
@@ -53,7 +53,7 @@ def reason(log: Path, code: int) -> str:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
