@@ -1,0 +1,159 @@
+"""Make one page of HTML out of run records: execute the report's notebook, keep what it shows.
+
+    python -m gnn_core.report.page results/sweeps/short --output results/report.html
+
+The page holds everything in itself: no script, no font and no picture is loaded from anywhere. Exit
+code 0, 1 when the notebook fails, 2 for a mistake told in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gnn_core.report.records import read_records
+from gnn_core.usage import Parser, UsageError
+
+RECORDS_VARIABLE = "RINGSAGE_RECORDS"
+"""Folders and files of records for the notebook, separated as PATH is."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NOTEBOOK = _ROOT / "results" / "report.ipynb"
+_CELL_SECONDS = 300
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+# Tables and pictures scroll inside themselves, never the page; long words break.
+_STYLE = """\
+:root { color-scheme: light; }
+body { margin: 0; background: #fff; color: #1c1c1c; font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 64rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem; }
+h3 { font-size: 1rem; margin-bottom: 0; }
+h3 + p { margin-top: 0.2rem; }
+a.anchor-link { display: none; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.85rem;
+  font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; white-space: nowrap;
+  text-align: left; }
+th { background: #f4f4f4; }
+code { background: #f4f4f4; padding: 0.1em 0.3em; border-radius: 3px; font-size: 0.9em; }
+ul { padding-left: 1.2rem; }
+li { font-size: 0.9rem; }
+.figure { overflow-x: auto; margin: 1rem 0; }
+summary { cursor: pointer; font-size: 0.9rem; margin: 0.5rem 0; }
+.figure img { display: block; max-width: 100%; min-width: 27rem; height: auto; }
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (None: of this process); return its exit code."""
+    try:
+        options = _parse(arguments)
+        return _make(options.paths, options.notebook, options.output)
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    summary, _, rest = (__doc__ or "").partition("\n\n")
+    parser = Parser(
+        prog="python -m gnn_core.report.page",
+        description=summary,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="folders and files of run records")
+    add("--output", type=Path, default=Path("results/report.html"), metavar="FILE",
+        help="the page (default: results/report.html)")  # fmt: skip
+    add("--notebook", type=Path, default=_NOTEBOOK, metavar="FILE",
+        help="which one to execute (default: results/report.ipynb of the project)")  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def _make(paths: Sequence[Path], notebook: Path, output: Path) -> int:
+    records, problems = read_records(*paths)
+    for problem in problems:
+        print(f"not used: {problem}", file=sys.stderr)
+    if not records:
+        places = ", ".join(map(str, paths))
+        raise UsageError(
+            f"expected run records (*.jsonl) in {places}, found none that can be used; "
+            "`make report` makes some"
+        )
+    # They take a second to import, and a wrong path should be told at once.
+    import nbformat
+    from nbclient.exceptions import CellExecutionError
+
+    try:
+        source: Any = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as problem:
+        raise UsageError(f"--notebook: expected a notebook, but {notebook}: {problem}") from None
+    try:
+        page = render(source, paths)
+    except CellExecutionError as problem:
+        print(f"error: {notebook} fails:\n{problem}", file=sys.stderr)
+        return 1
+    _write(output, page)
+    print(f"wrote {output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
+    return 0
+
+
+def render(notebook: Any, paths: Sequence[Path]) -> str:
+    """Return the page of a notebook that is executed on records. Raises CellExecutionError.
+
+    `notebook`: of nbformat 4; it is changed by its execution.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbconvert.exporters import HTMLExporter
+
+    places = os.pathsep.join(str(path.resolve()) for path in paths)
+    client = NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_name="python3", transport="ipc"),  # no port is opened
+        timeout=_CELL_SECONDS,
+        resources={"metadata": {"path": str(_ROOT)}},
+    )
+    client.execute(env={**os.environ, RECORDS_VARIABLE: places})
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    title = html.escape(str(notebook.metadata.get("title", "Ringsage")))
+    return _PAGE.format(title=title, style=_STYLE, body=body)
+
+
+def _write(file: Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as problem:
+        raise UsageError(f"cannot write {file}: {problem.strerror or problem}") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""The report's page, made from records as a user makes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from gnn_core.report import page
+from gnn_core.report.records import write_record
+from tests.unit.made_records import run
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "results" / "report.ipynb"
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    for made in (run(), run("horovod", 2, 5.0), run("one", 1, 11.0)):
+        write_record(made, folder)
+    (folder / "cut.jsonl").write_text('{"schema_version": 1, "run_id": "ab\n', "utf-8")
+    return folder
+
+
+def test_the_page_holds_everything(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert page.main([str(records), "--output", str(tmp_path / "report.html")]) == 0
+    said = capsys.readouterr()
+    assert "3 runs" in said.out
+    assert said.err.count("not used:") == 1
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "<strong>5.00 s per epoch</strong>, 1.60 times as fast" in text
+    assert "not used: " in text
+    assert text.count('src="data:image/svg+xml;base64,') >= 3
+    assert 'alt="No description' not in text
+    assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#|data:)", text)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_no_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert page.main([str(tmp_path), "--output", str(tmp_path / "r.html")]) == 2
+    assert capsys.readouterr().err.startswith("error: expected run records (*.jsonl) in ")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_no_notebook(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "n.ipynb").write_text("{", "utf-8")
+    for name in ("n.ipynb", "missing.ipynb"):
+        assert page.main([str(records), "--notebook", str(tmp_path / name)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()[1:]  # after the cut record
+        assert line.startswith("error: --notebook: expected a notebook, but ")
+
+
+def test_a_cell_that_fails(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(broken, tmp_path / "n.ipynb")
+    arguments = ["--notebook", str(tmp_path / "n.ipynb"), "--output", str(tmp_path / "r.html")]
+    assert page.main([str(records), *arguments]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_the_notebook_is_kept_without_what_it_printed() -> None:
+    for cell in json.loads(NOTEBOOK.read_text("utf-8"))["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
