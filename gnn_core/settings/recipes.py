@@ -94,7 +94,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 _LINK_WORD = "link "
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
 _HELD_OUT = {"newest": 0.05, "random": 0.1}
-_NEGATIVES = {"cora": 5}
+_NEGATIVES = {"cora": 10}
 
 
 def recipe_name(dataset: str, task: str = "node") -> str:
