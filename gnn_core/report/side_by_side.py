@@ -11,7 +11,6 @@ from gnn_core.report.cells import NOTHING, Table, differing_settings, percent, t
 from gnn_core.report.footprint import GIB
 from gnn_core.report.rounds import Comparison, Contender, comparisons
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.scores import Spread
 from gnn_core.report.tables import (
     CROWDED,
     not_ok_text,
@@ -19,6 +18,7 @@ from gnn_core.report.tables import (
     score_heading,
     score_text,
     seconds_range_text,
+    spread_numbers,
 )
 from gnn_core.report.verdicts import ratio_text, verdicts
 
@@ -92,9 +92,9 @@ def _numbers(contest: Comparison, one: Contender) -> dict[str, Any]:
         "crowded": row.crowded,
         "rounds": contest.rounds,
         "runs": row.runs,
-        **_spread_numbers("seconds_per_epoch", row.seconds),
-        **_spread_numbers("speedup_own", one.times_as_fast(base) if base else None),
-        **_spread_numbers("speedup_fastest", one.times_as_fast(best) if best else None),
+        **spread_numbers("seconds_per_epoch", row.seconds),
+        **spread_numbers("speedup_own", one.times_as_fast(base) if base else None),
+        **spread_numbers("speedup_fastest", one.times_as_fast(best) if best else None),
         "communicate_share": row.communicate_share,
         f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
         "pss_bytes": one.pss,
@@ -102,14 +102,6 @@ def _numbers(contest: Comparison, one: Contender) -> dict[str, Any]:
         "failed": row.failed,
         "interrupted": row.interrupted,
         "machine": contest.machine,
-    }
-
-
-def _spread_numbers(name: str, spread: Spread | None) -> dict[str, float | None]:
-    return {
-        name: None if spread is None else spread.middle,
-        f"{name}_min": None if spread is None else spread.low,
-        f"{name}_max": None if spread is None else spread.high,
     }
 
 

@@ -1,13 +1,11 @@
-"""Run records -> rows: what was repeated is joined, and each row finds what it is compared with.
+"""Run records -> rows: what was repeated is joined.
 
 Runs that differ only in their random seed, or in where their files lie, are repetitions and share a
-row. A speed-up is T(1) / T(n), larger is faster, and stands only between runs of one data set, one
-set of loss-relevant settings and one kind of machine.
+row. `speedups` compares rows with each other.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import statistics
@@ -18,6 +16,7 @@ from typing import Any
 from gnn_core.config import OPTIONS
 from gnn_core.report.schema import STRATEGIES, EpochRecord, RunRecord
 from gnn_core.report.scores import Spread, accuracy_over_seeds, score_name
+from gnn_core.report.timing import per_second
 
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
@@ -29,7 +28,7 @@ _REPETITIONS = {
     "checkpoint_every_steps", "resume", "tensorboard", "progress", "world_size", "dry_run",
     "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
 }  # fmt: skip
-_TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
+TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,17 @@ class Row:
     accuracy: Spread | None  # test: mean over seeds, -/+ the standard deviation; count of seeds
     score_name: str  # what `accuracy` is: that, or `mrr`
     fingerprint: str | None
-    speedup: float | None = None
+    work: Hashable  # equal for rows that do the same work: data, loss-relevant settings
+    targets_per_second: Spread | None  # over all ranks, while training; over runs as `seconds`
+    over_single: Spread | None = None  # T(1) / T(n), T(1) of `single`; least, most over repeats
     speedup_mark: str = ""  # "!": accuracy missing or worse; "?": another machine
+    over_own: Spread | None = None  # the same, T(1) of the strategy itself on 1 rank
+    own_mark: str = ""
+
+    @property
+    def speedup(self) -> float | None:
+        """T(1) / T(n) against `single`: larger is faster."""
+        return None if self.over_single is None else self.over_single.middle
 
     @property
     def efficiency(self) -> float | None:
@@ -61,16 +69,9 @@ class Row:
         return None if self.speedup is None else self.speedup / self.ranks
 
 
-def summarize(records: Iterable[RunRecord], *, force: bool = False) -> tuple[list[Row], list[str]]:
-    """Return the rows made from the records, and one note per comparison that was not made.
-
-    `force` compares with a run on another kind of machine when there is none on the same.
-    """
-    groups = grouped(records, row_key)
-    rows = sorted((row_of(runs) for runs in groups), key=_order)
-    compared = [_compared(row, rows, force) for row in rows]
-    notes = list(dict.fromkeys(note for _, note in compared if note))
-    return [row for row, _ in compared], notes
+def rows_of(records: Iterable[RunRecord]) -> list[Row]:
+    """Return the rows that the records make up, by data set, machine, strategy and ranks."""
+    return sorted((row_of(runs) for runs in grouped(records, row_key)), key=_order)
 
 
 def grouped(
@@ -124,10 +125,21 @@ def learnt_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
     A setting that no trainer has belongs to a program with its own models, and counts too.
     """
-    length = {name: config[name] for name in _TRAINING_LENGTH if name in config}
+    length = {name: config[name] for name in TRAINING_LENGTH if name in config}
+    return {**work_settings(config), **length}
+
+
+def work_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that tell one work from another, however long it goes on."""
     known = {*OPTIONS, *_REPETITIONS}
     own = {name: value for name, value in config.items() if name not in known}
-    return {**curve_settings(config), **length, **own}
+    return {**curve_settings(config), **own}
+
+
+def work_of(record: RunRecord) -> Hashable:
+    """Return what runs that do the same work have in common: the graph and those settings."""
+    dataset = record.dataset
+    return dataset.name, dataset.fingerprint, settings_text(work_settings(record.config))
 
 
 def measured_epochs(run: RunRecord) -> list[EpochRecord]:
@@ -149,7 +161,7 @@ def row_key(record: RunRecord) -> Hashable:
         record.dataset.fingerprint,
         tuple(record.ranks_per_host),
         machine_kind(record),
-        _text(settings_of(record)),
+        settings_text(settings_of(record)),
     )
 
 
@@ -169,11 +181,13 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         runs=len(good),
         failed=sum(run.status == "failed" for run in runs),
         interrupted=sum(run.status == "interrupted" for run in runs),
-        seconds=_over_runs(good, epoch_seconds),
-        communicate_share=_middle(_over_runs(good, _communicate_share)),
+        seconds=over_runs(good, epoch_seconds),
+        communicate_share=_middle(over_runs(good, _communicate_share)),
         accuracy=accuracy_over_seeds(good),
         score_name=score_name(first),
         fingerprint=first.dataset.fingerprint,
+        work=work_of(first),
+        targets_per_second=over_runs(good, targets_per_second),
     )
 
 
@@ -189,6 +203,13 @@ def epoch_seconds(run: RunRecord) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
+def targets_per_second(run: RunRecord) -> float | None:
+    """Return the median rate of those epochs; elapsed seconds of the slowest rank, all targets."""
+    rates = [per_second(epoch.num_targets, epoch.seconds) for epoch in measured_epochs(run)]
+    known = [rate for rate in rates if rate is not None]
+    return statistics.median(known) if known else None
+
+
 def _communicate_share(run: RunRecord) -> float | None:
     epochs = measured_epochs(run)
     total = sum(epoch.seconds for epoch in epochs)
@@ -196,9 +217,10 @@ def _communicate_share(run: RunRecord) -> float | None:
     return spent / total if total else None
 
 
-def _over_runs(
+def over_runs(
     runs: Iterable[RunRecord], measure: Callable[[RunRecord], float | None]
 ) -> Spread | None:
+    """Return median, least and most of a measure over the runs that have it; None without any."""
     values = [value for value in map(measure, runs) if value is not None]
     if not values:
         return None
@@ -209,64 +231,11 @@ def _middle(spread: Spread | None) -> float | None:
     return None if spread is None else spread.middle
 
 
-def _compared(row: Row, rows: Sequence[Row], force: bool) -> tuple[Row, str | None]:
-    """Return the row with its speed-up, or with the note that says why it has none."""
-    if row.seconds is None or row.seconds.middle <= 0:
-        return row, None
-    what = f"{row.strategy} on {row.dataset} at {row.ranks} rank{'s'[: row.ranks > 1]}"
-    everywhere = [
-        other
-        for other in rows
-        if other.strategy == "single" and other.seconds is not None and _same_work(row, other)
-    ]
-    here = [other for other in everywhere if other.machine == row.machine]
-    if not everywhere:
-        return row, f"no speed-up for {what}: no `single` run with the same settings"
-    if not here and not force:
-        return row, (
-            f"no speed-up for {what}: its `single` runs are of another machine "
-            f"({everywhere[0].machine}); --force compares them all the same"
-        )
-    base = _fairest(row, here or everywhere)
-    assert base.seconds is not None  # chosen for having seconds
-    speedup = base.seconds.middle / row.seconds.middle
-    mark = "" if here else "?"
-    if row is not base and not _as_accurate(row, base):
-        mark += "!"
-    return dataclasses.replace(row, speedup=speedup, speedup_mark=mark), None
-
-
-def _same_work(row: Row, other: Row) -> bool:
-    return (
-        (row.dataset, row.fingerprint) == (other.dataset, other.fingerprint)
-        and _text(curve_settings(row.settings)) == _text(curve_settings(other.settings))
-    )  # fmt: skip
-
-
-def _fairest(row: Row, singles: Sequence[Row]) -> Row:
-    """Return what to be compared with: trained as long, if there is such a run, and the fastest.
-
-    A single process with another number of threads is still a single process: a speed-up over the
-    slower of two would flatter.
-    """
-
-    def length(one: Row) -> str:
-        return _text({name: one.settings.get(name) for name in _TRAINING_LENGTH})
-
-    as_long = [single for single in singles if length(single) == length(row)]
-    return min(as_long or singles, key=lambda single: single.seconds.middle)  # type: ignore[union-attr]
-
-
-def _as_accurate(row: Row, base: Row) -> bool:
-    if row.accuracy is None or base.accuracy is None:
-        return False
-    return row.accuracy.middle >= base.accuracy.middle - ACCURACY_TOLERANCE
-
-
 def _order(row: Row) -> tuple[Any, ...]:
     strategy = STRATEGIES.index(row.strategy)
-    return row.dataset, row.machine, row.precision, strategy, row.ranks, _text(row.settings)
+    return row.dataset, row.machine, row.precision, strategy, row.ranks, settings_text(row.settings)
 
 
-def _text(settings: Mapping[str, Any]) -> str:
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as one text, equal for equal settings."""
     return json.dumps(settings, sort_keys=True)

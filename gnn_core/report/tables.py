@@ -20,28 +20,26 @@ from gnn_core.report.cells import (
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.scores import Spread, accuracy_over_seeds, score_name
-from gnn_core.report.summary import (
-    Row,
-    grouped,
-    learnt_settings,
-    summarize,
-)
+from gnn_core.report.speedups import summarize
+from gnn_core.report.summary import Row, grouped, learnt_settings
+from gnn_core.report.verdicts import ratio_text
 
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
-_LEGEND = {
+LEGEND = {
     "*": CROWDED,
-    "!": "`!` test accuracy unknown, or more than 1 point below that of `single`",
+    "!": "`!` test score unknown, or more than 1 point below that of the run compared with",
     "?": "`?` compared with a run on another machine",
 }
+_SPREAD = (
+    "speed-up: T(1) / T(n) of the medians, larger is faster; least..most over all pairs of repeats"
+)
+_OWN = "own speed-up: against the strategy itself on 1 rank; the other one is against `single`"
 
 
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    differing = differing_settings(
-        [{**row.settings, "graph": graph_mark(row.fingerprint)} for row in rows],
-        [row.dataset for row in rows],
-    )
+    texts = row_settings(rows)
     machines = list(dict.fromkeys(row.machine for row in rows))
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
@@ -51,29 +49,30 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         "runs": lambda row: str(row.runs),
         "s/epoch": lambda row: three_digits(row.seconds.middle if row.seconds else None),
         "min..max": seconds_range_text,
-        "speed-up": _speedup,
+        "speed-up": lambda row: _speedup(row.over_single, row.speedup_mark),
         "efficiency": lambda row: percent(row.efficiency),
+        "own speed-up": lambda row: _speedup(row.over_own, row.own_mark),
+        "own efficiency": lambda row: percent(row.over_own and row.over_own.middle / row.ranks),
         "communicate": lambda row: percent(row.communicate_share),
         score_heading(row.score_name for row in rows): lambda row: score_text(
             row.accuracy, row.score_name
         ),
         "not ok": not_ok_text,
     }
-    if any(differing):
-        texts = {id(row): text for row, text in zip(rows, differing, strict=True)}
+    if any(texts.values()):
         columns["settings"] = lambda row: texts[id(row)] or NOTHING
     if len(machines) > 1:
         columns["machine"] = lambda row: f"M{machines.index(row.machine) + 1}"
-    marks = "".join(row.speedup_mark + "*" * row.crowded for row in rows)
-    said = [text for mark, text in _LEGEND.items() if mark in marks]
-    if len(machines) == 1:
-        said.append(f"machine: {machines[0]}")
-    else:
-        said += [f"machine M{number}: {kind}" for number, kind in enumerate(machines, start=1)]
+    scaled = any(row.over_own and row.ranks > 1 for row in rows)
+    if not scaled:  # each is 1 rank, or has none to be measured against
+        del columns["own speed-up"], columns["own efficiency"]
+    said = [_SPREAD] if any(row.over_single and row.over_single.count > 1 for row in rows) else []
+    said += [_OWN] if scaled else []
+    said += legend(rows, scaled)
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
-        notes=(*said, *notes),
+        notes=(*said, *machine_notes(machines), *notes),
         numbers=pd.DataFrame([_speed_numbers(row) for row in rows]),
     )
 
@@ -150,7 +149,6 @@ def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def _speed_numbers(row: Row) -> dict[str, Any]:
-    seconds = row.seconds
     return {
         "dataset": row.dataset,
         "strategy": row.strategy,
@@ -159,12 +157,12 @@ def _speed_numbers(row: Row) -> dict[str, Any]:
         "crowded": row.crowded,
         "precision": row.precision,
         "runs": row.runs,
-        "seconds_per_epoch": seconds and seconds.middle,
-        "seconds_per_epoch_min": seconds and seconds.low,
-        "seconds_per_epoch_max": seconds and seconds.high,
-        "speedup": row.speedup,
+        **spread_numbers("seconds_per_epoch", row.seconds),
+        **spread_numbers("speedup", row.over_single),
         "speedup_mark": row.speedup_mark,
         "efficiency": row.efficiency,
+        **spread_numbers("own_speedup", row.over_own),
+        "own_speedup_mark": row.own_mark,
         "communicate_share": row.communicate_share,
         f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
         f"test_{row.score_name}_sd": _deviation(row.accuracy),
@@ -189,8 +187,41 @@ def seconds_range_text(row: Row) -> str:
     return f"{three_digits(row.seconds.low)}..{three_digits(row.seconds.high)}"
 
 
-def _speedup(row: Row) -> str:
-    return NOTHING if row.speedup is None else f"{row.speedup:.2f}{row.speedup_mark}"
+def _speedup(spread: Spread | None, mark: str) -> str:
+    return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
+
+
+def row_settings(rows: Sequence[Row]) -> dict[int, str]:
+    """Return for the id of each row the settings, and the graph, that tell it from others."""
+    differing = differing_settings(
+        [{**row.settings, "graph": graph_mark(row.fingerprint)} for row in rows],
+        [row.dataset for row in rows],
+    )
+    return {id(row): text for row, text in zip(rows, differing, strict=True)}
+
+
+def legend(rows: Iterable[Row], scaled: bool = False) -> list[str]:
+    """Return what the marks in a table mean, of those that are in it."""
+    marks = "".join(
+        row.speedup_mark + row.own_mark * scaled + "*" * row.crowded for row in rows
+    )
+    return [text for mark, text in LEGEND.items() if mark in marks]
+
+
+def machine_notes(machines: Sequence[str]) -> list[str]:
+    """Return the machine, or the machines by the numbers that their column has."""
+    if len(machines) == 1:
+        return [f"machine: {machines[0]}"]
+    return [f"machine M{number}: {kind}" for number, kind in enumerate(machines, start=1)]
+
+
+def spread_numbers(name: str, spread: Spread | None) -> dict[str, float | None]:
+    """Return middle, least and most as columns of a CSV file; None where nothing is known."""
+    return {
+        name: None if spread is None else spread.middle,
+        f"{name}_min": None if spread is None else spread.low,
+        f"{name}_max": None if spread is None else spread.high,
+    }
 
 
 _SCORES = {"accuracy": "test accuracy", "mrr": "test MRR"}

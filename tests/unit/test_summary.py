@@ -8,7 +8,8 @@ import pytest
 
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.report.scores import accuracy_over_seeds
-from gnn_core.report.summary import Row, summarize
+from gnn_core.report.speedups import summarize
+from gnn_core.report.summary import Row
 from gnn_core.report.tables import speed_table
 from tests.unit.made_records import CLUSTER, epoch, run
 
