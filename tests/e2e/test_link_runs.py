@@ -42,6 +42,15 @@ def test_the_newest_references_of_the_default_graph(single: Callable, place: Pla
     assert "mrr" in done.out.lower()
 
 
+def test_a_model_learns_to_rank(single: Callable, place: Place) -> None:
+    settings = {"hidden": 32, "global_batch_size": 512, "dropout": 0, "input_dropout": 0}
+    assert single(place.flags(**{**LINK, "lr": 0.01}, **settings, epochs=12)).code == 0
+    final = place.record().final
+    by_chance = sum(1 / rank for rank in range(1, 52)) / 51  # of 51 places each as likely
+    assert final["test_mrr"] > 2 * by_chance
+    assert final["test_auc"] > 0.7
+
+
 def test_a_published_split_is_taken_as_it_is(
     single: Callable, place: Place, published: Path
 ) -> None:
