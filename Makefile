@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := $(CURDIR)/.venv
 RANKS  ?= 1 2 4
 DEMO   := results/demo
+PLAN   ?= results/plans/short.yaml
+SWEPT   = results/sweeps/$(basename $(notdir $(PLAN)))
 
 # In every recipe below, python, mpirun and horovodrun are those of the environment.
 export PATH := $(VENV)/bin:$(PATH)
@@ -21,7 +23,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare test test-ranks test-long lint doctor bench reference check-docs clean distclean
+.PHONY: help install demo compare report test test-ranks test-long lint doctor bench reference check-docs clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +39,11 @@ demo: install ## train on 2 ranks and on 1, same batches, and print the table
 
 compare: install ## every strategy on the same graph and cores, taking turns: table and picture (ARGS=...)
 	python baselines/compare.py $(ARGS)
+
+report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), then tables, figures and one page of HTML
+	python -m gnn_core.report.sweep $(PLAN) || test $$? -eq 1  # what failed stands in the report
+	python -m gnn_core.report.analysis $(SWEPT) --figures $(SWEPT)/figures
+	python -m gnn_core.report.page $(SWEPT) --output results/report.html
 
 test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
 	python -m pytest -q
@@ -68,8 +75,9 @@ reference: install ## make the records behind the README's figures anew, and the
 	results/reference.sh
 	python -m gnn_core.report.analysis --readme README.md
 
-check-docs: install ## fail when a figure in the README is not what its records say
+check-docs: install ## fail when a figure in the README is not what its records say, or no record stands behind it
 	@python -m gnn_core.report.analysis --readme README.md --check
+	@python -m gnn_core.report.loose_figures README.md results/README.md CONTRIBUTING.md
 
 clean: ## remove what runs and tools left behind (not the environment, not results/runs)
 	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist ringsage.egg-info

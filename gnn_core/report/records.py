@@ -19,6 +19,9 @@ from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, utc_n
 from gnn_core.report.soundness import checked, problems_of
 from gnn_core.report.strict_json import WrongShape, build, one_line, parse
 
+PUBLISHED = "reference"
+"""Folder of the records that the project's own figures are made of."""
+
 
 def begin_run(
     *,
@@ -130,17 +133,25 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def record_files(*paths: str | Path) -> list[Path]:
-    """Return the *.jsonl files among and under `paths`, each once; raises UsageError."""
+    """Return the *.jsonl files among and under `paths`, each once; raises UsageError.
+
+    What lies below a folder `reference` is of other machines than the reader's, and is found only
+    where that folder, or one in it, is among the paths.
+    """
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*.jsonl") if not file.name.startswith("."))
+            found = sorted(file for file in path.rglob("*.jsonl") if _is_meant(file, path))
         elif path.exists():
             found = [path]
         else:
             raise UsageError(f"expected a folder or file of run records, but there is no {path}")
         files.update((file.resolve(), file) for file in found if file.resolve() not in files)
     return list(files.values())
+
+
+def _is_meant(file: Path, path: Path) -> bool:
+    return not file.name.startswith(".") and PUBLISHED not in file.relative_to(path).parts
 
 
 def _lines(file: Path) -> Iterable[tuple[str, str]]:

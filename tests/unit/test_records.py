@@ -295,3 +295,11 @@ def test_a_full_disk_leaves_nothing_half_made(
 def test_require_writable_leaves_no_trace(tmp_path: Path) -> None:
     require_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_published_records_are_read_where_they_are_named(tmp_path: Path) -> None:
+    write_record(run(run_id="a" * 32), tmp_path / "runs")
+    write_record(run(run_id="b" * 32), tmp_path / "reference" / "cora")
+    assert len(read_records(tmp_path)[0]) == 1
+    assert len(read_records(tmp_path / "reference")[0]) == 1
+    assert len(read_records(tmp_path / "reference" / "cora", tmp_path)[0]) == 2
