@@ -23,7 +23,7 @@ def read_config_file(
     values: dict[str, Any] = {}
     problems: list[str] = []
     bad: set[str] = set()
-    for key, value in _load_pairs(path):
+    for key, value in load_pairs(path, "--config: "):
         name = key.replace("-", "_") if isinstance(key, str) else str(key)
         where = f"{path}: {' '.join(str(key).split())}"
         if name not in options:
@@ -40,13 +40,17 @@ def read_config_file(
     return {name: value for name, value in values.items() if value is not None}, problems, bad
 
 
-def _load_pairs(path: str) -> list[tuple[Any, Any]]:
+def load_pairs(path: str, asked: str = "") -> list[tuple[Any, Any]]:
+    """Read a YAML mapping as (key, value) pairs, so that a key given twice can be told.
+
+    Raises UsageError when there is no such file, which says `asked` first, or it is no mapping.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--config: cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"{asked}cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--config: expected YAML text in UTF-8, got bytes in {path}") from None
+        raise UsageError(f"{asked}expected YAML text in UTF-8, got bytes in {path}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:

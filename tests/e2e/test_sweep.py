@@ -1,0 +1,168 @@
+"""Sweeps of real short runs: the records of a plan, an interruption, and a run that fails."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gnn_core.report.records import read_records
+from tests.e2e.small import DATASET, ROOT, Place
+
+SWEEP = ["-m", "gnn_core.report.sweep"]
+
+
+def written(place: Place, *lines: str) -> str:
+    """A plan small enough for a test, and its path."""
+    flags = f"cache_dir: {place.cache}, device: cpu, hidden: 16, fanouts: [5, 5], "
+    flags += "global_batch_size: 128"
+    text = [f"records: {place.records}", "epochs: 2", f"flags: {{{flags}}}", *lines]
+    file = place.folder / "plan.yaml"
+    file.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.needs_torch
+@pytest.mark.needs_horovod
+def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> None:
+    plan = written(
+        place, f"datasets: ['{DATASET}']", "strategies: [horovod, single]", "ranks: [2]",
+        "repeats: 2",
+    )  # fmt: skip
+    done = run_cli(["python", *SWEEP, plan], timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "2 contenders x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
+    shape = r"^\[(\d)/4\] synthetic\S+ +(\w+) x(\d) +seed 0  repeat (\d)   [\d.]+ s/epoch   took "
+    told = re.findall(shape, done.stdout, re.M)
+    assert [(who, repeat) for _, who, _, repeat in told] == [
+        ("single", "1"), ("horovod", "1"), ("horovod", "2"), ("single", "2"),
+    ]  # fmt: skip
+    assert [" left" in line for line in lines[1:5]] == [True, True, True, False]
+    assert lines[-1] == f"python -m gnn_core.report.analysis {place.records}"
+    records, problems = read_records(place.records)
+    assert problems == [] and [record.status for record in records] == ["ok"] * 4
+    assert [(one.strategy, one.world_size) for one in records] == [
+        ("single", 1), ("horovod", 2), ("horovod", 2), ("single", 1),
+    ]  # fmt: skip
+    for record in records:
+        assert "others_running" in record.machine and "cpu_mhz" in record.machine
+        assert [epoch.valid_accuracy is None for epoch in record.epochs] == [True, False]
+    assert not list(place.records.rglob("*.log"))
+
+    again = run_cli(["python", *SWEEP, plan])
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "; 4 of 4 runs are there already" in again.stdout.splitlines()[0]
+    assert not re.search(r"^\[", again.stdout, re.M)
+    assert len(read_records(place.records)[0]) == 4
+
+
+@pytest.mark.needs_torch
+def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> None:
+    """By SIGTERM in its second run, of which nothing but the finished record is left then."""
+    plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 3")
+    child = subprocess.Popen(
+        [sys.executable, *SWEEP, plan],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        while not (line := child.stdout.readline()).startswith("[1/3]"):
+            assert line
+        deadline = time.monotonic() + 60
+        while not (started := psutil.Process(child.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        child.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert (child.returncode, err) == (130, "")
+    assert out == f"stopped; go on with: python -m gnn_core.report.sweep {plan}\n"
+    assert not any(one.is_running() for one in started)
+
+    done = run_cli(["python", *SWEEP, plan], timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert re.search(r"; 1 of 3 runs are there already; about \d+ s left$", lines[0])
+    assert [line[:5] for line in lines[1:3]] == ["[2/3]", "[3/3]"]
+    records, problems = read_records(place.records)
+    assert problems == [] and [record.status for record in records] == ["ok"] * 3
+    assert not list(place.records.rglob("*.log"))
+
+
+@pytest.mark.needs_torch
+def test_a_run_that_fails_is_recorded_and_the_rest_is_done(run_cli: Callable, place: Place) -> None:
+    """A learning rate at which the loss is no number before long, on one data set of two."""
+    diverging = f"{{name: '{DATASET}', lr: 1e30, optimizer: sgd}}"
+    plan = written(
+        place, f"datasets: [{diverging}, '{DATASET}']", "strategies: [single]", "repeats: 1"
+    )
+    done = run_cli(["python", *SWEEP, plan], timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert re.search(r"   failed: .+; see \S+run\.log   took ", lines[1])
+    assert " s/epoch " in lines[2]
+    assert lines[3].startswith("1 of 2 runs did not end well")
+    (failed, good), _ = read_records(place.records)
+    assert [failed.status, good.status] == ["failed", "ok"] and failed.error
+    (log,) = place.records.rglob("*.log")
+    assert log.stat().st_size > 0 and str(log) in lines[1]
+
+    skipped = run_cli(["python", *SWEEP, plan])
+    assert skipped.returncode == 1 and "2 of 2 runs are there already" in skipped.stdout
+    retried = run_cli(["python", *SWEEP, plan, "--retry-failed"], timeout=120)
+    assert retried.returncode == 1 and "1 of 2 runs are there already" in retried.stdout
+    assert [one.status for one in read_records(place.records)[0]] == ["failed", "ok", "failed"]
+
+
+def test_a_dry_run_prints_commands_and_writes_nothing(run_cli: Callable, place: Place) -> None:
+    plan = written(place, "strategies: [single, mirrored]", "repeats: 1")
+    done = run_cli(["python", *SWEEP, plan, "--dry-run"])
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
+    assert [command.partition(" --dataset")[0] for command in commands] == [
+        "python baselines/single.py",
+        "python tf_mirrored/train.py --strategy mirrored --replicas 1",
+        "python tf_mirrored/train.py --strategy mirrored --replicas 2",
+    ]
+    assert all("--dataset synthetic --epochs 2 --threads 1 --seed 0" in one for one in commands)
+    assert not place.records.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "named"),
+    [
+        (["repeats: 0", "strategies: [horovd]"], [], "did you mean horovod?; repeats: expected"),
+        (["datasets: [nonsense]"], [], "unknown data set 'nonsense'"),
+        ([], ["--retry"], "--retry"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    run_cli: Callable, place: Place, lines: list[str], options: list[str], named: str
+) -> None:
+    done = run_cli(["python", *SWEEP, written(place, *lines), *options])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and named in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(place.records.rglob("*.jsonl"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_run(
+    run_cli: Callable, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("records: /dev/null/x\nstrategies: [single]\n")
+    done = run_cli(["python", *SWEEP, str(file)])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {file}: records: expected a folder that files can be written to, but /dev/null/x: "
+        "Not a directory; give another one in the plan\n"
+    )
