@@ -121,12 +121,16 @@ class Hosts:
         self._remove()
 
     def run(
-        self, host: str, command: Sequence[str], env: Mapping[str, str] | None = None,
-        timeout: float = 600, cwd: Path | None = None,
+        self,
+        host: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        timeout: float = 600,
+        cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, and end it with whatever stops this one; all that it said."""
         process = subprocess.Popen(
-            [str(self._agent), host, shlex.join(command)],
+            [str(self._agent), host, f"exec {shlex.join(command)}"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
             env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True,
         )  # fmt: skip
@@ -140,8 +144,12 @@ class Hosts:
         return subprocess.CompletedProcess(list(command), process.returncode, out, err)
 
     def mpirun(
-        self, num_ranks: int, command: Sequence[str], env: Mapping[str, str] | None = None,
-        timeout: float = 600, cwd: Path | None = None,
+        self,
+        num_ranks: int,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        timeout: float = 600,
+        cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Start ranks on the hosts in turn, from the first one, as on a cluster; TCP alone."""
         slots = [num_ranks // len(self.names) + (place < num_ranks % len(self.names))
