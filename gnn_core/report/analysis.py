@@ -2,7 +2,10 @@
 
     python -m gnn_core.report.analysis results/                       # to the terminal
     python -m gnn_core.report.analysis results/ --format csv --output table.csv
-    python -m gnn_core.report.analysis results/ --figures results/figures
+    python -m gnn_core.report.analysis results/ --format latex --output speed.tex
+    python -m gnn_core.report.analysis results/ --figures results/figures --figures-format svg
+    python -m gnn_core.report.analysis results/ --table target --target 0.8
+    python -m gnn_core.report.analysis results/ --table cost --price 1.2 --currency EUR
     python -m gnn_core.report.analysis results/compare --table compare
     python -m gnn_core.report.analysis --readme README.md           # renew the tables in it
     python -m gnn_core.report.analysis --readme README.md --check   # 1 when they are stale
@@ -13,17 +16,25 @@ Exit code 0, 1 for a stale file, 2 for a mistake told in one line.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gnn_core.report.cells import Table, counted
+from gnn_core.report.choices import Choices
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal
+from gnn_core.report.latex import latex_table
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables import speed_table
 from gnn_core.usage import Parser, UsageError
+
+_WANTED = {
+    "weak": "runs of several rank counts with equal global batch / ranks and equal other settings",
+    "curves": "`single` and other runs of equal settings, seed and data that kept their steps",
+    "links": "runs of --task link that ended well",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,14 +61,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
     )
-    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+    parser.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not here")
+    _add_choices(parser)
     parser.add_argument(
-        "--force", action="store_true", help="compare runs of different machines all the same"
-    )
-    parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="also draw loss curves and where time goes"
-    )
+        "--figures", type=Path, metavar="DIR",
+        help="also draw what the records have: speed-up, efficiency, time, loss, memory and so on",
+    )  # fmt: skip
+    parser.add_argument("--figures-format", choices=("png", "svg"), help="(default: png)")
     parser.add_argument(
         "--readme", type=Path, metavar="FILE",
         help=f"renew the tables between <!-- figures:NAME FOLDER begin --> and "
@@ -68,9 +79,64 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--check", action="store_true", help="with --readme: change nothing, exit 1 when stale"
     )
     options = parser.parse_args(arguments)
+    _require_use(options)
+    return options
+
+
+def _add_choices(parser: Parser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="compare runs of different machines all the same"
+    )
+    parser.add_argument(
+        "--target", type=_fraction, metavar="X",
+        help="validation score to reach, a fraction (default: one point below that of `single`)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--price", type=_price, metavar="X", help="of one host for one hour; without it no cost"
+    )
+    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is told)")
+
+
+def _fraction(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        instead = f"; for {text} percent give {value / 100:g}" if 1 < value <= 100 else ""
+        raise argparse.ArgumentTypeError(
+            f"expected a fraction above 0, at most 1, got {text}{instead}"
+        )
+    return value
+
+
+def _price(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a price of 0 or more, got {text}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
+
+
+def _require_use(options: argparse.Namespace) -> None:
+    """Refuse what would have no effect: it was given for a reason."""
+    shown = options.figures is not None or options.readme is not None
     if options.check and options.readme is None:
         raise UsageError("--check says whether a file is stale: name it with --readme FILE")
-    return options
+    if options.figures_format is not None and options.figures is None:
+        raise UsageError("--figures-format needs a folder to draw to: --figures DIR")
+    if options.currency is not None and options.price is None:
+        raise UsageError("--currency is that of a price: give one with --price X")
+    if options.price is not None and options.table != "cost" and not shown:
+        raise UsageError(f"--price makes no difference to --table {options.table}: --table cost")
+    if options.target is not None and options.table not in ("target", "cost") and not shown:
+        raise UsageError(f"--target makes no difference to --table {options.table}: --table target")
 
 
 def _analyse(options: argparse.Namespace) -> int:
@@ -85,15 +151,23 @@ def _analyse(options: argparse.Namespace) -> int:
             f"a training run writes one"
         )
     if options.figures is not None:
-        _draw(records, options.figures)
+        _draw(records, options)
     if options.readme is not None:
         return _renew(options)
     origin = f"records: {places} ({counted(len(record_files(*options.paths)), 'file')}, "
     origin += f"{counted(len(records), 'run')} used, {counted(len(problems), 'line')} not used)"
-    speed = options.table == "speed"
-    table = speed_table(records, force=options.force) if speed else TABLES[options.table](records)
+    table = TABLES[options.table](records, _choices(options))
+    if not table.cells:
+        raise UsageError(
+            f"expected runs for --table {options.table} among {counted(len(records), 'run')} in "
+            f"{places}, found none: {_WANTED.get(options.table, 'none ended well')}"
+        )
     _show(table, origin, options)
     return 0
+
+
+def _choices(options: argparse.Namespace) -> Choices:
+    return Choices(options.force, options.target, options.price, options.currency or "")
 
 
 def _name_unused(problems: Sequence[str]) -> None:
@@ -107,6 +181,8 @@ def _show(table: Table, origin: str, options: argparse.Namespace) -> None:
     if options.format == "csv":
         text = table.numbers.to_csv(index=False)
         print("\n".join(notes), file=sys.stderr)
+    elif options.format == "latex":
+        text = latex_table(table, tuple(notes))
     elif options.format == "markdown":
         text = "\n".join([table.markdown(), "", *(f"- {note}" for note in notes), ""])
     else:
@@ -119,7 +195,7 @@ def _show(table: Table, origin: str, options: argparse.Namespace) -> None:
 
 
 def _renew(options: argparse.Namespace) -> int:
-    result = renewal(options.readme, options.paths)
+    result = renewal(options.readme, options.paths, _choices(options))
     _name_unused(result.problems)
     if not result.stale:
         print(f"{options.readme} is up to date")
@@ -136,12 +212,16 @@ def _renew(options: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(records: Sequence[RunRecord], directory: Path) -> None:
+def _draw(records: Sequence[RunRecord], options: argparse.Namespace) -> None:
     # matplotlib takes most of a second to import, and only this needs it
-    from gnn_core.report.figures import draw_figures
+    from gnn_core.report.gallery import draw_figures
 
-    for file in draw_figures(records, directory):
+    kind = options.figures_format or "png"
+    files, missing = draw_figures(records, options.figures, _choices(options), kind)
+    for file in files:
         print(f"drew {file}", file=sys.stderr)
+    for what in missing:
+        print(f"not drawn: {what}", file=sys.stderr)
 
 
 def _write(file: Path, text: str) -> None:

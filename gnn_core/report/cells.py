@@ -35,7 +35,7 @@ class Table:
     def markdown(self) -> str:
         """Return the table with aligned columns, readable as text and as Markdown."""
         columns = list(zip(self.headings, *self.cells, strict=True))
-        left = [not any(_is_number(cell) for cell in column[1:]) for column in columns]
+        left = [not holds_numbers for holds_numbers in is_number_column(self)]
         widths = [max(3, *(len(cell) for cell in column)) for column in columns]
         rule = [
             "-" * width if is_left else "-" * (width - 1) + ":"
@@ -50,6 +50,12 @@ class Table:
         ]
         lines.insert(1, rule)
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def is_number_column(table: Table) -> list[bool]:
+    """Return for each column whether it holds numbers, which stand to the right."""
+    columns = zip(table.headings, *table.cells, strict=True)
+    return [any(_is_number(cell) for cell in column[1:]) for column in columns]
 
 
 def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence[str]) -> list[str]:

@@ -20,15 +20,20 @@ from gnn_core.config import UsageError
 from gnn_core.report.agreement import curves_table
 from gnn_core.report.benches import bench_table, read_benches
 from gnn_core.report.cells import Table, counted
+from gnn_core.report.choices import Choices
+from gnn_core.report.cost import cost_table
 from gnn_core.report.footprint import memory_table
 from gnn_core.report.links import link_table
 from gnn_core.report.records import read_records
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.side_by_side import side_by_side_table
 from gnn_core.report.tables import accuracy_table, speed_table
+from gnn_core.report.target import target_table
+from gnn_core.report.weak import weak_table
 
-Content = Callable[[Sequence[Path], str], tuple[str, list[str]]]
-"""(files and folders, their names for the reader) -> Markdown, and remarks on bad files."""
+Content = Callable[[Sequence[Path], str, Choices], tuple[str, list[str]]]
+"""(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""
+Maker = Callable[[Sequence[RunRecord], Choices], Table]
 
 _MARKER = re.compile(r"<!-- figures:(?P<name>\S+)(?: +(?P<folder>\S.*?))? +(?P<side>begin|end) -->")
 _MARKER_LINE = re.compile(r"^[ \t]*(?P<marker><!--\s*figures:.*?)[ \t]*$", re.M)
@@ -56,10 +61,11 @@ class _Section:
         return f"line {self.line} ({' '.join(filter(None, (self.name, self.folder)))})"
 
 
-def renewal(document: Path, paths: Sequence[Path]) -> Renewal:
+def renewal(document: Path, paths: Sequence[Path], choices: Choices | None = None) -> Renewal:
     """Return the text of `document` as it is, and as it would be with its tables made anew.
 
-    `paths`: records for the markers that name no folder. Raises UsageError for a file that cannot
+    `paths`: records for the markers that name no folder; `choices` (default: none made) hold for
+    all its tables. Raises UsageError for a file that cannot
     be read, has no markers or wrong ones, and for a folder without anything to make a table from.
     """
     try:
@@ -73,7 +79,7 @@ def renewal(document: Path, paths: Sequence[Path]) -> Renewal:
     remarks: dict[str, None] = {}
     position = 0
     for section in _sections(text, document):
-        made, problems = _made(section, document, paths)
+        made, problems = _made(section, document, paths, choices or Choices())
         stale += [] if made == text[section.begin : section.end] else [str(section)]
         parts += [text[position : section.begin], made]
         remarks.update(dict.fromkeys(problems))
@@ -121,7 +127,9 @@ def _sections(text: str, document: Path) -> list[_Section]:
     return found
 
 
-def _made(section: _Section, document: Path, paths: Sequence[Path]) -> tuple[str, list[str]]:
+def _made(
+    section: _Section, document: Path, paths: Sequence[Path], choices: Choices
+) -> tuple[str, list[str]]:
     """Return what should stand between the markers of a section, and remarks on bad files."""
     if section.folder is None:
         # Paths as the document sees them: it must not tell where on this machine it lies.
@@ -131,25 +139,25 @@ def _made(section: _Section, document: Path, paths: Sequence[Path]) -> tuple[str
         sources, seen = [document.parent / section.folder], {section.folder}
     places = ", ".join(f"`{place}`" for place in sorted(seen))
     try:
-        made, problems = SELECTIONS[section.name](sources, places)
+        made, problems = SELECTIONS[section.name](sources, places, choices)
     except UsageError as problem:
         raise UsageError(f"{document}:{section.line} (figures:{section.name}): {problem}") from None
     return f"\n\n{made}\n\n", problems
 
 
-def _of_records(table_of: Callable[[Sequence[RunRecord]], Table]) -> Content:
-    def content(sources: Sequence[Path], places: str) -> tuple[str, list[str]]:
+def _of_records(table_of: Maker) -> Content:
+    def content(sources: Sequence[Path], places: str, choices: Choices) -> tuple[str, list[str]]:
         records, problems = read_records(*sources)
         if not records:
             raise _nothing("run records (*.jsonl)", places, problems)
         commits = _commits((record.commit, record.dirty) for record in records)
         origin = f"- from {counted(len(records), 'run record')} in {places}; {commits}"
-        return f"{_markdown(table_of(records))}\n{origin}", problems
+        return f"{_markdown(table_of(records, choices))}\n{origin}", problems
 
     return content
 
 
-def _of_benches(sources: Sequence[Path], places: str) -> tuple[str, list[str]]:
+def _of_benches(sources: Sequence[Path], places: str, choices: Choices) -> tuple[str, list[str]]:
     benches, problems = read_benches(*sources)
     if not benches:
         raise _nothing("benchmark files (*.json)", places, problems)
@@ -168,13 +176,16 @@ def _nothing(what: str, places: str, problems: Sequence[str]) -> UsageError:
     return UsageError(f"expected {what} in {places}, found none that can be used{reason}")
 
 
-TABLES: Mapping[str, Callable[[Sequence[RunRecord]], Table]] = {
-    "accuracy": accuracy_table,
-    "speed": speed_table,
-    "compare": side_by_side_table,
-    "curves": curves_table,
-    "links": link_table,
-    "memory": memory_table,
+TABLES: Mapping[str, Maker] = {
+    "accuracy": lambda records, _: accuracy_table(records),
+    "speed": lambda records, choices: speed_table(records, force=choices.force),
+    "weak": lambda records, choices: weak_table(records, force=choices.force),
+    "target": lambda records, choices: target_table(records, target=choices.target),
+    "cost": cost_table,
+    "compare": lambda records, _: side_by_side_table(records),
+    "curves": lambda records, _: curves_table(records),
+    "links": lambda records, _: link_table(records),
+    "memory": lambda records, _: memory_table(records),
 }
 SELECTIONS: Mapping[str, Content] = {
     **{name: _of_records(table_of) for name, table_of in TABLES.items()},

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
 from gnn_core.config import UsageError
@@ -35,23 +37,10 @@ _SECTION_COLOURS = {
     "wait": "#F0E442",
     "other": "#BBBBBB",
 }
+WIDTH_INCHES = 4.8
+"""Of a figure: a telephone shows it about 360 pixels wide, where letters of 10 points are read."""
+LABEL_SIGNS = 24  # of a line beside a bar
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
-
-
-def draw_figures(records: Sequence[RunRecord], directory: Path) -> list[Path]:
-    """Write loss-<dataset>.png and time-<dataset>.png to `directory`; return the files written.
-
-    Raises UsageError when the folder cannot be written.
-    """
-    drawn: dict[str, Figure] = {}
-    for runs in grouped(records, lambda record: record.dataset.name):
-        dataset = file_word(runs[0].dataset.name)
-        if any(_loss_points(run)[0] for run in runs):
-            drawn[f"loss-{dataset}.png"] = loss_curves(runs)
-        timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
-        if timed:
-            drawn[f"time-{dataset}.png"] = time_bars(timed)
-    return save_figures(drawn, directory)
 
 
 def file_word(name: str) -> str:
@@ -60,12 +49,19 @@ def file_word(name: str) -> str:
 
 
 def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
-    """Write each figure under its name; the files. Raises UsageError when the folder cannot be."""
+    """Write each figure under its name, whose end is the format (png, svg); return the files.
+
+    Raises UsageError when the folder cannot be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
             unfinished = directory / f".{name}.tmp"
-            figure.savefig(unfinished, format="png", dpi=150, metadata={"Software": None})
+            kind = name.rpartition(".")[2]
+            # What changes from one drawing to the next of the same records is left out.
+            volatile = {"svg": "Date", "png": "Software"}[kind]
+            with rc_context({"svg.hashsalt": name}):
+                figure.savefig(unfinished, format=kind, dpi=200, metadata={volatile: None})
             unfinished.replace(directory / name)
     except OSError as problem:
         reason = problem.strerror or problem
@@ -82,24 +78,31 @@ def loss_curves(runs: Sequence[RunRecord]) -> Figure:
     ordered = sorted(runs, key=lambda run: (STRATEGIES.index(run.strategy), run.world_size))
     distances = {id(run): _distance_to_single(run, ordered) for run in ordered}
     compared = any(losses for _, losses in distances.values())
-    figure = Figure(figsize=(8, 6.5 if compared else 4.5), layout="constrained")
+    styles = _styles(ordered)
+    names = len({style["label"] for style in styles.values()})
+    height = (5.8 if compared else 4.2) + 0.17 * names
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     panels = figure.subplots(
         1 + compared, 1, sharex=True, squeeze=False, height_ratios=[3, 2][: 1 + compared]
     )
     above = panels[0, 0]
-    styles = _styles(ordered)
     for run in ordered:
-        above.plot(*_loss_points(run), **styles[id(run)])
+        above.plot(*loss_points(run), **styles[id(run)])
         if compared:
             panels[1, 0].plot(*distances[id(run)], **{**styles[id(run)], "linewidth": 1.2})
     handles, texts = above.get_legend_handles_labels()
     once = dict(zip(texts, handles, strict=True))
-    above.legend(once.values(), once.keys(), frameon=False, fontsize="small")
-    above.set_ylabel("training loss\n(mean per target, nats)")
-    above.set_title(f"Training loss on {runs[0].dataset.name}", loc="left")
+    figure.legend(
+        once.values(), [textwrap.fill(name, 60) for name in once], loc="outside lower center",
+        frameon=False, fontsize="small",
+    )  # fmt: skip
+    above.set_ylabel("training loss\n(mean per target, nats)", fontsize="small")
+    above.set_title(f"Training loss on {runs[0].dataset.name}", loc="left", fontsize="medium")
     if compared:
         panels[1, 0].set_yscale("log")
-        panels[1, 0].set_ylabel("|loss - loss of single|\n(nats; equal where no line)")
+        panels[1, 0].set_ylabel(
+            "|loss - loss of single|\n(nats; equal where no line)", fontsize="small"
+        )
     for axes in panels.flat:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -111,17 +114,20 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
     """Return one bar per strategy, ranks and settings: the mean seconds of an epoch by section."""
     groups = grouped(runs, row_key)
     groups.sort(key=lambda some: (STRATEGIES.index(some[0].strategy), some[0].world_size))
-    labels = _labels([some[0] for some in groups])
+    labels = [
+        textwrap.fill(label, LABEL_SIGNS) for label in _labels([some[0] for some in groups])
+    ]
     lines = range(len(groups))
     seconds = [_section_seconds(some) for some in groups]
-    figure = Figure(figsize=(8, 1.7 + 0.45 * len(groups)), layout="constrained")
+    height = 1.6 + sum(0.24 + 0.14 * label.count("\n") for label in labels)
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
     left = [0.0] * len(groups)
     for section, colour in _SECTION_COLOURS.items():
         widths = [parts[section] for parts in seconds]
         if any(widths):
             axes.barh(
-                labels,
+                lines,
                 widths,
                 left=left,
                 height=0.65,
@@ -132,19 +138,21 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for position, total in enumerate(left):
         axes.annotate(
-            f"{total:.3g} s", (total, position), (4, 0), textcoords="offset points", va="center"
-        )
-    axes.set_yticks(lines, labels)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel("seconds per epoch of the slowest rank (mean after warm-up)")
-    axes.set_title(f"Where the time of an epoch goes on {runs[0].dataset.name}", loc="left")
+            f"{total:.3g} s", (total, position), (4, 0), textcoords="offset points", va="center",
+            fontsize="small",
+        )  # fmt: skip
+    axes.set_yticks(lines, labels, fontsize="small")
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlim(0, 1.25 * max(left))
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("seconds per epoch of the slowest rank\n(mean after warm-up)", fontsize="small")
+    figure.suptitle(f"Where time goes on {runs[0].dataset.name}", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=len(_SECTION_COLOURS), frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
 
 
-def _loss_points(run: RunRecord) -> tuple[list[float], list[float]]:
+def loss_points(run: RunRecord) -> tuple[list[float], list[float]]:
     """Return (epochs passed, loss): of each step where steps were kept, else of each epoch."""
     steps = steps_per_epoch(run)
     if run.step_losses and steps:
@@ -167,8 +175,8 @@ def _distance_to_single(
     """Return (epochs passed, distance > 0) to the first single run with an equal loss curve due."""
     for other in among:
         if other.strategy == "single" and other is not run and _same_curve(run, other):
-            other_loss = dict(zip(*_loss_points(other), strict=True))
-            points = zip(*_loss_points(run), strict=True)
+            other_loss = dict(zip(*loss_points(other), strict=True))
+            points = zip(*loss_points(run), strict=True)
             apart = [(at, abs(loss - other_loss[at])) for at, loss in points if at in other_loss]
             shown = [(at, distance) for at, distance in apart if distance > 0]  # the axis is a log
             return [at for at, _ in shown], [distance for _, distance in shown]
@@ -209,9 +217,28 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     return styles
 
 
+def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> list[str]:
+    """Return for each the settings in which not all are alike, as words of a figure.
+
+    The launcher's controller goes with the strategy, and is told only where one strategy has two.
+    """
+    controllers: dict[str, set[object]] = {}
+    for strategy, chosen in zip(strategies, settings, strict=True):
+        controllers.setdefault(strategy, set()).add(chosen.get("controller"))
+    told = [
+        {
+            name: value
+            for name, value in chosen.items()
+            if name != "controller" or len(controllers[strategy]) > 1
+        }
+        for strategy, chosen in zip(strategies, settings, strict=True)
+    ]
+    return differing_settings(told, [""] * len(told))
+
+
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    settings = differing_settings([settings_of(run) for run in runs], [""] * len(runs))
+    settings = telling_settings([settings_of(run) for run in runs], [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}
     labels = []
@@ -221,8 +248,8 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
         parts = [run.strategy if run.strategy == "single" else f"{run.strategy}, {ranks}"]
         parts += [str(run.config.get("precision"))] if len(precisions) > 1 else []
         parts += [text] if text else []
-        where = f"\n{machine_kind(run)}" if len(machines) > 1 else ""
-        labels.append(", ".join(parts) + where)
+        parts += [machine_kind(run)] if len(machines) > 1 else []
+        labels.append(", ".join(parts))
     return labels
 
 

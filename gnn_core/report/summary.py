@@ -47,7 +47,7 @@ class Row:
     failed: int
     interrupted: int
     seconds: Spread | None  # per epoch: median over epochs, then median, min, max over runs
-    communicate_share: float | None  # of an epoch's seconds
+    communicate: Spread | None  # share of the seconds of the epochs; over runs as `seconds`
     accuracy: Spread | None  # test: mean over seeds, -/+ the standard deviation; count of seeds
     score_name: str  # what `accuracy` is: that, or `mrr`
     fingerprint: str | None
@@ -59,6 +59,11 @@ class Row:
     own_mark: str = ""
 
     @property
+    def communicate_share(self) -> float | None:
+        """Share of the seconds of an epoch that went on communication: median over runs."""
+        return None if self.communicate is None else self.communicate.middle
+
+    @property
     def speedup(self) -> float | None:
         """T(1) / T(n) against `single`: larger is faster."""
         return None if self.over_single is None else self.over_single.middle
@@ -68,10 +73,21 @@ class Row:
         """Speed-up per rank; 1 when n ranks are n times as fast."""
         return None if self.speedup is None else self.speedup / self.ranks
 
+    @property
+    def own_efficiency(self) -> float | None:
+        """The same of the speed-up over the strategy itself."""
+        return None if self.over_own is None else self.over_own.middle / self.ranks
+
 
 def rows_of(records: Iterable[RunRecord]) -> list[Row]:
     """Return the rows that the records make up, by data set, machine, strategy and ranks."""
-    return sorted((row_of(runs) for runs in grouped(records, row_key)), key=_order)
+    return [row for row, _ in rows_with_runs(records)]
+
+
+def rows_with_runs(records: Iterable[RunRecord]) -> list[tuple[Row, list[RunRecord]]]:
+    """Return the same rows, each with the runs that share it."""
+    pairs = [(row_of(runs), runs) for runs in grouped(records, row_key)]
+    return sorted(pairs, key=lambda pair: _order(pair[0]))
 
 
 def grouped(
@@ -182,7 +198,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         failed=sum(run.status == "failed" for run in runs),
         interrupted=sum(run.status == "interrupted" for run in runs),
         seconds=over_runs(good, epoch_seconds),
-        communicate_share=_middle(over_runs(good, _communicate_share)),
+        communicate=over_runs(good, _communicate_share),
         accuracy=accuracy_over_seeds(good),
         score_name=score_name(first),
         fingerprint=first.dataset.fingerprint,
@@ -225,10 +241,6 @@ def over_runs(
     if not values:
         return None
     return Spread(statistics.median(values), min(values), max(values), len(values))
-
-
-def _middle(spread: Spread | None) -> float | None:
-    return None if spread is None else spread.middle
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         "speed-up": lambda row: _speedup(row.over_single, row.speedup_mark),
         "efficiency": lambda row: percent(row.efficiency),
         "own speed-up": lambda row: _speedup(row.over_own, row.own_mark),
-        "own efficiency": lambda row: percent(row.over_own and row.over_own.middle / row.ranks),
+        "own efficiency": lambda row: percent(row.own_efficiency),
         "communicate": lambda row: percent(row.communicate_share),
         score_heading(row.score_name for row in rows): lambda row: score_text(
             row.accuracy, row.score_name
