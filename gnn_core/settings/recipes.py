@@ -18,6 +18,7 @@ _SAMPLED_THREE_LAYERS: Mapping[str, Any] = {
     "dropout": 0.5,
     "input_dropout": 0.0,
     "epochs": 20,
+    "eval_every": 1,
     "global_batch_size": 1024,
     "lr": 0.003,
     "weight_decay": 0.0,
@@ -33,6 +34,7 @@ _SMALL_CITATION: Mapping[str, Any] = {
     "dropout": 0.8,
     "input_dropout": 0.8,
     "epochs": 200,
+    "eval_every": 1,
     "global_batch_size": 140,
     "lr": 0.01,
     "weight_decay": 1e-3,
@@ -45,6 +47,7 @@ _SYNTHETIC: Mapping[str, Any] = {
     "dropout": 0.3,
     "input_dropout": 0.0,
     "epochs": 10,
+    "eval_every": 1,
     "global_batch_size": 1024,
     "lr": 0.005,
     "weight_decay": 0.0,
@@ -59,6 +62,7 @@ _LINK: Mapping[str, Any] = {
     "dropout": 0.0,
     "input_dropout": 0.0,
     "epochs": 10,
+    "eval_every": 1,
     "global_batch_size": 4096,
     "lr": 0.003,
     "weight_decay": 0.0,
@@ -73,9 +77,10 @@ _SMALL_LINK: Mapping[str, Any] = {
     "dropout": 0.5,
     "input_dropout": 0.3,
     "epochs": 150,
+    "eval_every": 5,  # to rank references takes longer than to train an epoch
     "global_batch_size": 1024,
     "lr": 0.01,
-    "patience": 30,
+    "patience": 6,
 }
 
 RECIPES: dict[str, Mapping[str, Any]] = {

@@ -221,7 +221,9 @@ class Settings:
         "with all neighbours, or with sampled ones",
         choices=("exact", "sampled"),
     )
-    eval_every: int = option(1, _EVALUATION, "epochs from one evaluation to the next", low=1)
+    eval_every: int = option(
+        None, _EVALUATION, "epochs from one evaluation to the next", per_data_set=True, low=1
+    )
     eval_fanouts: tuple[int, ...] | None = option(
         None,
         _EVALUATION,
