@@ -31,10 +31,12 @@ from gnn_core.report.schema import RunRecord
 from gnn_core.usage import Parser, UsageError
 
 _WANTED = {
+    **dict.fromkeys(TABLES, "runs that ended well"),
     "weak": "runs of several rank counts with equal global batch / ranks and equal other settings",
     "curves": "`single` and other runs of equal settings, seed and data that kept their steps",
-    "links": "runs of --task link that ended well",
+    "links": "runs of --task link",
 }
+"""What is missing when a table is empty."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,9 +160,10 @@ def _analyse(options: argparse.Namespace) -> int:
     origin += f"{counted(len(records), 'run')} used, {counted(len(problems), 'line')} not used)"
     table = TABLES[options.table](records, _choices(options))
     if not table.cells:
+        said = [note for note in table.notes if note.startswith(("not compared", "left out"))]
         raise UsageError(
             f"expected runs for --table {options.table} among {counted(len(records), 'run')} in "
-            f"{places}, found none: {_WANTED.get(options.table, 'none ended well')}"
+            f"{places}, found none; {said[0] if said else 'wanted: ' + _WANTED[options.table]}"
         )
     _show(table, origin, options)
     return 0

@@ -143,7 +143,7 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(lines, labels, fontsize="small")
     axes.set_ylim(len(groups) - 0.4, -0.6)
-    axes.set_xlim(0, 1.25 * max(left))
+    axes.set_xlim(0, 1.25 * max(left) or 1.0)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("seconds per epoch of the slowest rank\n(mean after warm-up)", fontsize="small")
     figure.suptitle(f"Where time goes on {runs[0].dataset.name}", fontsize="medium")

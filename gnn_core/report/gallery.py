@@ -146,14 +146,14 @@ def _strong_lines(rows: Sequence[Row], scaling: Scaling) -> list[list[Line]]:
         series.setdefault(_work(one.rows[0]), []).append(one)
     works = []
     for work, some in series.items():
-        groups = [one.rows for one in some]
+        groups = [one.line for one in some]
         taken = {id(row) for group in groups for row in group}
         groups += [
             (row,) for row in rows
             if _work(row) == work and row.ranks == 1 and id(row) not in taken and row.seconds
         ]  # fmt: skip
         places = {id(row): place for place, row in enumerate(rows)}
-        groups.sort(key=lambda group: places[id(group[0])])
+        groups.sort(key=lambda group: places[id(group[-1])])
         works.append(labelled(groups))
     return works
 

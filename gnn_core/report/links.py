@@ -18,7 +18,13 @@ from gnn_core.report.cells import (
 )
 from gnn_core.report.metrics import HITS
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.summary import grouped, machine_kind, measured_epochs, settings_of
+from gnn_core.report.summary import (
+    grouped,
+    machine_kind,
+    measured_epochs,
+    row_of,
+    settings_of,
+)
 from gnn_core.report.tables import CROWDED
 from gnn_core.report.timing import per_second
 
@@ -48,8 +54,8 @@ def link_table(records: Sequence[RunRecord]) -> Table:
         cells.append((
             line["dataset"], line["strategy"], f"{line['ranks']}{crowded}", str(line["epochs"]),
             three_digits(line["minutes"]), percent(line["evaluation_share"]),
-            f"{line['citations_per_second'] or 0:,.0f}", f"{line['mrr']:.4f}{deviation}",
-            *(f"{line[name]:.4f}" for name in _SCORES[1:]), str(line["seeds"]),
+            _text(line["citations_per_second"], ",.0f"), f"{_text(line['mrr'])}{deviation}",
+            *(_text(line[name]) for name in _SCORES[1:]), str(line["seeds"]),
             *([text or NOTHING] if any(differing) else []),
         ))  # fmt: skip
     marks = [CROWDED] if any(line["crowded"] for line in lines) else []
@@ -81,7 +87,11 @@ def _key(run: RunRecord) -> tuple[Any, ...]:
 
 def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
     first = runs[0]
-    seconds = [(run.training_seconds or 0.0, run.evaluation_seconds or 0.0) for run in runs]
+    seconds = [
+        (run.training_seconds, run.evaluation_seconds)
+        for run in runs
+        if run.training_seconds is not None and run.evaluation_seconds is not None
+    ]
     rates = [
         per_second(epoch.num_targets, epoch.seconds)
         for run in runs
@@ -89,23 +99,34 @@ def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
     ]
     by_seed: dict[Any, RunRecord] = {run.config.get("seed"): run for run in runs}
     scores = {
-        name: [float(run.final.get(f"test_{name}") or 0.0) for run in by_seed.values()]
+        name: [
+            float(value)
+            for run in by_seed.values()
+            if (value := run.final.get(f"test_{name}")) is not None
+        ]
         for name in _SCORES
     }
-    threads = first.config.get("threads") or 1
     return {
         "dataset": first.dataset.name,
         "strategy": first.strategy,
         "ranks": first.world_size,
         "epochs": first.config.get("epochs"),
-        "minutes": statistics.median(sum(both) for both in seconds) / 60,
-        "evaluation_share": statistics.median(
-            evaluation / max(training + evaluation, 1e-9) for training, evaluation in seconds
+        "minutes": _median([sum(both) / 60 for both in seconds]),
+        "evaluation_share": _median(
+            [evaluation / max(training + evaluation, 1e-9) for training, evaluation in seconds]
         ),
-        "citations_per_second": statistics.median(rate for rate in rates if rate is not None),
-        **{name: statistics.fmean(values) for name, values in scores.items()},
-        "mrr_sd": statistics.stdev(scores["mrr"]) if len(by_seed) > 1 else None,
+        "citations_per_second": _median([rate for rate in rates if rate is not None]),
+        **{name: statistics.fmean(values) if values else None for name, values in scores.items()},
+        "mrr_sd": statistics.stdev(scores["mrr"]) if len(scores["mrr"]) > 1 else None,
         "seeds": len(by_seed),
         "runs": len(runs),
-        "crowded": max(first.ranks_per_host) * threads > (first.machine["cores_available"] or 1),
+        "crowded": row_of(runs).crowded,
     }
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _text(value: float | None, form: str = ".4f") -> str:
+    return NOTHING if value is None else format(value, form)

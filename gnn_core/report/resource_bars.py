@@ -109,7 +109,7 @@ def _bars(
     ]
     if any(row.crowded for row in rows):
         look: dict[str, Any] = {"facecolor": "#BBBBBB", "edgecolor": "white", "hatch": "//"}
-        handles.append(Patch(**look, label="more threads than cores"))
+        handles.append(Patch(**look, label="* more threads than cores"))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize="small")
     return figure
@@ -152,8 +152,8 @@ def _names(rows: Sequence[Row]) -> list[str]:
     names = []
     for row, text in zip(rows, differing, strict=True):
         hosts = f" on {len(row.ranks_per_host)} hosts" if len(row.ranks_per_host) > 1 else ""
-        name = f"{row.strategy}, {counted(row.ranks, 'rank')}{hosts}"
-        parts = [row.strategy if row.strategy == "single" else name, *filter(None, [text])]
+        name = f"{row.strategy}, {counted(row.ranks, 'rank')}{hosts}{'*' * row.crowded}"
+        parts = [row.strategy if name == "single, 1 rank" else name, *filter(None, [text])]
         names.append("\n".join(textwrap.fill(part, LABEL_SIGNS) for part in parts))
     return names
 

@@ -50,14 +50,20 @@ Measure = Callable[[Row], tuple[Spread | None, str]]
 """What is drawn of a row, and its mark."""
 
 
-def labelled(groups: Sequence[Sequence[Row]]) -> list[Line]:
-    """Return the lines of rows; settings are told where one strategy has several."""
-    firsts = [rows[0] for rows in groups]
-    differing = telling_settings([row.settings for row in firsts], [row.strategy for row in firsts])
-    return [
-        Line(f"{rows[0].strategy}{', ' * bool(text)}{text}", rows[0].strategy, tuple(rows))
-        for rows, text in zip(groups, differing, strict=True)
+def labelled(groups: Sequence[Sequence[Row]], apart: Sequence[str] = ()) -> list[Line]:
+    """Return the lines of rows, named by what tells them apart but for the settings `apart`."""
+    lasts = [rows[-1] for rows in groups]  # a first one may be the base of lines with more hosts
+    settings = [
+        {name: value for name, value in row.settings.items() if name not in apart} for row in lasts
     ]
+    differing = telling_settings(settings, [row.strategy for row in lasts])
+    spread_out = [len(row.ranks_per_host) > 1 for row in lasts]
+    lines = []
+    for rows, text, many_hosts in zip(groups, differing, spread_out, strict=True):
+        hosts = "several hosts" if many_hosts else "1 host" if any(spread_out) else ""
+        label = ", ".join(filter(None, (rows[-1].strategy, hosts, text)))
+        lines.append(Line(label, rows[-1].strategy, tuple(rows)))
+    return lines
 
 
 def speedup_lines(lines: Sequence[Line], title: str) -> Figure | None:
@@ -119,7 +125,9 @@ def weak_lines(found: Sequence[Series], title: str) -> Figure | None:
             id(one.row): (_scaled(one.efficiency, 100), one.mark) for one in weak_points(series)
         }
     # A base of another strategy is ideal by definition and would only repeat that line.
-    lines = labelled([series.rows for series in found if series.base is not None])
+    lines = labelled(
+        [series.line for series in found if series.base is not None], ("global_batch_size",)
+    )
     label = "weak efficiency (%)"
     return _percent_lines(lines, lambda row: points_of[id(row)], label, title, 100.0)
 
@@ -181,7 +189,7 @@ def _panels(number: int, title: str) -> tuple[Figure, list[Any]]:
 
 def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[Point]]) -> list[int]:
     """Draw the points of each line a little beside those of others; return the ranks in it."""
-    counts = sorted({point.ranks for line in points for point in line})
+    counts = sorted({1, *(point.ranks for line in points for point in line)})
     styles: dict[str, int] = {}
     drawn = [(line, some) for line, some in zip(lines, points, strict=True) if some]
     for place, (line, some) in enumerate(drawn):

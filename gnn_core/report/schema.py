@@ -154,7 +154,7 @@ class RunRecord:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a strategy, status, controller or world that does not exist."""
+        """Raise ValueError for a strategy, status, controller, time or world that cannot be."""
         for name, value, allowed in (
             ("strategy", self.strategy, STRATEGIES),
             ("status", self.status, STATUSES),
@@ -167,6 +167,9 @@ class RunRecord:
                 f"expected ranks_per_host to add up to world_size {self.world_size}, "
                 f"got {self.ranks_per_host}"
             )
+        for name, time in (("started_at", self.started_at), ("finished_at", self.finished_at)):
+            if time is not None and not _is_time(time):
+                raise ValueError(f"{name}: expected UTC, ISO 8601, got {time!r}")
         if len(self.hosts) != len(self.ranks_per_host):
             raise ValueError(f"{len(self.hosts)} hosts, {len(self.ranks_per_host)} ranks_per_host")
 
@@ -182,6 +185,13 @@ class RunRecord:
         return dataclasses.replace(
             self, status=status, error=error, finished_at=utc_now(), **changes
         )
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def utc_now() -> str:

@@ -2,9 +2,9 @@
 
 Strong: the work stays, the ranks grow (equal global batch). Weak: the work of a rank stays (equal
 `global_batch_size / world_size`), so that the global batch grows with the ranks. All other settings
-are equal in a series, and so are graph, machine and strategy. A row of one rank can begin both. A
-row of several ranks can stand in one of each where a whole grid of batches was measured, but no
-series ever holds rows of both kinds.
+are equal in a series, and so are graph, machine, strategy, and whether one host holds all ranks. A
+row of one rank can begin both. A row of several ranks can stand in one of each where a whole grid
+of batches was measured, but no series ever holds rows of both kinds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,14 @@ class Series:
     rows: tuple[Row, ...]  # ascending ranks
     base: Row | None  # of one rank: of the strategy itself, else of its framework's one process
     base_mark: str = ""  # "?": the base ran on another machine
+
+    @property
+    def line(self) -> tuple[Row, ...]:
+        """The rows, and before them the base where it is the strategy's own."""
+        own = self.base is not None and self.base.strategy == self.rows[0].strategy
+        if self.base is None or self.base is self.rows[0] or not own:
+            return self.rows
+        return (self.base, *self.rows)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ def local_batch_size(row: Row) -> Fraction | None:
 def _series(rows: Sequence[Row], constant: str, force: bool) -> Iterable[Series]:
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
-        key = (row.strategy, row.machine, _alike(row, constant, launched=True))
+        spread_out = len(row.ranks_per_host) > 1  # what a network adds is no matter of ranks
+        key = (row.strategy, row.machine, spread_out, _alike(row, constant, launched=True))
         groups.setdefault(key, []).append(row)
     for group in groups.values():
         ascending = sorted(group, key=lambda row: (row.ranks, row.ranks_per_host))

@@ -115,7 +115,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         _heading("target", rows): lambda line: score_of(line.row, line.target),
         "s to target": seconds_to_target_text,
         "epochs": lambda line: NOTHING if line.epochs is None else f"{line.epochs:g}",
-        "reached": lambda line: f"{line.reached} of {line.judged}" if line.judged else NOTHING,
+        "reached": _reached_text,
         _heading("best", rows): lambda line: score_of(line.row, line.best),
     }
     if any(texts.values()):
@@ -145,6 +145,11 @@ def seconds_to_target_text(line: TargetRow) -> str:
     middle, low = three_digits(line.seconds.middle), three_digits(line.seconds.low)
     high = three_digits(line.seconds.high) if math.isfinite(line.seconds.high) else "not reached"
     return middle if line.judged < 2 else f"{middle} ({low}..{high})"
+
+
+def _reached_text(line: TargetRow) -> str:
+    known = line.target is not None and line.judged
+    return f"{line.reached} of {line.judged}" if known else NOTHING
 
 
 def score_of(row: Row, value: float | None) -> str:

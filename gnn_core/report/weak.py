@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.report.cells import NOTHING, Table, percent, setting_text, three_digits
-from gnn_core.report.schema import RunRecord
+from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.scores import Spread
 from gnn_core.report.series import Series, local_batch_size, scaling_series
 from gnn_core.report.speedups import accuracy_mark, ratio
-from gnn_core.report.summary import Row, rows_of
+from gnn_core.report.summary import Row, rows_of, settings_text
 from gnn_core.report.tables import (
     legend,
     machine_notes,
@@ -62,6 +62,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     found = scaling_series(rows_of(records), force=force).weak
     # The same base can begin the series of several strategies; it is shown once.
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
+    points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
     texts = _settings_but_the_batch(rows)
     machines = list(dict.fromkeys(row.machine for row in rows))
@@ -101,6 +102,15 @@ def _point(row: Row, series: Series) -> WeakPoint:
         return WeakPoint(row, base, Spread(1.0, 1.0, 1.0, 1), "")
     efficiency = _over(ratio(row.targets_per_second, base.targets_per_second), row.ranks)
     return WeakPoint(row, base, efficiency, series.base_mark + accuracy_mark(row, base))
+
+
+def _order(one: WeakPoint) -> tuple[Any, ...]:
+    row = one.row
+    bare = {name: value for name, value in row.settings.items() if name != "global_batch_size"}
+    return (
+        row.dataset, row.machine, row.precision, local_batch_size(row) or 0,
+        STRATEGIES.index(row.strategy), settings_text(bare), row.ranks, row.ranks_per_host,
+    )  # fmt: skip
 
 
 def _over(spread: Spread, ranks: int) -> Spread:
