@@ -82,4 +82,4 @@ def result_in(folder: Path) -> RunRecord | None:
     records = read_records(folder)[0] if folder.is_dir() else []
     ended = [record for record in records if record.status != "interrupted"]
     good = [record for record in ended if record.status == "ok"]
-    return (good or ended or [None])[-1]
+    return next(reversed(good or ended), None)
