@@ -82,11 +82,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=4.0, help="for each size, about (default: 4)")
     add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(argv)
-    if any(size < 4 or size % 4 for size in options.bytes):
-        raise UsageError(f"--bytes: expected multiples of 4, got {min(options.bytes)} among them")
+    for size in options.bytes:
+        if size < 4 or size % 4:
+            raise UsageError(f"--bytes: expected multiples of 4, got {size}")
     if options.repetitions < _LEAST or not options.seconds > 0:
         raise UsageError(f"expected --repetitions of at least {_LEAST} and --seconds above 0")
-    if options.json is not None and not options.json.absolute().parent.is_dir():
+    # Rank 0 writes it; another host need not have that folder.
+    if options.json is not None and launched_rank() == 0 and not options.json.parent.is_dir():
         raise UsageError(f"--json: expected a folder that is there, got {options.json.parent}")
     return options
 

@@ -160,7 +160,7 @@ def _of_runs(runs: Sequence[RunRecord], part: Callable[[EpochRecord], float]) ->
 
 
 def _num_steps(run: RunRecord, epoch: EpochRecord) -> int:
-    return max(1, math.ceil(epoch.num_targets / run.config["global_batch_size"]))
+    return max(1, math.ceil(epoch.num_targets / int(run.config["global_batch_size"])))
 
 
 def _base(measured: Sequence[Measured], strategy: str) -> Measured:

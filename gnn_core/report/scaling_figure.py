@@ -74,12 +74,15 @@ def _draw_measured(axes: Any, view: Outlook) -> None:
         ranks = [one.num_ranks for one in runs]
         efficiencies = [100 * efficiency_of(view.work, one) for one in runs]
         axes.plot(
-            ranks, efficiencies, color="black", linewidth=1.8,
+            ranks, efficiencies, color="black", linewidth=1.8, marker=marker,
             label=f"measured, {'several hosts' if several else 'one host'}",
         )  # fmt: skip
         for one, efficiency in zip(runs, efficiencies, strict=True):
-            axes.plot(one.num_ranks, efficiency, marker, color="black",
-                      markerfacecolor="white" if one.crowded else "black")  # fmt: skip
+            if one.crowded:
+                axes.plot(
+                    one.num_ranks, efficiency, marker, color="black", markerfacecolor="white",
+                    label="measured, ranks share cores",
+                )  # fmt: skip
 
 
 def _draw_predicted(axes: Any, view: Outlook, points: Sequence[Point]) -> None:

@@ -91,7 +91,7 @@ class Hosts:
         self.names = [f"h{number}" for number in range(1, num_hosts + 1)]
         self.link = link
         self._prefix = f"{_MARK}-{os.getpid()}-"
-        self._folder = Path(tempfile.gettempdir(), f"{self._prefix}hosts")
+        self._folder = _folder(self._prefix)
         self._agent = self._folder / "agent"
 
     def __enter__(self) -> Hosts:
@@ -195,6 +195,11 @@ class Hosts:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _folder(prefix: str) -> Path:
+    """Where a maker keeps the list of hosts and the script that reaches them."""
+    return Path(tempfile.gettempdir(), f"{prefix}hosts")
+
+
 def _shaping(link: Link) -> str:
     """The queueing discipline of one end of a link: half of its delay, all of its rate."""
     rate = f"rate {1e6 * link.megabits_per_second:.0f}bit"
@@ -213,6 +218,7 @@ def _clear_orphans() -> None:
         pid = rest.partition("-")[0]
         if mark == _MARK and pid.isdigit() and not Path("/proc", pid).exists():
             _undo(name)
+            shutil.rmtree(_folder(f"{_MARK}-{pid}-"), ignore_errors=True)
 
 
 def _undo(namespace: str) -> None:
