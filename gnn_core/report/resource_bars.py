@@ -57,7 +57,7 @@ def memory_bars(pairs: Sequence[tuple[Row, Sequence[RunRecord]]], title: str) ->
         good = [run for run in runs if run.status == "ok"]
         peak, pss = over_runs(good, _largest_peak_gib), over_runs(good, _mean_pss_gib)
         if peak is not None or pss is not None:
-            measured.append((row, [Bar(peak), Bar(pss)]))
+            measured.append((row, [Bar(peak, "unknown"), Bar(pss, "unknown")]))
     if not measured:
         return None
     keys = ("peak RSS of the largest process", "PSS at the end, mean of the processes")
