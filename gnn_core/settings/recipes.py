@@ -80,7 +80,7 @@ _SMALL_LINK: Mapping[str, Any] = {
     "eval_every": 5,  # to rank references takes longer than to train an epoch
     "global_batch_size": 1024,
     "lr": 0.01,
-    "patience": 6,
+    "patience": 0,
 }
 
 RECIPES: dict[str, Mapping[str, Any]] = {
