@@ -212,6 +212,14 @@ COMPUTE = (
     "horovod_gnn.arithmetic", "horovod_gnn.dropout", "horovod_gnn.fused", "tf_mirrored.model",
     "tf_mirrored.segments",
 )  # fmt: skip
+# Every room and module of gnn_core that jobs on a cluster do not concern.
+NOT_DEPLOYING = tuple(
+    f"gnn_core.{name}"
+    for name in (
+        "config", "data", "dropout", "env", "initial", "launch", "network", "report", "schedule",
+        "seeding", "settings", "training", "usage",
+    )
+)  # fmt: skip
 TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")
 RULES: dict[str, Check] = {
     "gnn_core knows no framework": never(("gnn_core",), FRAMEWORKS),
@@ -224,6 +232,9 @@ RULES: dict[str, Check] = {
     "the report never looks at the data": never(("gnn_core.report",), ("gnn_core.data",)),
     "data never looks at the training": never(("gnn_core.data",), ("gnn_core.training",)),
     "the report never looks at the training": never(("gnn_core.report",), ("gnn_core.training",)),
+    "deploy never looks at the training": never(("gnn_core.deploy",), ("gnn_core.training",)),
+    "deploy never looks at the report": never(("gnn_core.deploy",), ("gnn_core.report",)),
+    "nobody looks at deploy": never((*NOT_DEPLOYING, *PACKAGES[1:]), ("gnn_core.deploy",)),
     "the model never looks at the training": never(COMPUTE, ("gnn_core.training",)),
     "only parallel.py names horovod": never(PACKAGES, ("horovod",), ("horovod_gnn.parallel",)),
     "the model knows no configuration": never(COMPUTE, ("gnn_core.config", "gnn_core.settings")),
@@ -294,6 +305,11 @@ VIOLATIONS = [
         "gnn_core/report/a.py",
         "def f():\n    from gnn_core import training",
     ),
+    ("deploy never looks at the training", "gnn_core/deploy/a.py", "import gnn_core.training.run"),
+    ("deploy never looks at the report", "gnn_core/deploy/a.py", "from gnn_core import report"),
+    ("nobody looks at deploy", "gnn_core/report/a.py", "from gnn_core.deploy import validate"),
+    ("nobody looks at deploy", "gnn_core/config.py", "import gnn_core.deploy.programs"),
+    ("nobody looks at deploy", "baselines/a.py", "def f():\n    import gnn_core.deploy"),
     (
         "the model never looks at the training",
         "horovod_gnn/model.py",
@@ -380,6 +396,7 @@ ALLOWED = {
     "gnn_core/__init__.py": "",
     "gnn_core/config.py": "import os\ndef f():\n    return os.environ['torch'], 'import torch'",
     "gnn_core/data/bench.py": "from gnn_core.report import machine",
+    "gnn_core/deploy/mpijob.py": "import gnn_core.deploy.meaning, gnn_core.config\nimport yaml",
     "gnn_core/data/graph.py": "from gnn_core.config import UsageError",
     "gnn_core/training/run.py": "from gnn_core.report.records import begin_run\nimport os",
     "gnn_core/training/evaluate.py": "from gnn_core.data.loader import Loader\nimport tempfile",

@@ -1,0 +1,1 @@
+"""Jobs on Kubernetes: prints MPIJobs, and checks manifests without a cluster."""

@@ -1,0 +1,108 @@
+"""Print a job for Kubernetes' MPI Operator, and check manifests without a cluster.
+
+    python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
+    python -m gnn_core.deploy mpijob ... --strategy ddp -- --epochs 5 --lr 1e-3 | kubectl apply -f -
+    python -m gnn_core.deploy validate mpi-operator/overlays/* my-job.yaml
+    kubectl kustomize mine | python -m gnn_core.deploy validate -
+
+What follows `--` are flags of the trainer. `validate` takes files and folders of kustomize, each
+applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
+would be lost or hang: one line each. Several are checked against each other as well.
+
+Exit code 0, 2 for whatever is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import yaml
+
+from gnn_core.deploy.documents import Finding, Manifests, read_manifests
+from gnn_core.deploy.mpijob import JobSettings, make_job
+from gnn_core.deploy.programs import TRAINERS
+from gnn_core.deploy.validate import check
+from gnn_core.launch import guarded
+from gnn_core.usage import Parser, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line (None: of this process); the exit code. Raises UsageError."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    split = words.index("--") if "--" in words else len(words)
+    options = _parser().parse_args(words[:split])
+    if options.command == "mpijob":
+        return _print_job(options, words[split + 1 :])
+    return _validate(options.manifests + words[split + 1 :], set(options.external_pvc))
+
+
+def _print_job(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    given = {name: value for name, value in vars(options).items() if name != "command"}
+    objects = make_job(JobSettings(flags=tuple(flags), **given))
+    external = {options.pvc} if options.pvc else set()
+    if wrong := check([Manifests("the job", objects)], external):
+        raise UsageError("; ".join(map(str, wrong)))
+    print(yaml.safe_dump_all(objects, sort_keys=False, width=100), end="")
+    return 0
+
+
+def _validate(given: Sequence[str], external: set[str]) -> int:
+    sets, findings = [], []
+    for name in given:
+        try:
+            sets.append(read_manifests(name))
+        except UsageError as error:
+            findings.append(Finding("", "", str(error)))
+    findings += check(sets, external)
+    for finding in findings:
+        print(f"error: {finding}", file=sys.stderr)
+    if findings:
+        return 2
+    for one in sets:
+        kinds = ", ".join(f"{each['kind']} {each['metadata']['name']}" for each in one.objects)
+        print(f"{one.file}: in order: {kinds}")
+    return 0
+
+
+def _parser() -> Parser:
+    summary, _, rest = (__doc__ or "").partition("\n\n")
+    parser = Parser(
+        prog="python -m gnn_core.deploy",
+        description=summary,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
+    job.add_argument("--workers", type=int, required=True, metavar="N", help="pods that train")
+    job.add_argument("--slots", type=int, default=1, metavar="N", help="ranks of each (default: 1)")
+    job.add_argument("--dataset", required=True, metavar="NAME", help="data set, or a folder there")
+    job.add_argument("--image", required=True, metavar="NAME:TAG", help="the image, with its tag")
+    job.add_argument("--strategy", choices=[*TRAINERS], default="horovod", help="default: horovod")
+    job.add_argument(
+        "--gpus", type=int, choices=(0, 1), default=0, help="of each rank (default: 0)"
+    )
+    job.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="cores of each rank (default: 1)"
+    )
+    job.add_argument("--memory", default="4Gi", help="of each worker (default: 4Gi)")
+    job.add_argument("--name", help="of the job (default: made of what it is)")
+    job.add_argument("--pvc", metavar="NAME", help="claim in the cluster (default: one is printed)")
+    job.add_argument("--queue", metavar="NAME", help="Kueue's local queue (default: none)")
+    validate = commands.add_parser("validate", help="check manifests", allow_abbrev=False)
+    validate.add_argument("manifests", nargs="+", metavar="FILE", help="or folder, or - (stdin)")
+    validate.add_argument(
+        "--external-pvc",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a claim that is in the cluster already; may be repeated",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

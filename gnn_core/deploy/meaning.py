@@ -1,0 +1,216 @@
+"""What an MPIJob must be so that its ranks meet, train, and leave a record that outlives the pods.
+
+The first rules are those that the operator itself has, after the API server has taken the object;
+the others are ours: they compare what stands in two places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gnn_core.config import RunConfig
+from gnn_core.deploy.documents import MANIFESTS, Object, name_of
+from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.programs import (
+    Command,
+    dataset_problem,
+    read_command,
+    read_flags,
+    strategy_of,
+    unknown_flags,
+)
+from gnn_core.deploy.quantity import number_of
+from gnn_core.usage import UsageError
+
+_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_MOST_LABEL = 63
+_SPECS = "spec.mpiReplicaSpecs"
+GPU = "nvidia.com/gpu"
+
+
+def name_problem(name: str, num_workers: int) -> str | None:
+    """What is wrong with a job's name, if anything is: its pods' names are host names."""
+    for host in (f"{name}-worker-{max(num_workers, 1) - 1}", f"{name}-launcher"):
+        if not _LABEL.fullmatch(host) or len(host) > _MOST_LABEL:
+            return (
+                f"expected a-z, 0-9 and - after a letter, at most {_MOST_LABEL} characters with "
+                f"what the operator appends, got the host name {host!r} ({len(host)} characters): "
+                "choose another name"
+            )
+    return None
+
+
+def replicas_told(job: Object) -> Told:
+    """One launcher, workers, and names that can be host names."""
+    roles = job["spec"]["mpiReplicaSpecs"]
+    num_launchers = roles.get("Launcher", {}).get("replicas", 1)
+    if num_launchers != 1:
+        yield f"{_SPECS}.Launcher.replicas", f"expected 1, got {num_launchers}: set it to 1"
+    for role in ("Launcher", "Worker"):
+        pod = roles.get(role, {}).get("template", {}).get("spec", {})
+        at = f"{_SPECS}.{role}.template.spec"
+        if pod and not pod.get("containers"):
+            yield f"{at}.containers", "expected a container, got none: add it"
+        if "restartPolicy" in pod:
+            yield (
+                f"{at}.restartPolicy",
+                f"the operator overrides it: write it above, as {_SPECS}.{role}.restartPolicy",
+            )
+    num_workers = roles.get("Worker", {}).get("replicas", 1)
+    if problem := name_problem(name_of(job), num_workers):
+        yield "metadata.name", problem
+
+
+def ssh_told(job: Object) -> Told:
+    """Workers run sshd where the launcher will look for it, and say when it answers."""
+    spec = job["spec"]
+    mounted = spec.get("sshAuthMountPath", "/root/.ssh")
+    home = f"{_of_file('sshd_config', 'HostKey').rpartition('/')[0]}"
+    if mounted != home:
+        yield "spec.sshAuthMountPath", f"expected {home}, where the image looks, got {mounted}"
+    worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    at = f"{_SPECS}.Worker.template.spec.containers[0]"
+    words = [*(worker.get("command") or ()), *(worker.get("args") or ())]
+    if words[:1] != ["/usr/sbin/sshd"] or "/etc/ssh/ringsage_sshd_config" not in words:
+        expected = "/usr/sbin/sshd -De -f /etc/ssh/ringsage_sshd_config"
+        yield f"{at}.command", f"expected {expected}, got {' '.join(words) or 'none'}"
+        return
+    port = int(words[words.index("-p") + 1]) if "-p" in words else int(_of_file("sshd_config"))
+    if port != int(_of_file("ssh_config")):
+        yield f"{at}.command", f"the launcher's ssh asks at {_of_file('ssh_config')}, got -p {port}"
+    ports = {one.get("name"): one["containerPort"] for one in worker.get("ports") or ()}
+    if port not in ports.values():
+        got = ", ".join(map(str, ports.values())) or "none"
+        yield f"{at}.ports", f"expected {port}, sshd's, got {got}: correct containerPort"
+    probe = worker.get("readinessProbe")
+    asked = ((probe or {}).get("tcpSocket") or {}).get("port")
+    if probe and ports.get(asked, asked) != port:
+        yield f"{at}.readinessProbe", f"expected a tcpSocket at {port}, sshd's, got {asked}"
+    if not probe and spec.get("launcherCreationPolicy") == "WaitForWorkersReady":
+        yield (
+            f"{at}.readinessProbe",
+            f"expected tcpSocket at {port}, got none: workers are ready before sshd answers",
+        )
+
+
+def _of_file(name: str, key: str = "Port") -> str:
+    """A setting of the ssh files that the image is built with."""
+    text = (MANIFESTS / name).read_text("utf-8")
+    found = re.search(rf"^\s*{key}\s+(\S+)", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def program_told(job: Object) -> Told:
+    """What the launcher starts is here, takes its flags, and fits the workers."""
+    spec = job["spec"]
+    launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
+    at = f"{_SPECS}.Launcher.template.spec.containers[0]"
+    slots, num_workers = spec["slotsPerWorker"], spec["mpiReplicaSpecs"]["Worker"]["replicas"]
+    command = read_command(launcher["containers"][0])
+    if not command.launched:
+        got = command.program or "no command"
+        yield f"{at}.command", f"expected mpirun or horovodrun, got {got}"
+    size = num_workers * slots
+    if command.num_ranks is not None and command.num_ranks != str(size):
+        yield (
+            f"{at}.command",
+            f"-np: expected {size}, workers x slots, got {command.num_ranks}: leave -np out, "
+            "mpirun starts a rank in every slot",
+        )
+    if (strategy := strategy_of(command)) is None:
+        return
+    try:
+        config = read_flags(strategy, command.flags, size)
+    except UsageError as error:
+        yield f"{at}.args", str(error)
+        return
+    if problem := dataset_problem(config.dataset):
+        yield f"{at}.args", f"--dataset: {problem}"
+    yield from _prepared_told(launcher, config)
+    worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
+    yield from _machine_told(worker["containers"][0], config, slots)
+    yield from _kept_told(worker, config, at)
+    if config.checkpoint_dir and not config.resume:
+        if spec.get("runPolicy", {}).get("backoffLimit", 6):
+            yield (
+                f"{at}.args",
+                "--checkpoint-dir without --resume: a launcher that is started again would refuse "
+                "what the first one has saved: add --resume",
+            )
+
+
+def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
+    for path, container in containers_of(f"{_SPECS}.Launcher.template.spec", launcher):
+        command = read_command(container)
+        if command.program == "gnn_core/data/datasets.py" and config.dataset not in command.flags:
+            yield (
+                path,
+                f"it prepares another data set than {config.dataset}, the one that is trained on: "
+                "name the same",
+            )
+
+
+def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told:
+    """Ranks have the cores and the GPUs that they were told of."""
+    at = f"{_SPECS}.Worker.template.spec.containers[0].resources.limits"
+    limits = worker.get("resources", {}).get("limits", {})
+    cores = number_of(limits.get("cpu", 0))
+    if cores and config.threads * slots > cores:
+        yield (
+            f"{at}.cpu",
+            f"expected at least {config.threads * slots}, {slots} slots x {config.threads} "
+            f"threads, got {cores}: raise it, or lower OMP_NUM_THREADS or --threads",
+        )
+    num_gpus = int(number_of(limits.get(GPU, 0)))
+    if num_gpus not in (0, slots):
+        yield f"{at}.{GPU}", f"expected {slots}, one for each slot, got {num_gpus}"
+    if config.device == "cuda" and not num_gpus:
+        yield f"{at}.{GPU}", f"--device cuda: expected {slots}, got none: add it"
+    if config.device == "cpu" and num_gpus:
+        yield f"{at}.{GPU}", f"--device cpu: expected none, got {num_gpus}: leave it out"
+
+
+def _kept_told(worker: dict[str, Any], config: RunConfig, at: str) -> Told:
+    """Rank 0 writes in the first worker's pod: what it writes outlives the pod on a claim alone."""
+    kept = {
+        one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one
+    }  # fmt: skip
+    mounts = [
+        one["mountPath"].rstrip("/")
+        for one in worker["containers"][0].get("volumeMounts") or ()
+        if one["name"] in kept and not one.get("readOnly")
+    ]
+    for flag, folder in (
+        ("--records", config.records),
+        ("--checkpoint-dir", config.checkpoint_dir),
+        ("--tensorboard", config.tensorboard),
+        ("--cache-dir", config.cache_dir or ""),
+    ):
+        if folder is None or any(f"{folder}/".startswith(f"{mount}/") for mount in mounts):
+            continue
+        where = " or ".join(mounts) or "a claim, which the worker does not mount"
+        yield f"{at}.args", f"{flag}: expected a folder in {where}, got {folder or 'the default'}"
+
+
+def commands_told(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Any container: its program is one of the image's, and has the flags."""
+    command = read_command(container)
+    for problem in command.problems:
+        yield f"{path}.command", problem
+    if strategy_of(command) is None:
+        for flag in unknown_flags(command):
+            yield f"{path}.command", f"{command.program} has no flag {flag}"
+    name = prepared_dataset(command)
+    if name and (unknown := dataset_problem(name)):
+        yield f"{path}.command", unknown
+
+
+def prepared_dataset(command: Command) -> str | None:
+    """What `gnn_core.data.datasets prepare` is to prepare; None for another program."""
+    if command.program != "gnn_core/data/datasets.py":
+        return None
+    plain = [word for word in command.flags if not word.startswith("--")]
+    return plain[1] if plain[:1] == ["prepare"] and len(plain) > 1 else None

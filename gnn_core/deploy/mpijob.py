@@ -1,0 +1,138 @@
+"""Makes an MPIJob out of `mpi-operator/base`: the same job with other numbers."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gnn_core.data.catalog import PUBLISHED
+from gnn_core.deploy.documents import MANIFESTS, Object, read_manifests
+from gnn_core.deploy.meaning import GPU, name_problem
+from gnn_core.deploy.overlay import containers_in
+from gnn_core.deploy.pods import image_problem
+from gnn_core.deploy.programs import IN_IMAGE, TRAINERS, dataset_problem, read_flags
+from gnn_core.deploy.quantity import is_quantity, number_of
+from gnn_core.usage import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """What a job is to be like."""
+
+    workers: int  # pods
+    slots: int  # ranks of each
+    dataset: str
+    image: str
+    strategy: str  # of TRAINERS
+    gpus: int  # of each rank: 0 or 1
+    threads: int  # cores of each rank
+    memory: str  # of each worker, such as 8Gi
+    name: str | None
+    pvc: str | None  # a claim that is in the cluster already
+    queue: str | None  # of Kueue
+    flags: Sequence[str]  # of the trainer
+
+    @property
+    def job_name(self) -> str:
+        """As given, or made of what the job is."""
+        words = f"{self.strategy}-{self.dataset}-{self.workers}x{self.slots}".lower()
+        return self.name or re.sub(r"[^a-z0-9]+", "-", words)
+
+    def problems(self) -> list[str]:
+        """Every problem, each as one clause."""
+        found = [
+            f"--{name}: expected 1 or more, got {value}"
+            for name, value in (
+                ("workers", self.workers), ("slots", self.slots), ("threads", self.threads),
+            )
+            if value < 1
+        ]  # fmt: skip
+        if problem := image_problem(self.image):
+            found.append(f"--image: {problem}")
+        if problem := dataset_problem(self.dataset):
+            found.append(f"--dataset: {problem}")
+        if problem := name_problem(self.job_name, self.workers):
+            found.append(f"--name: {problem}")
+        if not is_quantity(self.memory) or number_of(self.memory) <= number_of("1Gi"):
+            found.append(
+                f"--memory: expected more than 1Gi, which /dev/shm may take of it, got "
+                f"{self.memory!r}"
+            )
+        if self.gpus and self.strategy == "multiworker":
+            found.append("--gpus: multiworker has none to use: its TensorFlow is a CPU build")
+        if not found:
+            try:
+                read_flags(self.strategy, self.trainer_flags([]), self.workers * self.slots)
+            except UsageError as error:
+                found.append(str(error))
+        return found
+
+    def trainer_flags(self, usual: Sequence[str]) -> list[str]:
+        """The flags of the trainer: those of the strategy, the `usual` ones, then the user's.
+
+        The trainer takes the last of two: what the user gives is what counts.
+        """
+        entry = PUBLISHED.get(self.dataset)
+        by_hand = entry is not None and not entry.part_url
+        return [
+            f"--dataset={self.dataset}",
+            *TRAINERS[self.strategy][1],
+            *usual,
+            *(["--data-root=/shared/data"] if by_hand else []),
+            *(["--device=cuda"] if self.gpus else []),
+            *self.flags,
+        ]
+
+
+def make_job(settings: JobSettings) -> list[Object]:
+    """The job, after its claim if it brings one. Raises UsageError telling all problems at once."""
+    if problems := settings.problems():
+        raise UsageError("; ".join(problems))
+    if not (MANIFESTS / "base").is_dir():
+        raise UsageError(
+            f"expected the manifests in {MANIFESTS}, found none: run in the repository"
+        )
+    base = read_manifests(str(MANIFESTS / "base"))
+    job = copy.deepcopy(base.of_kind("MPIJob")[0])
+    job["metadata"]["name"] = settings.job_name
+    if settings.queue:
+        job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": settings.queue}
+    job["spec"]["slotsPerWorker"] = settings.slots
+    roles = job["spec"]["mpiReplicaSpecs"]
+    roles["Worker"]["replicas"] = settings.workers
+    pods = [roles[role]["template"]["spec"] for role in ("Launcher", "Worker")]
+    for container in containers_in(job):
+        container["image"] = settings.image
+    for volume in (one for pod in pods for one in pod["volumes"]):
+        if settings.pvc and "persistentVolumeClaim" in volume:
+            volume["persistentVolumeClaim"]["claimName"] = settings.pvc
+    _fill_launcher(pods[0], settings)
+    _fill_worker(pods[1], settings)
+    return [job] if settings.pvc else [*base.of_kind("PersistentVolumeClaim"), job]
+
+
+def _fill_launcher(pod: Object, settings: JobSettings) -> None:
+    graph, launcher = pod["initContainers"][0], pod["containers"][0]
+    graph["command"][-1] = settings.dataset
+    graph["resources"] = _of_size("1", settings.memory)  # a large graph is prepared there
+    usual = [flag for flag in launcher["args"] if not flag.startswith("--dataset=")]
+    launcher["command"][-1] = f"{IN_IMAGE}/{TRAINERS[settings.strategy][0]}"
+    launcher["args"] = settings.trainer_flags(usual)
+    graph["args"] += [flag for flag in launcher["args"] if flag.startswith("--data-root=")]
+    threads = next(one for one in launcher["env"] if one["name"] == "OMP_NUM_THREADS")
+    threads["value"] = str(settings.threads)
+
+
+def _fill_worker(pod: Object, settings: JobSettings) -> None:
+    size = _of_size(settings.slots * settings.threads, settings.memory)
+    if settings.gpus:
+        for amounts in size.values():
+            amounts[GPU] = settings.slots
+        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    pod["containers"][0]["resources"] = size
+
+
+def _of_size(cpu: int | str, memory: str) -> Object:
+    return {kind: {"cpu": cpu, "memory": memory} for kind in ("requests", "limits")}
