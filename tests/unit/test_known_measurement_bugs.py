@@ -192,8 +192,9 @@ def test_an_accuracy_that_nobody_measured_is_not_0(
 
 
 def test_warm_up_is_in_no_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first epoch of 100 s would make 2 ranks look 1.04 times as fast, not 2."""
-    folder = written(tmp_path, run(seconds=8.0), run("ddp", 2, 4.0))
+    """A first epoch of 100 s would make 2 ranks look 1.04 times as fast, not 2."""
+    single, ddp = [epoch(0, 100.0, 0.0), epoch(1, 8.0)], [epoch(0, 100.0, 0.0), epoch(1, 4.0)]
+    folder = written(tmp_path, run(epochs=single), run("ddp", 2, epochs=ddp))
     line = numbers(folder, capsys)["ddp", 2]
     assert float(line["seconds_per_epoch"]) == 4.0
     assert float(line["speedup"]) == 2.0
