@@ -23,7 +23,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare report test test-ranks test-long lint doctor bench reference check-docs clean distclean
+.PHONY: help install demo compare sweep report test test-ranks test-long lint doctor bench reference check-docs clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ demo: install ## train on 2 ranks and on 1, same batches, and print the table
 
 compare: install ## every strategy on the same graph and cores, taking turns: table and picture (ARGS=...)
 	python baselines/compare.py $(ARGS)
+
+sweep: install ## run a plan of many runs, or go on with it (PLAN=results/plans/short.yaml)
+	python -m gnn_core.report.sweep $(PLAN)
 
 report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), then tables, figures and one page of HTML
 	python -m gnn_core.report.sweep $(PLAN) || test $$? -eq 1  # what failed stands in the report

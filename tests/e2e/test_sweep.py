@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from gnn_core.report.records import read_records
 from tests.e2e.small import DATASET, ROOT, Place
@@ -166,3 +167,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_run(
         f"error: {file}: records: expected a folder that files can be written to, but /dev/null/x: "
         "Not a directory; give another one in the plan\n"
     )
+
+
+def test_a_second_sweep_of_a_plan_is_refused(run_cli: Callable, place: Place) -> None:
+    place.records.mkdir()
+    plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 1")
+    with FileLock(place.records / ".sweep.lock"):
+        done = run_cli(["python", *SWEEP, plan])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "another sweep writes to " in done.stderr

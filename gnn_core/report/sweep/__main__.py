@@ -29,11 +29,14 @@ Exit code 0, 1 when a run has failed, 2 for a mistake told in one line, 130 when
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.report import machine
@@ -76,12 +79,26 @@ def main() -> int:
         told = str(problem).partition(";")[0].removeprefix("--records")
         raise UsageError(f"{options.plan}: records{told}; give another one in the plan") from None
     try:
-        with stoppable():
+        with _alone(plan, options.plan), stoppable():
             left = [turn for turn in turns if turn.place not in done]
             return _prepare(left) or _run(plan, turns, left, done)
     except KeyboardInterrupt:
         print(f"stopped; go on with: {_PROGRAM} {shlex.join(sys.argv[1:])}", flush=True)
         return 130
+
+
+@contextlib.contextmanager
+def _alone(plan: Plan, file: Path) -> Iterator[None]:
+    """Two sweeps of one plan would do each run twice, at the same time."""
+    lock = FileLock(plan.records / ".sweep.lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(
+            f"{file}: another sweep writes to {seen_from_root(plan.records)}; wait for its end, or "
+            "give other records in the plan"
+        ) from None
 
 
 def _show(
