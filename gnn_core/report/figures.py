@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
 from gnn_core.config import UsageError
-from gnn_core.report.cells import differing_settings
+from gnn_core.report.cells import counted, differing_settings
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.summary import (
     grouped,
@@ -39,7 +39,8 @@ _SECTION_COLOURS = {
 }
 WIDTH_INCHES = 4.8
 """Of a figure: a telephone shows it about 360 pixels wide, where letters of 10 points are read."""
-LABEL_SIGNS = 24  # of a line beside a bar
+_LABEL_SIGNS, _LABEL_LINES = 24, 4  # of the name of a bar
+_MOST_NAMES = 12  # of curves in a key, before seeds are no longer named
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 
 
@@ -114,12 +115,10 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
     """Return one bar per strategy, ranks and settings: the mean seconds of an epoch by section."""
     groups = grouped(runs, row_key)
     groups.sort(key=lambda some: (STRATEGIES.index(some[0].strategy), some[0].world_size))
-    labels = [
-        textwrap.fill(label, LABEL_SIGNS) for label in _labels([some[0] for some in groups])
-    ]
+    labels = bar_names(_labels([some[0] for some in groups]))
     lines = range(len(groups))
     seconds = [_section_seconds(some) for some in groups]
-    height = 1.6 + sum(0.24 + 0.14 * label.count("\n") for label in labels)
+    height = 1.6 + len(labels) * (0.24 + 0.14 * max(label.count("\n") for label in labels))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
     left = [0.0] * len(groups)
@@ -146,7 +145,8 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
     axes.set_xlim(0, 1.25 * max(left) or 1.0)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("seconds per epoch of the slowest rank\n(mean after warm-up)", fontsize="small")
-    figure.suptitle(f"Where time goes on {runs[0].dataset.name}", fontsize="medium")
+    title = f"Where time goes on {runs[0].dataset.name}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
@@ -195,8 +195,14 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     ranks = sorted({run.world_size for run in runs})
     labels = _labels(runs)
     if len({run.config.get("seed") for run in runs}) > 1:
+        seeds: dict[str, dict[object, None]] = {}
+        for label, run in zip(labels, runs, strict=True):
+            seeds.setdefault(label, {})[run.config.get("seed")] = None
+        many = sum(map(len, seeds.values())) > _MOST_NAMES
         labels = [
-            f"{label}, seed {run.config.get('seed')}"
+            f"{label}, {counted(len(seeds[label]), 'seed')}"
+            if many
+            else f"{label}, seed {run.config.get('seed')}"
             for label, run in zip(labels, runs, strict=True)
         ]
     labels = [
@@ -234,6 +240,16 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
         for strategy, chosen in zip(strategies, settings, strict=True)
     ]
     return differing_settings(told, [""] * len(told))
+
+
+def bar_names(names: Sequence[str]) -> list[str]:
+    """Return names cut into lines that leave a telephone room for the bars beside them."""
+    return [
+        textwrap.fill(
+            name, _LABEL_SIGNS, max_lines=_LABEL_LINES, placeholder=" ...", break_long_words=False
+        )
+        for name in names
+    ]
 
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:

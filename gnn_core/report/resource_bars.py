@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from matplotlib.patches import Patch
 
 from gnn_core.report.cells import counted, three_digits
 from gnn_core.report.cost import CostRow
-from gnn_core.report.figures import LABEL_SIGNS, STRATEGY_COLOURS, WIDTH_INCHES, telling_settings
+from gnn_core.report.figures import STRATEGY_COLOURS, WIDTH_INCHES, bar_names, telling_settings
 from gnn_core.report.footprint import GIB
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.scores import Spread
@@ -61,7 +60,7 @@ def memory_bars(pairs: Sequence[tuple[Row, Sequence[RunRecord]]], title: str) ->
     if not measured:
         return None
     keys = ("peak RSS of the largest process", "PSS at the end, mean of the processes")
-    unit = "GiB per process (a rank; replicas of `mirrored` share one)"
+    unit = "GiB per process (a rank; replicas of mirrored share one)"
     return _bars([row for row, _ in measured], [bars for _, bars in measured], keys, unit, title)
 
 
@@ -86,8 +85,8 @@ def _bars(
     """Return a bar, or one for each of `keys` below each other, for each row."""
     many, names = len(bars[0]), _names(rows)
     thick = 0.7 / many
-    lines = [max(many, 1 + name.count("\n")) for name in names]
-    height = 1.5 + 0.22 * len(keys) + sum(0.1 + 0.18 * number for number in lines)
+    lines = max(many, *(1 + name.count("\n") for name in names))
+    height = 1.3 + 0.2 * title.count("\n") + 0.22 * len(keys) + (0.1 + 0.18 * lines) * len(rows)
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
     for line, (row, parts) in enumerate(zip(rows, bars, strict=True)):
@@ -99,7 +98,7 @@ def _bars(
     axes.set_xlim(0, 1.35 * _longest(bars))  # room for the number at the end of the longest bar
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(unit, fontsize="small")
-    axes.set_title(title, loc="left", fontsize="medium")
+    figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -153,9 +152,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
     for row, text in zip(rows, differing, strict=True):
         hosts = f" on {len(row.ranks_per_host)} hosts" if len(row.ranks_per_host) > 1 else ""
         name = f"{row.strategy}, {counted(row.ranks, 'rank')}{hosts}{'*' * row.crowded}"
-        parts = [row.strategy if name == "single, 1 rank" else name, *filter(None, [text])]
-        names.append("\n".join(textwrap.fill(part, LABEL_SIGNS) for part in parts))
-    return names
+        name = row.strategy if name == "single, 1 rank" else name
+        names.append(f"{name}{', ' * bool(text)}{text}")
+    return bar_names(names)
 
 
 def _not_reached(line: TargetRow) -> str:

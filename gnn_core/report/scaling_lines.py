@@ -109,7 +109,9 @@ def score_panels(lines: Sequence[Line], title: str) -> Figure | None:
     _plot(below, lines, good)
     name = lines[0].rows[0].score_name
     above.set_ylabel("speed-up over single")
-    below.set_ylabel(score_heading([name]) + " (%)" * (name == "accuracy"))
+    repeated = any(point.value.count > 1 for line in good for point in line)
+    unit = " (%)" * (name == "accuracy") + "\nmean ± deviation over seeds" * repeated
+    below.set_ylabel(score_heading([name]) + unit)
     values = [edge for line in good for one in line for edge in (one.value.low, one.value.high)]
     room = max(1.0 if name == "accuracy" else 0.01, 0.15 * (max(values) - min(values)))
     below.set_ylim(min(values) - room, max(values) + room)  # a point at least: no false drama

@@ -50,7 +50,8 @@ class Scaling:
 def scaling_series(rows: Sequence[Row], *, force: bool = False) -> Scaling:
     """Sort rows into strong and weak series, in the order of the rows.
 
-    A series has at least two numbers of ranks, its base among them. A row without seconds or
+    A series has at least two numbers of ranks, its base or the `single` of its speed-up among
+    them. A row without seconds or
     without a global batch is in no series. `force` takes a base of another kind of machine when
     there is none on the same.
     """
@@ -77,7 +78,9 @@ def _series(rows: Sequence[Row], constant: str, force: bool) -> Iterable[Series]
         ascending = sorted(group, key=lambda row: (row.ranks, row.ranks_per_host))
         base, mark = _base(ascending, rows, constant, force)
         counts = {row.ranks for row in ascending} | ({base.ranks} if base else set())
-        if len(counts) > 1:
+        # A speed-up over a `single` of another framework, or with more threads, is strong scaling.
+        strong = constant == "global_batch_size" and any(row.over_single for row in ascending)
+        if len(counts) > 1 or (strong and ascending[-1].ranks > 1):
             yield Series(tuple(ascending), base, mark)
 
 

@@ -55,3 +55,11 @@ def test_loss_curves_are_drawn_over_epochs_with_their_distance_to_single() -> No
     assert sum(map(len, distances)) == 2
     assert above.get_ylabel() and below.get_xlabel() == "epoch"
     assert len(figures.loss_curves([near]).axes) == 1
+
+
+def test_many_seeds_share_a_name() -> None:
+    """Three are told apart; the names of thirteen would take the room of their curves."""
+    for number, named in ((3, "single, seed 2"), (13, "single, 13 seeds")):
+        runs = [run(config={"seed": seed}) for seed in range(number)]
+        texts = [text.get_text() for text in figures.loss_curves(runs).legends[0].texts]
+        assert named in texts and len(texts) == (number if number == 3 else 1)

@@ -94,6 +94,14 @@ def test_without_an_own_run_the_one_process_of_the_framework_is_the_base() -> No
     assert sorted_apart(one, at("horovod", 2, 128))[1] == []
 
 
+def test_every_speed_up_of_the_table_is_in_a_strong_series() -> None:
+    """Also over a `single` of another framework, and over one with more threads."""
+    single = at("single", 1, 64, config={"threads": 2})
+    strong, weak = sorted_apart(single, at("mirrored", 2, 64), at("ddp", 2, 64))
+    assert strong == [(None, [(2, 64)]), (None, [(2, 64)])] and weak == []
+    assert sorted_apart(single)[0] == []
+
+
 def test_a_base_of_another_machine_is_refused_unless_forced() -> None:
     far = at("ddp", 1, 64, machine=CLUSTER), at("ddp", 2, 128)
     assert sorted_apart(*far)[1] == []
