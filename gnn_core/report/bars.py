@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gnn_core.report.cells import counted, three_digits
-from gnn_core.report.figures import STRATEGY_COLOURS, file_word, save_figures
-from gnn_core.report.rounds import Comparison, comparisons
+from gnn_core.report.figures import STRATEGY_COLOURS, WIDTH_INCHES, file_word, save_figures
+from gnn_core.report.rounds import Comparison, Contender, comparisons
 from gnn_core.report.schema import RunRecord
 
-_WIDTH = 0.8
+_THICK = 0.75
 _LEVEL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
 
 
@@ -34,64 +34,72 @@ def draw_bars(records: Sequence[RunRecord], directory: Path) -> list[Path]:
 
 
 def second_bars(comparison: Comparison) -> Figure:
-    """Return a group of bars for each number of ranks: the median over rounds, least to most.
+    """Return a bar for each contender, in groups of equal ranks: the median over rounds.
 
-    A dashed line stands at the fastest run of one rank, which more ranks have to get below.
+    A line in each bar goes from the least to the most. A dashed one stands at the fastest run of
+    one rank, whose seconds more ranks have to stay below.
     """
     counts = sorted({one.row.ranks for one in comparison.timed})
     groups = [[one for one in comparison.timed if one.row.ranks == ranks] for ranks in counts]
-    bars = sum(map(len, groups))
-    figure = Figure(figsize=(max(5.0, 1.6 + 0.8 * bars), 4.2), layout="constrained")
+    num_lines = sum(map(len, groups)) + 0.6 * len(groups)
+    figure = Figure(figsize=(WIDTH_INCHES, 1.3 + 0.27 * num_lines), layout="constrained")
     axes = figure.subplots()
-    place, ticks, labels = 0.0, [], []
+    place, ticks, names = 0.0, [], []
     for group in groups:
-        first = place
         for one in group:
-            seconds = one.row.seconds
-            assert seconds is not None  # timed
-            axes.bar(
-                place, seconds.middle, _WIDTH, color=STRATEGY_COLOURS[one.row.strategy],
-                hatch="//" if one.row.crowded else None, edgecolor="white",
-            )  # fmt: skip
-            if seconds.count > 1:
-                reach = [[seconds.middle - seconds.low], [seconds.high - seconds.middle]]
-                axes.errorbar(
-                    place, seconds.middle, reach, color="#777777", capsize=4, linewidth=1.4
-                )
-            axes.annotate(
-                three_digits(seconds.middle), (place, seconds.high), (0, 4),
-                textcoords="offset points", ha="center", va="bottom", fontsize="small",
-            )  # fmt: skip
+            _bar(axes, place, one)
+            ticks.append(place)
+            names.append(f"{one.row.strategy}, {counted(one.row.ranks, 'rank')}")
             place += 1.0
-        ticks.append((first + place - 1) / 2)
-        labels.append(counted(group[0].row.ranks, "rank"))
         place += 0.6
-    if comparison.fastest_single is not None and comparison.fastest_single.row.seconds is not None:
-        level = comparison.fastest_single.row.seconds.middle
-        axes.axhline(level, **_LEVEL)
-    _finish(figure, comparison, ticks, labels)
+    axes.set_yticks(ticks, names, fontsize="small")
+    axes.set_ylim(place - 1.0, -0.7)
+    base = comparison.fastest_single
+    if base is not None and base.row.seconds is not None:
+        axes.axvline(base.row.seconds.middle, **_LEVEL)
+    _finish(figure, comparison)
     return figure
 
 
-def _finish(
-    figure: Figure, comparison: Comparison, ticks: Sequence[float], labels: Sequence[str]
-) -> None:
+def _bar(axes: Any, place: float, one: Contender) -> None:
+    seconds = one.row.seconds
+    assert seconds is not None  # timed
+    axes.barh(
+        place, seconds.middle, _THICK, color=STRATEGY_COLOURS[one.row.strategy],
+        hatch="//" if one.row.crowded else None, edgecolor="white",
+    )  # fmt: skip
+    if seconds.count > 1:
+        reach = [[seconds.middle - seconds.low], [seconds.high - seconds.middle]]
+        axes.errorbar(
+            seconds.middle, place, xerr=reach, color="#777777", capsize=3, linewidth=1.4
+        )
+    axes.annotate(
+        three_digits(seconds.middle), (seconds.high, place), (5, 0),
+        textcoords="offset points", va="center", fontsize="small",
+    )  # fmt: skip
+
+
+def _finish(figure: Figure, comparison: Comparison) -> None:
     (axes,) = figure.axes
-    axes.set_xticks(ticks, labels)
-    axes.tick_params(axis="x", length=0)
-    axes.margins(y=0.12)
-    axes.set_ylim(bottom=0)
-    axes.grid(axis="y", alpha=0.3)
+    longest = max(one.row.seconds.high for one in comparison.timed if one.row.seconds is not None)
+    axes.set_xlim(0, 1.2 * longest)  # room for the number at the end of the longest bar
+    axes.locator_params(axis="x", nbins=5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylabel("seconds per epoch (less is faster)")
-    axes.set_title(f"Side by side on {comparison.dataset}", loc="left")
-    present = dict.fromkeys(one.row.strategy for one in comparison.timed)
-    keys: list[Any] = [Patch(color=STRATEGY_COLOURS[name], label=name) for name in present]
+    axes.set_xlabel("seconds per epoch (less is faster)", fontsize="small")
+    figure.suptitle(
+        f"Side by side on {comparison.dataset}", x=0.02, ha="left", fontsize="medium"
+    )
+    keys: list[Any] = []
+    if comparison.fastest_single is not None:
+        keys.append(Line2D([], [], **_LEVEL, label="fastest of 1 rank"))
     if any(one.row.crowded for one in comparison.timed):
         keys.append(
             Patch(facecolor="#DDDDDD", edgecolor="white", hatch="//", label="ranks share cores")
         )
-    if comparison.fastest_single is not None:
-        keys.append(Line2D([], [], **_LEVEL, label="fastest of 1 rank"))
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    if keys:
+        figure.legend(
+            handles=keys, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
+        )

@@ -71,7 +71,7 @@ def draw_figures(
     """
     drawn: dict[str, Figure] = {}
     filled: dict[tuple[str, str], int] = {}
-    for what, dataset, figure in _pictures(records, choices):
+    for what, dataset, figure in pictures(records, choices):
         number = filled.setdefault((what, dataset), 0)
         if figure is not None:
             filled[what, dataset] = number = number + 1
@@ -84,7 +84,8 @@ def draw_figures(
     return save_figures(drawn, directory), missing
 
 
-def _pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
+def pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
+    """Yield all kinds of pictures, data set by data set."""
     for runs in grouped(records, lambda record: record.dataset.name):
         dataset = runs[0].dataset.name
         known = any(loss_points(run)[0] for run in runs)

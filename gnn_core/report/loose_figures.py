@@ -2,9 +2,9 @@
 
     python -m gnn_core.report.loose_figures README.md results/README.md
 
-A figure is a number with a unit of measurement (seconds, shares, bytes, rates, times as fast). Code
-is none: settings and limits that a document names stand in backticks or in words. Exit code 0, 1 when
-there are such figures, 2 for a file that cannot be read.
+A figure is a number with a unit of measurement (seconds, shares, bytes, rates, times as fast).
+Code is none: settings and limits that a document names stand in backticks or in words. Exit code 0,
+1 when there are such figures, 2 for a file that cannot be read.
 """
 
 from __future__ import annotations

@@ -61,9 +61,10 @@ th { background: #f4f4f4; }
 code { background: #f4f4f4; padding: 0.1em 0.3em; border-radius: 3px; font-size: 0.9em; }
 ul { padding-left: 1.2rem; }
 li { font-size: 0.9rem; }
-.figure { overflow-x: auto; margin: 1rem 0; }
+.output_area:has(.figure) { display: inline-block; vertical-align: top; max-width: 100%; }
+.figure { margin: 0.75rem 0.5rem 0.75rem 0; }
 summary { cursor: pointer; font-size: 0.9rem; margin: 0.5rem 0; }
-.figure img { display: block; max-width: 100%; min-width: 27rem; height: auto; }
+.figure img { display: block; width: 30rem; max-width: 100%; height: auto; }
 """
 
 

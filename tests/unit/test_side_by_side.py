@@ -187,8 +187,10 @@ def test_bars_show_the_median_and_how_far_the_rounds_reach(tmp_path: Path) -> No
     bars = pytest.importorskip("gnn_core.report.bars", reason="needs matplotlib")
     records = [*one_round(), *one_round(2.0), run(status="failed", error="x")]
     (axes,) = bars.second_bars(comparisons(records)[0]).axes
-    assert [round(bar.get_height(), 6) for bar in axes.patches] == [12.0, 15.0, 7.5, 18.0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1 rank", "2 ranks"]
+    assert [round(bar.get_width(), 6) for bar in axes.patches] == [12.0, 15.0, 7.5, 18.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "single, 1 rank", "one, 1 rank", "horovod, 2 ranks", "mirrored, 2 ranks",
+    ]  # fmt: skip
     (file,) = bars.draw_bars(records, tmp_path)
     assert file.name == "seconds-cora.png" and file.read_bytes().startswith(b"\x89PNG")
     assert bars.draw_bars([run(status="failed", error="x", epochs=[])], tmp_path) == []
