@@ -26,7 +26,7 @@ from gnn_core.report.scaling_view import fit_probes, outlook, scaling_table
 from gnn_core.usage import Parser, UsageError
 
 _PROBES = {  # strategy -> what starts its probe on so many ranks
-    "horovod": ("horovodrun -np {ranks}", "horovod_gnn/probe.py"),
+    "horovod": ("horovodrun -np {ranks} python", "horovod_gnn/probe.py"),
     "ddp": ("torchrun --standalone --nproc-per-node {ranks}", "baselines/ddp_probe.py"),
 }
 _ROOT = Path(__file__).resolve().parents[2]
@@ -107,10 +107,8 @@ def _run(options: argparse.Namespace) -> None:
 def _start_probe(strategy: str, ranks: int, file: Path) -> Path:
     """Run the strategy's probe here; the file it wrote. Raises UsageError with its complaint."""
     launcher, program = _PROBES[strategy]
-    words = [*launcher.format(ranks=ranks).split(), sys.executable, program, "--json", str(file)]
-    if strategy == "ddp":
-        words.remove(sys.executable)  # torchrun brings its own
-    print(f"measuring  {' '.join(words[:3])} {program}", file=sys.stderr, flush=True)
+    words = [*launcher.format(ranks=ranks).split(), program, "--json", str(file)]
+    print(f"measuring  {' '.join(words[:-2])}", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True)
     except OSError as problem:

@@ -1,7 +1,7 @@
 """Hold the prediction of `gnn_core.report.scaling` to what 4 hosts do, made on this one machine.
 
-    python tests/hosts/measure_hosts.py --json results/reference/scaling/hosts.json \\
-        --records results/reference/scaling/hosts      # as root, on a quiet machine: ten minutes
+    results/scaling_hosts.sh                                    # as root, on a quiet machine
+    python tests/hosts/measure_hosts.py --rates 100 --rounds 1  # a look at it
 
 For each speed of the links an allreduce is probed on 1, 2 and 4 hosts, and the default graph is
 trained on as many. From 1 and 2 of them the formula is fitted and predicts what 4 will take; then
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
@@ -37,7 +39,7 @@ from tests.hosts.namespace_hosts import Hosts, Link, can_delay, obstacle  # noqa
 COUNTS = (1, 2, 4)  # of hosts, with a rank on each
 FITTED = (1, 2)
 COLUMNS = [
-    "link", "hosts", "algorithm", "predicted ms", "probed ms", "off by",
+    "link", "hosts", "algorithm", "predicted ms", "probed ms", "off by", "all sizes",
     "in training ms", "off by ", "efficiency predicted", "measured", "loss apart",
 ]  # fmt: skip
 
@@ -52,7 +54,7 @@ class Trial:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 2 after a mistake told in one line."""
+    """Measure, print, write; 2 after a mistake told in one line, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # past every `finally`
     try:
         options = _parse(argv)
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_bench(file, record)
             table = bench_table(read_benches(file)[0][0])
         print("\n".join([table.markdown(), "", *table.notes]))
+    except KeyboardInterrupt:
+        return 130
     except (UsageError, RuntimeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -92,7 +96,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--train-flags", default="", help="more words for horovod_gnn/train.py")
     add("--records", type=Path, metavar="DIR", help="keep the run records, by link (default: no)")
     add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.records is not None and any(options.records.glob("**/*.jsonl")):
+        raise UsageError(f"--records: expected a folder without records, got {options.records}")
+    if min(options.rates) <= 0 or options.rounds < 1 or options.epochs < 2:
+        raise UsageError("expected --rates above 0, 1 round or more and 2 epochs or more")
+    return options
 
 
 def _trial(link: Link, options: argparse.Namespace) -> Trial:
@@ -154,7 +163,8 @@ def _record(
         f"fitted on probes of {FITTED[0]} and {FITTED[1]} hosts, message sizes that training does "
         f"not use; the rows of {max(COUNTS)} hosts are what the formula is tested by",
         "predicted, probed and in training: ms of an allreduce as large as that of a step; off by: "
-        "predicted against measured",
+        "predicted against measured; all sizes: the median of that, without its sign, over the "
+        "sizes of the probe",
         "in training: the communicate section, which holds the wait for slower ranks too, and is "
         "not what the formula is about",
         "efficiency: against the run on 1 host; the predicted one knows nothing of cores that "
@@ -199,12 +209,19 @@ def _rows(trial: Trial) -> list[list[Any]]:
             seconds = predicted.communicate_seconds
             rows.append([
                 str(trial.link), count, algorithm, 1000 * seconds, 1000 * probed,
-                f"{100 * (seconds / probed - 1):+.0f} %", 1000 * run.communicate_seconds,
+                f"{100 * (seconds / probed - 1):+.0f} %",
+                f"{100 * _usual_error(probe, cost):.0f} %", 1000 * run.communicate_seconds,
                 f"{100 * (seconds / run.communicate_seconds - 1):+.0f} %",
                 f"{100 * predicted.efficiency:.0f} %", f"{100 * efficiency_of(work, run):.0f} %",
                 f"{_distance(trial.records, count):.1e}",
             ])  # fmt: skip
     return rows
+
+
+def _usual_error(probe: Probe, cost: Cost) -> float:
+    """The relative error of the formula, its sign left off, median over the sizes of a probe."""
+    predicted = cost.seconds(probe.num_ranks, probe.message_bytes)
+    return float(np.median(np.abs(predicted / np.array(probe.median_seconds) - 1)))
 
 
 def _cost(trial: Trial, algorithm: str, message_bytes: int) -> Cost:
