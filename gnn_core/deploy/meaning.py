@@ -26,6 +26,7 @@ from gnn_core.usage import UsageError
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MOST_LABEL = 63
+_SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
 GPU = "nvidia.com/gpu"
 
@@ -51,8 +52,6 @@ def replicas_told(job: Object) -> Told:
     for role in ("Launcher", "Worker"):
         pod = roles.get(role, {}).get("template", {}).get("spec", {})
         at = f"{_SPECS}.{role}.template.spec"
-        if pod and not pod.get("containers"):
-            yield f"{at}.containers", "expected a container, got none: add it"
         if "restartPolicy" in pod:
             yield (
                 f"{at}.restartPolicy",
@@ -73,13 +72,13 @@ def ssh_told(job: Object) -> Told:
     worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
     at = f"{_SPECS}.Worker.template.spec.containers[0]"
     words = [*(worker.get("command") or ()), *(worker.get("args") or ())]
-    if words[:1] != ["/usr/sbin/sshd"] or "/etc/ssh/ringsage_sshd_config" not in words:
-        expected = "/usr/sbin/sshd -De -f /etc/ssh/ringsage_sshd_config"
-        yield f"{at}.command", f"expected {expected}, got {' '.join(words) or 'none'}"
+    if words[:4] != _SSHD:
+        got = " ".join(words) or "none"
+        yield f"{at}.command", f"expected {' '.join(_SSHD)}, got {got}"
         return
-    port = int(words[words.index("-p") + 1]) if "-p" in words else int(_of_file("sshd_config"))
-    if port != int(_of_file("ssh_config")):
-        yield f"{at}.command", f"the launcher's ssh asks at {_of_file('ssh_config')}, got -p {port}"
+    port = int(_of_file("sshd_config"))
+    if words[4:]:
+        yield f"{at}.command", f"expected no more than sshd's file, got {' '.join(words[4:])}"
     ports = {one.get("name"): one["containerPort"] for one in worker.get("ports") or ()}
     if port not in ports.values():
         got = ", ".join(map(str, ports.values())) or "none"
@@ -145,16 +144,23 @@ def program_told(job: Object) -> Told:
 def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
     for path, container in containers_of(f"{_SPECS}.Launcher.template.spec", launcher):
         command = read_command(container)
-        if command.program == "gnn_core/data/datasets.py" and config.dataset not in command.flags:
-            yield (
-                path,
-                f"it prepares another data set than {config.dataset}, the one that is trained on: "
-                "name the same",
-            )
+        if command.program != "gnn_core/data/datasets.py":
+            continue
+        wanted = ["prepare", config.dataset]
+        if config.cache_dir:
+            wanted.append(f"--cache-dir={config.cache_dir}")
+        for word in wanted:
+            if word not in command.flags:
+                yield (
+                    f"{path}.command",
+                    f"expected {' '.join(wanted)}, the graph that is trained on, got "
+                    f"{' '.join(command.flags)}",
+                )
+                break
 
 
 def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told:
-    """Ranks have the cores and the GPUs that they were told of."""
+    """Ranks have the cores, the GPUs and the shared memory that they were told of."""
     at = f"{_SPECS}.Worker.template.spec.containers[0].resources.limits"
     limits = worker.get("resources", {}).get("limits", {})
     cores = number_of(limits.get("cpu", 0))
@@ -163,6 +169,12 @@ def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told
             f"{at}.cpu",
             f"expected at least {config.threads * slots}, {slots} slots x {config.threads} "
             f"threads, got {cores}: raise it, or lower OMP_NUM_THREADS or --threads",
+        )
+    if "/dev/shm" not in [mount["mountPath"] for mount in worker.get("volumeMounts") or ()]:
+        yield (
+            f"{_SPECS}.Worker.template.spec.containers[0].volumeMounts",
+            "expected an emptyDir in memory at /dev/shm, where ranks of a pod meet; got none, "
+            "which leaves 64 MiB",
         )
     num_gpus = int(number_of(limits.get(GPU, 0)))
     if num_gpus not in (0, slots):

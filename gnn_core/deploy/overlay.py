@@ -56,6 +56,10 @@ def build(folder: Path, load: Load, inside: tuple[Path, ...] = ()) -> list[dict[
         for label in settings.get("labels") or ():
             for one in objects:
                 one["metadata"].setdefault("labels", {}).update(label["pairs"])
+    except yaml.YAMLError as error:
+        raise UsageError(
+            f"{file}: patches: expected YAML: {' '.join(str(error).split())}"
+        ) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: expected what kustomize reads: {error!r}") from None
     return objects

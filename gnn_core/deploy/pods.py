@@ -19,18 +19,15 @@ _SOURCES = ("persistentVolumeClaim", "emptyDir", "configMap", "secret", "hostPat
 def pods_of(one: Object) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (path, pod's spec) for each template of the object."""
     spec = one.get("spec")
-    if not isinstance(spec, dict):
-        return
-    templates = {"spec.template": spec.get("template")}
+    places = ["template"]
     if one.get("kind") == "MPIJob":
-        roles = spec.get("mpiReplicaSpecs") or {}
-        templates = {
-            f"spec.mpiReplicaSpecs.{role}.template": (roles.get(role) or {}).get("template")
-            for role in ("Launcher", "Worker")
-        }
-    for path, template in templates.items():
-        if isinstance(template, dict) and isinstance(template.get("spec"), dict):
-            yield f"{path}.spec", template["spec"]
+        places = [f"mpiReplicaSpecs.{role}.template" for role in ("Launcher", "Worker")]
+    for place in places:
+        pod: Any = spec
+        for part in (*place.split("."), "spec"):
+            pod = pod.get(part) if isinstance(pod, dict) else None
+        if isinstance(pod, dict):
+            yield f"spec.{place}.spec", pod
 
 
 def containers_of(path: str, pod: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -87,7 +84,7 @@ def resources_told(path: str, container: dict[str, Any]) -> Told:
 
 
 def volumes_told(path: str, pod: dict[str, Any], manifests: Manifests, external: set[str]) -> Told:
-    """Every mount has its volume, every volume one source, and the source is there."""
+    """Every mount has its place and its volume, every volume one source that is there."""
     volumes = {volume["name"]: volume for volume in pod.get("volumes") or ()}
     claims = manifests.names("PersistentVolumeClaim") | external
     for index, volume in enumerate(pod.get("volumes") or ()):
@@ -111,6 +108,8 @@ def volumes_told(path: str, pod: dict[str, Any], manifests: Manifests, external:
     for at, container in containers_of(path, pod):
         mounts = container.get("volumeMounts") or ()
         for index, mount in enumerate(mounts):
+            if mount["mountPath"] in [other["mountPath"] for other in mounts[:index]]:
+                yield f"{at}.volumeMounts[{index}].mountPath", "it stands twice: remove one"
             if mount["name"] not in volumes:
                 yield (
                     f"{at}.volumeMounts[{index}].name",
@@ -150,7 +149,11 @@ def ports_told(path: str, container: dict[str, Any]) -> Told:
     ports = container.get("ports") or ()
     known = {port.get("name"): port["containerPort"] for port in ports}
     for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
-        probe = container.get(kind) or {}
+        probe = container.get(kind)
+        if probe is None:
+            continue
+        if not {"tcpSocket", "httpGet", "exec"} & probe.keys():
+            yield f"{path}.{kind}", "expected tcpSocket, httpGet or exec, got none of them: add one"
         for way in ("tcpSocket", "httpGet"):
             asked = (probe.get(way) or {}).get("port")
             if asked is not None and asked not in known and asked not in known.values():

@@ -8,9 +8,11 @@ there, a flag that the trainer refuses.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gnn_core.config import RunConfig, parse_config
@@ -180,9 +182,14 @@ def unknown_flags(command: Command) -> list[str]:
     program = REPOSITORY / command.program
     if not command.program.endswith(".py") or not program.is_file():
         return []
-    source = "".join(path.read_text("utf-8") for path in sorted(program.parent.rglob("*.py")))
+    source = _source_in(program.parent)
     given = {word.partition("=")[0] for word in command.flags if word.startswith("--")}
     return sorted(flag for flag in given if f'"{flag}"' not in source)
+
+
+@functools.cache
+def _source_in(folder: Path) -> str:
+    return "".join(path.read_text("utf-8") for path in sorted(folder.rglob("*.py")))
 
 
 def dataset_problem(name: str) -> str | None:

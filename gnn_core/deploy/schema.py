@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 _TEXTS = {"*": "text"}
-_META = {"name!": "name", "namespace": "name", "labels": _TEXTS, "annotations": _TEXTS}
-_TEMPLATE_META = {"labels": _TEXTS, "annotations": _TEXTS}
-_SELECTOR = {"matchLabels": _TEXTS}
+_LABELS = {"*": "label"}
+_META = {"name!": "name", "namespace": "name", "labels": _LABELS, "annotations": _TEXTS}
+_TEMPLATE_META = {"labels": _LABELS, "annotations": _TEXTS}
+_SELECTOR = {"matchLabels": _LABELS}
 
 _ACTION = {
     "tcpSocket": {"port!": "port"},
@@ -46,7 +47,7 @@ _CONTAINER = {
     "args": ["text"],
     "workingDir": "text",
     "env": [_ENV],
-    "ports": [{"name": "text", "containerPort!": "port", "protocol": ("TCP", "UDP")}],
+    "ports": [{"name": "text", "containerPort!": "number", "protocol": ("TCP", "UDP")}],
     "resources": {"requests": {"*": "quantity"}, "limits": {"*": "quantity"}},
     "readinessProbe": _PROBE,
     "livenessProbe": _PROBE,
@@ -63,7 +64,7 @@ _CONTAINER = {
         "seccompProfile": {"type!": ("RuntimeDefault", "Unconfined", "Localhost")},
     },
     "volumeMounts": [
-        {"name!": "name", "mountPath!": "text", "subPath": "text", "readOnly": "bool"}
+        {"name!": "name", "mountPath!": "path", "subPath": "text", "readOnly": "bool"}
     ],
 }
 _ITEMS = [{"key!": "text", "path!": "text"}]
@@ -193,10 +194,10 @@ _SPECS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("Service", "v1"): {
         "spec!": {
-            "selector": _TEXTS,
+            "selector": _LABELS,
             "type": ("ClusterIP", "NodePort", "LoadBalancer"),
             "clusterIP": "text",
-            "ports!": [{"name": "text", "port!": "port", "targetPort": "port"}],
+            "ports!": [{"name": "text", "port!": "number", "targetPort": "port"}],
         }
     },
     ("PersistentVolumeClaim", "v1"): {

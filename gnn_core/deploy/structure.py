@@ -12,15 +12,16 @@ from gnn_core.deploy.schema import SCHEMAS
 from gnn_core.usage import did_you_mean
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_MOST_NAME = 253
+_LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_MOST_NAME, _MOST_LABEL = 253, 63
 
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_port(value: Any) -> bool:
-    return bool(value) if isinstance(value, str) else _is_whole(value) and 0 < value < 65536
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) and 0 < value < 65536
 
 
 _SCALARS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -33,10 +34,26 @@ _SCALARS: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
         "a name of a-z, 0-9 and -",
     ),
+    "label": (
+        lambda value: (
+            isinstance(value, str)
+            and len(value) <= _MOST_LABEL
+            and _LABEL.fullmatch(value) is not None
+        ),
+        f"a label of letters, digits, -, _ and ., at most {_MOST_LABEL}",
+    ),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "count": (lambda value: _is_whole(value) and value >= 0, "a whole number of 0 or more"),
     "positive": (lambda value: _is_whole(value) and value > 0, "a whole number of 1 or more"),
-    "port": (_is_port, "a port of 1 to 65535, or the name of one"),
+    "number": (_is_number, "a port of 1 to 65535"),
+    "port": (
+        lambda value: bool(value) if isinstance(value, str) else _is_number(value),
+        "a port of 1 to 65535, or the name of one",
+    ),
+    "path": (
+        lambda value: isinstance(value, str) and value[:1] == "/",
+        "a path that begins with /",
+    ),
     "quantity": (is_quantity, "a quantity such as 2, 500m or 4Gi"),
 }
 
@@ -44,7 +61,7 @@ _SCALARS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def structure_findings(file: str, one: Object) -> Iterator[Finding]:
     """What is wrong with the object's fields, as long as nobody asks what they mean."""
     kind = one.get("kind")
-    if kind not in SCHEMAS:
+    if not isinstance(kind, str) or kind not in SCHEMAS:
         known = ", ".join(SCHEMAS)
         hint = did_you_mean(str(kind), SCHEMAS)
         yield Finding(file, f"{title_of(one)}: kind", f"expected {known}; got {kind!r}{hint}")
@@ -85,7 +102,9 @@ def _fields(
         else:
             hint = did_you_mean(key, shapes) or f", expected some of {', '.join(shapes)}"
             yield at, f"unknown field{hint}"
-    for key in shape:
-        if key.endswith("!") and key[:-1] not in value:
-            at = f"{path}.{key[:-1]}" if path else key[:-1]
+    for needed in (key[:-1] for key in shape if key.endswith("!")):
+        at = f"{path}.{needed}" if path else needed
+        if needed not in value:
             yield at, "expected it to be there, it is missing: add it"
+        elif value[needed] == []:
+            yield at, "expected one or more, got an empty list: add what belongs there"

@@ -9,6 +9,7 @@ from gnn_core.deploy import meaning, pods
 from gnn_core.deploy.documents import Finding, Manifests, Object, name_of, title_of
 from gnn_core.deploy.structure import structure_findings
 
+Rule = tuple[Callable[..., pods.Told], tuple[Any, ...]]
 _STUMBLES = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
@@ -28,34 +29,27 @@ def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
     titles = [title_of(one) for one in manifests.objects]
     for title in sorted({title for title in titles if titles.count(title) > 1}):
         yield Finding(manifests.file, title, "it stands twice: remove one")
+    structures = {
+        title_of(one): list(structure_findings(manifests.file, one)) for one in manifests.objects
+    }
     for one in manifests.objects:
-        broken = list(structure_findings(manifests.file, one))
+        broken = structures[title_of(one)]
         yield from broken
         told = {finding.path for finding in broken}
-        for path, message in _meanings(one, manifests, external, bool(broken)):
+        for path, message in _meanings(one, manifests, external, any(structures.values())):
             finding = Finding(manifests.file, f"{title_of(one)}: {path}", message)
             if finding.path not in told:
                 yield finding
 
 
 def _meanings(one: Object, manifests: Manifests, external: set[str], broken: bool) -> pods.Told:
-    rules: list[tuple[Callable[..., pods.Told], tuple[Any, ...]]] = []
-    for path, pod in pods.pods_of(one):
-        rules += [
-            (pods.user_told, (path, pod)),
-            (pods.volumes_told, (path, pod, manifests, external)),
-            (pods.memory_told, (path, pod)),
-            (pods.names_told, (path, pod)),
-        ]
-        for at, container in pods.containers_of(path, pod):
-            for rule in (pods.image_told, pods.resources_told, pods.ports_told):
-                rules.append((rule, (at, container)))
-            rules.append((meaning.commands_told, (at, container)))
-    if one.get("kind") == "MPIJob":
-        for whole in (meaning.replicas_told, meaning.ssh_told, meaning.program_told):
-            rules.append((whole, (one,)))
-    if one.get("kind") in ("Deployment", "Service"):
-        rules.append((_selector_told, (one, manifests)))
+    """What the rules say. Of an object that is broken they say what they can."""
+    rules: list[Rule] = []
+    try:
+        rules = list(_rules_for(one, manifests, external))
+    except _STUMBLES:
+        if not broken:
+            raise
     for rule, arguments in rules:
         try:
             yield from list(rule(*arguments))
@@ -64,19 +58,45 @@ def _meanings(one: Object, manifests: Manifests, external: set[str], broken: boo
                 raise
 
 
+def _rules_for(one: Object, manifests: Manifests, external: set[str]) -> Iterator[Rule]:
+    for path, pod in pods.pods_of(one):
+        yield pods.volumes_told, (path, pod, manifests, external)
+        for of_pod in (pods.user_told, pods.memory_told, pods.names_told):
+            yield of_pod, (path, pod)
+        for at, container in pods.containers_of(path, pod):
+            for of_container in (pods.image_told, pods.resources_told, pods.ports_told):
+                yield of_container, (at, container)
+            yield meaning.commands_told, (at, container)
+    if one.get("kind") == "MPIJob":
+        for of_job in (meaning.replicas_told, meaning.ssh_told, meaning.program_told):
+            yield of_job, (one,)
+    if one.get("kind") in ("Deployment", "Service"):
+        yield _selector_told, (one, manifests)
+
+
 def _selector_told(one: Object, manifests: Manifests) -> pods.Told:
     """What an object selects is there."""
-    spec = one["spec"]
-    wanted, path = spec.get("selector") or {}, "spec.selector"
+    wanted, path = one["spec"].get("selector") or {}, "spec.selector"
+    others = manifests.of_kind("Deployment")
     if one["kind"] == "Deployment":
         wanted, path = wanted.get("matchLabels") or {}, "spec.selector.matchLabels"
         others = [one]
-    else:
-        others = [other for other in manifests.objects if other is not one]
-    templates = [(other.get("spec") or {}).get("template") or {} for other in others]
-    labels = [(each.get("metadata") or {}).get("labels") or {} for each in templates]
-    if not wanted or not any(wanted.items() <= each.items() for each in labels):
+    found = [
+        template["spec"]
+        for template in (other["spec"]["template"] for other in others)
+        if wanted and wanted.items() <= template.get("metadata", {}).get("labels", {}).items()
+    ]
+    if not found:
         yield path, f"no pod of these manifests has the labels {wanted}: correct one of the two"
+        return
+    for index, port in enumerate(one["spec"].get("ports") or ()):
+        has = [each for container in found[0]["containers"] for each in container.get("ports", ())]
+        known = [*(each["containerPort"] for each in has), *(each.get("name") for each in has)]
+        if (target := port.get("targetPort", port["port"])) not in known:
+            yield (
+                f"spec.ports[{index}].targetPort",
+                f"expected a port of the pod ({', '.join(map(str, known))}), got {target!r}",
+            )
 
 
 def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:
@@ -84,11 +104,10 @@ def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:
 
     Or is refused, since most of an MPIJob and of a claim cannot be changed.
     """
-    first: dict[tuple[str, str, str], tuple[str, Object]] = {}
+    first: dict[tuple[str, str], tuple[str, Object]] = {}
     for manifests in sets:
         for one in manifests.objects:
-            namespace = str((one.get("metadata") or {}).get("namespace", ""))
-            key = (str(one.get("kind")), namespace, name_of(one))
+            key = (str(one.get("kind")), name_of(one))
             file, other = first.setdefault(key, (manifests.file, one))
             if other != one:
                 path = _first_difference(one, other)

@@ -1,0 +1,261 @@
+"""A manifest that would fail in a cluster is refused without one, in a line that says where."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnn_core.deploy.__main__ import main
+from gnn_core.deploy.documents import Manifests, parse, read_manifests
+from gnn_core.deploy.quantity import is_quantity, number_of
+from gnn_core.deploy.validate import check
+from gnn_core.usage import UsageError
+from tests.unit.made_manifests import LAUNCHER, WORKER, base, spoil, told
+
+MAIN, POD = f"{LAUNCHER}.containers.0", f"{WORKER}.containers.0"
+PROGRAM, FLAGS = f"{MAIN}.command.4", f"{MAIN}.args"
+
+
+def test_the_base_is_in_order() -> None:
+    assert told(base()) == []
+
+
+# (kind, where, what instead (None: nothing), path that is named, words of the message)
+SPOILT: list[tuple[str, str, Any, str, str]] = [
+    # What the API server takes and the operator then refuses: no pod would come.
+    ("MPIJob", "spec.mpiReplicaSpecs.Launcher", None, "Launcher", "it is missing"),
+    ("MPIJob", "spec.mpiReplicaSpecs.Launcher.replicas", 2, "Launcher.replicas", "expected 1"),
+    ("MPIJob", "spec.runPolicy.cleanPodPolicy", "Sometimes", "cleanPodPolicy", "'Running'"),
+    ("MPIJob", "spec.mpiReplicaSpecs.Worker.restartPolicy", "Maybe", "restartPolicy", "'Never'"),
+    ("MPIJob", "spec.mpiReplicaSpecs.Worker.replicas", 0, "Worker.replicas", "1 or more, got 0"),
+    ("MPIJob", "spec.slotsPerWorker", 0, "slotsPerWorker", "1 or more, got 0"),
+    ("MPIJob", "spec.slotsPerWorker", True, "slotsPerWorker", "got True"),
+    ("MPIJob", "metadata.name", "Upper", "metadata.name", "expected a name"),
+    ("MPIJob", "metadata.name", "4-workers", "metadata.name", "after a letter"),
+    ("MPIJob", "metadata.name", "a" * 55, "metadata.name", "'" + "a" * 55 + "-worker-1'"),
+    (
+        "MPIJob", "spec.runPolicy.managedBy", "me", "managedBy",
+        "'kubeflow.org/mpi-operator' or",
+    ),
+    # Slips of the pen.
+    ("MPIJob", "spec.slotsPerWorkers", 2, "slotsPerWorkers", "did you mean slotsPerWorker?"),
+    ("MPIJob", f"{POD}.volumeMount", [], "volumeMount", "did you mean volumeMounts?"),
+    ("MPIJob", "kind", "MPIjob", "kind", "did you mean MPIJob?"),
+    ("MPIJob", "apiVersion", "kubeflow.org/v1", "apiVersion", "'kubeflow.org/v2beta1'"),
+    ("MPIJob", f"{MAIN}.env.0.value", 1, "env[0].value", "numbers and true in quotes"),
+    ("MPIJob", f"{POD}.volumeMounts.0.name", "shred", "volumeMounts", "did you mean shared?"),
+    ("MPIJob", f"{POD}.volumeMounts.1.mountPath", "/shared", "mountPath", "stands twice"),
+    ("MPIJob", f"{MAIN}.env.1.name", "OMP_NUM_THREADS", "env[1].name", "stands twice"),
+    ("PersistentVolumeClaim", "spec.resources", None, "spec.resources", "missing"),
+    # Two places that do not agree.
+    ("MPIJob", f"{POD}.ports.0.containerPort", 22, "ports", "expected 2222, sshd's, got 22"),
+    ("MPIJob", f"{POD}.readinessProbe.tcpSocket.port", 22, "readinessProbe", "2222"),
+    ("MPIJob", f"{POD}.readinessProbe", None, "readinessProbe", "before sshd answers"),
+    ("MPIJob", f"{POD}.command.1", "-e", "command", "expected /usr/sbin/sshd -De -f"),
+    ("MPIJob", f"{POD}.command.4", "-p", "command", "got -p"),
+    ("MPIJob", "spec.sshAuthMountPath", None, "sshAuthMountPath", "got /root/.ssh"),
+    ("MPIJob", f"{MAIN}.command", ["mpirun", "-np", "3", "python"], "command", "-np: expected 4"),
+    ("MPIJob", f"{MAIN}.env.0.value", "2", "limits.cpu", "2 slots x 2 threads, got 2"),
+    ("MPIJob", f"{POD}.resources.limits.cpu", 3, "requests.cpu", "expected the limit, 3, got 2"),
+    ("MPIJob", f"{POD}.resources.limits.memory", None, "limits.memory", "got none"),
+    ("MPIJob", f"{WORKER}.volumes.1.emptyDir.sizeLimit", "4Gi", "sizeLimit", "less than the"),
+    ("MPIJob", f"{WORKER}.volumes.1.emptyDir.sizeLimit", None, "sizeLimit", "got none"),
+    (
+        "MPIJob", f"{LAUNCHER}.initContainers.0.command.4", "cora", "initContainers[0].command",
+        "expected prepare synthetic --cache-dir=/shared/cache",
+    ),
+    # Who runs, and out of what.
+    ("MPIJob", f"{WORKER}.securityContext.runAsUser", 0, "securityContext", "runAsUser 0"),
+    ("MPIJob", f"{LAUNCHER}.securityContext", None, "securityContext", "runAsNonRoot None"),
+    ("MPIJob", f"{POD}.securityContext.runAsNonRoot", False, "securityContext", "NonRoot False"),
+    ("MPIJob", f"{POD}.image", "ringsage", "image", "with a tag"),
+    ("MPIJob", f"{POD}.image", "reg:5000/ringsage", "image", "with a tag"),
+    ("MPIJob", f"{POD}.image", "ringsage:latest", "image", "not latest"),
+    # What is not there.
+    ("MPIJob", f"{WORKER}.volumes.0.persistentVolumeClaim.claimName", "rinsage", "claimName",
+     "did you mean ringsage?"),
+    ("MPIJob", f"{WORKER}.volumes.0.persistentVolumeClaim.claimName", "mine", "claimName",
+     "--external-pvc mine"),
+    ("MPIJob", f"{WORKER}.volumes.0.emptyDir", {}, "volumes[0]", "got persistentVolumeClaim and"),
+    ("MPIJob", f"{WORKER}.volumes.0", {"name": "shared", "configMap": {"name": "c"}}, "configMap",
+     "no ConfigMap 'c'"),
+    ("MPIJob", PROGRAM, "/opt/ringsage/horovod_gnn/training.py", "command", "found none"),
+    ("MPIJob", PROGRAM, "/home/me/train.py", "command", "found none"),
+    ("MPIJob", f"{MAIN}.command.0", "mpirum", "command", "did you mean mpirun?"),
+    ("MPIJob", f"{MAIN}.command.1", "-y", "command", "unknown option -y"),
+    ("MPIJob", f"{MAIN}.command.2", "OMP_THREADS", "command", "has no such variable"),
+    ("MPIJob", f"{LAUNCHER}.initContainers.0.command.4", "corra", "command", "did you mean cora?"),
+    ("MPIJob", f"{LAUNCHER}.initContainers.0.args.1", "--cash", "command", "no flag --cash"),
+    # What the trainer refuses.
+    ("MPIJob", f"{FLAGS}.7", "--epoch=3", "args", "unknown flag --epoch, did you mean --epochs?"),
+    ("MPIJob", f"{FLAGS}.7", "--strategy=mirrored", "args", "it is one of tf_mirrored/train.py"),
+    ("MPIJob", f"{FLAGS}.7", "--world-size=3", "args", "meant for 3 ranks but 4 started"),
+    ("MPIJob", f"{FLAGS}.7", "--global-batch-size=2", "args", "--global-batch-size"),
+    ("MPIJob", f"{FLAGS}.7", "--config=run.yaml", "args", "not in the image"),
+    ("MPIJob", f"{FLAGS}.0", "--dataset=corra", "args", "did you mean cora?"),
+    ("MPIJob", f"{FLAGS}.1", "--threads=$(THREADS)", "command", "$(THREADS): no variable"),
+    ("MPIJob", PROGRAM, "/opt/ringsage/tf_mirrored/train.py", "args", "--strategy multiworker"),
+    # What would be lost with the pods, or refused by the second launcher.
+    ("MPIJob", f"{FLAGS}.3", "--records=results/runs", "args", "--records: expected a folder in /"),
+    ("MPIJob", f"{FLAGS}.3", "--records=/sharedness", "args", "--records: expected a folder in /"),
+    ("MPIJob", f"{FLAGS}.6", None, "args", "without --resume"),
+    ("MPIJob", f"{POD}.volumeMounts.1", None, "volumeMounts", "at /dev/shm"),
+    ("MPIJob", f"{POD}.volumeMounts.2", None, "volumeMounts", "mount an emptyDir at /tmp"),
+    # GPUs.
+    ("MPIJob", f"{FLAGS}.7", "--device=cuda", "nvidia.com/gpu", "expected 2, got none"),
+    ("MPIJob", f"{POD}.resources.limits.nvidia.com/gpu", 1, "gpu", "one for each slot, got 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "where", "value", "path", "words"), SPOILT)
+def test_what_would_fail_is_told(kind: str, where: str, value: Any, path: str, words: str) -> None:
+    objects = base()
+    where = where.replace("nvidia.com/gpu", "GPU")
+    spoil(objects, kind, where, value)
+    if where.endswith("GPU"):
+        limits = objects[1]["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
+        limits = limits["containers"][0]["resources"]["limits"]
+        limits["nvidia.com/gpu"] = limits.pop("GPU")
+    lines = told(objects)
+    assert any(path in line and words in line for line in lines), lines
+    assert all(line.startswith("f: ") and "\n" not in line for line in lines)
+
+
+def test_everything_is_told_at_once() -> None:
+    objects = base()
+    spoil(objects, "MPIJob", "spec.slotPerWorker", 2)
+    spoil(objects, "MPIJob", f"{POD}.image", "ringsage")
+    spoil(objects, "MPIJob", f"{FLAGS}.7", "--epoch=3")
+    spoil(objects, "PersistentVolumeClaim", "spec.accessModes.0", "Both")
+    assert len(told(objects)) == 4
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places(one, (*path, key))
+
+
+@pytest.mark.parametrize("junk", [None, [], {}, "x", -1])
+def test_junk_anywhere_is_no_crash(junk: Any) -> None:
+    whole = base()
+    places = [path for path in _places(whole) if len(path) > 1]
+    assert len(places) > 150
+    for *above, last in places:
+        objects = copy.deepcopy(whole)
+        place: Any = objects
+        for part in above:
+            place = place[part]
+        place[last] = junk
+        told(objects)
+
+
+def test_a_claim_may_be_in_the_cluster() -> None:
+    job = base()[1:]
+    assert any("--external-pvc ringsage" in line for line in told(job))
+    assert told(job, external=["ringsage"]) == []
+
+
+def test_the_same_object_twice() -> None:
+    assert any("stands twice" in line for line in told([*base(), base()[0]]))
+
+
+def test_sets_that_contradict_each_other() -> None:
+    other = base()
+    spoil(other, "PersistentVolumeClaim", "spec.accessModes", ["ReadWriteOnce"])
+    spoil(other, "MPIJob", "metadata.name", "another")
+    sets = [Manifests("one", base()), Manifests("two", other)]
+    (line,) = map(str, check(sets, set()))
+    assert line.startswith("two: PersistentVolumeClaim/ringsage: spec.accessModes[0]: ")
+    assert "than in one" in line
+    assert check([sets[0], sets[0]], set()) == []
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec: {selector: {app: a}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      securityContext: {runAsNonRoot: true, runAsUser: 1}
+      containers:
+      - name: c
+        image: i:1
+        command: [tensorboard]
+        ports: [{name: http, containerPort: 6006}]
+        resources: {limits: {cpu: 1, memory: 1Gi}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("", "", None),
+        ("selector: {app: a}", "selector: {app: b}", "no pod of these manifests"),
+        ("targetPort: http", "targetPort: web", "expected a port of the pod (6006, http)"),
+        ("labels: {app: a}", "labels: {app: c}", "no pod of these manifests"),
+    ],
+)
+def test_what_a_service_selects_is_there(old: str, new: str, words: str | None) -> None:
+    lines = told(parse(SERVICE.replace(old, new), "f"))
+    assert (lines == []) if words is None else words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\na: 2", "the key 'a' stands twice"),
+        ("a: [1", "expected YAML"),
+        ("- a", "expected a mapping"),
+        ("a: 2020-01-01", "quote it"),
+        ("\tx", "expected YAML"),
+    ],
+)
+def test_a_file_that_is_no_manifest(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="a.yaml") as raised:
+        read_manifests(str(file))
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_the_command_line_tells_all_and_says_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("kind: Pot", encoding="utf-8")
+    assert main(["validate", str(file), str(tmp_path / "none.yaml"), str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
+    file.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: n}", encoding="utf-8")
+    assert main(["validate", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: in order: Namespace n\n"
+    file.write_text("", encoding="utf-8")
+    assert main(["validate", str(file)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", "0.5"), (2, "2"), ("4Gi", str(2**32)), ("1k", "1000")]
+)
+def test_quantities(text: Any, number: str) -> None:
+    assert is_quantity(text) and str(number_of(text).normalize()) == str(
+        number_of(number).normalize()
+    )
+
+
+@pytest.mark.parametrize("text", ["4gb", "", "-1", True, None, "1e3Gi", "Gi"])
+def test_no_quantities(text: Any) -> None:
+    assert not is_quantity(text)
