@@ -26,7 +26,7 @@ LAUNCHED = ("base", "cpu", "ddp", "gpu", "kind", "kueue", "nfs", "tf-multiworker
 
 def test_every_folder_is_in_order_and_none_contradicts_another() -> None:
     names = {folder.name for folder in FOLDERS}
-    assert names == {*LAUNCHED, "storage", "sweep", "tensorboard"}
+    assert names == {*LAUNCHED, "files", "storage", "sweep", "tensorboard"}
     findings = check([read_manifests(str(folder)) for folder in FOLDERS], set())
     assert [str(finding) for finding in findings] == []
 
@@ -78,6 +78,14 @@ def test_what_the_image_copies_is_let_through() -> None:
         for source in line.split()[:-1]:
             assert (REPOSITORY / source).exists()
             assert source == "." or source.split("/")[0] in allowed
+
+
+def test_the_readme_tells_of_every_overlay() -> None:
+    text = (MANIFESTS / "README.md").read_text("utf-8")
+    told = re.findall(r"^\| `([a-z-]+)` ", text, re.M)
+    assert sorted(told) == sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
+    for name in re.findall(r"mpi-operator/overlays/([a-z-]+)", text):
+        assert name in told
 
 
 def test_the_flags_that_a_trainer_refuses_are_the_ones_told() -> None:

@@ -141,7 +141,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from _places(one, (*path, key))
 
 
-@pytest.mark.parametrize("junk", [None, [], {}, "x", -1])
+@pytest.mark.parametrize("junk", [None, [], "x"])
 def test_junk_anywhere_is_no_crash(junk: Any) -> None:
     whole = base()
     places = [path for path in _places(whole) if len(path) > 1]
