@@ -46,7 +46,7 @@ class ProbeFile:
     path: Path
     probe: Probe
     machine: str  # in words, as `summary.machine_words` tells it
-    commit: str | None
+    load_average: float | None  # of the minute before it began
 
 
 def read_probes(paths: Sequence[Path], strategy: str) -> list[ProbeFile]:
@@ -85,5 +85,6 @@ def _read(path: Path) -> ProbeFile:
         raise UsageError(
             f"{path}: expected what horovod_gnn/probe.py --json FILE writes, got: {problem}"
         ) from None
-    commit: Any = values.get("commit")
-    return ProbeFile(path, probe, machine_words(values["machine"]), commit)
+    load: Any = values["machine"].get("load_average")
+    is_number = isinstance(load, int | float)
+    return ProbeFile(path, probe, machine_words(values["machine"]), load if is_number else None)

@@ -231,6 +231,8 @@ def _origin(view: Outlook, probes: Sequence[ProbeFile]) -> list[str]:
             "the probe's ranks shared a host: it says nothing of a network, and the prediction "
             "holds for one that is as fast as the memory between them"
         )
+    if any((file.load_average or 0) > 0.5 for file in probes):
+        lines.append("other programs ran beside the probe: its times are those that they left it")
     machines = dict.fromkeys([view.work.machine, *(file.machine for file in probes)])
     if len(machines) > 1:
         lines.append(f"probe and records are of different machines: {' and '.join(machines)}")

@@ -40,7 +40,7 @@ COUNTS = (1, 2, 4)  # of hosts, with a rank on each
 FITTED = (1, 2)
 COLUMNS = [
     "link", "hosts", "algorithm", "predicted ms", "probed ms", "off by", "all sizes",
-    "in training ms", "off by ", "efficiency predicted", "measured", "loss apart",
+    "in training ms", "training off by", "efficiency predicted", "measured", "loss apart",
 ]  # fmt: skip
 
 

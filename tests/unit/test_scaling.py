@@ -127,7 +127,12 @@ def test_the_table_tells_prediction_from_measurement(
         "1 rank on 1 host, 2 ranks on 2 hosts",
     ):  # fmt: skip
         assert note in said
-    assert "shared a host" not in said
+    assert "shared a host" not in said and "other programs" not in said
+    busy = probe(2, machine={**MACHINE, "load_average": 3.0}, hosts=["h"], ranks_per_host=[2])
+    assert main([folder, "--probe-file", str(busy)]) == 0
+    said = capsys.readouterr().out
+    assert "shared a host" in said and "other programs ran beside the probe" in said
+    assert "cannot be told from alpha" in said  # no probe of 1 rank
 
 
 def test_weak_scaling_and_the_algorithm_that_fits(
