@@ -1,4 +1,4 @@
-"""Makes an MPIJob out of `mpi-operator/base`: the same job with other numbers."""
+"""Makes an MPIJob out of those in `mpi-operator`: the same job with other numbers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def make_job(settings: JobSettings) -> list[Object]:
         raise UsageError(
             f"expected the manifests in {MANIFESTS}, found none: run in the repository"
         )
-    base = read_manifests(str(MANIFESTS / "base"))
+    # One that waits in a queue may be suspended, and has to save then: that overlay knows how.
+    made_of = MANIFESTS / "overlays" / "kueue" if settings.queue else MANIFESTS / "base"
+    base = read_manifests(str(made_of))
     job = copy.deepcopy(base.of_kind("MPIJob")[0])
     job["metadata"]["name"] = settings.job_name
     if settings.queue:

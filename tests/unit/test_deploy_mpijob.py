@@ -71,6 +71,11 @@ def test_the_job_is_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> No
     assert "--device=cuda" in flags and "--data-root=/shared/data" in flags
     assert launcher["initContainers"][0]["command"][-1] == "ogbn-arxiv"
     assert "--data-root=/shared/data" in launcher["initContainers"][0]["args"]
+    assert job["spec"]["runPolicy"]["suspend"] is True  # until the queue lets it in
+    assert (
+        worker["containers"][0]["lifecycle"]["preStop"]
+        and launcher["terminationGracePeriodSeconds"]
+    )
     images = {one["image"] for pod in (launcher, worker) for one in pod["containers"]}
     assert images == {"me/r:1"}
 
