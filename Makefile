@@ -23,7 +23,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-ranks test-long lint doctor bench reference check-docs clean distclean
+.PHONY: help install demo compare sweep report test test-ranks test-long lint doctor bench reference check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ sweep: install ## run a plan of many runs, or go on with it (PLAN=results/plans/
 
 report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), then tables, figures and one page of HTML
 	python -m gnn_core.report.sweep $(PLAN) || test $$? -eq 1  # what failed stands in the report
+	for ranks in 1 2; do \
+	    horovodrun -np $$ranks python horovod_gnn/probe.py --json $(SWEPT)/probe-horovod-$$ranks.json || exit 1; \
+	done
 	python -m gnn_core.report.analysis $(SWEPT) --figures $(SWEPT)/figures
 	python -m gnn_core.report.page $(SWEPT) --output results/report.html
 
@@ -80,7 +83,10 @@ reference: install ## make the records behind the README's figures anew, and the
 
 check-docs: install ## fail when a figure in the README is not what its records say, or no record stands behind it
 	@python -m gnn_core.report.analysis --readme README.md --check
-	@python -m gnn_core.report.loose_figures README.md results/README.md CONTRIBUTING.md
+	@python -m gnn_core.report.loose_figures README.md results/README.md CONTRIBUTING.md mpi-operator/README.md
+
+image: ## build the image for Kubernetes with docker, podman or buildah (ARGS=gpu or ARGS=tensorboard)
+	sh mpi-operator/image.sh $(ARGS)
 
 clean: ## remove what runs and tools left behind (not the environment, not results/runs)
 	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist ringsage.egg-info

@@ -6,26 +6,50 @@ import base64
 import html
 import io
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from gnn_core.report.cells import Table
 from gnn_core.report.page import RECORDS_VARIABLE
-from gnn_core.report.records import read_records
+from gnn_core.report.prediction import work_in
+from gnn_core.report.probe_file import read_probes
+from gnn_core.report.scaling_figure import scaling_figure
+from gnn_core.report.scaling_view import fit_probes, outlook, scaling_table
 from gnn_core.report.schema import RunRecord
+from gnn_core.usage import UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def records_of_report(default: str) -> tuple[list[RunRecord], list[str]]:
-    """Return the records that the page is made of, and what could not be used.
+def paths_of_report(default: str) -> list[Path]:
+    """Return the folders and files of records that the page is made of.
 
     Opened by hand, a notebook shows those of the folder `default`, relative to the project.
     """
     told = os.environ.get(RECORDS_VARIABLE)
-    paths = told.split(os.pathsep) if told else [str(_ROOT / default)]
-    return read_records(*paths)
+    return [Path(path) for path in told.split(os.pathsep)] if told else [_ROOT / default]
+
+
+def outlooks(
+    paths: Sequence[Path], records: Sequence[RunRecord]
+) -> Iterator[tuple[Table, Figure] | str]:
+    """Yield the prediction for each data set and strategy with a probe beside its records.
+
+    A probe is a file `probe-<strategy>-<ranks>.json`. Where one cannot be made, the reason.
+    """
+    files = sorted(file for path in paths if path.is_dir() for file in path.glob("probe-*-*.json"))
+    for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
+        mine = [file for file in files if file.name.split("-")[1] == strategy]
+        for dataset in dict.fromkeys(run.dataset.name for run in records):
+            try:
+                probes = read_probes(mine, strategy)
+                view = outlook(work_in(records, strategy, dataset), fit_probes(probes))
+            except UsageError as problem:
+                yield f"No prediction for {strategy} on {dataset}: {problem}"
+            else:
+                yield scaling_table(view, probes), scaling_figure(view)
 
 
 def markdown(table: Table) -> str:

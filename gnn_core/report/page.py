@@ -12,6 +12,7 @@ import argparse
 import html
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,17 @@ def render(notebook: Any, paths: Sequence[Path]) -> str:
     from nbconvert.exporters import HTMLExporter
 
     places = os.pathsep.join(str(path.resolve()) for path in paths)
-    client = NotebookClient(
-        notebook,
-        km=AsyncKernelManager(kernel_name="python3", transport="ipc"),  # no port is opened
-        timeout=_CELL_SECONDS,
-        resources={"metadata": {"path": str(_ROOT)}},
-    )
-    client.execute(env={**os.environ, RECORDS_VARIABLE: places})
+    with tempfile.TemporaryDirectory() as sockets:  # no port is opened
+        kernel = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", ip=str(Path(sockets, "kernel"))
+        )
+        client = NotebookClient(
+            notebook,
+            km=kernel,
+            timeout=_CELL_SECONDS,
+            resources={"metadata": {"path": str(_ROOT)}},
+        )
+        client.execute(env={**os.environ, RECORDS_VARIABLE: places})
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
     title = html.escape(str(notebook.metadata.get("title", "Ringsage")))

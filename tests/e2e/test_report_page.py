@@ -29,6 +29,7 @@ def test_the_page_holds_everything(
     records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert page.main([str(records), "--output", str(tmp_path / "report.html")]) == 0
+    assert not list(NOTEBOOK.parents[1].glob("kernel-*"))  # sockets of the notebook's kernel
     said = capsys.readouterr()
     assert "3 runs" in said.out
     assert said.err.count("not used:") == 1
