@@ -90,6 +90,25 @@ def test_a_failed_command_and_a_killed_maker_leave_nothing() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "program", [["baselines/ddp.py"], ["tf_mirrored/train.py", "--strategy", "multiworker"]]
+)
+@pytest.mark.parametrize("task", ["node", "link"])
+def test_other_strategies_meet_over_a_network_too(
+    program: list[str], task: str, tmp_path: Path
+) -> None:
+    flags = ["--dataset", "synthetic:papers=2000", "--epochs", "1", "--progress", "off"]
+    flags += ["--precision", "fp64", "--task", task, "--records", str(tmp_path)]
+    with Hosts(2, LINK) as hosts:
+        for count in (1, 2):
+            done = hosts.mpirun(count, [sys.executable, *program, *flags], cwd=ROOT)
+            assert done.returncode == 0, done.stderr
+    (one, two), problems = read_records(tmp_path)
+    assert not problems and (one.hosts, two.hosts) == (["h1"], ["h1", "h2"])
+    assert one.step_losses == pytest.approx(two.step_losses, rel=1e-12)
+
+
+@pytest.mark.long
 @pytest.mark.needs_horovod
 def test_ranks_on_two_hosts_learn_what_one_learns(tmp_path: Path) -> None:
     flags = ["--dataset", "synthetic:papers=2000", "--epochs", "1", "--progress", "off"]
