@@ -7,10 +7,12 @@ report a bad flag once and not once per rank, and to notice copies of a one-proc
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gnn_core.usage import SharedUsageError, UsageError
 
@@ -18,6 +20,7 @@ _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
+_SLOTS = re.compile(r"\bslots=(\d+)")
 
 
 def launched_rank() -> int:
@@ -43,6 +46,35 @@ def by_torchrun() -> bool:
     return _TORCHRUN in os.environ
 
 
+def placement_problem(rank_hosts: Sequence[str]) -> str | None:
+    """What is wrong with where the ranks run, as far as this one can tell; None if nothing is.
+
+    The MPI Operator lists the hosts in a file that its launcher's pod alone has. Open MPI 5 ignores
+    it and starts every rank in that pod, where the file is seen; ranks of workers compare nothing.
+
+    Args:
+        rank_hosts: short name of each rank's host.
+    """
+    file = Path(os.environ.get("OMPI_MCA_orte_default_hostfile", ""))
+    if os.environ.get("K_MPI_JOB_ROLE") != "launcher" or not under_launcher() or not file.is_file():
+        return None
+    asked: list[str] = []  # as many as so many ranks fill, slot by slot
+    num_slots = 0
+    for line in file.read_text("utf-8").splitlines():
+        if line.strip() and num_slots < len(rank_hosts):
+            asked.append(line.split()[0].partition(".")[0])
+            slots = _SLOTS.search(line)
+            num_slots += int(slots[1]) if slots else 1
+    used = sorted(set(rank_hosts))
+    if set(used) <= set(asked) and len(used) == len(asked):
+        return None
+    return (
+        f"expected {len(rank_hosts)} ranks on {', '.join(asked)} ({file}), got them on "
+        f"{', '.join(used)}: start them with an mpirun of Open MPI 4, which reads that file (5 does "
+        "not), and without a host file of your own"
+    )
+
+
 def seconds_until_killed() -> float:
     """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
     if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
@@ -53,6 +85,7 @@ def seconds_until_killed() -> float:
 def guarded(main: Callable[[], int]) -> int:
     """Run a program's main; a `UsageError` becomes one line on stderr and exit code 2.
 
+    A reader that went away is no mistake: that ends the program as it ends others, with 141.
     Rank 0 tells it. Another rank does so only when rank 0 has not ended the job meanwhile, which
     means that the mistake is this rank's own.
     """
@@ -72,6 +105,9 @@ def guarded(main: Callable[[], int]) -> int:
             sys.stderr.write(f"error: {of}{error}\n")
             sys.stderr.flush()
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        return 128 + signal.SIGPIPE
 
 
 def _first_integer(names: tuple[str, ...], default: int) -> int:

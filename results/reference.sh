@@ -2,7 +2,7 @@
 # Make the records behind the figures of the README, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers memory benches
+#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -98,6 +98,18 @@ workers() {
     done
 }
 
+# The same work for each rank: the global batch grows with their number.
+weak() {
+    fresh weak
+    python -m gnn_core.report.sweep results/plans/weak.yaml --records results/reference/weak
+}
+
+# What an allreduce costs on this machine, and the prediction held to hosts of their own (needs root).
+scaling() {
+    fresh scaling
+    results/scaling_hosts.sh
+}
+
 # Four ranks share one copy of a graph of 2 GiB.
 memory() {
     fresh memory
@@ -113,7 +125,7 @@ benches() {
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
 }
 
-for kind in ${*:-synthetic cora models curves compare links workers memory benches}; do
+for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling}; do
     echo "== $kind"
     $kind
 done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -165,8 +166,22 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_run(
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: {file}: records: expected a folder that files can be written to, but /dev/null/x: "
-        "Not a directory; give another one in the plan\n"
+        "Not a directory; --records gives another one\n"
     )
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    plan = str(ROOT / "results" / "plans" / "short.yaml")
+    sweep = subprocess.Popen(
+        [sys.executable, *SWEEP, plan, "--dry-run", "--records", str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert sweep.stdout is not None and sweep.stderr is not None
+    assert b"[ 1/30]" in sweep.stdout.readline()
+    sweep.stdout.close()
+    assert (sweep.wait(60), sweep.stderr.read()) == (141, b"")
+    sweep.stderr.close()
 
 
 def test_a_second_sweep_of_a_plan_is_refused(run_cli: Callable, place: Place) -> None:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import shlex
 import subprocess
 import sys
@@ -64,6 +65,8 @@ def main() -> int:
             "ranks itself"
         )
     plan = read_plan(options.plan)
+    if options.records is not None:
+        plan = dataclasses.replace(plan, records=options.records.expanduser().absolute())
     turns = in_order(plan)
     commands = [turn.command(plan.records) for turn in turns]  # a missing launcher is told now
     results = {turn.place: result_in(plan.records / turn.place) for turn in turns}
@@ -77,7 +80,7 @@ def main() -> int:
         require_writable(plan.records)
     except UsageError as problem:
         told = str(problem).partition(";")[0].removeprefix("--records")
-        raise UsageError(f"{options.plan}: records{told}; give another one in the plan") from None
+        raise UsageError(f"{options.plan}: records{told}; --records gives another one") from None
     try:
         with _alone(plan, options.plan), stoppable():
             left = [turn for turn in turns if turn.place not in done]
@@ -97,7 +100,7 @@ def _alone(plan: Plan, file: Path) -> Iterator[None]:
     except Timeout:
         raise UsageError(
             f"{file}: another sweep writes to {seen_from_root(plan.records)}; wait for its end, or "
-            "give other records in the plan"
+            "give --records"
         ) from None
 
 
@@ -164,6 +167,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("plan", type=Path, metavar="PLAN", help="YAML file that says what to run")
+    parser.add_argument(
+        "--records", type=Path, metavar="DIR", help="put the records there, not where the plan says"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs with their commands, start none"
     )
