@@ -14,11 +14,11 @@ The time that adding up takes is part of beta.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import nnls
 
 ALGORITHMS = ("ring", "halving")
 
@@ -115,19 +115,10 @@ def _terms(
 def _least_squares(rows: Floats, columns: list[int]) -> Floats:
     """Return x `[3]` >= 0, nothing but `columns` of it above 0, for which rows @ x is nearest to 1.
 
-    So few unknowns need no method: of every choice of those above 0 the best solution is taken
-    that has no negative part. Columns are scaled, since bytes are to messages as millions to one.
+    Columns are scaled, since bytes are to messages as millions to one.
     """
-    scales = np.maximum(np.linalg.norm(rows, axis=0), np.finfo(np.float64).tiny)
-    best, least = np.zeros(3), np.inf
-    for count in range(1, len(columns) + 1):
-        for chosen in map(list, itertools.combinations(columns, count)):
-            part, *_ = np.linalg.lstsq(rows[:, chosen] / scales[chosen], np.ones(len(rows)))
-            if (part < 0).any():
-                continue
-            solution = np.zeros(3)
-            solution[chosen] = part / scales[chosen]
-            error = float(np.sum((rows @ solution - 1) ** 2))
-            if error < least:
-                best, least = solution, error
-    return best
+    scales = np.maximum(np.linalg.norm(rows, axis=0), np.finfo(np.float64).tiny)[columns]
+    solution, _ = nnls(rows[:, columns] / scales, np.ones(len(rows)))
+    found = np.zeros(3)
+    found[columns] = solution / scales
+    return found
