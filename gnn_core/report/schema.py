@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from gnn_core.report.metrics import SPLITS, Tally
+from gnn_core.report.resources import RankResources
 from gnn_core.report.timing import training_seconds
 
 SCHEMA_VERSION = 1
@@ -145,6 +146,8 @@ class RunRecord:
     epochs: list[EpochRecord] = field(default_factory=list)
     step_losses: list[float | None] | None = None  # one mean loss per step, all ranks together
     memory: list[RankMemory] = field(default_factory=list)  # one per rank
+    # One per rank, None for one that could not sample; empty when none was to.
+    resources: list[RankResources | None] = field(default_factory=list)
     final: dict[str, float | int | None] = field(default_factory=dict)  # split_fields, best_epoch
     training_seconds: float | None = None
     evaluation_seconds: float | None = None

@@ -26,6 +26,7 @@ ACCURACY_TOLERANCE = 0.01
 _REPETITIONS = {
     "dataset", "seed", "data_root", "cache_dir", "verify", "records", "checkpoint_dir",
     "checkpoint_every_steps", "resume", "tensorboard", "progress", "world_size", "dry_run",
+    "sample_seconds",  # the cost is in the record, and far below what repeats differ by
     "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
 }  # fmt: skip
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")

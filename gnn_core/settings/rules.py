@@ -8,6 +8,7 @@ from typing import Any
 from gnn_core.settings.options import LINK, Option, show
 
 Values = Mapping[str, Any]
+_LEAST_SAMPLE_SECONDS = 0.05
 
 
 def find_problems(
@@ -96,6 +97,16 @@ def _saving_needs_folder(values: Values) -> str | None:
     return "it needs --checkpoint-dir, the folder to save to"
 
 
+def _samples_are_apart(values: Values) -> str | None:
+    seconds = values["sample_seconds"]
+    if seconds == 0 or seconds >= _LEAST_SAMPLE_SECONDS:
+        return None
+    return (
+        f"expected 0 (no samples) or at least {_LEAST_SAMPLE_SECONDS}, so that looking does not "
+        f"slow down the training, got {seconds:g}"
+    )
+
+
 def _batch_feeds_all_ranks(values: Values) -> str | None:
     world_size = values["world_size"]
     return None if world_size is None else batch_problem(values["global_batch_size"], world_size)
@@ -123,5 +134,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
+    (("sample_seconds",), _samples_are_apart),
     (("global_batch_size", "world_size"), _batch_feeds_all_ranks),
 )

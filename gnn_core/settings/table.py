@@ -264,6 +264,10 @@ class Settings:
     progress: str = option(
         "auto", _OUTPUT, "what is shown meanwhile", choices=("auto", "bar", "lines", "off")
     )
+    sample_seconds: float = option(
+        1.0, _OUTPUT, "from one look at CPU, memory and traffic to the next; 0 is never", low=0,
+        high=3600,
+    )  # fmt: skip
 
     # Launch
     world_size: int | None = option(

@@ -13,7 +13,10 @@ from gnn_core.report import machine
 from gnn_core.report.curves import Curves
 from gnn_core.report.metrics import AnyTally, split_fields
 from gnn_core.report.narrate import Narrator
+from gnn_core.report.resource_sampler import ResourceSampler
+from gnn_core.report.resources import RankResources
 from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
+from gnn_core.report.strict_json import build
 from gnn_core.report.timing import lap_to_vector, slowest_lap
 from gnn_core.schedule import Schedule
 from gnn_core.training import describe
@@ -55,6 +58,7 @@ class Session:
         self._checkpoints = Checkpoints(
             config.checkpoint_dir, config, fingerprint, fellows.num_replicas, run_id
         )
+        self._sampler = ResourceSampler(config.sample_seconds)
         self._progress = Progress()
         self._best: Weights = {}
         self._epochs: list[EpochRecord] = []
@@ -78,6 +82,10 @@ class Session:
         if seconds > _LONG_SECONDS:
             self._narrator.say(f"compiled   in {seconds:.0f} s")
         self.learner.watch.restart()
+        with self._sampler:
+            self._train(curves)
+
+    def _train(self, curves: Curves) -> None:
         try:
             while self._progress.epoch < self._config.epochs and not self._has_stalled():
                 self._one_epoch(curves)
@@ -92,15 +100,16 @@ class Session:
 
     def complete(self, record: RunRecord, status: str, error: str | None) -> RunRecord:
         """The record of this run; every rank must call it, unless it was stopped."""
-        memory = [asdict(machine.rank_memory())]
-        if status == "ok":
-            memory = self._fellows.gather(memory[0])
+        seen = self._sampler.summary()
+        mine = asdict(machine.rank_memory()), None if seen is None else asdict(seen)
+        held, used = zip(*(self._fellows.gather(mine) if status == "ok" else [mine]), strict=True)
         return record.finished(
             status,
             error,
             epochs=self._epochs,
             step_losses=self._step_losses,
-            memory=[RankMemory(**values) for values in memory],
+            memory=[RankMemory(**values) for values in held],
+            resources=[one and build(RankResources, one) for one in used] if any(used) else [],
             final=self._final,
             training_seconds=sum(epoch.seconds for epoch in self._epochs),
             evaluation_seconds=self._evaluation_seconds,
