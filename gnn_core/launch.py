@@ -69,9 +69,9 @@ def placement_problem(rank_hosts: Sequence[str]) -> str | None:
     if set(used) <= set(asked) and len(used) == len(asked):
         return None
     return (
-        f"expected {len(rank_hosts)} ranks on {', '.join(asked)} ({file}), got them on "
-        f"{', '.join(used)}: start them with an mpirun of Open MPI 4, which reads that file (5 does "
-        "not), and without a host file of your own"
+        f"expected the ranks on {', '.join(asked)} ({file}), got {len(rank_hosts)} on "
+        f"{', '.join(used)}: start them with an mpirun of Open MPI 4, which reads that file "
+        "(5 does not), and give it no hosts of your own"
     )
 
 

@@ -44,6 +44,7 @@ PACKAGES = (
     "torch-geometric",
 )
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "bf16", "sve")
+_REVISION = re.compile(r"([0-9a-f]{7,64})(-dirty)?")
 _SECRET = re.compile(r"(?i)^(.*(?:token|secret|passw|credential|api[-_]?key)[^=]*)=.+$")
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -111,13 +112,16 @@ def versions() -> dict[str, str]:
 def commit(folder: Path = _SOURCE) -> tuple[str | None, bool | None]:
     """Return the commit of the source in `folder` and whether it differs from it.
 
-    (None, None) outside git. Records under results/ do not make a tree dirty: every run would then
-    taint the next. Installed into another project's tree, that project's commit is not ours.
+    Outside git, as in an image, RINGSAGE_COMMIT tells it, with `-dirty` behind where it differs;
+    (None, None) where that does not either. Records under results/ do not make a tree dirty: every
+    run would then taint the next. Installed into another project's tree, that project's commit is
+    not ours.
     """
     head = _git(folder, "rev-parse", "HEAD")
     tracked = _git(folder, "ls-files", "gnn_core")
     if not head or not tracked:
-        return None, None
+        told = _REVISION.fullmatch(os.environ.get("RINGSAGE_COMMIT", ""))
+        return (told[1], told[2] is not None) if told else (None, None)
     status = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results")
     return head, None if status is None else bool(status)
 

@@ -26,7 +26,12 @@ from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.training.learner import Diverged, Framework
 from gnn_core.training.session import Session
-from gnn_core.training.setup import open_graph, pin_to_cores, require_same_job
+from gnn_core.training.setup import (
+    open_graph,
+    pin_to_cores,
+    require_launched_hosts,
+    require_same_job,
+)
 from gnn_core.training.tasks import split_sizes
 
 
@@ -66,6 +71,7 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
     plain = config.progress == "auto" and under_launcher()
     narrator = Narrator(fellows.rank == 0, "lines" if plain else config.progress)
     with fellows.agreeing():
+        require_launched_hosts(fellows)
         config.validate_world(fellows.num_replicas)
         framework.prepare(config, fellows)
     keep_freed_memory()

@@ -6,6 +6,7 @@ import os
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
+from gnn_core.launch import placement_problem
 from gnn_core.report import machine
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import require_writable
@@ -27,6 +28,12 @@ def pin_to_cores(fellows: Fellows, threads: int) -> None:
         )
     first = fellows.local_rank * threads
     os.sched_setaffinity(0, cores[first : first + threads])
+
+
+def require_launched_hosts(fellows: Fellows) -> None:
+    """Raise UsageError where ranks run on other hosts than the launch asked for."""
+    if problem := placement_problem(fellows.rank_hosts):
+        raise UsageError(problem)
 
 
 def open_graph(config: RunConfig, fellows: Fellows, narrator: Narrator) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from gnn_core.launch import (
     guarded,
     launched_rank,
     launched_size,
+    placement_problem,
     seconds_until_killed,
     under_launcher,
 )
@@ -154,3 +156,38 @@ def test_a_bug_keeps_its_traceback(error: type[BaseException]) -> None:
 
     with pytest.raises(error):
         guarded(fail)
+
+
+HOSTFILE = "job-worker-0.job.default.svc slots=2\njob-worker-1.job.default.svc slots=2\n"
+
+
+@pytest.mark.parametrize(
+    ("rank_hosts", "told"),
+    [
+        (["job-worker-0", "job-worker-0", "job-worker-1", "job-worker-1"], None),
+        (["job-worker-0"] * 2, None),  # so few fill the first host
+        (["job-launcher"] * 4, "expected the ranks on job-worker-0, job-worker-1 ("),
+        (["job-launcher"], "expected the ranks on job-worker-0 ("),
+        (["job-worker-0"] * 4, "got 4 on job-worker-0: start them with"),
+    ],
+)
+def test_ranks_on_other_hosts_than_the_operator_listed_are_told(
+    rank_hosts: list[str], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostfile").write_text(HOSTFILE)
+    monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", str(tmp_path / "hostfile"))
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    monkeypatch.setenv("K_MPI_JOB_ROLE", "launcher")
+    problem = placement_problem(rank_hosts)
+    assert problem is None if told is None else told in (problem or "")
+    monkeypatch.setenv("K_MPI_JOB_ROLE", "worker")  # a host file of somebody else's
+    assert placement_problem(rank_hosts) is None
+
+
+def test_who_was_told_no_hosts_compares_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    monkeypatch.setenv("K_MPI_JOB_ROLE", "launcher")
+    monkeypatch.delenv("OMPI_MCA_orte_default_hostfile", raising=False)
+    assert placement_problem(["a", "b"]) is None
+    monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", "/no/such/file")  # on a worker
+    assert placement_problem(["a", "b"]) is None

@@ -253,6 +253,34 @@ def test_outside_git_and_inside_a_foreign_tree_there_is_no_commit(
     assert machine.commit(installed) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [
+        ("0123456789abcdef", ("0123456789abcdef", False)),
+        ("0123456789abcdef-dirty", ("0123456789abcdef", True)),
+        ("unknown", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_outside_git_the_image_tells_the_commit(
+    revision: str,
+    told: tuple[str | None, bool | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RINGSAGE_COMMIT", revision)
+    assert machine.commit(tmp_path) == told
+
+
+@GIT
+def test_git_knows_better_than_a_variable(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGSAGE_COMMIT", "0123456789abcdef-dirty")
+    head, dirty = machine.commit(repository)
+    assert head != "0123456789abcdef" and dirty is False
+
+
 def test_no_git_and_a_git_that_hangs_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
