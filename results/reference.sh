@@ -86,7 +86,7 @@ links() {
 workers() {
     fresh workers
     local options data epochs count
-    for data in "cit-hepth" "synthetic:papers=1e5 --edges-per-epoch 200000"; do
+    for data in "cit-hepth" "synthetic:papers=1e5 --edges-per-epoch 100000"; do
         for epochs in 10 30; do
             options="--task link --dataset $data --epochs $epochs --eval-every 5"
             options="$options --records results/reference/workers"
