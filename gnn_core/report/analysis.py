@@ -35,6 +35,7 @@ _WANTED = {
     "weak": "runs of several rank counts with equal global batch / ranks and equal other settings",
     "curves": "`single` and other runs of equal settings, seed and data that kept their steps",
     "links": "runs of --task link",
+    "resources": "runs that ended well and were sampled (--sample-seconds above 0)",
 }
 """What is missing when a table is empty."""
 

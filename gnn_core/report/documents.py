@@ -25,6 +25,7 @@ from gnn_core.report.cost import cost_table
 from gnn_core.report.footprint import memory_table
 from gnn_core.report.links import link_table
 from gnn_core.report.records import read_records
+from gnn_core.report.resource_table import resource_table
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.side_by_side import side_by_side_table
 from gnn_core.report.tables import accuracy_table, speed_table
@@ -186,6 +187,7 @@ TABLES: Mapping[str, Maker] = {
     "curves": lambda records, _: curves_table(records),
     "links": lambda records, _: link_table(records),
     "memory": lambda records, _: memory_table(records),
+    "resources": lambda records, _: resource_table(records),
 }
 SELECTIONS: Mapping[str, Content] = {
     **{name: _of_records(table_of) for name, table_of in TABLES.items()},

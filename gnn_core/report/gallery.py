@@ -20,6 +20,7 @@ from gnn_core.report.figures import (
     time_bars,
 )
 from gnn_core.report.resource_bars import cost_bars, memory_bars, target_bars
+from gnn_core.report.resource_figure import drawn_runs, resource_lines
 from gnn_core.report.scaling_lines import (
     Line,
     communication_lines,
@@ -53,6 +54,7 @@ _WITHOUT = {
     "weak": "no runs of 1 and of several ranks with equal global batch / ranks",
     "target": "no epoch evaluated, or no `single` run that says what the target is (--target X)",
     "memory": "no memory recorded",
+    "resources": "no resources sampled (--sample-seconds)",
     "cost": "no seconds of training and evaluation recorded",
 }
 _TITLE_SIGNS = 52
@@ -94,6 +96,9 @@ def pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
         yield "time", dataset, time_bars(timed) if timed else None
         yield from _of_ranks(dataset, runs, choices)
         yield from _of_works(dataset, runs, choices)
+        yield "resources", dataset, None
+        for run in drawn_runs(runs):
+            yield "resources", dataset, resource_lines(run)
 
 
 def _of_ranks(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:

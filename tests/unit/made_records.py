@@ -7,6 +7,7 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.report.metrics import Tally, split_fields
+from gnn_core.report.resources import RankResources, ResourceSeries
 from gnn_core.report.schema import DatasetInfo, EpochRecord, RunRecord
 
 MACHINE = {"cpu_model": "Test CPU", "cores_available": 2, "memory_bytes": 8 * 2**30, "gpus": []}
@@ -66,3 +67,36 @@ def epoch(number: int, seconds: float, communicate: float = 0.25) -> EpochRecord
         num_targets=140,
         num_sampled_edges=1000,
     )
+
+
+def used(cores: tuple[float | None, ...] = (0.5, 1.0), **changes: Any) -> RankResources:
+    """A rank that used so many cores in seconds of a run, and little of anything else."""
+    count = len(cores)
+    known = [value for value in cores if value is not None]
+    made = RankResources(
+        num_samples=count + 1,
+        seconds=float(count),
+        sampler_cpu_seconds=0.001,
+        cpu_cores_mean=sum(known) / len(known) if known else None,
+        cpu_cores_peak=max(known, default=None),
+        rss_bytes_peak=2**30,
+        file_read_bytes=3_000_000,
+        file_written_bytes=1_000_000,
+        cgroup_mark="c0",
+        cgroup_memory_bytes_peak=2 * 2**30,
+        memory_limit_bytes=8 * 2**30,
+        throttled_seconds=0.5,
+        network_mark="a0",
+        network_received_bytes=6_000_000,
+        network_sent_bytes=9_000_000,
+        loopback_bytes=30_000_000,
+        series=ResourceSeries(
+            seconds=[float(second + 1) for second in range(count)],
+            cpu_cores=list(cores),
+            rss_bytes=[2**30] * count,
+            file_bytes_per_second=[1_000_000] * count,
+            network_bytes_per_second=[2_000_000] * count,
+            loopback_bytes_per_second=[5_000_000] * count,
+        ),
+    )
+    return dataclasses.replace(made, **changes)

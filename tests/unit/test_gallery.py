@@ -16,7 +16,7 @@ from gnn_core.report.series import scaling_series
 from gnn_core.report.speedups import summarize
 from gnn_core.report.summary import rows_with_runs
 from gnn_core.report.target import target_rows
-from tests.unit.made_records import epoch, run
+from tests.unit.made_records import epoch, run, used
 
 gallery = pytest.importorskip(
     "gnn_core.report.gallery", reason="needs matplotlib", exc_type=ImportError
@@ -37,7 +37,8 @@ def measured(strategy: str, ranks: int, seconds: float, **more: Any) -> RunRecor
     ]
     return run(
         strategy, ranks, seconds, epochs=epochs, training_seconds=100 + 2 * seconds,
-        evaluation_seconds=1.0, memory=[RankMemory(2**30, 2**29)] * ranks, **more,
+        evaluation_seconds=1.0, memory=[RankMemory(2**30, 2**29)] * ranks,
+        resources=[used()] * ranks, **more,
     )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def test_everything_is_drawn_that_records_can_fill(
     kinds = {file.name.split("-")[0] for file in (tmp_path / "figures").iterdir()}
     assert kinds == {
         *("loss", "time", "speedup", "efficiency", "communication", "score"),
-        *("weak", "target", "memory", "cost"),
+        *("weak", "target", "memory", "resources", "cost"),
     }
     assert "not drawn" not in capsys.readouterr().err
 
@@ -87,6 +88,7 @@ def test_what_cannot_be_drawn_is_said_in_a_line_each(
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not drawn: ")]
     assert [line.split()[2] for line in told] == [
         "speedup", "efficiency", "communication", "score", "weak", "target", "memory",
+        "resources",
     ]  # fmt: skip
     assert all("of cora: no " in line for line in told)
 
