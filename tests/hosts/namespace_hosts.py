@@ -167,6 +167,20 @@ class Hosts:
         words = ["mpirun", "-np", str(num_ranks), "-H", where, *flags, *command]
         return self.run(self.names[0], words, env, timeout, cwd)
 
+    def namespace(self, host: str) -> str:
+        """The network namespace of a host, for `ip netns exec`."""
+        return self._prefix + host
+
+    def kill(self, host: str) -> None:
+        """End all that runs on a host by SIGKILL, as a crash would; its link stays."""
+        for pid in _do(f"ip netns pids {self.namespace(host)}").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def set_link(self, host: str, up: bool) -> None:
+        """Plug a host's cable in or out, at the switch: the host itself notices nothing."""
+        _do(f"ip -n {self._prefix}switch link set {host} {'up' if up else 'down'}")
+
     def _make_switch(self) -> None:
         switch = f"{self._prefix}switch"
         _do(f"ip netns add {switch}")

@@ -1,0 +1,173 @@
+"""The MPIJob of `mpi-operator`, run as the MPI Operator would: a launcher and two workers.
+
+What is started is the manifest's, of a smaller graph. A job ends within a bound when a worker goes,
+however it goes, and the launcher that is started again comes to the curve of a job that met
+nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnn_core.deploy.documents import MANIFESTS, read_manifests
+from gnn_core.report.records import read_records
+from gnn_core.report.schema import RunRecord
+from tests.hosts import namespace_hosts, pod_hosts
+from tests.hosts.namespace_hosts import Hosts, Link
+from tests.hosts.pod_hosts import PodHosts
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+START_SECONDS = 400  # of a job on a busy machine: imports and compilation
+# After a worker has gone: 40 of keepalive at most, then SIGTERM, patience and SIGKILL.
+ENDS_SECONDS = 90
+
+pytestmark = pytest.mark.needs_horovod
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pods_can_be_made() -> None:
+    if problem := namespace_hosts.obstacle() or pod_hosts.obstacle():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One volume for all jobs of this file, as on a cluster."""
+    return tmp_path_factory.mktemp("mpijob")
+
+
+@pytest.fixture
+def pods(folder: Path, request: pytest.FixtureRequest) -> Iterator[PodHosts]:
+    """A job of the test's own, with ready workers and a graph that is prepared."""
+    dataset = getattr(request, "param", "synthetic:papers=2000")
+    with Hosts(3, Link(megabits_per_second=1000)) as hosts:
+        made = PodHosts(job_of(dataset), hosts, folder, uid=request.node.name, revision=REVISION)
+        for worker in made.workers:
+            made.start_worker(worker)
+        assert made.run_init(folder / "init.log") == 0, (folder / "init.log").read_text()
+        yield made
+
+
+def job_of(dataset: str) -> dict[str, Any]:
+    """The MPIJob of the overlay `kind`, of another graph."""
+    (job,) = read_manifests(str(MANIFESTS / "overlays" / "kind")).of_kind("MPIJob")
+    launcher = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
+    prepare, train = launcher["initContainers"][0]["command"], launcher["containers"][0]["args"]
+    assert (prepare[-1], train[0]) == ("synthetic", "--dataset=synthetic")
+    prepare[-1], train[0] = dataset, f"--dataset={dataset}"
+    return job
+
+
+def end_of(launcher: subprocess.Popen[bytes], log: Path, seconds: float) -> int:
+    """The exit code of a launcher that ends in time."""
+    try:
+        return launcher.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"still running after {seconds} s:\n{log.read_text('utf-8')[-4000:]}")
+
+
+def until_said(launcher: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    """Wait until the launcher has said something."""
+    deadline = time.monotonic() + START_SECONDS
+    while words not in log.read_text("utf-8"):
+        assert launcher.poll() is None and time.monotonic() < deadline, log.read_text("utf-8")
+        time.sleep(0.1)
+
+
+def record_of(pods: PodHosts) -> RunRecord:
+    """The newest record on the shared volume; the others are removed with it."""
+    records, problems = read_records(pods.shared / "records")
+    assert not problems
+    for file in (pods.shared / "records").iterdir():
+        file.unlink()
+    return max(records, key=lambda record: record.started_at)
+
+
+def curve_here(
+    pods: PodHosts, run_cli: Callable[..., subprocess.CompletedProcess[str]], *flags: str
+) -> list[float | None]:
+    """The losses of the same training in one process of this machine."""
+    dataset = pods.launcher.spec["containers"][0]["args"][0]
+    folders = [f"--cache-dir={pods.shared}/cache", f"--records={pods.shared}/records"]
+    command = ["python", "baselines/single.py", dataset, *folders, "--progress=off", *flags]
+    done = run_cli(command, timeout=START_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return record_of(pods).step_losses or []
+
+
+def test_the_job_trains_on_both_workers_and_leaves_its_record(
+    pods: PodHosts, folder: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    flags = ["--precision=fp64", "--epochs=2"]
+    log = folder / "job.log"
+    assert end_of(pods.launch(log, *flags), log, START_SECONDS) == 0, log.read_text()
+    record = record_of(pods)
+    assert record.hosts == ["ringsage-kind-worker-0", "ringsage-kind-worker-1"]
+    assert (record.world_size, record.controller) == (2, "mpi")
+    assert (record.commit, record.dirty) == (REVISION, False)  # from the image, by ssh
+    assert record.step_losses == pytest.approx(curve_here(pods, run_cli, *flags), rel=1e-12)
+
+
+def test_ranks_that_all_run_in_the_launchers_pod_refuse(pods: PodHosts, folder: Path) -> None:
+    # As Open MPI 5 does it, which reads no host file of the operator.
+    (pods.shared / "hostfile").write_text("localhost slots=2\n")
+    log = folder / "one-host.log"
+    launcher = pods.launch(log, "--epochs=1", mpirun=["--hostfile", "/shared/hostfile"])
+    assert end_of(launcher, log, START_SECONDS) == 2, log.read_text()
+    (line,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert "expected the ranks on ringsage-kind-worker-0, ringsage-kind-worker-1" in line
+    assert "got 2 on ringsage-kind-launcher" in line
+    assert "epoch" not in log.read_text() and "Traceback" not in log.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["killed", "unplugged"])
+@pytest.mark.parametrize("number", [0, 1], ids=["the first worker", "the second worker"])
+def test_a_worker_that_goes_ends_the_job_and_the_next_launcher_resumes(
+    pods: PodHosts,
+    folder: Path,
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    number: int,
+    way: str,
+) -> None:
+    flags = ["--precision=fp64", "--epochs=60"]
+    worker, log = pods.workers[number], folder / f"{way}-{number}.log"
+    launcher = pods.launch(log, *flags)
+    until_said(launcher, log, "epoch 5/60")
+    if way == "killed":
+        pods.hosts.kill(worker.host)
+    else:
+        pods.hosts.set_link(worker.host, up=False)
+    assert end_of(launcher, log, ENDS_SECONDS) != 0
+    assert worker.name in log.read_text().partition("epoch 5/60")[2]
+
+    pods.hosts.kill(worker.host)  # an unplugged one is what it is, and the operator makes another
+    pods.hosts.set_link(worker.host, up=True)
+    pods.start_worker(worker)
+    again = folder / f"{way}-{number}-again.log"
+    assert end_of(pods.launch(again, *flags), again, START_SECONDS) == 0, again.read_text()
+    record = record_of(pods)
+    assert record.resumed_from is not None
+    losses = curve_here(pods, run_cli, *flags)
+    own = record.step_losses or []
+    assert 0 < len(own) and own[-1] == pytest.approx(losses[-1], rel=1e-12)
+    assert own == pytest.approx(losses[-len(own) :], rel=1e-12)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pods", ["synthetic"], indirect=True)
+def test_the_graph_of_the_manifest_learns_on_two_workers_what_it_learns_on_one(
+    pods: PodHosts, folder: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    log = folder / "default.log"
+    launcher = pods.launch(log, "--precision=fp64")
+    assert end_of(launcher, log, 2 * START_SECONDS) == 0, log.read_text()
+    record = record_of(pods)
+    losses = curve_here(pods, run_cli, "--precision=fp64", "--epochs=3")
+    assert record.step_losses == pytest.approx(losses, rel=1e-12)
