@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pods(folder: Path, request: pytest.FixtureRequest) -> Iterator[PodHosts]:
-    """A job of the test's own, with ready workers and a graph that is prepared."""
+    """A job of the test's own on the graph it names: workers are ready, the graph is prepared."""
     dataset = getattr(request, "param", "synthetic:papers=2000")
     with Hosts(3, Link(megabits_per_second=1000)) as hosts:
-        made = PodHosts(job_of(dataset), hosts, folder, uid=request.node.name, revision=REVISION)
+        made = PodHosts(job_of(dataset), hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
         for worker in made.workers:
             made.start_worker(worker)
         assert made.run_init(folder / "init.log") == 0, (folder / "init.log").read_text()
