@@ -24,13 +24,13 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.launch import guarded, under_launcher
-from gnn_core.report.cells import counted, three_digits
 from gnn_core.report.records import read_records, require_writable
+from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.summary import epoch_seconds
 from gnn_core.report.sweep.child import reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender, chosen, seen_from_root
 from gnn_core.report.sweep.every_run import refusals
+from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.usage import Parser, UsageError
 
 _OURS = "compare sets it for every run; give it before `--`"
@@ -104,8 +104,8 @@ def _new_record(folder: Path, known: set[Path]) -> RunRecord | None:
 def _tell(folder: Path) -> int:
     """Print the table, keep it beside the records and draw it; 1 when there is nothing to tell."""
     # pandas and matplotlib take a second to import, and a wrong flag should be told at once.
-    from gnn_core.report.bars import draw_bars
-    from gnn_core.report.side_by_side import side_by_side_table
+    from gnn_core.report.pictures.bars import draw_bars
+    from gnn_core.report.tables.side_by_side import side_by_side_table
 
     records, problems = read_records(folder)
     for problem in problems:

@@ -31,8 +31,8 @@ import torch
 from gnn_core.launch import guarded, launched_rank
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
-from gnn_core.report.benches import Bench, bench_table
-from gnn_core.report.cells import counted, three_digits
+from gnn_core.report.tables.benches import Bench, bench_table
+from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.usage import Parser, UsageError
 from horovod_gnn.parallel import HorovodProcess, OneProcess
 

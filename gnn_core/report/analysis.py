@@ -22,12 +22,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnn_core.report.cells import Table, counted
-from gnn_core.report.choices import Choices
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal
-from gnn_core.report.latex import latex_table
 from gnn_core.report.records import read_records, record_files
+from gnn_core.report.rows.choices import Choices
 from gnn_core.report.schema import RunRecord
+from gnn_core.report.tables.cells import Table, counted
+from gnn_core.report.tables.latex import latex_table
 from gnn_core.usage import Parser, UsageError
 
 _WANTED = {
@@ -218,7 +218,7 @@ def _renew(options: argparse.Namespace) -> int:
 
 def _draw(records: Sequence[RunRecord], options: argparse.Namespace) -> None:
     # matplotlib takes most of a second to import, and only this needs it
-    from gnn_core.report.gallery import draw_figures
+    from gnn_core.report.pictures.gallery import draw_figures
 
     kind = options.figures_format or "png"
     files, missing = draw_figures(records, options.figures, _choices(options), kind)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnn_core.report.cells import counted, percent, three_digits
-from gnn_core.report.rounds import Comparison, Contender, comparisons, fastest
+from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
+from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.summary import ACCURACY_TOLERANCE
-from gnn_core.report.verdicts import ratio_text
+from gnn_core.report.tables.cells import counted, percent, three_digits
+from gnn_core.report.tables.verdicts import ratio_text
 
 MUCH_COMMUNICATION = 0.25
 """From this share of an epoch on, larger steps are the next thing to try."""

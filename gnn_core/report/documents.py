@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnn_core.config import UsageError
-from gnn_core.report.agreement import curves_table
-from gnn_core.report.benches import bench_table, read_benches
-from gnn_core.report.cells import Table, counted
-from gnn_core.report.choices import Choices
-from gnn_core.report.cost import cost_table
-from gnn_core.report.footprint import memory_table
-from gnn_core.report.links import link_table
 from gnn_core.report.records import read_records
-from gnn_core.report.resource_table import resource_table
+from gnn_core.report.rows.choices import Choices
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.side_by_side import side_by_side_table
-from gnn_core.report.tables import accuracy_table, speed_table
-from gnn_core.report.target import target_table
-from gnn_core.report.weak import weak_table
+from gnn_core.report.tables.agreement import curves_table
+from gnn_core.report.tables.benches import bench_table, read_benches
+from gnn_core.report.tables.cells import Table, counted
+from gnn_core.report.tables.cost import cost_table
+from gnn_core.report.tables.footprint import memory_table
+from gnn_core.report.tables.links import link_table
+from gnn_core.report.tables.resources import resource_table
+from gnn_core.report.tables.side_by_side import side_by_side_table
+from gnn_core.report.tables.speed import accuracy_table, speed_table
+from gnn_core.report.tables.target import target_table
+from gnn_core.report.tables.weak import weak_table
 
 Content = Callable[[Sequence[Path], str, Choices], tuple[str, list[str]]]
 """(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gnn_core.report.cells import Table
 from gnn_core.report.page import RECORDS_VARIABLE
-from gnn_core.report.prediction import work_in
-from gnn_core.report.probe_file import read_probes
-from gnn_core.report.scaling_figure import scaling_figure
-from gnn_core.report.scaling_view import fit_probes, outlook, scaling_table
+from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
+from gnn_core.report.prediction.picture import scaling_figure
+from gnn_core.report.prediction.probes import read_probes
+from gnn_core.report.prediction.work import work_in
 from gnn_core.report.schema import RunRecord
+from gnn_core.report.tables.cells import Table
 from gnn_core.usage import UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -19,10 +19,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnn_core.report.prediction import work_in
-from gnn_core.report.probe_file import read_probes
+from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
+from gnn_core.report.prediction.probes import read_probes
+from gnn_core.report.prediction.work import work_in
 from gnn_core.report.records import read_records
-from gnn_core.report.scaling_view import fit_probes, outlook, scaling_table
 from gnn_core.usage import Parser, UsageError
 
 _PROBES = {  # strategy -> what starts its probe on so many ranks
@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
     print("\n".join([table.markdown(), "", *table.notes]))
     if options.figures is not None:
         # matplotlib takes most of a second to import, and only this needs it
-        from gnn_core.report.scaling_figure import draw_scaling
+        from gnn_core.report.prediction.picture import draw_scaling
 
         print(f"drew {draw_scaling(view, options.figures)}", file=sys.stderr)
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from gnn_core.report.metrics import SPLITS, Tally
-from gnn_core.report.resources import RankResources
+from gnn_core.report.resources.record import RankResources
 from gnn_core.report.timing import training_seconds
 
 SCHEMA_VERSION = 1

@@ -13,8 +13,8 @@ from gnn_core.report import machine
 from gnn_core.report.curves import Curves
 from gnn_core.report.metrics import AnyTally, split_fields
 from gnn_core.report.narrate import Narrator
-from gnn_core.report.resource_sampler import ResourceSampler
-from gnn_core.report.resources import RankResources
+from gnn_core.report.resources.record import RankResources
+from gnn_core.report.resources.sampler import ResourceSampler
 from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
 from gnn_core.report.strict_json import build
 from gnn_core.report.timing import lap_to_vector, slowest_lap

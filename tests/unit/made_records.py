@@ -7,7 +7,7 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.report.metrics import Tally, split_fields
-from gnn_core.report.resources import RankResources, ResourceSeries
+from gnn_core.report.resources.record import RankResources, ResourceSeries
 from gnn_core.report.schema import DatasetInfo, EpochRecord, RunRecord
 
 MACHINE = {"cpu_model": "Test CPU", "cores_available": 2, "memory_bytes": 8 * 2**30, "gpus": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gnn_core.report.allreduce_model import ALGORITHMS, Cost, can_choose, fit
+from gnn_core.report.prediction.allreduce import ALGORITHMS, Cost, can_choose, fit
 
 SIZES = [4.0**power for power in range(1, 13)]
 

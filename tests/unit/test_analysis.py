@@ -13,7 +13,7 @@ import pytest
 from gnn_core.report.analysis import main
 from gnn_core.report.records import write_record
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables import accuracy_table, speed_table
+from gnn_core.report.tables.speed import accuracy_table, speed_table
 from tests.unit.made_records import CLUSTER, run
 
 

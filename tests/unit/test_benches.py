@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gnn_core.config import UsageError
-from gnn_core.report.benches import bench_table, read_benches
+from gnn_core.report.tables.benches import bench_table, read_benches
 from tests.unit.made_records import MACHINE
 
 VALUES: dict[str, Any] = {

@@ -14,7 +14,7 @@ from baselines.cora.papers import Papers
 from baselines.cora.settings import MODELS, RECIPES, Settings, filled
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.report.records import read_records
-from gnn_core.report.tables import speed_table
+from gnn_core.report.tables.speed import speed_table
 from gnn_core.training.learner import Diverged
 
 pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]

@@ -58,7 +58,7 @@ def test_unless_told_otherwise_a_round_is_an_epoch_if_that_is_short(tmp_path: Pa
 
 def test_its_record_can_be_shown_as_a_table_of_a_document(tmp_path: Path) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed: `make install`")
-    from gnn_core.report.benches import bench_table, read_benches
+    from gnn_core.report.tables.benches import bench_table, read_benches
 
     measure(tmp_path / "b.json", "--batches", "2")
     benches, problems = read_benches(tmp_path / "b.json")

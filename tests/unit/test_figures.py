@@ -12,7 +12,7 @@ from gnn_core.report.records import write_record
 from tests.unit.made_records import epoch, run
 
 figures = pytest.importorskip(
-    "gnn_core.report.figures", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.pictures.runs", reason="needs matplotlib", exc_type=ImportError
 )
 
 

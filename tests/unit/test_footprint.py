@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gnn_core.report.footprint import GIB, footprint, graph_bytes, memory_table
 from gnn_core.report.schema import DatasetInfo, RankMemory, RunRecord
+from gnn_core.report.tables.footprint import GIB, footprint, graph_bytes, memory_table
 from tests.unit.made_records import run
 
 # 4 offsets, 10 neighbours, 3 x 5 features of float32, 3 labels, 3 splits

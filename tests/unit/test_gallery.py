@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 
 from gnn_core.report.analysis import main
-from gnn_core.report.choices import Choices
 from gnn_core.report.records import write_record
+from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.series import scaling_series
+from gnn_core.report.rows.speedups import summarize
+from gnn_core.report.rows.summary import rows_with_runs
 from gnn_core.report.schema import RankMemory, RunRecord
-from gnn_core.report.series import scaling_series
-from gnn_core.report.speedups import summarize
-from gnn_core.report.summary import rows_with_runs
-from gnn_core.report.target import target_rows
+from gnn_core.report.tables.target import target_rows
 from tests.unit.made_records import epoch, run, used
 
 gallery = pytest.importorskip(
-    "gnn_core.report.gallery", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.pictures.gallery", reason="needs matplotlib", exc_type=ImportError
 )
 bars = pytest.importorskip(
-    "gnn_core.report.resource_bars", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.pictures.resource_bars", reason="needs matplotlib", exc_type=ImportError
 )
 lines = pytest.importorskip(
-    "gnn_core.report.scaling_lines", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.pictures.scaling_lines", reason="needs matplotlib", exc_type=ImportError
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from baselines.heuristics import heuristics, ranked
 from gnn_core.data.graph import Graph
-from gnn_core.report.benches import read_benches
+from gnn_core.report.tables.benches import read_benches
 
 #   0 - 1 - 3,  0 - 2 - 3,  4 alone; the test edge is 0 -> 3
 TRAIN = np.array([[1, 0], [2, 0], [3, 1], [3, 2]], np.int32)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.benches import read_benches
+from gnn_core.report.tables.benches import read_benches
 
 pytest.importorskip("tensorflow")
 

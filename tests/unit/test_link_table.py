@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gnn_core.config import RunConfig
-from gnn_core.report.links import link_table
 from gnn_core.report.metrics import RankTally, split_fields
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables import accuracy_table, speed_table
+from gnn_core.report.tables.links import link_table
+from gnn_core.report.tables.speed import accuracy_table, speed_table
 from tests.unit.made_records import run
 
 LINK = RunConfig(dataset="synthetic", task="link").to_dict()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnn_core.report.benches import read_benches
-from gnn_core.report.probe_file import Probe
+from gnn_core.report.prediction.probes import Probe
 from gnn_core.report.strict_json import build, parse
+from gnn_core.report.tables.benches import read_benches
 from gnn_core.usage import UsageError
 
 pytestmark = pytest.mark.needs_torch

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from gnn_core.report.resource_files import Reading
-from gnn_core.report.resource_history import MOST_POINTS, History
-from gnn_core.report.resources import RankResources
+from gnn_core.report.resources.files import Reading
+from gnn_core.report.resources.history import MOST_POINTS, History
+from gnn_core.report.resources.record import RankResources
 from gnn_core.report.strict_json import build
 
 MIB = 2**20

@@ -15,13 +15,13 @@ from gnn_core.report.curves import Curves
 from gnn_core.report.metrics import Tally
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import read_records, write_record
-from gnn_core.report.resource_files import Counters
-from gnn_core.report.resource_sampler import ResourceSampler
-from gnn_core.report.resources import RankResources
+from gnn_core.report.resources.files import Counters
+from gnn_core.report.resources.record import RankResources
+from gnn_core.report.resources.sampler import ResourceSampler
+from gnn_core.report.rows.summary import settings_of
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.soundness import checked
 from gnn_core.report.strict_json import build
-from gnn_core.report.summary import settings_of
 from gnn_core.report.timing import Stopwatch
 from gnn_core.training.fellows import Fellows
 from gnn_core.training.session import Session

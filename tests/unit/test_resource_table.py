@@ -12,9 +12,9 @@ import pytest
 
 from gnn_core.report.analysis import main
 from gnn_core.report.records import write_record
-from gnn_core.report.resource_table import resource_table, use_of
-from gnn_core.report.resources import RankResources
+from gnn_core.report.resources.record import RankResources
 from gnn_core.report.schema import RunRecord
+from gnn_core.report.tables.resources import resource_table, use_of
 from tests.unit.made_records import run, used
 
 COLUMNS = slice(4, 10)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gnn_core.report.allreduce_model import Cost
-from gnn_core.report.prediction import predict, work_in
+from gnn_core.report.prediction.allreduce import Cost
+from gnn_core.report.prediction.work import predict, work_in
 from gnn_core.report.records import write_record
 from gnn_core.report.scaling import main
 from gnn_core.report.schema import RunRecord

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gnn_core.report.analysis import main
-from gnn_core.report.footprint import GIB
 from gnn_core.report.records import write_record
-from gnn_core.report.rounds import comparisons
+from gnn_core.report.rows.rounds import comparisons
 from gnn_core.report.schema import RankMemory, RunRecord
-from gnn_core.report.side_by_side import side_by_side_table
+from gnn_core.report.tables.footprint import GIB
+from gnn_core.report.tables.side_by_side import side_by_side_table
 from tests.unit.made_records import MACHINE, run
 
 
@@ -184,7 +184,7 @@ def test_the_table_is_reached_from_the_command_line_and_from_a_readme(
 
 
 def test_bars_show_the_median_and_how_far_the_rounds_reach(tmp_path: Path) -> None:
-    bars = pytest.importorskip("gnn_core.report.bars", reason="needs matplotlib")
+    bars = pytest.importorskip("gnn_core.report.pictures.bars", reason="needs matplotlib")
     records = [*one_round(), *one_round(2.0), run(status="failed", error="x")]
     (axes,) = bars.second_bars(comparisons(records)[0]).axes
     assert [round(bar.get_width(), 6) for bar in axes.patches] == [12.0, 15.0, 7.5, 18.0]

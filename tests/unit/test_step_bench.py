@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gnn_core.report.benches import bench_table, read_benches
+from gnn_core.report.tables.benches import bench_table, read_benches
 from horovod_gnn import bench
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.products import Products, products_of

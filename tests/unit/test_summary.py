@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from gnn_core.report.rows.scores import accuracy_over_seeds
+from gnn_core.report.rows.speedups import summarize
+from gnn_core.report.rows.summary import Row
 from gnn_core.report.schema import DatasetInfo, RunRecord
-from gnn_core.report.scores import accuracy_over_seeds
-from gnn_core.report.speedups import summarize
-from gnn_core.report.summary import Row
-from gnn_core.report.tables import speed_table
+from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import CLUSTER, epoch, run
 
 

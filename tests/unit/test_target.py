@@ -13,7 +13,7 @@ import pytest
 from gnn_core.report.analysis import main
 from gnn_core.report.records import write_record
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.target import default_targets, reach, target_rows, target_table
+from gnn_core.report.tables.target import default_targets, reach, target_rows, target_table
 from tests.unit.made_records import epoch, run
 
 

@@ -41,7 +41,6 @@ from filelock import FileLock, Timeout
 
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.report import machine
-from gnn_core.report.cells import counted
 from gnn_core.report.records import require_writable
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.sweep.child import stoppable
@@ -51,6 +50,7 @@ from gnn_core.report.sweep.plan import Plan, read_plan, words_of
 from gnn_core.report.sweep.progress_lines import columns_of, of_turn, opening
 from gnn_core.report.sweep.time_left import recorded_seconds, seconds_left
 from gnn_core.report.sweep.turns import Turn, in_order, result_in
+from gnn_core.report.tables.cells import counted
 from gnn_core.usage import Parser, UsageError
 
 _PROGRAM = "python -m gnn_core.report.sweep"

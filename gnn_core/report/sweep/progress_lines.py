@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnn_core.report.cells import counted, three_digits
-from gnn_core.report.summary import epoch_seconds
+from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.sweep.contenders import seen_from_root
 from gnn_core.report.sweep.one_turn import LOG, Outcome
 from gnn_core.report.sweep.plan import Plan
 from gnn_core.report.sweep.time_left import in_words
 from gnn_core.report.sweep.turns import Turn
+from gnn_core.report.tables.cells import counted, three_digits
 
 
 def opening(plan: Plan, num_turns: int, num_done: int, left_seconds: float | None) -> str:

@@ -1,0 +1,1 @@
+"""What more ranks than were there would do: a step, an allreduce that was measured, a formula."""

@@ -1,0 +1,231 @@
+"""How near the loss curves of equal settings lie to the one that a single process draws.
+
+Two runs should draw one curve when the settings that the loss depends on, the seed and the data are
+equal; the number of ranks is not among them. The distance is relative, step by step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from gnn_core.report.rows.scores import score_name
+from gnn_core.report.rows.summary import (
+    curve_settings,
+    grouped,
+    learnt_settings,
+    steps_per_epoch,
+)
+from gnn_core.report.schema import STRATEGIES, RunRecord
+from gnn_core.report.tables.cells import (
+    NOTHING,
+    Table,
+    counted,
+    differing_settings,
+    graph_mark,
+    left_out,
+    precision_order,
+)
+
+FIRST_STEPS = 10
+_MEANING = (
+    "distance: how far the training loss of a step is from that of the `single` run of equal "
+    "settings, seed and data, as a share of the latter; 0 is equal to the last bit. Points: final "
+    "test accuracy less that of `single`"
+)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far one run, or the farthest of several, is from its single-process partner."""
+
+    steps: int  # compared; the fewest of several runs
+    largest: float  # of |loss - loss of single| / |loss of single| over all of them
+    largest_first: float | None  # the same over the first FIRST_STEPS; None when none is shared
+    accuracy: float | None  # final test accuracy less the partner's; None unless trained alike
+
+
+def curves_table(records: Sequence[RunRecord]) -> Table:
+    """Return the distance to the `single` run by data set, precision, dropout and ranks.
+
+    Runs of several seeds share a row, which then shows the farthest of them.
+    """
+    finished = [run for run in records if run.status == "ok"]
+    compared: list[tuple[RunRecord, Distance]] = []
+    alone: list[RunRecord] = []
+    for runs in grouped(finished, _curve_key):
+        pairs, without = _pairs(runs)
+        compared += pairs
+        alone += without
+    groups = grouped((run for run, _ in compared), _row_key)
+    groups.sort(key=lambda runs: _row_key(runs[0]))
+    distances = {id(run): distance for run, distance in compared}
+    lines = [_farthest([distances[id(run)] for run in runs]) for runs in groups]
+    firsts = [runs[0] for runs in groups]
+    differing = differing_settings(
+        [_other_settings(run) for run in firsts], [run.dataset.name for run in firsts]
+    )
+    shown = any(differing)
+    return Table(
+        headings=(
+            *("dataset", "precision", "dropout", "strategy", "ranks", "runs", "steps"),
+            *("largest distance", f"in first {FIRST_STEPS} steps", "test accuracy, points"),
+            *(["settings"] if shown else []),
+        ),
+        cells=tuple(
+            (*_cells(runs, line), *([text or NOTHING] if shown else []))
+            for runs, line, text in zip(groups, lines, differing, strict=True)
+        ),
+        notes=(_MEANING, *_notes(finished, alone), *left_out(records)),
+        numbers=pd.DataFrame([asdict(line) for line in lines]),
+    )
+
+
+def _pairs(
+    runs: Sequence[RunRecord],
+) -> tuple[list[tuple[RunRecord, Distance]], list[RunRecord]]:
+    """Return the runs of one curve that have a partner, with their distance, and those without."""
+    singles = [run for run in runs if run.strategy == "single" and run.step_losses]
+    if not singles:
+        return [], list(runs)
+    pairs: list[tuple[RunRecord, Distance]] = []
+    alone = []
+    for run in runs:
+        partners = [single for single in singles if single is not run]
+        if run is singles[0] or not partners:
+            continue
+        distance = _distance(run, max(partners, key=lambda single: _fitness(run, single)))
+        if distance is None:
+            alone.append(run)
+        else:
+            pairs.append((run, distance))
+    return pairs, alone if pairs else [singles[0], *alone]
+
+
+def _fitness(run: RunRecord, single: RunRecord) -> tuple[bool, int]:
+    return _trained_alike(run, single), len(single.step_losses or ())
+
+
+def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
+    losses, others = _losses_by_step(run), _losses_by_step(partner)
+    apart = {step: _relative(loss, others[step]) for step, loss in losses.items() if step in others}
+    if not apart:
+        return None
+    first = [value for step, value in apart.items() if step < FIRST_STEPS]
+    accuracy, other = (one.final.get(f"test_{score_name(one)}") for one in (run, partner))
+    difference = None
+    if accuracy is not None and other is not None and _trained_alike(run, partner):
+        difference = accuracy - other
+    return Distance(len(apart), max(apart.values()), max(first, default=None), difference)
+
+
+def _losses_by_step(run: RunRecord) -> dict[int, float]:
+    """Return global step -> loss; a resumed run has only the steps after its checkpoint."""
+    losses = run.step_losses or []
+    per_epoch, first = steps_per_epoch(run), 0
+    if run.resumed_from:
+        if per_epoch is None or not run.epochs:
+            return {}
+        first = (run.epochs[-1].epoch + 1) * per_epoch - len(losses)
+    return {step: loss for step, loss in enumerate(losses, start=first) if loss is not None}
+
+
+def _relative(loss: float, other: float) -> float:
+    return abs(loss - other) / abs(other) if other else float(loss != other)
+
+
+def _trained_alike(run: RunRecord, other: RunRecord) -> bool:
+    return learnt_settings(run.config) == learnt_settings(other.config)
+
+
+def _farthest(distances: Sequence[Distance]) -> Distance:
+    first = [one.largest_first for one in distances if one.largest_first is not None]
+    accuracy = [one.accuracy for one in distances if one.accuracy is not None]
+    return Distance(
+        steps=min(one.steps for one in distances),
+        largest=max(one.largest for one in distances),
+        largest_first=max(first, default=None),
+        accuracy=max(accuracy, key=abs, default=None),
+    )
+
+
+def _curve_key(run: RunRecord) -> str:
+    """Return what the runs that should draw one curve have in common."""
+    chosen: dict[str, Any] = {**curve_settings(run.config), "seed": run.config.get("seed")}
+    if chosen.get("lr_schedule") == "cosine":  # then each rate depends on how long it goes on
+        chosen["epochs"] = run.config.get("epochs")
+    if chosen.get("scale_lr"):  # then it also depends on the ranks
+        chosen["ranks"] = run.world_size
+    return json.dumps([run.dataset.name, run.dataset.fingerprint, chosen], sort_keys=True)
+
+
+def _row_key(run: RunRecord) -> tuple[Any, ...]:
+    return (
+        run.dataset.name,
+        precision_order(run.config.get("precision")),
+        float(run.config.get("dropout") or 0),
+        json.dumps(_other_settings(run), sort_keys=True),
+        STRATEGIES.index(run.strategy),
+        run.world_size,
+    )
+
+
+def _other_settings(run: RunRecord) -> dict[str, Any]:
+    """Return the settings of the curve that have no column of their own."""
+    own = ("precision", "dropout")
+    chosen = curve_settings(run.config)
+    return {
+        **{name: value for name, value in chosen.items() if name not in own},
+        "graph": graph_mark(run.dataset.fingerprint),
+    }
+
+
+def _cells(runs: Sequence[RunRecord], line: Distance) -> list[str]:
+    config = runs[0].config
+    points = None if line.accuracy is None else 100 * line.accuracy
+    return [
+        runs[0].dataset.name,
+        str(config.get("precision", "?")),
+        f"{config['dropout']:g}" if config.get("dropout") is not None else NOTHING,
+        runs[0].strategy,
+        str(runs[0].world_size),
+        str(len(runs)),
+        str(line.steps),
+        _scientific(line.largest),
+        _scientific(line.largest_first),
+        NOTHING if points is None else f"{points:+.2f}" if points else "0.00",
+    ]
+
+
+def _scientific(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.1e}" if value else "0"
+
+
+def _notes(finished: Sequence[RunRecord], alone: Sequence[RunRecord]) -> list[str]:
+    """Return what runs could not be compared with, and which; seeds of one setting together."""
+    differing = differing_settings(
+        [curve_settings(run.config) for run in finished], [run.dataset.name for run in finished]
+    )
+    texts = {id(run): text for run, text in zip(finished, differing, strict=True)}
+    missing: dict[str, dict[str, list[str]]] = {}
+    for run in alone:
+        partner = "another run" if run.strategy == "single" else "a `single` run"
+        parts = [f"{run.strategy} on {run.dataset.name}", counted(run.world_size, "rank")]
+        parts += [str(run.config.get("precision")), texts[id(run)]]
+        named = ", ".join(filter(None, parts))
+        seeds = missing.setdefault(partner, {}).setdefault(named, [])
+        seeds.append(str(run.config.get("seed")))
+    return [
+        f"not compared, for want of {partner} of equal settings, seed and data: "
+        + "; ".join(
+            f"{named} (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})"
+            for named, seeds in runs.items()
+        )
+        for partner, runs in missing.items()
+    ]

@@ -1,0 +1,114 @@
+"""What a run held in memory: the graph once per host, and what each rank has to itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from gnn_core.report.rows.summary import settings_of
+from gnn_core.report.schema import STRATEGIES, DatasetInfo, RunRecord
+from gnn_core.report.tables.cells import NOTHING, Table, differing_settings, left_out, three_digits
+
+GIB = 2**30
+_TWO_BYTE_FEATURES = re.compile(r"feature_dtype=b?float16\b")
+_MEANING = (
+    "in GiB; graph: the arrays that training reads (offsets, neighbours, features, labels, "
+    "splits), computed from their counts",
+    "PSS, at the end of a run, divides shared pages among their users: its sum is what the ranks "
+    "hold together, while RSS counts the graph in each of them",
+    "own per rank: (sum of PSS - one graph per host) / ranks",
+)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one run; None where the record does not tell."""
+
+    graph: int | None  # on one host
+    pss: int | None  # summed over ranks
+    largest_peak_rss: int | None  # of any rank
+    own_per_rank: float | None  # PSS without the graph; negative when parts were never read
+
+
+def memory_table(records: Sequence[RunRecord]) -> Table:
+    """Return the memory of each run that ended well, in GiB."""
+    runs = sorted((run for run in records if run.status == "ok"), key=_order)
+    prints = [footprint(run) for run in runs]
+    differing = differing_settings(
+        [settings_of(run) for run in runs], [run.dataset.name for run in runs]
+    )
+    shown = any(differing)
+    notes = [*_MEANING]
+    if any(one.graph is not None for one in prints):
+        notes.append(_feature_note(runs))
+    if any(one.own_per_rank is not None and one.own_per_rank < 0 for one in prints):
+        notes.append("below 0: parts of the graph were not in memory at the end of the run")
+    return Table(
+        headings=(
+            *("dataset", "strategy", "ranks", "graph", "sum of PSS", "largest peak RSS"),
+            *("own per rank", *(["settings"] if shown else [])),
+        ),
+        cells=tuple(
+            (
+                *(run.dataset.name, run.strategy, _ranks(run)),
+                *(_gib(one.graph), _gib(one.pss), _gib(one.largest_peak_rss)),
+                *(_gib(one.own_per_rank), *([text or NOTHING] if shown else [])),
+            )
+            for run, one, text in zip(runs, prints, differing, strict=True)
+        ),
+        notes=(*notes, *left_out(records)),
+        numbers=pd.DataFrame([asdict(one) for one in prints]),
+    )
+
+
+def footprint(run: RunRecord) -> Footprint:
+    """Return what a run held; a sum is known only when every rank told its part."""
+    graph = graph_bytes(run.dataset)
+    peaks = [rank.peak_rss_bytes for rank in run.memory if rank.peak_rss_bytes is not None]
+    parts = [rank.pss_bytes for rank in run.memory if rank.pss_bytes is not None]
+    pss = sum(parts) if len(parts) == run.world_size else None
+    own = None
+    if pss is not None and graph is not None:
+        own = (pss - graph * len(run.hosts)) / run.world_size
+    return Footprint(graph, pss, max(peaks, default=None), own)
+
+
+def graph_bytes(dataset: DatasetInfo) -> int | None:
+    """Return the size of the arrays that training reads, from their counts; None when unknown."""
+    nodes, edges, features = dataset.num_nodes, dataset.num_edges, dataset.num_features
+    if nodes is None or edges is None or features is None:
+        return None
+    wide = 8 if nodes >= 2**31 else 4
+    label_and_split = 4 + 1
+    per_node = _feature_bytes(dataset) * features + label_and_split
+    return 8 * (nodes + 1) + wide * edges + per_node * nodes
+
+
+def _feature_bytes(dataset: DatasetInfo) -> int:
+    return 2 if _TWO_BYTE_FEATURES.search(dataset.name) else 4
+
+
+def _feature_note(runs: Sequence[RunRecord]) -> str:
+    sizes = sorted({_feature_bytes(run.dataset) for run in runs})
+    counted = " or ".join(str(size) for size in sizes)
+    named = ", by the data set's name," if 2 in sizes else ""
+    return (
+        f"a record does not tell the format of the features: counted{named} with {counted} bytes "
+        f"per number"
+    )
+
+
+def _order(run: RunRecord) -> tuple[str, int, int, str]:
+    return run.dataset.name, STRATEGIES.index(run.strategy), run.world_size, run.started_at
+
+
+def _ranks(run: RunRecord) -> str:
+    hosts = f" ({'+'.join(map(str, run.ranks_per_host))})" if len(run.hosts) > 1 else ""
+    return f"{run.world_size}{hosts}"
+
+
+def _gib(value: float | None) -> str:
+    return three_digits(None if value is None else value / GIB)

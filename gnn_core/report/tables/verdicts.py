@@ -1,0 +1,123 @@
+"""A comparison in plain sentences, each worked out from its numbers; without them, no sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gnn_core.report.rows.rounds import OWN_SINGLE, Comparison, fastest
+from gnn_core.report.rows.scores import Spread
+from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
+from gnn_core.report.tables.cells import counted, percent, three_digits
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return what the numbers of a comparison say, a sentence or two to a point."""
+    return [
+        *_fastest_of_all(comparison),
+        *_fastest_at_equal_ranks(comparison),
+        *_against_own_single(comparison),
+        *_communication(comparison),
+        *_accuracies(comparison),
+        *_missing(comparison),
+    ]
+
+
+def ratio_text(ratio: Spread) -> str:
+    """Return `1.55 (1.50..1.61)`; a single round has no spread."""
+    if ratio.count < 2:
+        return f"{ratio.middle:.2f}"
+    return f"{ratio.middle:.2f} ({ratio.low:.2f}..{ratio.high:.2f})"
+
+
+def _fastest_of_all(comparison: Comparison) -> Iterable[str]:
+    best = fastest(comparison.timed)
+    if best is None or best.row.seconds is None or len(comparison.timed) < 2:
+        return
+    seconds = three_digits(best.row.seconds.middle)
+    sentence = f"{best.name} is the fastest with {seconds} s per epoch"
+    base = comparison.fastest_single
+    ratio = best.times_as_fast(base) if base is not None and base is not best else None
+    if base is not None and ratio is not None:
+        sentence += f", {_times(ratio)} {base.name}, the fastest run of one rank"
+    yield sentence
+
+
+def _fastest_at_equal_ranks(comparison: Comparison) -> Iterable[str]:
+    for ranks in sorted({one.row.ranks for one in comparison.timed}):
+        rivals = [one for one in comparison.timed if one.row.ranks == ranks]
+        best = fastest(rivals)
+        if best is None or len(rivals) < 2:
+            continue
+        ratios = [(one, best.times_as_fast(one)) for one in rivals if one is not best]
+        parts = [f"{ratio_text(ratio)} as `{one.row.strategy}`" for one, ratio in ratios if ratio]
+        if parts:
+            yield f"{best.name}, times as fast at as many ranks: {_listed(parts)}"
+
+
+def _against_own_single(comparison: Comparison) -> Iterable[str]:
+    for one in comparison.timed:
+        base = comparison.own_single(one)
+        if base is None or one.row.ranks < 2:
+            continue
+        ratio = one.times_as_fast(base)
+        if ratio is None:
+            continue
+        if ratio.low > 1:
+            verb = "beats"
+        elif ratio.high > 1:
+            verb = "does not always beat"
+        else:
+            verb = "does not beat"
+        once = ", in one round" if ratio.count == 1 else ""
+        yield f"{one.name} {verb} its own `{base.row.strategy}`: {_times(ratio)} it{once}"
+
+
+def _communication(comparison: Comparison) -> Iterable[str]:
+    parts = [
+        f"{one.name} {percent(one.row.communicate_share)}"
+        for one in comparison.timed
+        if one.row.ranks > 1 and one.row.communicate_share is not None
+    ]
+    if parts:
+        yield f"share of an epoch spent communicating: {_listed(parts)}"
+
+
+def _accuracies(comparison: Comparison) -> Iterable[str]:
+    known = [(one.row.accuracy.middle, one) for one in comparison.contenders if one.row.accuracy]
+    if len(known) < 2:
+        return
+    low, worst = min(known, key=lambda pair: pair[0])
+    high, best = max(known, key=lambda pair: pair[0])
+    tolerance = 100 * ACCURACY_TOLERANCE
+    if high - low <= ACCURACY_TOLERANCE:
+        yield (
+            f"the test accuracies agree: all {len(known)} lie between {100 * low:.2f} and "
+            f"{100 * high:.2f} %, no more than {tolerance:g} point apart"
+        )
+    else:
+        yield (
+            f"the test accuracies do not agree: {worst.name} has {100 * low:.2f} %, {best.name} "
+            f"{100 * high:.2f} %, more than {tolerance:g} point apart"
+        )
+
+
+def _missing(comparison: Comparison) -> Iterable[str]:
+    """Name who was not there in every round: its numbers rest on fewer, or on none."""
+    parts = [
+        f"{one.name} {len(one.by_round)}"
+        for one in comparison.contenders
+        if len(one.by_round) < comparison.rounds
+    ]
+    if parts:
+        yield f"of {counted(comparison.rounds, 'round')}, {_listed(parts)} ended well"
+    for base in dict.fromkeys(OWN_SINGLE[one.row.strategy] for one in comparison.timed):
+        if comparison.find(base, 1) is None:
+            yield f"no run of `{base}` to measure its framework against"
+
+
+def _times(ratio: Spread) -> str:
+    return f"{ratio_text(ratio)} times as fast as"
+
+
+def _listed(parts: list[str]) -> str:
+    return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else parts[0]
