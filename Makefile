@@ -23,7 +23,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-ranks test-long lint doctor bench reference check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts lint doctor bench reference check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"
 
 test-long: install ## the tests that take minutes
 	python -m pytest -q -m long
+
+test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster (root, iproute2, sshd; some minutes)
+	python -m pytest -q -m "long or not long" tests/hosts
 
 lint: install ## ruff and mypy
 	python -m ruff check .
