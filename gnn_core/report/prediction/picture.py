@@ -1,4 +1,4 @@
-"""A prediction -> a picture: what was measured on the left, what is computed on the right."""
+"""A prediction -> a picture: what was measured above, what is computed below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
-from gnn_core.report.pictures.runs import file_word, save_figures
+from gnn_core.report.pictures.runs import WIDTH_INCHES, file_word, save_figures
 from gnn_core.report.prediction.outlook import Outlook, Point
 from gnn_core.report.prediction.work import efficiency_of
 
@@ -21,39 +21,39 @@ def draw_scaling(view: Outlook, directory: Path) -> Path:
 
 
 def scaling_figure(view: Outlook) -> Figure:
-    """Return efficiency by ranks in two panels that share their height: measured, and PREDICTED.
+    """Return efficiency by ranks in two panels of one scale: measured, and PREDICTED below.
 
-    The prediction is dashed, with the band of the probe's quartiles; on the left it is drawn again
-    beside the measured points, where it can be judged.
+    The prediction is dashed, with the band of the probe's quartiles; above it is drawn again beside
+    the measured points, where it can be judged.
     """
-    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 5])
+    figure = Figure(figsize=(WIDTH_INCHES, 6.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharey=True)
     beyond = max([one.num_ranks for one in view.measured], default=1)
     near = [point for point in view.points if point.predicted.num_ranks <= beyond]
     far = [point for point in view.points if point.predicted.num_ranks > beyond]
-    _draw_measured(left, view)
-    for axes, points in ((left, near), (right, far)):
+    _draw_measured(upper, view)
+    for axes, points in ((upper, near), (lower, far)):
         _draw_predicted(axes, view, points)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel("ranks")
-    right.set_xticks([point.predicted.num_ranks for point in far])
-    right.set_facecolor("#F4F4F4")
-    right.set_title("PREDICTED, not measured", loc="left", fontsize="medium")
+        axes.set_ylabel("speed-up / ranks (%)")
+    lower.set_xticks([point.predicted.num_ranks for point in far])
+    lower.set_facecolor("#F4F4F4")
+    lower.set_title("PREDICTED, not measured", loc="left", fontsize="medium")
     judged = ", and predicted beside it" if near else ""
-    left.set_title(f"measured{judged}", loc="left", fontsize="medium")
-    left.set_ylabel("efficiency: speed-up / ranks (%)")
-    left.set_ylim(0, 105)
-    left.set_xticks(sorted({one.num_ranks for one in view.measured}))
-    left.minorticks_off()
+    upper.set_title(f"measured{judged}", loc="left", fontsize="medium")
+    lower.set_xlabel("ranks")
+    upper.set_ylim(0, 105)
+    upper.set_xticks(sorted({one.num_ranks for one in view.measured}))
+    upper.minorticks_off()
     kind = "Weak" if view.weak else "Strong"
     title = f"{kind} scaling of {view.work.strategy} on {view.work.dataset}"
-    figure.suptitle(title, x=0.01, ha="left")
-    keys = {text: handle for axes in (left, right)
+    figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
+    keys = {text: handle for axes in (upper, lower)
             for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
-    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=2, frameon=False,
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", frameon=False,
                   fontsize="small")  # fmt: skip
     return figure
 
