@@ -59,6 +59,8 @@ def test_the_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["README.md", "results/README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "results/README.md", "CONTRIBUTING.md", "mpi-operator/README.md"]
+)
 def test_the_documents_have_none(name: str) -> None:
     assert list(loose_figures((ROOT / name).read_text("utf-8"))) == []
