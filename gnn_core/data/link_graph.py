@@ -74,9 +74,10 @@ def link_graph(graph: Graph, split: LinkSplit, cache: Path, say: Say | None = No
     identity = split.identity(graph)
     digest = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = cache / "graphs" / f"{Path(graph.name).name}-links-{digest}"
+    held_out = _held_out(graph, split) if not folder.exists() else None  # bad input is told early
 
     def make(progress: Progress) -> None:
-        _write(graph, _held_out(graph, split), split, folder, identity, progress)
+        _write(graph, held_out or _held_out(graph, split), split, folder, identity, progress)
 
     title = f"{graph.name}, edges held out ({split.how})"
     prepare(folder, title, lambda meta: meta["provenance"] == identity, make, say)
