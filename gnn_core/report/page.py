@@ -129,18 +129,17 @@ def render(notebook: Any, paths: Sequence[Path]) -> str:
 
     `notebook`: of nbformat 4; it is changed by its execution.
     """
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbconvert.exporters import HTMLExporter
+    from traitlets.config import Config
 
     places = os.pathsep.join(str(path.resolve()) for path in paths)
     with tempfile.TemporaryDirectory() as sockets:  # no port is opened
-        kernel = AsyncKernelManager(
-            kernel_name="python3", transport="ipc", ip=str(Path(sockets, "kernel"))
-        )
+        kernel = {"transport": "ipc", "ip": str(Path(sockets, "kernel"))}
         client = NotebookClient(
             notebook,
-            km=kernel,
+            kernel_name="python3",
+            config=Config(KernelManager=kernel),
             timeout=_CELL_SECONDS,
             resources={"metadata": {"path": str(_ROOT)}},
         )

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from gnn_core.report import page
@@ -40,6 +41,12 @@ def test_the_page_holds_everything(
     assert 'alt="No description' not in text
     assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#|data:)", text)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_no_kernel_is_left_behind(records: Path, tmp_path: Path) -> None:
+    assert page.main([str(records), "--output", str(tmp_path / "r.html")]) == 0
+    left = psutil.Process().children(recursive=True)
+    assert not [one for one in left if "ipykernel_launcher" in " ".join(one.cmdline())]
 
 
 def test_no_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
