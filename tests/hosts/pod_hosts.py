@@ -71,6 +71,11 @@ def obstacle() -> str | None:
         return f"{SSHD} not found: install openssh-server (no daemon of it has to run)"
     if "overlay" not in Path("/proc/filesystems").read_text("utf-8"):
         return "this kernel has no overlay file system"
+    for needed in (ROOT, Path(sys.prefix)):
+        if needed.is_relative_to("/tmp"):
+            return f"{needed}: a pod has a /tmp of its own: test a checkout elsewhere"
+        if needed.stat().st_dev != Path("/").stat().st_dev:
+            return f"{needed}: on another file system than the root, which pods are made of"
     return None
 
 
