@@ -32,6 +32,7 @@ from gnn_core.report.prediction.probes import Probe, read_probes  # noqa: E402
 from gnn_core.report.prediction.work import efficiency_of, predict, work_in  # noqa: E402
 from gnn_core.report.records import read_records  # noqa: E402
 from gnn_core.report.schema import RunRecord  # noqa: E402
+from gnn_core.report.sweep.contenders import seen_from_root  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
 from gnn_core.usage import Parser, UsageError  # noqa: E402
 from tests.hosts.namespace_hosts import Hosts, Link, can_delay, obstacle  # noqa: E402
@@ -109,14 +110,15 @@ def _trial(link: Link, options: argparse.Namespace) -> Trial:
     with tempfile.TemporaryDirectory() as scratch, Hosts(max(COUNTS), link) as hosts:
         folder = Path(scratch, "records")
         if options.records is not None:
-            folder = options.records.absolute() / f"{link.megabits_per_second:g}mbit"
+            # As short as it can be: it stands in the records, which tell no paths of a machine.
+            folder = seen_from_root(options.records) / f"{link.megabits_per_second:g}mbit"
         for number in range(options.rounds):
             for count in COUNTS:
                 _say(f"{link}: training on {count} of the hosts, round {number + 1}")
                 flags = ["--epochs", str(options.epochs), "--records", str(folder)]
                 flags += ["--progress", "off", *shlex.split(options.train_flags)]
                 _mpirun(hosts, count, "horovod_gnn/train.py", flags)
-        records, problems = read_records(folder)
+        records, problems = read_records(ROOT / folder)
         if problems:
             raise RuntimeError(f"a record cannot be used: {problems[0]}")
         message = work_in(records, "horovod", None).message_bytes
