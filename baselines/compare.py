@@ -158,14 +158,8 @@ def _allowed(extra: Sequence[str]) -> Sequence[str]:
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        description=summary,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [--flag value ...] [-- FLAGS OF EVERY RUN]",
-        allow_abbrev=False,
-    )
+    usage = "%(prog)s [--flag value ...] [-- FLAGS OF EVERY RUN]"
+    parser = Parser.of(__doc__, usage=usage, allow_abbrev=False)
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
     add("--epochs", type=_at_least(2), default=4, metavar="N",

@@ -126,13 +126,7 @@ def draw(
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        description=summary,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser.of(__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--dataset", default="cora", metavar="NAME", help="data set (default: cora)")
     add("--data-root", metavar="DIR", help="published files (default: $RINGSAGE_DATA)")

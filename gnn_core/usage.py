@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
 
 class UsageError(Exception):
@@ -21,6 +21,13 @@ class SharedUsageError(UsageError):
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UsageErrors: the caller decides how to leave."""
+
+    @classmethod
+    def of(cls, doc: str | None, **options: Any) -> Self:
+        """A parser whose help is a program's docstring, as it is: first line, flags, the rest."""
+        summary, _, rest = (doc or "").partition("\n\n")
+        formatter = argparse.RawDescriptionHelpFormatter
+        return cls(description=summary, epilog=rest, formatter_class=formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint."""

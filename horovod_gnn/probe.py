@@ -66,10 +66,7 @@ def main(
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser.of(__doc__)
     add = parser.add_argument
     add(
         "--bytes", type=int, nargs="+", default=list(_SIZES), metavar="N",

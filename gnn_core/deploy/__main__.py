@@ -67,14 +67,7 @@ def _validate(given: Sequence[str], external: set[str]) -> int:
 
 
 def _parser() -> Parser:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        prog="python -m gnn_core.deploy",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser.of(__doc__, prog="python -m gnn_core.deploy", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
     job.add_argument("--workers", type=int, required=True, metavar="N", help="pods that train")

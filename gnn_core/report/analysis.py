@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, counted
 from gnn_core.report.tables.latex import latex_table
+from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import Parser, UsageError
 
 _WANTED = {
@@ -50,13 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        prog="python -m gnn_core.report.analysis",
-        description=summary,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser.of(__doc__, prog="python -m gnn_core.report.analysis")
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("results")], metavar="PATH",
         help="folders and files of run records (default: results)",
@@ -194,7 +188,7 @@ def _show(table: Table, origin: str, options: argparse.Namespace) -> None:
     if options.output is None:
         print(text, end="")
     else:
-        _write(options.output, text)
+        write_whole(options.output, text)
         print(f"wrote {options.output}")
 
 
@@ -211,7 +205,7 @@ def _renew(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    _write(options.readme, result.renewed)
+    write_whole(options.readme, result.renewed)
     print(f"renewed {options.readme} at {sections}")
     return 0
 
@@ -226,16 +220,6 @@ def _draw(records: Sequence[RunRecord], options: argparse.Namespace) -> None:
         print(f"drew {file}", file=sys.stderr)
     for what in missing:
         print(f"not drawn: {what}", file=sys.stderr)
-
-
-def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as problem:
-        raise UsageError(f"cannot write {file}: {problem.strerror or problem}") from None
 
 
 if __name__ == "__main__":

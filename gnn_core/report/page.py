@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.report.records import read_records
+from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import Parser, UsageError
 
 RECORDS_VARIABLE = "RINGSAGE_RECORDS"
@@ -80,13 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        prog="python -m gnn_core.report.page",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser.of(__doc__, prog="python -m gnn_core.report.page")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="folders and files of run records")
     add("--output", type=Path, default=Path("results/report.html"), metavar="FILE",
@@ -119,7 +114,7 @@ def _make(paths: Sequence[Path], notebook: Path, output: Path) -> int:
     except CellExecutionError as problem:
         print(f"error: {notebook} fails:\n{problem}", file=sys.stderr)
         return 1
-    _write(output, page)
+    write_whole(output, page)
     print(f"wrote {output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
     return 0
 
@@ -148,16 +143,6 @@ def render(notebook: Any, paths: Sequence[Path]) -> str:
     body, _ = exporter.from_notebook_node(notebook)
     title = html.escape(str(notebook.metadata.get("title", "Ringsage")))
     return _PAGE.format(title=title, style=_STYLE, body=body)
-
-
-def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as problem:
-        raise UsageError(f"cannot write {file}: {problem.strerror or problem}") from None
 
 
 if __name__ == "__main__":

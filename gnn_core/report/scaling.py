@@ -43,11 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        prog="python -m gnn_core.report.scaling", description=summary, epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser.of(__doc__, prog="python -m gnn_core.report.scaling")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="RECORDS", help="folders and files of run records")
     source = parser.add_mutually_exclusive_group(required=True)

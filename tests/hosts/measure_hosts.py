@@ -80,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    summary, _, examples = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser.of(__doc__)
     add = parser.add_argument
     add("--rates", type=float, nargs="+", default=[1000.0, 100.0], help="Mbit/s of a link")
     add("--delay-ms", type=float, default=0.5, help="of a link, where the kernel has netem")

@@ -158,14 +158,7 @@ def _run(
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = Parser(
-        prog=_PROGRAM,
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser.of(__doc__, prog=_PROGRAM, allow_abbrev=False)
     parser.add_argument("plan", type=Path, metavar="PLAN", help="YAML file that says what to run")
     parser.add_argument(
         "--records", type=Path, metavar="DIR", help="put the records there, not where the plan says"
