@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from gnn_core.config import OPTIONS
+from gnn_core.report.rows.scores import Spread
 from gnn_core.report.schema import RunRecord
 
 NOTHING = "-"
@@ -110,6 +111,14 @@ def three_digits(value: float | None) -> str:
     if abs(value) >= 10:
         return f"{value:.1f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def spread_text(spread: Spread | None, show: Callable[[float], str] = three_digits) -> str:
+    """Return `12.3 (11.0..14.1)`; of one run there is no range."""
+    if spread is None:
+        return NOTHING
+    middle, low, high = (show(value) for value in (spread.middle, spread.low, spread.high))
+    return middle if spread.count < 2 else f"{middle} ({low}..{high})"
 
 
 def percent(share: float | None) -> str:

@@ -13,7 +13,7 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs, rows_with_runs
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import NOTHING, Table, left_out, three_digits
+from gnn_core.report.tables.cells import NOTHING, Table, left_out, spread_text, three_digits
 from gnn_core.report.tables.speed import (
     LEGEND,
     machine_notes,
@@ -115,10 +115,7 @@ def cost_table(records: Sequence[RunRecord], choices: Choices) -> Table:
 
 def amount_text(spread: Spread | None) -> str:
     """Return `0.0123 (0.0119..0.0131)`."""
-    if spread is None:
-        return NOTHING
-    middle, low, high = (_digits(value) for value in (spread.middle, spread.low, spread.high))
-    return middle if spread.count < 2 else f"{middle} ({low}..{high})"
+    return spread_text(spread, _digits)
 
 
 def to_target_text(line: CostRow) -> str:

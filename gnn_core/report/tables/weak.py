@@ -14,7 +14,7 @@ from gnn_core.report.rows.series import Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import accuracy_mark, ratio
 from gnn_core.report.rows.summary import Row, rows_of, settings_text
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.tables.cells import NOTHING, Table, percent, setting_text, three_digits
+from gnn_core.report.tables.cells import NOTHING, Table, percent, setting_text, spread_text
 from gnn_core.report.tables.speed import (
     legend,
     machine_notes,
@@ -74,7 +74,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         "batch": lambda one: str(one.row.settings["global_batch_size"]),
         "per rank": lambda one: setting_text(float(local_batch_size(one.row) or 0)),
         "runs": lambda one: str(one.row.runs),
-        "targets/s per rank": lambda one: _rate_text(one.rate_per_rank),
+        "targets/s per rank": lambda one: spread_text(one.rate_per_rank),
         "weak efficiency": _efficiency_text,
         "communicate": lambda one: percent(one.row.communicate_share),
         score_heading(row.score_name for row in rows): lambda one: score_text(
@@ -127,13 +127,6 @@ def _settings_but_the_batch(rows: Sequence[Row]) -> list[str]:
         for row in rows
     ]
     return list(row_settings(bare).values())
-
-
-def _rate_text(rate: Spread | None) -> str:
-    if rate is None:
-        return NOTHING
-    middle, low, high = (three_digits(value) for value in (rate.middle, rate.low, rate.high))
-    return middle if rate.count < 2 else f"{middle} ({low}..{high})"
 
 
 def _efficiency_text(one: WeakPoint) -> str:
