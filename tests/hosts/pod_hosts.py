@@ -174,7 +174,7 @@ class PodHosts:
         shutil.copy(secret / "id_rsa.pub", secret / "authorized_keys")
         for file in secret.iterdir():
             shutil.chown(file, 0, USER)
-            file.chmod(0o644)  # only below /root/.ssh does the operator ask for 0600
+            file.chmod(0o644)  # only for root does the operator ask for 0600
         names = [f"{pod.name}.{self.name}.default.svc" for pod in self.workers]
         slots = self._spec["slotsPerWorker"]
         hostfile = "".join(f"{name} slots={slots}\n" for name in names)
