@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +22,11 @@ _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
+_GLOO_ADDRESS, _GLOO_PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
+_LAUNCHER_SECONDS = 5.0  # between two looks at the launcher, and the patience of each
+_LAUNCHER_MISSES = 3  # in a row
+_LAST_SECONDS = 30.0  # from SIGTERM on
+_watching = threading.Event()
 _SLOTS = re.compile(r"\bslots=(\d+)")
 
 
@@ -80,6 +87,37 @@ def seconds_until_killed() -> float:
     if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
         return float(os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", 2))
     return 30.0  # of torchrun and of Kubernetes
+
+
+def stop_without_launcher() -> None:
+    """Stop this rank, as by SIGTERM, when the `horovodrun` that started it by ssh has gone.
+
+    No word of that reaches a rank on another host, which would train on beside the job that is
+    started next. mpirun and torchrun see to their ranks themselves. Calls after the first do
+    nothing.
+    """
+    address, port = os.environ.get(_GLOO_ADDRESS), os.environ.get(_GLOO_PORT, "")
+    if not address or not port.isdigit() or _watching.is_set():
+        return
+    _watching.set()
+    where = (address, int(port))
+    threading.Thread(target=_watch_launcher, args=where, name="launcher watch", daemon=True).start()
+
+
+def _watch_launcher(address: str, port: int) -> None:
+    missed = 0
+    while missed < _LAUNCHER_MISSES:
+        time.sleep(_LAUNCHER_SECONDS)
+        try:
+            socket.create_connection((address, port), _LAUNCHER_SECONDS).close()
+        except OSError:
+            missed += 1
+        else:
+            missed = 0
+    sys.stderr.write("horovodrun has gone: this rank stops\n")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_LAST_SECONDS)
+    os._exit(128 + signal.SIGTERM)  # it waits where no signal reaches it, such as for the launcher
 
 
 def guarded(main: Callable[[], int]) -> int:

@@ -77,9 +77,9 @@ class TorchLearner:
         self.device = str(model.device)
 
     @property
-    def stopping(self) -> bool:
-        """Whether a signal asked some rank to stop, and all ranks know it."""
-        return self.training.stopping
+    def interrupted(self) -> bool:
+        """Whether some rank knew a reason to end training early, and all ranks know it."""
+        return self.training.interrupted
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
@@ -175,7 +175,7 @@ def torch_framework(strategy: str, start: Callable[[RunConfig | None], OneProces
 def _prepare(config: RunConfig, fellows: Fellows) -> None:
     choose_device(config, fellows)
     torch.set_num_threads(config.threads)
-    if config.threads == 1:
+    if config.threads == 1 and torch.get_num_interop_threads() != 1:  # it can be set only once
         torch.set_num_interop_threads(1)
 
 

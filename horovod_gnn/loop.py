@@ -20,7 +20,7 @@ from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
 from horovod_gnn.parallel import OneProcess
 
-_STATISTICS = 4  # loss sum, correct, sampled edges, ranks asked to stop
+_STATISTICS = 4  # loss sum, correct, sampled edges, ranks that are to be interrupted
 
 
 class GradientBucket:
@@ -71,7 +71,7 @@ class Training:
     schedule: Schedule
     parallel: OneProcess
     watch: Stopwatch
-    stopping: bool = False  # a signal asked some rank to stop, and all ranks know it
+    interrupted: bool = False  # some rank knew a reason to, and all ranks know it
 
 
 def train_epoch(
@@ -99,9 +99,9 @@ def train_epoch(
             watch.add("sample", batch.sample_seconds, out_of=None if loader.prefetches else "wait")
             statistics = _step(training, batch)
             loss = progress.advance(batch, statistics)
-            training.stopping = statistics[-1] > 0
+            training.interrupted = statistics[-1] > 0
             after_step(loss)
-            if training.stopping:
+            if training.interrupted:
                 break
     return Tally.from_vector(progress.tally)
 
@@ -117,7 +117,7 @@ def _step(training: Training, batch: Batch) -> list[float]:
         (loss_sum / batch.num_global_real).backward()
         statistics = [
             float(loss_sum.detach()), float(correct), float(batch.num_edges),
-            float(training.parallel.stop_signal is not None),
+            float(training.parallel.interrupted),
         ]  # fmt: skip
     watch.add("fetch", model.fetch_seconds, out_of="compute")
     with watch.section("communicate"):

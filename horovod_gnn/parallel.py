@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_core.launch import launched_size, seconds_until_killed
+from gnn_core.launch import launched_size, seconds_until_killed, stop_without_launcher
 from gnn_core.report.machine import host_name
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
 from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
@@ -47,7 +47,12 @@ class OneProcess(Fellows):
 
 
 class HorovodProcess(OneProcess):
-    """One of several ranks that meet in Horovod's ring allreduce."""
+    """One of several ranks that meet in Horovod's ring allreduce.
+
+    Under `horovodrun` with `--host-discovery-script` or `--min-np` the world is elastic: whatever
+    waits for other ranks raises WorldChanged when one has gone, and `hosts_changed` is set on rank
+    0 when others are to join. The process then disbands this world and makes a new one.
+    """
 
     starts_four = "horovodrun -np 4 python horovod_gnn/train.py"
 
@@ -60,6 +65,7 @@ class HorovodProcess(OneProcess):
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
         try:
             import horovod.torch as hvd
+            from horovod.common.elastic import notification_manager
         except ImportError as error:
             raise UsageError(
                 f"expected Horovod with its PyTorch part, got {error}: run `make install`, and "
@@ -67,18 +73,40 @@ class HorovodProcess(OneProcess):
             ) from None
         # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
         self._grace_seconds = 0.6 * seconds_until_killed()
-        hvd.init()
-        self._hvd = hvd
+        self._hvd, self._news = hvd, notification_manager
+        self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        stop_without_launcher()
+        try:
+            hvd.init()
+        except ValueError:  # it says no more, and its reason, if any, in a log of its own
+            raise Lost(
+                "cannot join the other ranks: they or the launcher have gone, or this host is not "
+                "among those of the job any more"
+            ) from None
         self.rank = hvd.rank()
         self.world_size = hvd.size()
         self.local_rank = hvd.local_rank()
         self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
-        if self.world_size != launched_size():
+        if self.elastic:
+            # What a process was started with names its rank in the first of its worlds.
+            os.environ |= {"HOROVOD_RANK": str(self.rank), "HOROVOD_SIZE": str(self.world_size)}
+            self._news.init()
+            self._news.register_listener(self)
+        elif self.world_size != launched_size():
             raise UsageError(
                 f"{launched_size()} processes were launched but Horovod sees {self.world_size}: "
                 "the launcher and Horovod use different MPIs; `make doctor` shows both"
             )
         self.rank_hosts = self.gather(host_name())
+
+    def on_hosts_updated(self, timestamp: float, update: int) -> None:
+        """Called by Horovod, in a thread of its own, when the launcher has found other hosts."""
+        self.hosts_changed = True
+
+    def disband(self) -> None:
+        """Leave a world that has changed, whoever of it is still there."""
+        self._news.remove_listener(self)
+        self._hvd.shutdown()
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over the ranks: one allreduce."""
@@ -108,6 +136,9 @@ class HorovodProcess(OneProcess):
     def _finish(self, handle: int) -> Tensor:
         """Wait for a collective. Unlike Horovod's own wait this one can be interrupted.
 
+        Raises Stopped when this rank was told to stop and the others do not come any more. When one
+        of them has gone without a word: WorldChanged in an elastic world, Lost in any other.
+
         Polling leaves the core to Horovod's background thread and lets signal handlers run; when a
         rank has died, the launcher's SIGTERM finds this loop and not a call that never returns.
         """
@@ -118,4 +149,14 @@ class HorovodProcess(OneProcess):
                 deadline = deadline or time.monotonic() + self._grace_seconds
                 if time.monotonic() > deadline:
                     raise Stopped
-        return self._hvd.synchronize(handle)
+        try:
+            return self._hvd.synchronize(handle)
+        except RuntimeError as error:  # HorovodInternalError
+            if self.elastic:
+                raise WorldChanged from None
+            if self.stop_signal is not None:  # the launcher has told the others, and this one
+                raise Stopped from None
+            raise Lost(
+                f"some rank answers no more ({' '.join(str(error).split())}); start all again, "
+                "with --resume to go on from the last checkpoint"
+            ) from None

@@ -69,9 +69,9 @@ class KerasLearner:
         self.device = "gpu" if replicas.devices[0].startswith("GPU") else "cpu"
 
     @property
-    def stopping(self) -> bool:
-        """Whether a signal asked some process to stop, and all know it."""
-        return self.training.stopping
+    def interrupted(self) -> bool:
+        """Whether some process knew a reason to end training early, and all know it."""
+        return self.training.interrupted
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""

@@ -42,7 +42,7 @@ class Training:
     replicas: Replicas
     watch: Stopwatch
     prefetch: int
-    stopping: bool = False  # a signal asked some process to stop, and all know it
+    interrupted: bool = False  # some process knew a reason to, and all know it
     lr: float = 0.0
     traced: Any = field(init=False)
     step: Any = field(init=False)  # the one trace of it
@@ -124,9 +124,9 @@ def train_epoch(
                 watch.add("sample", found.batch.sample_seconds, out_of=None if depth else "wait")
             statistics = _step(training, batches)
             loss = progress.advance(batches[0].batch, statistics)
-            training.stopping = statistics[-1] > 0
+            training.interrupted = statistics[-1] > 0
             after_step(loss)
-            if training.stopping:
+            if training.interrupted:
                 break
     return Tally.from_vector(progress.tally)
 
@@ -138,7 +138,7 @@ def _step(training: Training, batches: list[Prepared]) -> list[float]:
         training.set_rate(
             training.schedule.rate(batch.epoch, batch.step, training.loaders[0].num_steps)
         )
-        stop = training.replicas.stop_signal is not None
+        stop = training.replicas.interrupted
         extras = [
             tf.constant([found.batch.num_edges, float(stop)], training.feed.real)
             for found in batches

@@ -15,7 +15,7 @@ from typing import Any
 
 from gnn_core.config import UsageError
 from gnn_core.report import machine
-from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, utc_now
+from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, count_ranks, utc_now
 from gnn_core.report.soundness import checked, problems_of
 from gnn_core.report.strict_json import WrongShape, build, one_line, parse
 
@@ -38,17 +38,16 @@ def begin_run(
     `rank_hosts`: for each rank in order, the name of the host it runs on (`machine.host_name()`).
     Takes the machine, versions, commit and launch command itself; call it before ranks are pinned.
     """
-    names = [name.split(".")[0] for name in rank_hosts]
-    hosts = list(dict.fromkeys(names))
+    hosts, ranks_per_host = count_ranks(rank_hosts)
     commit, dirty = machine.commit()
     return RunRecord(
         run_id=uuid.uuid4().hex,
         started_at=utc_now(),
         strategy=strategy,
         launch_command=machine.launch_line(),
-        world_size=len(names),
+        world_size=len(rank_hosts),
         hosts=hosts,
-        ranks_per_host=[names.count(host) for host in hosts],
+        ranks_per_host=ranks_per_host,
         config=config,
         config_digest=config_digest,
         dataset=dataset,

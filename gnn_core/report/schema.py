@@ -7,7 +7,7 @@ versions and the commit stand next to the measurements. `records` writes and rea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -121,6 +121,17 @@ class EpochRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class World:
+    """The ranks of an elastic run, from one step on until the next world or the end."""
+
+    epoch: int  # from 0, of the first step they took together
+    step: int  # from 0, within that epoch
+    hosts: list[str]  # short names, in order of their first rank
+    ranks_per_host: list[int]  # beside `hosts`
+    seconds_between: float | None  # from the change until training went on; None for the first
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run, as it is written to and read from one JSON line (results/README.md explains it)."""
 
@@ -129,7 +140,7 @@ class RunRecord:
     started_at: str  # UTC, ISO 8601
     strategy: str  # one of STRATEGIES
     launch_command: str  # what was typed, launcher included
-    world_size: int
+    world_size: int  # of an elastic run: of its last world, as are hosts, memory and resources
     hosts: list[str]  # short names, in order of their first rank
     ranks_per_host: list[int]  # beside `hosts`
     config: dict[str, Any]  # RunConfig.to_dict()
@@ -152,6 +163,7 @@ class RunRecord:
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
     resumed_from: dict[str, Any] | None = None  # {"run_id": ..., "epoch": ...}
+    worlds: list[World] = field(default_factory=list)  # of an elastic run; empty for any other
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -188,6 +200,13 @@ class RunRecord:
         return dataclasses.replace(
             self, status=status, error=error, finished_at=utc_now(), **changes
         )
+
+
+def count_ranks(rank_hosts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return `hosts` and `ranks_per_host` from the name of each rank's host."""
+    names = [name.split(".")[0] for name in rank_hosts]
+    hosts = list(dict.fromkeys(names))
+    return hosts, [names.count(host) for host in hosts]
 
 
 def _is_time(text: str) -> bool:

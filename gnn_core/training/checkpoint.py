@@ -70,17 +70,22 @@ class Checkpoints:
         self._settings = config.curve_settings()
         self._run_id = run_id
 
-    def save_last(
+    def pack(
         self, weights: Weights, optimizer: Weights, progress: Progress, best: Weights
-    ) -> None:
-        """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+    ) -> bytes:
+        """The bytes of a checkpoint, which `state_of` reads."""
         parts = {"model": weights, "optimizer": optimizer, "best": best}
         arrays = {f"{part}.{name}": a for part, some in parts.items() for name, a in some.items()}
-        self._save(LAST, arrays, progress)
+        return self._pack(LAST, arrays, progress)
+
+    def save_last(self, data: bytes) -> None:
+        """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        self._save(LAST, data)
 
     def save_best(self, weights: Weights, progress: Progress) -> None:
         """Replace the best weights."""
-        self._save(BEST, {f"model.{name}": array for name, array in weights.items()}, progress)
+        arrays = {f"model.{name}": array for name, array in weights.items()}
+        self._save(BEST, self._pack(BEST, arrays, progress))
 
     def require_free(self) -> None:
         """Refuse to start over where a run has left its checkpoint. Raises UsageError."""
@@ -127,9 +132,7 @@ class Checkpoints:
             return "--scale-lr ties it to another number of ranks"
         return f"its format is {found['format']}, expected {FORMAT}; start in another folder"
 
-    def _save(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: Progress) -> None:
-        if not self.folder:
-            return
+    def _pack(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: Progress) -> bytes:
         header = {
             **self._identity,
             "file": name,
@@ -139,7 +142,11 @@ class Checkpoints:
         }
         # Not `ascontiguousarray`, which makes a number an array of one.
         whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-        data = safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
+        return safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
+
+    def _save(self, name: str, data: bytes) -> None:
+        if not self.folder:
+            return
         temporary = self.folder / f".{name}.unfinished"  # of a killed run too: it is overwritten
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +165,7 @@ class Checkpoints:
 
 
 def state_of(data: bytes) -> State:
-    """The state in the bytes that `Checkpoints.read_last` found sound."""
+    """The state in bytes that `Checkpoints.pack` made or `read_last` found sound."""
     return _read(data)[1]
 
 

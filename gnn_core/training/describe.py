@@ -8,7 +8,7 @@ from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.report import machine
 from gnn_core.report.curves import Curves
-from gnn_core.report.schema import EpochRecord, RunRecord
+from gnn_core.report.schema import EpochRecord, RunRecord, World
 from gnn_core.report.timing import OVERLAPPED, per_second
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.fellows import Fellows
@@ -49,6 +49,18 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
 def _ranks(record: RunRecord) -> str:
     hosts = zip(record.hosts, record.ranks_per_host, strict=True)
     return f"{record.world_size}: " + ", ".join(f"{count} on {host}" for host, count in hosts)
+
+
+def new_world(world: World, before: World) -> str:
+    """One line about the ranks that go on after others have gone or joined."""
+    gone = [host for host in before.hosts if host not in world.hosts]
+    come = [host for host in world.hosts if host not in before.hosts]
+    changes = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(come)}"] * bool(come)
+    ranks = sum(world.ranks_per_host)
+    return (
+        f"goes on    on {ranks} rank{'s'[: ranks > 1]} {' and '.join(changes)} from epoch "
+        f"{world.epoch + 1}, step {world.step + 1}, after {world.seconds_between or 0:.1f} s"
+    )
 
 
 def notes(record: RunRecord, learner: Learner) -> list[str]:

@@ -25,6 +25,10 @@ class Lost(Exception):
     """Another process has gone without a word: the run cannot go on."""
 
 
+class WorldChanged(Exception):
+    """Ranks have gone, or are to join: those that are here meet anew and go on from memory."""
+
+
 class Fellows:
     """The world of a single process, with one replica of the model unless a subclass has more."""
 
@@ -32,8 +36,10 @@ class Fellows:
     world_size = 1  # number of processes
     local_rank = 0
     controller: str | None = None
+    elastic = False  # whether ranks may go and join while the run goes on
 
     def __init__(self) -> None:
+        self.hosts_changed = False  # the launcher has told so, on this rank at least
         self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
         self.stops_together = False  # since one of all was asked to
         self.rank_hosts = [host_name()]  # of each process
@@ -69,15 +75,32 @@ class Fellows:
         """Whether all processes share one machine, its page cache and its files."""
         return len(set(self.rank_hosts)) == 1
 
-    def broadcast_bytes(self, data: bytes) -> bytes:
-        """The bytes of process 0, of any length, on every process."""
-        size = self.gather(len(data))[0]
-        mine = data if self.rank == 0 else bytes(size)
-        return self.broadcast(np.frombuffer(mine, np.uint8).copy()).tobytes() if size else b""
+    def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
+        """The bytes of process `root`, of any length, on every process."""
+        size = self.gather(len(data))[root]
+        if not size:
+            return b""
+        mine = data if self.rank == root else bytes(size)
+        return self.broadcast(np.frombuffer(mine, np.uint8).copy(), root).tobytes()
 
     def barrier(self) -> None:
         """Wait until every process is here."""
         self.gather(None)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether this rank knows a reason to end training after its present step."""
+        return self.stop_signal is not None or self.hosts_changed
+
+    def heed(self) -> None:
+        """Raise what has interrupted training, after a step that told all ranks of it.
+
+        Stopped if any rank was asked to stop, WorldChanged if it is only the hosts.
+        """
+        if not self.elastic:
+            raise Stopped
+        self.stop_together()
+        raise WorldChanged
 
     def stop_together(self) -> None:
         """Raise Stopped on every rank if a signal asked any of them to stop.
@@ -90,6 +113,9 @@ class Fellows:
 
     def leave(self) -> None:
         """Part at the end of a run that went well, in whatever order it takes."""
+
+    def disband(self) -> None:
+        """Leave a world that has changed, whoever of it is still there."""
 
     @contextlib.contextmanager
     def agreeing(self) -> Iterator[None]:

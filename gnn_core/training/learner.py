@@ -61,7 +61,7 @@ class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
     watch: Stopwatch
-    stopping: bool  # a signal asked some rank to stop, and all ranks know it
+    interrupted: bool  # training ended early: some rank knew a reason to, and all know it
     num_steps: int  # of one epoch
     num_parameters: int
     allreduce_bytes_per_step: int

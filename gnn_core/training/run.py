@@ -16,14 +16,16 @@ from pathlib import Path
 from types import FrameType
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.launch import launched_size, under_launcher
+from gnn_core.launch import launched_rank, launched_size, under_launcher
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run, write_record
+from gnn_core.report.resources.sampler import ResourceSampler
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.training import describe
 from gnn_core.training.allocator import keep_freed_memory
-from gnn_core.training.fellows import Fellows, Lost, Stopped
+from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
+from gnn_core.training.kept import Kept
 from gnn_core.training.learner import Diverged, Framework
 from gnn_core.training.session import Session
 from gnn_core.training.setup import (
@@ -54,12 +56,32 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
         if launched_size() == 1:
             raise
         problem = str(error)
-    fellows = framework.start(config)
+    kept = Kept(ResourceSampler(config.sample_seconds if config else 0))
+    while True:
+        try:
+            fellows = framework.start(config)
+        except Lost as error:
+            _tell_lost(launched_rank(), error)
+            return 1
+        try:
+            return _in_world(config, problem, fellows, framework, kept)
+        except WorldChanged:
+            fellows.disband()
+
+
+def _in_world(
+    config: RunConfig | None,
+    problem: str | None,
+    fellows: Fellows,
+    framework: Framework,
+    kept: Kept,
+) -> int:
+    """Run with these ranks, from wherever the run is; the exit code. Raises WorldChanged."""
     listen_for_stop(fellows)
     try:
         fellows.require_agreement(problem)  # a rank may stand alone with a file it cannot read
         assert config is not None
-        return _run(config, fellows, framework)
+        return _run(config, fellows, framework, kept)
     except Stopped:  # before training began: there is nothing to save, and nobody to wait for
         return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
     except Lost as error:  # before training began, or after it: no record says so
@@ -67,7 +89,7 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
         return _leave(1, fellows)
 
 
-def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
+def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) -> int:
     plain = config.progress == "auto" and under_launcher()
     narrator = Narrator(fellows.rank == 0, "lines" if plain else config.progress)
     with fellows.agreeing():
@@ -90,11 +112,12 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
         controller=fellows.controller,
     )
     with fellows.agreeing():
-        if config.pin:
+        if config.pin and kept.place is None:
             pin_to_cores(fellows, config.threads)
     learner = framework.learn(config, graph, fellows)
-    session = Session(config, learner, fellows, narrator, graph.fingerprint, record.run_id)
-    narrator.say(describe.opening(record, config, graph, learner))
+    session = Session(config, learner, fellows, narrator, graph.fingerprint, record, kept)
+    if not session.history.worlds:
+        narrator.say(describe.opening(record, config, graph, learner))
     with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
         status, error = _outcome(session, curves, fellows.rank)
     record = session.complete(record, status, error)
@@ -103,7 +126,7 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework) -> int:
     if record.status == "ok":
         fellows.leave()
         return 0
-    if learner.stopping or fellows.stops_together:
+    if learner.interrupted or fellows.stops_together:
         # The launcher ends all ranks as soon as one has left, and rank 0 may have had to save.
         with contextlib.suppress(Stopped, Lost):
             fellows.barrier()
@@ -124,9 +147,11 @@ def listen_for_stop(fellows: Fellows) -> None:
 
 
 def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | None]:
-    """Train; the status of the run and what went wrong, if anything did."""
+    """Train; the status of the run and what went wrong, if anything did. Raises WorldChanged."""
     try:
         session.train(curves)
+    except WorldChanged:
+        raise
     except Stopped as stopped:
         return "interrupted", str(stopped)
     except Lost as error:

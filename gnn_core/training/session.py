@@ -14,14 +14,14 @@ from gnn_core.report.curves import Curves
 from gnn_core.report.metrics import AnyTally, split_fields
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.resources.record import RankResources
-from gnn_core.report.resources.sampler import ResourceSampler
-from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord
+from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord, World, count_ranks
 from gnn_core.report.strict_json import build
-from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.report.timing import lap_to_vector, slowest_lap, training_seconds
 from gnn_core.schedule import Schedule
 from gnn_core.training import describe
-from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.checkpoint import Checkpoints, State, state_of
+from gnn_core.training.fellows import Fellows, Stopped, WorldChanged
+from gnn_core.training.kept import History, Kept, shared
 from gnn_core.training.learner import Diverged, Learner, Progress, Weights
 
 _LONG_SECONDS = 3.0  # a rehearsal that took longer has compiled something
@@ -36,7 +36,8 @@ class Session:
         fellows: the other ranks.
         narrator: where progress is told.
         fingerprint: of the graph.
-        run_id: of the record.
+        record: of this run, which has begun.
+        kept: what this process has of the run from another world.
 
     Raises:
         UsageError: a checkpoint that does not fit, or one that would be overwritten.
@@ -49,30 +50,35 @@ class Session:
         fellows: Fellows,
         narrator: Narrator,
         fingerprint: str,
-        run_id: str,
+        record: RunRecord,
+        kept: Kept,
     ):
         self.learner = learner
         self._config = config
         self._fellows = fellows
         self._narrator = narrator
-        self._checkpoints = Checkpoints(
-            config.checkpoint_dir, config, fingerprint, fellows.num_replicas, run_id
-        )
-        self._sampler = ResourceSampler(config.sample_seconds)
+        self._kept = kept
         self._progress = Progress()
         self._best: Weights = {}
-        self._epochs: list[EpochRecord] = []
-        self._step_losses: list[float | None] = []
-        self._evaluation_seconds = 0.0
         self._final: dict[str, Any] = {}
-        self._resumed_from: dict[str, Any] | None = None
-        self._resume()
+        self.history = History(record.run_id, record.started_at)
+        taken = shared(kept, fellows) if fellows.elastic else None
+        if taken is not None:
+            self.history = taken[1]
+        self._checkpoints = Checkpoints(
+            config.checkpoint_dir, config, fingerprint, fellows.num_replicas, self.history.run_id
+        )
+        if taken is not None:
+            self._load(state_of(taken[0]))
+        else:
+            self._resume()
 
     def train(self, curves: Curves) -> None:
         """All epochs, then the test split with the weights that did best on the validation split.
 
         Raises:
             Stopped: a signal ended the run; the last checkpoint is where it stands.
+            WorldChanged: the ranks are others from now on; `Kept` is where it stands.
             Diverged: the loss is not a number.
             UsageError: a checkpoint could not be written.
         """
@@ -81,16 +87,22 @@ class Session:
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
             self._narrator.say(f"compiled   in {seconds:.0f} s")
+        self._enter_world()
+        self._kept.sampler.start()
         self.learner.watch.restart()
-        with self._sampler:
-            self._train(curves)
-
-    def _train(self, curves: Curves) -> None:
         try:
-            while self._progress.epoch < self._config.epochs and not self._has_stalled():
-                self._one_epoch(curves)
+            self._train(curves)
         except Stopped:
             raise self._stopped() from None
+        except WorldChanged:
+            if self._fellows.stop_signal is not None:  # it is this rank that goes
+                raise self._stopped() from None
+            self._keep()
+            raise
+
+    def _train(self, curves: Curves) -> None:
+        while self._progress.epoch < self._config.epochs and not self._has_stalled():
+            self._one_epoch(curves)
         if self._best:
             self.learner.load_weights(self._best)
         tallies = self._evaluate(("valid", "test"), whole=True)
@@ -99,21 +111,34 @@ class Session:
         self._final["best_epoch"] = self._progress.best_epoch
 
     def complete(self, record: RunRecord, status: str, error: str | None) -> RunRecord:
-        """The record of this run; every rank must call it, unless it was stopped."""
-        seen = self._sampler.summary()
+        """The record of this run; every rank must call it, unless it was stopped.
+
+        Raises WorldChanged.
+        """
+        history = self.history
+        self._kept.sampler.stop()
+        seen = self._kept.sampler.summary()
         mine = asdict(machine.rank_memory()), None if seen is None else asdict(seen)
-        held, used = zip(*(self._fellows.gather(mine) if status == "ok" else [mine]), strict=True)
+        try:
+            everyone = self._fellows.gather(mine) if status == "ok" else [mine]
+        except WorldChanged:
+            self._keep()
+            raise
+        held, used = zip(*everyone, strict=True)
         return record.finished(
             status,
             error,
-            epochs=self._epochs,
-            step_losses=self._step_losses,
+            run_id=history.run_id,
+            started_at=history.started_at,
+            epochs=history.epochs,
+            step_losses=history.step_losses,
             memory=[RankMemory(**values) for values in held],
             resources=[one and build(RankResources, one) for one in used] if any(used) else [],
             final=self._final,
-            training_seconds=sum(epoch.seconds for epoch in self._epochs),
-            evaluation_seconds=self._evaluation_seconds,
-            resumed_from=self._resumed_from,
+            training_seconds=sum(epoch.seconds for epoch in history.epochs),
+            evaluation_seconds=history.evaluation_seconds,
+            resumed_from=history.resumed_from,
+            worlds=history.worlds,
             num_parameters=self.learner.num_parameters,
             allreduce_bytes_per_step=self.learner.allreduce_bytes_per_step,
             notes=describe.notes(record, self.learner),
@@ -134,10 +159,37 @@ class Session:
         if not data:
             return
         state = state_of(data)
+        self._load(state)
+        self.history.resumed_from = {"run_id": state.run_id, "epoch": state.progress.epoch}
+
+    def _load(self, state: State) -> None:
         self.learner.load_weights(state.weights)
         self.learner.load_optimizer_state(state.optimizer)
         self._best, self._progress = state.best, state.progress
-        self._resumed_from = {"run_id": state.run_id, "epoch": self._progress.epoch}
+
+    def _enter_world(self) -> None:
+        """Note who goes on together, where ranks may change."""
+        fellows, kept = self._fellows, self._kept
+        if not fellows.elastic:
+            return
+        since = None if kept.parted_at is None else time.monotonic() - kept.parted_at
+        waited = [seconds for seconds in fellows.gather(since) if seconds is not None]
+        hosts, ranks_per_host = count_ranks(fellows.rank_hosts)
+        world = World(
+            epoch=self._progress.epoch, step=self._progress.step, hosts=hosts,
+            ranks_per_host=ranks_per_host, seconds_between=max(waited, default=None),
+        )  # fmt: skip
+        self.history.worlds.append(world)
+        if waited:
+            self._narrator.say(describe.new_world(world, self.history.worlds[-2]))
+
+    def _keep(self) -> None:
+        """Keep where this rank stands: after its last whole step, whatever it was doing then."""
+        kept = self._kept
+        kept.parted_at = time.monotonic()
+        self.history.epoch_seconds += training_seconds(self.learner.watch.lap())
+        kept.state, kept.history = self._packed(), self.history
+        kept.place = (self._progress.epoch, self._progress.step)
 
     def _one_epoch(self, curves: Curves) -> None:
         learner, progress = self.learner, self._progress
@@ -145,7 +197,7 @@ class Session:
         with self._narrator.steps(title, progress.step, learner.num_steps) as steps:
 
             def after_step(loss: float) -> None:
-                self._step_losses.append(loss)
+                self.history.step_losses.append(loss)
                 steps.advance(loss)
                 every = self._config.checkpoint_every_steps
                 if every and progress.step % every == 0:
@@ -154,8 +206,12 @@ class Session:
             tally = learner.train_epoch(progress, after_step)
         warm_up = learner.watch.warm_up
         lap = slowest_lap(self._fellows.gather(lap_to_vector(learner.watch.lap()).tolist()))
-        if learner.stopping:
-            raise Stopped
+        if learner.interrupted:
+            self._fellows.heed()
+        # What other worlds have trained of this epoch is no time of any section in this one.
+        lap["other"] += self.history.epoch_seconds
+        lap["total"] += self.history.epoch_seconds
+        self.history.epoch_seconds = 0.0
         evaluated: dict[str, float | None] = {}
         self._save()  # an evaluation may be long: what was trained is safe before it
         if (progress.epoch + 1) % self._config.eval_every == 0 or self._is_last_epoch():
@@ -166,7 +222,7 @@ class Session:
             progress.epoch, tally, lap, lr=self._last_rate(), warm_up=warm_up,
             num_sampled_edges=progress.num_sampled_edges, **evaluated,
         )  # fmt: skip
-        self._epochs.append(epoch)
+        self.history.epochs.append(epoch)
         targets = "citations" if self._config.task == "link" else "targets"
         self._narrator.say(describe.epoch(epoch, self._config.epochs, targets))
         describe.add_to_curves(curves, epoch)
@@ -184,7 +240,7 @@ class Session:
     def _evaluate(self, splits: tuple[str, ...], whole: bool) -> Mapping[str, AnyTally]:
         start = time.perf_counter()
         tallies = self.learner.evaluate(splits, whole)
-        self._evaluation_seconds += time.perf_counter() - start
+        self.history.evaluation_seconds += time.perf_counter() - start
         for split, tally in tallies.items():
             if not math.isfinite(tally.loss_sum):
                 raise Diverged(f"the loss on the {split} split is {tally.loss_sum}: lower --lr")
@@ -210,10 +266,13 @@ class Session:
     def _save(self) -> None:
         if self._fellows.rank == 0 and self._checkpoints.folder:
             with self.learner.watch.section("checkpoint"):
-                self._checkpoints.save_last(
-                    self.learner.weights(), self.learner.optimizer_state(), self._progress,
-                    self._best,
-                )  # fmt: skip
+                self._checkpoints.save_last(self._packed())
+
+    def _packed(self) -> bytes:
+        learner = self.learner
+        return self._checkpoints.pack(
+            learner.weights(), learner.optimizer_state(), self._progress, self._best
+        )
 
     def _stopped(self) -> Stopped:
         """Save where the run stands, and the exception that ends it."""

@@ -35,7 +35,7 @@ TALLY = Tally(0.5, 1, 1)
 class IdleLearner:
     """Learns nothing, and lets a test say when its one epoch is over."""
 
-    stopping, num_steps, num_parameters, allreduce_bytes_per_step = False, 1, 1, 0
+    interrupted, num_steps, num_parameters, allreduce_bytes_per_step = False, 1, 1, 0
     device = "cpu"
 
     def __init__(self, in_epoch: Any = lambda: None) -> None:

@@ -13,7 +13,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from gnn_core.report.resources.files import Counters
 from gnn_core.report.resources.history import History
@@ -23,7 +22,7 @@ _PATIENCE_SECONDS = 5.0  # for a file system that hangs: a run does not wait for
 
 
 class ResourceSampler:
-    """Samples while it is entered (`with sampler:`), once; nothing in it raises.
+    """Samples from `start` to `stop`, once; nothing in it raises.
 
     Args:
         sample_seconds: from one sample to the next; 0 takes none.
@@ -37,21 +36,16 @@ class ResourceSampler:
         self._thread: threading.Thread | None = None
         self._seen: RankResources | None = None  # set by the thread as its last act
 
-    def __enter__(self) -> ResourceSampler:
-        """Take the first sample, and go on."""
-        if self._sample_seconds > 0:
-            thread = threading.Thread(target=self._watch, name="resource sampler", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no more threads are allowed
-                thread.start()
-                self._thread = thread
-        return self
+    def start(self) -> None:
+        """Take the first sample, and go on; where it does so already, do nothing."""
+        if self._sample_seconds <= 0 or self._thread is not None:
+            return
+        thread = threading.Thread(target=self._watch, name="resource sampler", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads are allowed
+            thread.start()
+            self._thread = thread
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         """Take the last sample."""
         self._ended.set()
         if self._thread is not None:
