@@ -75,6 +75,9 @@ class HorovodProcess(OneProcess):
         self._grace_seconds = 0.6 * seconds_until_killed()
         self._hvd, self._news = hvd, notification_manager
         self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        if self.elastic:  # before there is a world: a host that is found meanwhile is not missed
+            self._news.init()
+            self._news.register_listener(self)
         stop_without_launcher()
         try:
             hvd.init()
@@ -90,8 +93,6 @@ class HorovodProcess(OneProcess):
         if self.elastic:
             # What a process was started with names its rank in the first of its worlds.
             os.environ |= {"HOROVOD_RANK": str(self.rank), "HOROVOD_SIZE": str(self.world_size)}
-            self._news.init()
-            self._news.register_listener(self)
         elif self.world_size != launched_size():
             raise UsageError(
                 f"{launched_size()} processes were launched but Horovod sees {self.world_size}: "

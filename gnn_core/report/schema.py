@@ -188,6 +188,11 @@ class RunRecord:
         if len(self.hosts) != len(self.ranks_per_host):
             raise ValueError(f"{len(self.hosts)} hosts, {len(self.ranks_per_host)} ranks_per_host")
 
+    @property
+    def ranks_changed(self) -> bool:
+        """Whether ranks went or joined on the way: its seconds belong to no number of ranks."""
+        return len(self.worlds) > 1
+
     def finished(self, status: str, error: str | None = None, **changes: Any) -> RunRecord:
         """Return the record of the ended run, with `changes` to any other fields.
 

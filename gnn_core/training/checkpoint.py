@@ -78,9 +78,11 @@ class Checkpoints:
         arrays = {f"{part}.{name}": a for part, some in parts.items() for name, a in some.items()}
         return self._pack(LAST, arrays, progress)
 
-    def save_last(self, data: bytes) -> None:
+    def save_last(
+        self, weights: Weights, optimizer: Weights, progress: Progress, best: Weights
+    ) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
-        self._save(LAST, data)
+        self._save(LAST, self.pack(weights, optimizer, progress, best))
 
     def save_best(self, weights: Weights, progress: Progress) -> None:
         """Replace the best weights."""

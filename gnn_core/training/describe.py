@@ -55,10 +55,11 @@ def new_world(world: World, before: World) -> str:
     """One line about the ranks that go on after others have gone or joined."""
     gone = [host for host in before.hosts if host not in world.hosts]
     come = [host for host in world.hosts if host not in before.hosts]
-    changes = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(come)}"] * bool(come)
+    named = {"without": gone, "and with" if gone else "with": come}
+    changes = [f"{word} {', '.join(hosts)}" for word, hosts in named.items() if hosts]
     ranks = sum(world.ranks_per_host)
     return (
-        f"goes on    on {ranks} rank{'s'[: ranks > 1]} {' and '.join(changes)} from epoch "
+        f"goes on    on {' '.join([f'{ranks} rank' + 's' * (ranks > 1), *changes])} from epoch "
         f"{world.epoch + 1}, step {world.step + 1}, after {world.seconds_between or 0:.1f} s"
     )
 

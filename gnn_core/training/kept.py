@@ -31,9 +31,9 @@ class Kept:
     """What one process takes along from one world to the next."""
 
     sampler: ResourceSampler
+    history: History | None = None  # None before the run has begun
     state: bytes = b""  # as `Checkpoints.pack` made it
     place: tuple[int, int] | None = None  # epoch and step of `state`; None before there is one
-    history: History | None = None
     parted_at: float | None = None  # `time.monotonic()` when the world changed
 
 

@@ -25,7 +25,7 @@ from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.training import describe
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
-from gnn_core.training.kept import Kept
+from gnn_core.training.kept import History, Kept
 from gnn_core.training.learner import Diverged, Framework
 from gnn_core.training.session import Session
 from gnn_core.training.setup import (
@@ -114,8 +114,9 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     with fellows.agreeing():
         if config.pin and kept.place is None:
             pin_to_cores(fellows, config.threads)
+    kept.history = kept.history or History(record.run_id, record.started_at)
     learner = framework.learn(config, graph, fellows)
-    session = Session(config, learner, fellows, narrator, graph.fingerprint, record, kept)
+    session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
     if not session.history.worlds:
         narrator.say(describe.opening(record, config, graph, learner))
     with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:

@@ -21,7 +21,7 @@ from gnn_core.schedule import Schedule
 from gnn_core.training import describe
 from gnn_core.training.checkpoint import Checkpoints, State, state_of
 from gnn_core.training.fellows import Fellows, Stopped, WorldChanged
-from gnn_core.training.kept import History, Kept, shared
+from gnn_core.training.kept import Kept, shared
 from gnn_core.training.learner import Diverged, Learner, Progress, Weights
 
 _LONG_SECONDS = 3.0  # a rehearsal that took longer has compiled something
@@ -36,8 +36,7 @@ class Session:
         fellows: the other ranks.
         narrator: where progress is told.
         fingerprint: of the graph.
-        record: of this run, which has begun.
-        kept: what this process has of the run from another world.
+        kept: what this process has of the run, a `History` at least.
 
     Raises:
         UsageError: a checkpoint that does not fit, or one that would be overwritten.
@@ -50,7 +49,6 @@ class Session:
         fellows: Fellows,
         narrator: Narrator,
         fingerprint: str,
-        record: RunRecord,
         kept: Kept,
     ):
         self.learner = learner
@@ -61,10 +59,9 @@ class Session:
         self._progress = Progress()
         self._best: Weights = {}
         self._final: dict[str, Any] = {}
-        self.history = History(record.run_id, record.started_at)
+        assert kept.history is not None
         taken = shared(kept, fellows) if fellows.elastic else None
-        if taken is not None:
-            self.history = taken[1]
+        self.history = kept.history if taken is None else taken[1]
         self._checkpoints = Checkpoints(
             config.checkpoint_dir, config, fingerprint, fellows.num_replicas, self.history.run_id
         )
@@ -188,7 +185,7 @@ class Session:
         kept = self._kept
         kept.parted_at = time.monotonic()
         self.history.epoch_seconds += training_seconds(self.learner.watch.lap())
-        kept.state, kept.history = self._packed(), self.history
+        kept.state, kept.history = self._checkpoints.pack(*self._state()), self.history
         kept.place = (self._progress.epoch, self._progress.step)
 
     def _one_epoch(self, curves: Curves) -> None:
@@ -266,13 +263,11 @@ class Session:
     def _save(self) -> None:
         if self._fellows.rank == 0 and self._checkpoints.folder:
             with self.learner.watch.section("checkpoint"):
-                self._checkpoints.save_last(self._packed())
+                self._checkpoints.save_last(*self._state())
 
-    def _packed(self) -> bytes:
+    def _state(self) -> tuple[Weights, Weights, Progress, Weights]:
         learner = self.learner
-        return self._checkpoints.pack(
-            learner.weights(), learner.optimizer_state(), self._progress, self._best
-        )
+        return learner.weights(), learner.optimizer_state(), self._progress, self._best
 
     def _stopped(self) -> Stopped:
         """Save where the run stands, and the exception that ends it."""

@@ -19,7 +19,9 @@ from gnn_core.data import datasets
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
+from gnn_core.report.resources.sampler import ResourceSampler
 from gnn_core.report.schema import DatasetInfo
+from gnn_core.training.kept import History, Kept
 from gnn_core.training.session import Session
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import OneProcess
@@ -55,7 +57,8 @@ def train(cache_dir: Path) -> dict[str, Any]:
         rank_hosts=parallel.rank_hosts,
     )
     learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
-    session = Session(config, learner, parallel, quiet, graph.fingerprint, record.run_id)
+    kept = Kept(ResourceSampler(config.sample_seconds), History(record.run_id, record.started_at))
+    session = Session(config, learner, parallel, quiet, graph.fingerprint, kept)
     session.train(Curves(None))
     record = session.complete(record, "ok", None)
     sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges}

@@ -13,7 +13,9 @@ from gnn_core.data.graph import Graph
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run
-from gnn_core.report.schema import DatasetInfo, RunRecord
+from gnn_core.report.resources.sampler import ResourceSampler
+from gnn_core.report.schema import DatasetInfo, RunRecord, utc_now
+from gnn_core.training.kept import History, Kept
 from gnn_core.training.session import Session
 from gnn_core.training.tasks import split_sizes
 from horovod_gnn.learner import TorchLearner
@@ -53,7 +55,8 @@ def session_of(graph: Graph, parallel: OneProcess, **changes: Any) -> Session:
     """A session that has not begun to train."""
     config = RunConfig(**{**SETTINGS, **changes})
     learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
-    return Session(config, learner, parallel, quiet, graph.fingerprint, "the-run")
+    kept = Kept(ResourceSampler(config.sample_seconds), History("the-run", utc_now()))
+    return Session(config, learner, parallel, quiet, graph.fingerprint, kept)
 
 
 def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:

@@ -75,7 +75,7 @@ def test_a_stopped_run_goes_on_in_the_other_world(
     worlds[0].stop_signal = None
     rest = trained(tiny_graph, worlds[1], checkpoint_dir=folder, resume=True)
     whole = trained(tiny_graph, OneProcess())
-    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():
         assert distance(rest.weights[name], tensor) < 1e-10

@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
         session.train(Curves(None))
     parallel.stop_signal = None
     rest = trained(graph, parallel, checkpoint_dir=folder, resume=True, **SETTINGS)
-    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < ROUNDING
     for name, value in whole.record.final.items():
         assert rest.record.final[name] == pytest.approx(value, rel=ROUNDING), name

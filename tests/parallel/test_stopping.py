@@ -56,9 +56,9 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
     with pytest.raises(Stopped, match="go on with --resume"):
         session.train(Curves(None))
     parallel.stop_signal = None
-    assert parallel.gather(len(session._step_losses)) == [stop_at + 1] * parallel.world_size
+    assert parallel.gather(len(session.history.step_losses)) == [stop_at + 1] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True)
-    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():
         assert distance(rest.weights[name], tensor) < 1e-10
@@ -76,10 +76,10 @@ def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
     with pytest.raises(Stopped):
         session.train(Curves(None))
     parallel.stop_signal = None
-    assert parallel.gather(len(session._step_losses)) == [4] * parallel.world_size
+    assert parallel.gather(len(session.history.step_losses)) == [4] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True, **changes)
     whole = trained(tiny_graph, parallel, **changes)
-    losses = torch.tensor(session._step_losses, dtype=torch.float64)
+    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     assert rest.record.final == whole.record.final
     # The first of them had no step left to make.

@@ -19,11 +19,12 @@ from gnn_core.report.resources.files import Counters
 from gnn_core.report.resources.record import RankResources
 from gnn_core.report.resources.sampler import ResourceSampler
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.schema import RunRecord
+from gnn_core.report.schema import RunRecord, utc_now
 from gnn_core.report.soundness import checked
 from gnn_core.report.strict_json import build
 from gnn_core.report.timing import Stopwatch
 from gnn_core.training.fellows import Fellows
+from gnn_core.training.kept import History, Kept
 from gnn_core.training.session import Session
 from tests.unit.made_ranks import on_ranks
 from tests.unit.made_records import run
@@ -66,14 +67,24 @@ def trained(fellows: Fellows, sample_seconds: float, in_epoch: Any = lambda: Non
     """The record of one epoch on one of the ranks."""
     config = RunConfig(dataset="cora", epochs=1, eval_every=1, sample_seconds=sample_seconds)
     learner: Any = IdleLearner(in_epoch)
-    session = Session(config, learner, fellows, Narrator(False, "off"), "ab", "the-run")
-    session.train(Curves(None))
+    kept = Kept(ResourceSampler(sample_seconds), History("the-run", utc_now()))
+    session = Session(config, learner, fellows, Narrator(False, "off"), "ab", kept)
     begun = run("horovod", fellows.world_size, config=config.to_dict())
+    try:
+        session.train(Curves(None))
+    except KeyError:
+        return session.complete(begun, "failed", "no key")
     return session.complete(begun, "ok", None)
 
 
 def threads_of_samplers() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "resource sampler"]
+
+
+def summary_of(sampler: ResourceSampler) -> RankResources | None:
+    sampler.start()
+    sampler.stop()
+    return sampler.summary()
 
 
 @LINUX
@@ -125,16 +136,12 @@ def test_a_kernel_that_writes_something_else_costs_samples_but_no_run() -> None:
         def read(self, at_seconds: float) -> Any:
             raise ValueError("no such number")
 
-    with ResourceSampler(1.0, Broken) as sampler:
-        pass
-    assert sampler.summary() is None
+    assert summary_of(ResourceSampler(1.0, Broken)) is None
 
     def no_counters() -> Counters:
         raise PermissionError("no /proc for you")
 
-    with ResourceSampler(1.0, no_counters) as sampler:
-        pass
-    assert sampler.summary() is None
+    assert summary_of(ResourceSampler(1.0, no_counters)) is None
 
 
 def test_no_more_threads_are_no_reason_not_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,10 +152,13 @@ def test_no_more_threads_are_no_reason_not_to_train(monkeypatch: pytest.MonkeyPa
     assert trained(Fellows(), 1.0).resources == []
 
 
+@LINUX
 def test_the_last_sample_is_taken_when_the_training_fails() -> None:
-    sampler = ResourceSampler(1.0)
-    with pytest.raises(KeyError), sampler:
+    def fail() -> None:
         raise KeyError
+
+    (used,) = trained(Fellows(), 1.0, fail).resources
+    assert used is not None and used.num_samples >= 2
     assert threads_of_samplers() == []
 
 

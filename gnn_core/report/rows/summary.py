@@ -160,8 +160,9 @@ def work_of(record: RunRecord) -> Hashable:
 
 
 def measured_epochs(run: RunRecord) -> list[EpochRecord]:
-    """Return the epochs of a run that are not warm-up."""
-    return [epoch for epoch in run.epochs if not epoch.warm_up]
+    """Return the epochs of a run that are not warm-up; of an elastic one, of its last world."""
+    first = run.worlds[-1].epoch if run.worlds else 0
+    return [epoch for epoch in run.epochs if not epoch.warm_up and epoch.epoch >= first]
 
 
 def steps_per_epoch(run: RunRecord) -> int | None:

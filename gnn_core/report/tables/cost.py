@@ -48,7 +48,7 @@ class CostRow:
 
 def host_hours(run: RunRecord) -> float | None:
     """Return hosts x hours of training and evaluation; None when the record tells not both."""
-    if run.training_seconds is None or run.evaluation_seconds is None:
+    if run.training_seconds is None or run.evaluation_seconds is None or run.ranks_changed:
         return None
     return len(run.hosts) * (run.training_seconds + run.evaluation_seconds) / _SECONDS_PER_HOUR
 

@@ -34,6 +34,7 @@ from gnn_core.report.tables.speed import (
     spread_numbers,
 )
 
+_LEFT_OUT = "left out, resumed or with other ranks on the way"
 _MEANING = (
     "seconds to target: training until the first evaluated epoch whose validation score reaches "
     "the target; warm-up epochs counted, evaluation and set-up not; an epoch that was not "
@@ -91,10 +92,11 @@ def default_targets(records: Sequence[RunRecord]) -> dict[Hashable, float]:
 def target_rows(records: Sequence[RunRecord], target: float | None = None) -> list[TargetRow]:
     """Return the rows of all runs that can be judged, beside `target` or each work's own.
 
-    A resumed run cannot: how long it trained before is in another record.
+    A resumed run cannot: how long it trained before is in another record. Nor can one whose ranks
+    changed.
     """
     defaults = default_targets(records)
-    judged = [run for run in records if run.status == "ok" and not run.resumed_from]
+    judged = [run for run in records if run.status == "ok" and not _in_parts(run)]
     return [
         _target_row(row, runs, defaults.get(row.work) if target is None else target)
         for row, runs in rows_with_runs(judged)
@@ -123,17 +125,21 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     if len(machines) > 1:
         columns["machine"] = lambda line: f"M{machines.index(line.row.machine) + 1}"
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
-    resumed = sum(run.status == "ok" and bool(run.resumed_from) for run in records)
+    in_parts = sum(run.status == "ok" and _in_parts(run) for run in records)
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(line) for show in columns.values()) for line in lines),
         notes=(
             _chosen(target), *_MEANING, *crowded, *machine_notes(machines), *_unjudged(lines),
-            *([f"left out, resumed: {counted(resumed, 'run')}"] if resumed else []),
+            *([f"{_LEFT_OUT}: {counted(in_parts, 'run')}"] if in_parts else []),
             *left_out(records),
         ),
         numbers=pd.DataFrame([_numbers(line) for line in lines]),
     )  # fmt: skip
+
+
+def _in_parts(run: RunRecord) -> bool:
+    return bool(run.resumed_from) or run.ranks_changed
 
 
 def seconds_to_target_text(line: TargetRow) -> str:
