@@ -177,6 +177,15 @@ class Hosts:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
+    def commands(self, host: str) -> list[str]:
+        """The command line of each process that runs on a host."""
+        lines = []
+        for pid in _do(f"ip netns pids {self.namespace(host)}").split():
+            with contextlib.suppress(OSError):
+                words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
+                lines.append(" ".join(word.decode(errors="replace") for word in words))
+        return lines
+
     def set_link(self, host: str, up: bool) -> None:
         """Plug a host's cable in or out, at the switch: the host itself notices nothing."""
         _do(f"ip -n {self._prefix}switch link set {host} {'up' if up else 'down'}")

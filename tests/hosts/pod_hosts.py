@@ -84,7 +84,7 @@ class PodHosts:
 
     Args:
         job: the MPIJob of a manifest.
-        hosts: one for the launcher, and one for each worker.
+        hosts: one for the launcher, and one for each worker; more are for workers that join.
         folder: for the volume that all pods share, the operator's secret and its config map. The
             cache of a pod stays there too, where its next one finds what numba has compiled.
         uid: of the batch Job that the launcher's pods are of; another one is another job.
@@ -98,7 +98,7 @@ class PodHosts:
         self._spec = job["spec"]
         roles = self._spec["mpiReplicaSpecs"]
         specs = {role: roles[role]["template"]["spec"] for role in ("Launcher", "Worker")}
-        names = [f"{self.name}-worker-{number}" for number in range(roles["Worker"]["replicas"])]
+        names = [f"{self.name}-worker-{number}" for number in range(len(hosts.names) - 1)]
         self.launcher = Pod(hosts.names[0], f"{self.name}-launcher", "Launcher", specs["Launcher"])
         self.workers = [
             Pod(host, name, "Worker", specs["Worker"])
@@ -106,6 +106,7 @@ class PodHosts:
         ]
         self.shared = folder / "shared"
         self._make_objects()
+        self.list_workers(self.workers[: roles["Worker"]["replicas"]])
 
     def start(
         self, pod: Pod, log: Path, container: dict[str, Any] | None = None
@@ -161,6 +162,18 @@ class PodHosts:
             code = code or self.start(self.launcher, log, container).wait()
         return code
 
+    def list_workers(self, workers: Sequence[Pod]) -> None:
+        """Tell the launcher which workers there are.
+
+        The operator does so when their number is patched, and when one of them begins or ends.
+        """
+        names = [f"{pod.name}.{self.name}.default.svc" for pod in workers]
+        slots = self._spec["slotsPerWorker"]
+        hostfile = "".join(f"{name} slots={slots}\n" for name in names)
+        discover = "".join(f"echo {name}\n" for name in names)
+        _write(self._folder / "config" / "hostfile", hostfile, 0o444)
+        _write(self._folder / "config" / "discover_hosts.sh", f"#!/bin/sh\n{discover}", 0o555)
+
     def _make_objects(self) -> None:
         """The keys (secret), the list of hosts (config map), and the volume that is claimed."""
         secret, config = self._folder / "secret", self._folder / "config"
@@ -175,12 +188,6 @@ class PodHosts:
         for file in secret.iterdir():
             shutil.chown(file, 0, USER)
             file.chmod(0o644)  # only for root does the operator ask for 0600
-        names = [f"{pod.name}.{self.name}.default.svc" for pod in self.workers]
-        slots = self._spec["slotsPerWorker"]
-        hostfile = "".join(f"{name} slots={slots}\n" for name in names)
-        discover = "".join(f"echo {name}\n" for name in names)
-        _write(config / "hostfile", hostfile, 0o444)
-        _write(config / "discover_hosts.sh", f"#!/bin/sh\n{discover}", 0o555)
         lines = ["127.0.0.1 localhost"]
         for number, pod in enumerate([self.launcher, *self.workers], 1):
             lines.append(f"{NETWORK}.{number} {pod.name}.{self.name}.default.svc {pod.name}")
@@ -259,5 +266,7 @@ def _bound(path: str, here: Path, writable: bool = False) -> str:
 
 
 def _write(file: Path, text: str, mode: int) -> None:
-    file.write_text(text, encoding="utf-8")
-    file.chmod(mode)
+    unfinished = file.with_suffix(".new")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.chmod(mode)
+    unfinished.replace(file)

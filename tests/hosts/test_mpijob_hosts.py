@@ -48,16 +48,16 @@ def pods(folder: Path, request: pytest.FixtureRequest) -> Iterator[PodHosts]:
     """A job of the test's own on the graph it names: workers are ready, the graph is prepared."""
     dataset = getattr(request, "param", "synthetic:papers=2000")
     with Hosts(3, Link(megabits_per_second=1000)) as hosts:
-        made = PodHosts(job_of(dataset), hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
+        made = PodHosts(job_of("kind", dataset), hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
         for worker in made.workers:
             made.start_worker(worker)
         assert made.run_init(folder / "init.log") == 0, (folder / "init.log").read_text()
         yield made
 
 
-def job_of(dataset: str) -> dict[str, Any]:
-    """The MPIJob of the overlay `kind`, of another graph."""
-    (job,) = read_manifests(str(MANIFESTS / "overlays" / "kind")).of_kind("MPIJob")
+def job_of(overlay: str, dataset: str) -> dict[str, Any]:
+    """The MPIJob of an overlay, of another graph."""
+    (job,) = read_manifests(str(MANIFESTS / "overlays" / overlay)).of_kind("MPIJob")
     launcher = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
     prepare, train = launcher["initContainers"][0]["command"], launcher["containers"][0]["args"]
     assert (prepare[-1], train[0]) == ("synthetic", "--dataset=synthetic")
@@ -73,9 +73,11 @@ def end_of(launcher: subprocess.Popen[bytes], log: Path, seconds: float) -> int:
         pytest.fail(f"still running after {seconds} s:\n{log.read_text('utf-8')[-4000:]}")
 
 
-def until_said(launcher: subprocess.Popen[bytes], log: Path, words: str) -> None:
+def until_said(
+    launcher: subprocess.Popen[bytes], log: Path, words: str, seconds: float = START_SECONDS
+) -> None:
     """Wait until the launcher has said something."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while words not in log.read_text("utf-8"):
         assert launcher.poll() is None and time.monotonic() < deadline, log.read_text("utf-8")
         time.sleep(0.1)

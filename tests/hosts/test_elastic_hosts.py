@@ -1,0 +1,147 @@
+"""The MPIJob of the overlay `elastic`: workers go and join, and the job goes on with the others.
+
+Every job here ends with the curve of one process that met nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gnn_core.report.schema import RunRecord
+from tests.hosts import namespace_hosts, pod_hosts
+from tests.hosts.namespace_hosts import Hosts, Link
+from tests.hosts.pod_hosts import Pod, PodHosts
+from tests.hosts.test_mpijob_hosts import (
+    REVISION,
+    START_SECONDS,
+    curve_here,
+    end_of,
+    job_of,
+    record_of,
+    until_said,
+)
+
+# A worker that is unplugged says no word: ssh and Gloo miss it after 20 to 30 s.
+GOES_ON_SECONDS = 90
+ENDS_SECONDS = 90
+FLAGS = ("--precision=fp64", "--epochs=300", "--eval-every=50")
+
+pytestmark = pytest.mark.needs_horovod
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pods_can_be_made() -> None:
+    if problem := namespace_hosts.obstacle() or pod_hosts.obstacle():
+        pytest.skip(problem)
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Iterator[PodHosts]:
+    """A job of two workers, which are ready, and a host for a third one."""
+    with Hosts(4, Link(megabits_per_second=1000)) as hosts:
+        job = job_of("elastic", "synthetic:papers=2000")
+        made = PodHosts(job, hosts, tmp_path, uid=str(uuid.uuid4()), revision=REVISION)
+        for worker in made.workers[:2]:
+            made.start_worker(worker)
+        assert made.run_init(tmp_path / "init.log") == 0, (tmp_path / "init.log").read_text()
+        yield made
+
+
+def hosts_of(record: RunRecord) -> list[list[str]]:
+    """The workers of each world, by number; Horovod may meet anew for hosts that it knows of."""
+    worlds = [sorted(host.rpartition("-")[2] for host in world.hosts) for world in record.worlds]
+    return [world for world, _ in itertools.groupby(worlds)]
+
+
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [
+        (1, "killed"),
+        pytest.param(0, "killed", marks=pytest.mark.long),
+        pytest.param(0, "unplugged", marks=pytest.mark.long),
+        pytest.param(1, "unplugged", marks=pytest.mark.long),
+    ],
+)
+def test_the_job_goes_on_without_a_worker_and_takes_another_one_in(
+    pods: PodHosts, tmp_path: Path, run_cli: Run, number: int, way: str
+) -> None:
+    log = tmp_path / "job.log"
+    launcher = pods.launch(log, *FLAGS)
+    until_said(launcher, log, "epoch 5/300")
+    lost, kept, joins = pods.workers[number], pods.workers[1 - number], pods.workers[2]
+    if way == "killed":
+        pods.hosts.kill(lost.host)
+    else:
+        pods.hosts.set_link(lost.host, up=False)
+    pods.list_workers([kept])
+    until_said(launcher, log, f"on 1 rank without {lost.name}", GOES_ON_SECONDS)
+
+    pods.start_worker(joins)
+    pods.list_workers([kept, joins])
+    until_said(launcher, log, f"on 2 ranks with {joins.name}", GOES_ON_SECONDS)
+    assert end_of(launcher, log, START_SECONDS) == 0, log.read_text()
+    record = record_of(pods)
+    assert record.step_losses == pytest.approx(curve_here(pods, run_cli, *FLAGS), rel=1e-12)
+    assert hosts_of(record) == [["0", "1"], [str(1 - number)], sorted([str(1 - number), "2"])]
+
+
+def resumed_part(pods: PodHosts, run_cli: Run, *flags: str) -> RunRecord:
+    """The record of a job that went on from a checkpoint; its losses are those of one process."""
+    record = record_of(pods)
+    assert record.status == "ok" and record.resumed_from is not None
+    own = record.step_losses or []
+    whole = curve_here(pods, run_cli, *flags)
+    assert 0 < len(own) < len(whole)
+    assert own == pytest.approx(whole[-len(own) :], rel=1e-12)
+    return record
+
+
+@pytest.mark.long
+def test_a_suspended_job_goes_on_where_it_was_with_the_pods_it_then_gets(
+    pods: PodHosts, tmp_path: Path, run_cli: Run
+) -> None:
+    log, again = tmp_path / "job.log", tmp_path / "again.log"
+    launcher = pods.launch(log, *FLAGS)
+    until_said(launcher, log, "epoch 50/300")
+    for pod in (pods.launcher, *pods.workers[:2]):  # suspended: the operator deletes all of them
+        pods.hosts.kill(pod.host)
+    launcher.wait()
+
+    pods.list_workers(pods.workers)
+    for worker in pods.workers:
+        pods.start_worker(worker)
+    assert end_of(pods.launch(again, *FLAGS), again, START_SECONDS) == 0, again.read_text()
+    record = resumed_part(pods, run_cli, *FLAGS)
+    assert hosts_of(record)[-1] == ["0", "1", "2"]
+
+
+@pytest.mark.long
+def test_ranks_do_not_outlive_their_launcher_and_the_next_one_resumes(
+    pods: PodHosts, tmp_path: Path, run_cli: Run
+) -> None:
+    log, again = tmp_path / "job.log", tmp_path / "again.log"
+    launcher = pods.launch(log, *FLAGS, "--epochs=100000")
+    until_said(launcher, log, "epoch 50/")
+    pods.hosts.kill(pods.launcher.host)
+    launcher.wait()
+    deadline = time.monotonic() + ENDS_SECONDS
+    while ranks := [one for pod in pods.workers for one in trainers_on(pods, pod)]:
+        assert time.monotonic() < deadline, ranks
+        time.sleep(0.5)
+
+    assert end_of(pods.launch(again, *FLAGS), again, START_SECONDS) == 0, again.read_text()
+    resumed_part(pods, run_cli, *FLAGS)
+
+
+def trainers_on(pods: PodHosts, pod: Pod) -> list[str]:
+    """The command lines of the trainers in a pod."""
+    return [line for line in pods.hosts.commands(pod.host) if "horovod_gnn/train.py" in line]
