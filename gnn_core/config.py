@@ -61,6 +61,21 @@ class RunConfig(Settings):
         if problems:
             raise UsageError("; ".join(problems))
 
+    def validate_elastic(self) -> None:
+        """Check the settings for a run whose ranks may go and join; raises UsageError."""
+        given = {
+            "world_size": "their number is no mistake: horovodrun's --min-np and --max-np bound it",
+            "scale_lr": "the learning rate would change with them",
+        }
+        problems = [
+            f"{label(OPTIONS[name], self.origins)}: ranks may go and join, and {reason}: leave it "
+            "out"
+            for name, reason in given.items()
+            if getattr(self, name)
+        ]
+        if problems:
+            raise UsageError("; ".join(problems))
+
     def to_dict(self) -> dict[str, Any]:
         """Every setting as JSON can hold it, in the order of declaration."""
         values = {name: getattr(self, name) for name in OPTIONS}

@@ -82,10 +82,7 @@ class HorovodProcess(OneProcess):
         try:
             hvd.init()
         except ValueError:  # it says no more, and its reason, if any, in a log of its own
-            raise Lost(
-                "cannot join the other ranks: they or the launcher have gone, or this host is not "
-                "among those of the job any more"
-            ) from None
+            raise Lost("cannot join the other ranks: they or the launcher have gone") from None
         self.rank = hvd.rank()
         self.world_size = hvd.size()
         self.local_rank = hvd.local_rank()

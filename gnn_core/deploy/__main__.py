@@ -1,6 +1,7 @@
 """Print a job for Kubernetes' MPI Operator, and check manifests without a cluster.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
+    python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob ... --strategy ddp -- --epochs 5 --lr 1e-3 | kubectl apply -f -
     python -m gnn_core.deploy validate mpi-operator/overlays/* my-job.yaml
     kubectl kustomize mine | python -m gnn_core.deploy validate -
@@ -85,6 +86,9 @@ def _parser() -> Parser:
     job.add_argument("--name", help="of the job (default: made of what it is)")
     job.add_argument("--pvc", metavar="NAME", help="claim in the cluster (default: one is printed)")
     job.add_argument("--queue", metavar="NAME", help="Kueue's local queue (default: none)")
+    job.add_argument(
+        "--elastic", action="store_true", help="go on when workers go, take in others that join"
+    )
     validate = commands.add_parser("validate", help="check manifests", allow_abbrev=False)
     validate.add_argument("manifests", nargs="+", metavar="FILE", help="or folder, or - (stdin)")
     validate.add_argument(

@@ -29,6 +29,7 @@ _MOST_LABEL = 63
 _SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
 GPU = "nvidia.com/gpu"
+ELASTIC, _DISCOVER = "--host-discovery-script", "/etc/mpi/discover_hosts.sh"
 
 
 def name_problem(name: str, num_workers: int) -> str | None:
@@ -109,11 +110,20 @@ def program_told(job: Object) -> Told:
     at = f"{_SPECS}.Launcher.template.spec.containers[0]"
     slots, num_workers = spec["slotsPerWorker"], spec["mpiReplicaSpecs"]["Worker"]["replicas"]
     command = read_command(launcher["containers"][0])
-    if not command.launched:
+    if not command.launcher:
         got = command.program or "no command"
         yield f"{at}.command", f"expected mpirun or horovodrun, got {got}"
     size = num_workers * slots
-    if command.num_ranks is not None and command.num_ranks != str(size):
+    elastic = ELASTIC in command.options
+    if elastic:
+        yield from ((f"{at}.command", one) for one in _elastic_problems(command, slots, size))
+    elif command.launcher == "horovodrun":
+        yield (
+            f"{at}.command",
+            f"horovodrun: expected {ELASTIC}={_DISCOVER}, got none: without it horovodrun starts "
+            "all ranks in the launcher's pod; use mpirun",
+        )
+    elif command.num_ranks is not None and command.num_ranks != str(size):
         yield (
             f"{at}.command",
             f"-np: expected {size}, workers x slots, got {command.num_ranks}: leave -np out, "
@@ -123,6 +133,8 @@ def program_told(job: Object) -> Told:
         return
     try:
         config = read_flags(strategy, command.flags, size)
+        if elastic:
+            config.validate_elastic()
     except UsageError as error:
         yield f"{at}.args", str(error)
         return
@@ -139,6 +151,36 @@ def program_told(job: Object) -> Told:
                 "--checkpoint-dir without --resume: a launcher that is started again would refuse "
                 "what the first one has saved: add --resume",
             )
+
+
+def _elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
+    """What keeps ranks from going and joining, as horovodrun has it."""
+    options = command.options
+    if command.launcher != "horovodrun":
+        yield f"{ELASTIC}: expected horovodrun, got {command.launcher}, which knows no such option"
+    if strategy_of(command) not in (None, "horovod"):
+        yield f"{ELASTIC}: expected horovod_gnn/train.py, got {command.program}: leave it out"
+    if options[ELASTIC] != _DISCOVER:
+        yield f"{ELASTIC}: expected {_DISCOVER}, the operator's, got {options[ELASTIC]}"
+    if options.get("--slots-per-host") != str(slots):
+        got = options.get("--slots-per-host", "none")
+        yield f"--slots-per-host: expected {slots}, the job's slotsPerWorker, got {got}"
+    if "--network-interfaces" not in options:
+        yield (
+            "--network-interfaces: expected eth0, got none: horovodrun would wait for a second "
+            "worker to find it out"
+        )
+    least = command.num_ranks or ""
+    if not least.isdigit() or not 1 <= int(least) <= size:
+        yield (
+            f"-np: expected 1 to {size}, as many ranks as it takes to begin, got {least or 'none'}"
+        )
+        return
+    fewest, most = options.get("--min-np", least), options.get("--max-np", least)
+    if not fewest.isdigit() or not 1 <= int(fewest) <= int(least):
+        yield f"--min-np: expected 1 to {least}, the -np, got {fewest}"
+    if not most.isdigit() or int(most) < int(least):
+        yield f"--max-np: expected {least}, the -np, or more, got {most}"
 
 
 def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:

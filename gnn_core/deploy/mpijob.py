@@ -32,6 +32,7 @@ class JobSettings:
     name: str | None
     pvc: str | None  # a claim that is in the cluster already
     queue: str | None  # of Kueue
+    elastic: bool  # workers may go and join
     flags: Sequence[str]  # of the trainer
 
     @property
@@ -62,11 +63,32 @@ class JobSettings:
             )
         if self.gpus and self.strategy == "multiworker":
             found.append("--gpus: multiworker has none to use: its TensorFlow is a CPU build")
+        if self.elastic:
+            found += self._elastic_problems()
         if not found:
             try:
-                read_flags(self.strategy, self.trainer_flags([]), self.workers * self.slots)
+                config = read_flags(
+                    self.strategy, self.trainer_flags([]), self.workers * self.slots
+                )
+                if self.elastic:
+                    config.validate_elastic()
             except UsageError as error:
                 found.append(str(error))
+        return found
+
+    def _elastic_problems(self) -> list[str]:
+        found = []
+        if self.strategy != "horovod":
+            found.append(f"--elastic: expected --strategy horovod, got {self.strategy}")
+        if self.slots > 1:
+            found.append(
+                f"--elastic: expected --slots 1, got {self.slots}: when a rank fails, Horovod "
+                "leaves out its whole host; give more --threads, or more --workers"
+            )
+        if self.queue:
+            found.append(
+                "--elastic: expected no --queue: Kueue admits a number of workers that then stays"
+            )
         return found
 
     def trainer_flags(self, usual: Sequence[str]) -> list[str]:
@@ -94,8 +116,11 @@ def make_job(settings: JobSettings) -> list[Object]:
         raise UsageError(
             f"expected the manifests in {MANIFESTS}, found none: run in the repository"
         )
-    # One that waits in a queue may be suspended, and has to save then: that overlay knows how.
-    made_of = MANIFESTS / "overlays" / "kueue" if settings.queue else MANIFESTS / "base"
+    made_of = MANIFESTS / "base"
+    if settings.queue:  # it may be suspended, and has to save then: that overlay knows how
+        made_of = MANIFESTS / "overlays" / "kueue"
+    elif settings.elastic:
+        made_of = MANIFESTS / "overlays" / "elastic"
     base = read_manifests(str(made_of))
     job = copy.deepcopy(base.of_kind("MPIJob")[0])
     job["metadata"]["name"] = settings.job_name

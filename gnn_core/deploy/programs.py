@@ -44,7 +44,9 @@ _OPTIONS = dict.fromkeys(_NUM_RANKS, 1) | {
     "-x": 1, "--map-by": 1, "-map-by": 1, "--bind-to": 1, "-bind-to": 1, "--hostfile": 1,
     "-hostfile": 1, "-H": 1, "--host": 1, "--mca": 2, "-mca": 2, "--tag-output": 0,
     "--report-bindings": 0, "--oversubscribe": 0, "--display-map": 0, "--verbose": 0, "-p": 1,
-    "--network-interfaces": 1, "--start-timeout": 1, "--timeout": 1,
+    "--network-interfaces": 1, "--start-timeout": 1, "--timeout": 1, "--min-np": 1, "--max-np": 1,
+    "--slots-per-host": 1, "--host-discovery-script": 1, "--elastic-timeout": 1,
+    "--reset-limit": 1, "--blacklist-cooldown-range": 2,
 }  # fmt: skip
 _OTHERS = ("/usr/sbin/sshd", "tensorboard", "sleep")
 _REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
@@ -56,7 +58,8 @@ class Command:
 
     program: str = ""  # path in the repository, or the name of another program
     flags: list[str] = field(default_factory=list)  # all words after it
-    launched: bool = False  # by mpirun or horovodrun
+    launcher: str = ""  # mpirun or horovodrun; none for another program
+    options: dict[str, str] = field(default_factory=dict)  # of the launcher, with their words
     num_ranks: str | None = None  # -np, where it stands
     problems: list[str] = field(default_factory=list)
 
@@ -69,9 +72,9 @@ def read_command(container: Mapping[str, Any]) -> Command:
         return command
     first = words.pop(0)
     variables = {one["name"] for one in container.get("env") or ()}
-    if first.rpartition("/")[2] in _LAUNCHERS:
-        command.launched = True
-        words = _after_options(first, words, variables, command)
+    if (launcher := first.rpartition("/")[2]) in _LAUNCHERS:
+        command.launcher = launcher
+        words = _after_options(launcher, words, variables, command)
         if not words:
             command.problems.append(f"{first}: expected a program after its options, got none")
             return command
@@ -110,12 +113,16 @@ def _after_options(launcher: str, words: list[str], env: set[str], command: Comm
     """The words from the program on; what the options of the launcher say goes into `command`."""
     rest = list(words)
     while rest and rest[0].startswith("-"):
-        option = rest.pop(0)
+        option, equals, value = rest.pop(0), "", ""
+        if launcher == "horovodrun":  # mpirun knows no --option=value
+            option, equals, value = option.partition("=")
         if option not in _OPTIONS:
             hint = did_you_mean(option, _OPTIONS)
             command.problems.append(f"{launcher}: unknown option {option}{hint}")
             continue
-        values, rest = rest[: _OPTIONS[option]], rest[_OPTIONS[option] :]
+        following = _OPTIONS[option] - len(equals)
+        values, rest = [value] * len(equals) + rest[:following], rest[following:]
+        command.options[option] = " ".join(values)
         if option in _NUM_RANKS:
             command.num_ranks = "".join(values)
         if option == "-x" and values and "=" not in values[0] and values[0] not in env:

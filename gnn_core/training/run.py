@@ -95,6 +95,8 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     with fellows.agreeing():
         require_launched_hosts(fellows)
         config.validate_world(fellows.num_replicas)
+        if fellows.elastic:
+            config.validate_elastic()
         framework.prepare(config, fellows)
     keep_freed_memory()
     graph = open_graph(config, fellows, narrator)

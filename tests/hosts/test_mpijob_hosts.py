@@ -48,7 +48,8 @@ def pods(folder: Path, request: pytest.FixtureRequest) -> Iterator[PodHosts]:
     """A job of the test's own on the graph it names: workers are ready, the graph is prepared."""
     dataset = getattr(request, "param", "synthetic:papers=2000")
     with Hosts(3, Link(megabits_per_second=1000)) as hosts:
-        made = PodHosts(job_of("kind", dataset), hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
+        job = job_of("kind", dataset)
+        made = PodHosts(job, hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
         for worker in made.workers:
             made.start_worker(worker)
         assert made.run_init(folder / "init.log") == 0, (folder / "init.log").read_text()

@@ -186,3 +186,11 @@ def test_the_digest_is_a_sha256(parse) -> None:
 def test_nothing_can_be_changed_afterwards(parse) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().epochs = 3  # type: ignore[misc]
+
+
+def test_an_elastic_run_is_bound_to_no_number_of_ranks() -> None:
+    RunConfig(dataset="cora").validate_elastic()
+    with pytest.raises(UsageError) as raised:
+        RunConfig(dataset="cora", world_size=2, scale_lr=True).validate_elastic()
+    told = str(raised.value)
+    assert "--world-size: ranks may go and join" in told and "--scale-lr: ranks may" in told

@@ -21,7 +21,7 @@ from gnn_core.usage import UsageError
 
 FOLDERS = sorted(file.parent for file in MANIFESTS.rglob(overlay.FILE))
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-LAUNCHED = ("base", "cpu", "ddp", "gpu", "kind", "kueue", "nfs", "tf-multiworker")
+LAUNCHED = ("base", "cpu", "ddp", "elastic", "gpu", "kind", "kueue", "nfs", "tf-multiworker")
 
 
 def test_every_folder_is_in_order_and_none_contradicts_another() -> None:

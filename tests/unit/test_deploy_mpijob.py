@@ -80,6 +80,15 @@ def test_the_job_is_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> No
     assert images == {"me/r:1"}
 
 
+def test_an_elastic_job_is_one_of_horovodrun(capsys: pytest.CaptureFixture[str]) -> None:
+    objects = printed(capsys, *JOB, "--slots", "1", "--elastic", "--threads", "2")
+    launcher, worker = roles(objects)
+    command = launcher["containers"][0]["command"]
+    assert command[0] == "horovodrun" and command[-1] == "/opt/ringsage/horovod_gnn/train.py"
+    assert worker["containers"][0]["resources"]["limits"]["cpu"] == 2
+    assert told(objects) == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -110,6 +119,11 @@ def test_the_job_is_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> No
         (["--", "--dataset", "cora"], "expected prepare cora"),
         (["--strategy", "multiworker", "--", "--strategy", "one"], "give --strategy multiworker"),
         (["--strategy", "multiworker", "--slots", "3"], "expected a multiple of 12"),
+        (["--elastic"], "--elastic: expected --slots 1, got 2"),
+        (["--elastic", "--strategy", "ddp"], "--elastic: expected --strategy horovod, got ddp"),
+        (["--elastic", "--queue", "q"], "--elastic: expected no --queue"),
+        (["--elastic", "--slots", "1", "--", "--scale-lr"], "the learning rate would change"),
+        (["--elastic", "--slots", "1", "--", "--world-size=4"], "--min-np and --max-np bound it"),
         (["--queue", "My Queue"], "queue-name: expected a label"),
         (["--pvc", "My Claim"], "claimName: expected a name"),
     ],

@@ -59,6 +59,10 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{POD}.command.4", "-p", "command", "got -p"),
     ("MPIJob", "spec.sshAuthMountPath", None, "sshAuthMountPath", "got /root/.ssh"),
     ("MPIJob", f"{MAIN}.command", ["mpirun", "-np", "3", "python"], "command", "-np: expected 4"),
+    (
+        "MPIJob", f"{MAIN}.command", ["horovodrun", "-np", "4", "python", "x.py"], "command",
+        "all ranks in the launcher's pod; use mpirun",
+    ),
     ("MPIJob", f"{MAIN}.env.0.value", "2", "limits.cpu", "2 slots x 2 threads, got 2"),
     ("MPIJob", f"{POD}.resources.limits.cpu", 3, "requests.cpu", "expected the limit, 3, got 2"),
     ("MPIJob", f"{POD}.resources.limits.memory", None, "limits.memory", "got none"),

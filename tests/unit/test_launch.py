@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,3 +195,29 @@ def test_who_was_told_no_hosts_compares_none(monkeypatch: pytest.MonkeyPatch) ->
     assert placement_problem(["a", "b"]) is None
     monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", "/no/such/file")  # on a worker
     assert placement_problem(["a", "b"]) is None
+
+
+def test_a_rank_stops_when_its_horovodrun_has_gone() -> None:
+    """In a process of its own: SIGTERM is sent to it, as the launcher would."""
+    program = """if True:
+        import signal, sys, time
+        from gnn_core import launch
+        launch._LAUNCHER_SECONDS = 0.1
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(77))
+        launch.stop_without_launcher()
+        launch.stop_without_launcher()
+        print("watching", flush=True)
+        time.sleep(60)
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address, port = server.getsockname()
+        where = {launch._GLOO_ADDRESS: address, launch._GLOO_PORT: str(port)}
+        rank = subprocess.Popen(
+            [sys.executable, "-c", program], env={**os.environ, **where}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert rank.stdout is not None and rank.stdout.readline() == "watching\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            rank.wait(1)  # as long as it is there, nothing happens
+    _, err = rank.communicate(timeout=20)
+    assert (rank.returncode, err) == (77, "horovodrun has gone: this rank stops\n")
