@@ -6,6 +6,7 @@ report a bad flag once and not once per rank, and to notice copies of a one-proc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -114,7 +115,8 @@ def _watch_launcher(address: str, port: int) -> None:
             missed += 1
         else:
             missed = 0
-    sys.stderr.write("horovodrun has gone: this rank stops\n")
+    with contextlib.suppress(OSError):  # what the launcher has opened may have gone with it
+        sys.stderr.write("horovodrun has gone: this rank stops\n")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_LAST_SECONDS)
     os._exit(128 + signal.SIGTERM)  # it waits where no signal reaches it, such as for the launcher
