@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from gnn_core.launch import launched_size, seconds_until_killed, stop_without_launcher
 from gnn_core.report.machine import host_name
+from gnn_core.sockets import OpenedSockets
 from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
 from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
+_SILENT_SECONDS = 20  # until a host of an elastic world that says nothing is taken for lost
 
 
 class OneProcess(Fellows):
@@ -76,11 +79,15 @@ class HorovodProcess(OneProcess):
         self._hvd, self._news = hvd, notification_manager
         self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
         if self.elastic:  # before there is a world: a host that is found meanwhile is not missed
+            # So long may it take a rank to join: when this time is out, Gloo aborts all of them.
+            os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "120")
             self._news.init()
             self._news.register_listener(self)
         stop_without_launcher()
+        self._sockets = OpenedSockets()
         try:
-            hvd.init()
+            with self._sockets:
+                hvd.init()
         except ValueError:  # it says no more, and its reason, if any, in a log of its own
             raise Lost("cannot join the other ranks: they or the launcher have gone") from None
         self.rank = hvd.rank()
@@ -88,6 +95,7 @@ class HorovodProcess(OneProcess):
         self.local_rank = hvd.local_rank()
         self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
         if self.elastic:
+            self._sockets.miss_after(_SILENT_SECONDS)
             # What a process was started with names its rank in the first of its worlds.
             os.environ |= {"HOROVOD_RANK": str(self.rank), "HOROVOD_SIZE": str(self.world_size)}
         elif self.world_size != launched_size():
@@ -105,34 +113,34 @@ class HorovodProcess(OneProcess):
         """Leave a world that has changed, whoever of it is still there."""
         self._news.remove_listener(self)
         self._hvd.shutdown()
+        self._sockets.shut()
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over the ranks: one allreduce."""
         staged = self._staged(tensor)
-        self._finish(self._hvd.allreduce_async_(staged, op=self._hvd.Sum, name="sum"))
+        self._meet(self._hvd.allreduce_async_, staged, op=self._hvd.Sum, name="sum")
         return tensor if staged is tensor else tensor.copy_(staged)
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """Replace `tensor` by that of rank `root`."""
         staged = self._staged(tensor)
-        self._finish(self._hvd.broadcast_async_(staged, root, name="broadcast"))
+        self._meet(self._hvd.broadcast_async_, staged, root, name="broadcast")
         return tensor if staged is tensor else tensor.copy_(staged)
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON-able value of every rank, in the order of ranks, on every rank."""
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        sizes = self._finish(
-            self._hvd.allgather_async(torch.tensor([len(text)]), name="gather_sizes")
-        )
-        whole = self._finish(self._hvd.allgather_async(text, name="gather"))
+        size = torch.tensor([len(text)])
+        sizes = self._meet(self._hvd.allgather_async, size, name="gather_sizes")
+        whole = self._meet(self._hvd.allgather_async, text, name="gather")
         return [json.loads(part.numpy().tobytes()) for part in whole.split(sizes.tolist())]
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor itself, or a copy in host memory if Horovod cannot reach a GPU's."""
         return tensor.cpu() if tensor.is_cuda and not self._hvd.nccl_built() else tensor
 
-    def _finish(self, handle: int) -> Tensor:
-        """Wait for a collective. Unlike Horovod's own wait this one can be interrupted.
+    def _meet(self, begin: Callable[..., int], *arguments: Any, **options: Any) -> Tensor:
+        """Begin a collective and wait for it. Unlike Horovod's own wait this can be interrupted.
 
         Raises Stopped when this rank was told to stop and the others do not come any more. When one
         of them has gone without a word: WorldChanged in an elastic world, Lost in any other.
@@ -141,15 +149,16 @@ class HorovodProcess(OneProcess):
         rank has died, the launcher's SIGTERM finds this loop and not a call that never returns.
         """
         deadline = None
-        while not self._hvd.poll(handle):
-            time.sleep(_POLL_SECONDS)
-            if self.stop_signal is not None:
-                deadline = deadline or time.monotonic() + self._grace_seconds
-                if time.monotonic() > deadline:
-                    raise Stopped
         try:
+            handle = begin(*arguments, **options)
+            while not self._hvd.poll(handle):
+                time.sleep(_POLL_SECONDS)
+                if self.stop_signal is not None:
+                    deadline = deadline or time.monotonic() + self._grace_seconds
+                    if time.monotonic() > deadline:
+                        raise Stopped
             return self._hvd.synchronize(handle)
-        except RuntimeError as error:  # HorovodInternalError
+        except RuntimeError as error:  # HorovodInternalError, from any of the three
             if self.elastic:
                 raise WorldChanged from None
             if self.stop_signal is not None:  # the launcher has told the others, and this one

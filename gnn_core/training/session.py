@@ -187,6 +187,7 @@ class Session:
         self.history.epoch_seconds += training_seconds(self.learner.watch.lap())
         kept.state, kept.history = self._checkpoints.pack(*self._state()), self.history
         kept.place = (self._progress.epoch, self._progress.step)
+        self._save()  # if another rank goes while they meet anew, Horovod's Gloo aborts all of them
 
     def _one_epoch(self, curves: Curves) -> None:
         learner, progress = self.learner, self._progress

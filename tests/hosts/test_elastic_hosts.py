@@ -28,7 +28,7 @@ from tests.hosts.test_mpijob_hosts import (
     until_said,
 )
 
-# A worker that is unplugged says no word: ssh and Gloo miss it after 20 to 30 s.
+# A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s.
 GOES_ON_SECONDS = 90
 ENDS_SECONDS = 90
 FLAGS = ("--precision=fp64", "--epochs=300", "--eval-every=50")
