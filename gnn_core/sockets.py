@@ -1,7 +1,7 @@
 """The sockets that a library in C opens, found by the descriptors that it leaves behind.
 
-Horovod's Gloo (0.28.1) asks for it: what it opens for a world stays open when that has ended, so that
-another rank waits until its time is out, and it does not see that a host was cut off.
+Horovod 0.28.1 asks for it: what its Gloo opens for a world stays open when that has ended, so
+that another rank waits until its time is out, and it does not see that a host was cut off.
 """
 
 from __future__ import annotations
