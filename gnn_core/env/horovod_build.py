@@ -79,6 +79,11 @@ def recipe_for(target: Target, openmpi: str, environ: Mapping[str, str]) -> Reci
     if torch is None:
         raise BuildProblem("torch is not installed in the environment: Horovod is built against it")
     gpu = environ.get("HOROVOD_GPU_OPERATIONS", "").lower()
+    if gpu and not cuda:
+        raise BuildProblem(
+            f"HOROVOD_GPU_OPERATIONS={gpu.upper()}: expected torch's CUDA build, got {torch}: "
+            "let it find that build (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL), or unset the variable"
+        )
     if not gpu:
         gpu = "cuda" if cuda and gpu_driver() and cuda_home(environ) else "cpu"
         gpu = "nccl" if gpu == "cuda" and nccl_home(environ) else gpu

