@@ -19,7 +19,7 @@ case ${1:-} in
     gpu) shift
         case "$*" in
             *BUILD_BASE=*) ;;
-            *) fail "gpu: expected --build-arg BUILD_BASE=IMAGE, a Debian bookworm with CUDA's toolkit and NCCL's headers: add it" ;;
+            *) fail "gpu: expected --build-arg BUILD_BASE=IMAGE, a Debian bookworm with CUDA's toolkit and NCCL (libnccl-dev): add it" ;;
         esac
         tag=$name:$version-gpu
         set -- --build-arg HOROVOD_GPU_OPERATIONS=NCCL "$@" ;;
