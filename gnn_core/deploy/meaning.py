@@ -212,11 +212,20 @@ def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told
             f"expected at least {config.threads * slots}, {slots} slots x {config.threads} "
             f"threads, got {cores}: raise it, or lower OMP_NUM_THREADS or --threads",
         )
-    if "/dev/shm" not in [mount["mountPath"] for mount in worker.get("volumeMounts") or ()]:
+    mounts = f"{_SPECS}.Worker.template.spec.containers[0].volumeMounts"
+    mounted = [mount["mountPath"] for mount in worker.get("volumeMounts") or ()]
+    if "/dev/shm" not in mounted:
         yield (
-            f"{_SPECS}.Worker.template.spec.containers[0].volumeMounts",
+            mounts,
             "expected an emptyDir in memory at /dev/shm, where ranks of a pod meet; got none, "
             "which leaves 64 MiB",
+        )
+    locked = (worker.get("securityContext") or {}).get("readOnlyRootFilesystem")
+    if locked and "/home/mpiuser/.cache" not in mounted:
+        yield (
+            mounts,
+            "the root file system is read-only: mount an emptyDir at /home/mpiuser/.cache, where "
+            "numba keeps what it compiles: no rank starts without",
         )
     num_gpus = int(number_of(limits.get(GPU, 0)))
     if num_gpus not in (0, slots):

@@ -109,6 +109,7 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{FLAGS}.6", None, "args", "without --resume"),
     ("MPIJob", f"{POD}.volumeMounts.1", None, "volumeMounts", "at /dev/shm"),
     ("MPIJob", f"{POD}.volumeMounts.2", None, "volumeMounts", "mount an emptyDir at /tmp"),
+    ("MPIJob", f"{POD}.volumeMounts.3", None, "volumeMounts", "at /home/mpiuser/.cache"),
     # GPUs.
     ("MPIJob", f"{FLAGS}.7", "--device=cuda", "nvidia.com/gpu", "expected 2, got none"),
     ("MPIJob", f"{POD}.resources.limits.nvidia.com/gpu", 1, "gpu", "one for each slot, got 1"),
