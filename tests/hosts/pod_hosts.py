@@ -3,13 +3,17 @@
 Each pod is a host of `namespace_hosts` with process identifiers, shared memory, files and a user of
 its own. Commands, environment, volumes and mounts are those of the manifest; `IMAGE_FILES` and the
 `ENV` of the Dockerfile are what an image would bring. Below them lies this machine's own file
-system, read-only, under an overlay that goes with the pod.
+system, read-only, under an overlay that goes with the pod. With RINGSAGE_IMAGE_ROOT there lies the
+file system of an image that was built, as it is, instead of both:
+
+    RINGSAGE_IMAGE_ROOT=$(podman image mount ringsage:0.1.0) make test-hosts
 
 What the operator gives: kubeflow/mpi-operator v0.8, pkg/controller/mpi_job_controller.go.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +33,7 @@ IMAGE_FILES = {  # path in the image -> here, as the Dockerfile copies them
     "/etc/ssh/ringsage_sshd_config": ROOT / "mpi-operator" / "sshd_config",
     "/etc/ssh/ssh_config.d/ringsage.conf": ROOT / "mpi-operator" / "ssh_config",
 }
+IMAGE_ROOT = os.environ.get("RINGSAGE_IMAGE_ROOT", "")
 USER = 1000
 PORT = 2222
 SSHD = "/usr/sbin/sshd"
@@ -40,7 +45,7 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=755 pod "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 root=$1/root
-mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" pod "$root"
+mount -t overlay -o "lowerdir={image},upperdir=$1/upper,workdir=$1/work" pod "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
@@ -67,10 +72,17 @@ def obstacle() -> str | None:
     missing = [tool for tool in ("setpriv", "chroot", "ssh-keygen") if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} not found: install util-linux and openssh-client"
-    if not Path(SSHD).exists():
-        return f"{SSHD} not found: install openssh-server (no daemon of it has to run)"
     if "overlay" not in Path("/proc/filesystems").read_text("utf-8"):
         return "this kernel has no overlay file system"
+    if IMAGE_ROOT:
+        if any(not Path(IMAGE_ROOT + path).exists() for path in (*IMAGE_FILES, SSHD)):
+            raise ValueError(
+                "RINGSAGE_IMAGE_ROOT: expected the root folder of an image that "
+                f"mpi-operator/image.sh has built, got {IMAGE_ROOT}: mount or unpack one there"
+            )
+        return None
+    if not Path(SSHD).exists():
+        return f"{SSHD} not found: install openssh-server (no daemon of it has to run)"
     for needed in (ROOT, Path(sys.prefix)):
         if needed.is_relative_to("/tmp"):
             return f"{needed}: a pod has a /tmp of its own: test a checkout elsewhere"
@@ -119,6 +131,7 @@ class PodHosts:
         words = [re.sub(r"\$\((\w+)\)", lambda found: env[found[1]], word) for word in words]
         script = _CONTAINER.format(
             name=pod.name,
+            image=IMAGE_ROOT or "/",
             files="\n".join(self._files(pod, container, first)),
             user=USER,
             folder=shlex.quote(container.get("workingDir", "/opt/ringsage")),
@@ -213,15 +226,8 @@ class PodHosts:
 
     def _files(self, pod: Pod, container: dict[str, Any], first: bool) -> Iterator[str]:
         """Lines of shell that complete the file system below $root."""
-        user = f"mpiuser:x:{USER}:{USER}::/home/mpiuser:/bin/bash"
-        yield f"sed -i '/^[^:]*:[^:]*:{USER}:/d; $a {user}' \"$root/etc/passwd\""
-        yield f'install -d -o {USER} -g {USER} "$root/home/mpiuser" "$root/home/mpiuser/.ssh"'
-        for path in {sys.prefix, sys.base_prefix}:  # the programs of .venv name where they lie
-            for above in Path(path).parents:
-                yield f'chmod o+x "$root{above}"'
-            yield _bound(path, Path(path))
-        for path, here in IMAGE_FILES.items():
-            yield _bound(path, here)
+        if not IMAGE_ROOT:
+            yield from _image_files()
         yield _bound("/etc/hosts", self._folder / "hosts")
         if first:
             yield _bound(self._spec["sshAuthMountPath"], self._folder / "secret")
@@ -241,6 +247,19 @@ class PodHosts:
                 size = volume["emptyDir"].get("sizeLimit", "1Gi").removesuffix("i").lower()
                 yield f'mkdir -p "$root{path}"'
                 yield f'mount -t tmpfs -o mode=1777,size={size} empty "$root{path}"'
+
+
+def _image_files() -> Iterator[str]:
+    """Lines of shell that make of this machine's file system what an image would be."""
+    user = f"mpiuser:x:{USER}:{USER}::/home/mpiuser:/bin/bash"
+    yield f"sed -i '/^[^:]*:[^:]*:{USER}:/d; $a {user}' \"$root/etc/passwd\""
+    yield f'install -d -o {USER} -g {USER} "$root/home/mpiuser" "$root/home/mpiuser/.ssh"'
+    for path in {sys.prefix, sys.base_prefix}:  # the programs of .venv name where they lie
+        for above in Path(path).parents:
+            yield f'chmod o+x "$root{above}"'
+        yield _bound(path, Path(path))
+    for path, here in IMAGE_FILES.items():
+        yield _bound(path, here)
 
 
 def _image_variables(revision: str) -> dict[str, str]:
