@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gnn_core.config import RunConfig
-from gnn_core.deploy.documents import MANIFESTS, Object, name_of
+from gnn_core.deploy.documents import MANIFESTS
+from gnn_core.deploy.objects import Object, name_of
 from gnn_core.deploy.pods import Told, containers_of
 from gnn_core.deploy.programs import (
     Command,

@@ -7,81 +7,99 @@ operations (RFC 6902). For anything else: `kubectl kustomize FOLDER`, piped into
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gnn_core.usage import UsageError, did_you_mean
+from gnn_core.deploy.objects import Object, load, name_of, title_of, values_in
+from gnn_core.deploy.shapes import compare, shown
+from gnn_core.usage import UsageError
 
 FILE = "kustomization.yaml"
-_KEYS = ("apiVersion", "kind", "resources", "images", "labels", "patches")
-Load = Callable[[Path], list[dict[str, Any]]]
+_FILES = (FILE, "kustomization.yml", "Kustomization")
+_SHAPE = {
+    "apiVersion": "text",
+    "kind": ("Kustomization",),
+    "resources": ["text"],
+    "images": [{"name!": "text", "newName": "text", "newTag": "text"}],
+    "labels": [{"pairs!": {"*": "label"}}],
+    "patches": [{"target!": {"kind": "text", "name": "text"}, "patch!": "text"}],
+}
+_OPERATION = {"op!": ("add", "replace", "remove"), "path!": "path", "value": "any"}
 
 
-def build(folder: Path, load: Load, inside: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
-    """The objects of the folder, patched. `load` reads a file of documents.
+def build(folder: Path, inside: tuple[Path, ...] = ()) -> list[Object]:
+    """The objects of the folder, patched.
 
     Raises UsageError naming the file: what is not understood, a patch that meets nothing.
     """
-    file = folder / FILE
     here = folder.resolve()
+    found = [folder / name for name in _FILES if (folder / name).is_file()]
+    if len(found) != 1:
+        got = " and ".join(file.name for file in found) or "none; name a file"
+        raise UsageError(f"{folder}: expected a {FILE} in the folder, found {got}")
+    (file,) = found
     if here in inside:
         raise UsageError(f"{file}: it is among its own resources: remove it there")
-    if not file.is_file():
-        raise UsageError(f"{folder}: expected a {FILE} in the folder, found none; name a file")
     documents = load(file)
     if len(documents) != 1:
         raise UsageError(f"{file}: expected one document, got {len(documents)}")
     settings = documents[0]
-    for key in settings:
-        if key not in _KEYS:
-            hint = did_you_mean(key, _KEYS) or "; pipe `kubectl kustomize` into validate instead"
-            raise UsageError(f"{file}: {key}: expected one of {', '.join(_KEYS)}{hint}")
-    try:
-        objects = [
-            one
-            for name in settings.get("resources") or ()
-            for one in (
-                build(folder / name, load, (*inside, here))
-                if (folder / name).is_dir()
-                else load(folder / name)
-            )
-        ]
-        for patch in settings.get("patches") or ():
-            _patch(objects, patch, file)
-        for image in settings.get("images") or ():
-            _rename_image(objects, image)
-        for label in settings.get("labels") or ():
-            for one in objects:
-                one["metadata"].setdefault("labels", {}).update(label["pairs"])
-    except yaml.YAMLError as error:
+    for path, message in compare(settings, _SHAPE):
         raise UsageError(
-            f"{file}: patches: expected YAML: {' '.join(str(error).split())}"
-        ) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file}: expected what kustomize reads: {error!r}") from None
+            f"{file}: {path}: {message}; for what else kustomize has, pipe `kubectl kustomize` "
+            "into validate"
+        )
+    objects: list[Object] = []
+    for name in settings.get("resources", ()):
+        objects += _resource(folder, name, file, (*inside, here))
+    for patch in settings.get("patches", ()):
+        _patch(objects, patch, file)
+    for image in settings.get("images", ()):
+        _rename_image(objects, image)
+    for label in settings.get("labels", ()):
+        for one in objects:
+            _put_on(one, label["pairs"])
     return objects
 
 
-def _patch(objects: list[dict[str, Any]], patch: dict[str, Any], file: Path) -> None:
-    target = patch["target"]
-    if strange := set(patch) - {"target", "patch"} | set(target) - {"kind", "name"}:
+def _resource(folder: Path, name: str, file: Path, inside: tuple[Path, ...]) -> list[Object]:
+    path = folder / name
+    if "://" in name:
+        raise UsageError(f"{file}: resources: expected a file or folder here, got {shown(name)}")
+    if is_folder(path):
+        return build(path, inside)
+    objects = load(path)
+    if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{file}: patches: expected a target (kind, name) and a patch, got {min(strange)}"
+            f"{file}: resources: expected files below {folder}, which kustomize asks for, got "
+            f"{shown(name)}: name its folder, or copy it"
         )
-    operations = yaml.safe_load(patch["patch"])
-    if not isinstance(operations, list):
+    return objects
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one; no name is too long to ask."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _patch(objects: list[Object], patch: dict[str, Any], file: Path) -> None:
+    target = patch["target"]
+    documents = values_in(patch["patch"], f"{file}: patches")
+    operations = documents[0] if len(documents) == 1 else documents
+    for at, message in compare({"patch": operations}, {"patch!": [_OPERATION]}, "patches"):
         raise UsageError(
-            f"{file}: patches: expected a list of operations such as "
-            "{op: replace, path: /spec/slotsPerWorker, value: 4}, got another kind of patch"
+            f"{file}: {at}: {message}; expected a list of operations such as "
+            "{op: replace, path: /spec/slotsPerWorker, value: 4}"
         )
     met = [
         one
         for one in objects
-        if target.get("kind", one["kind"]) == one["kind"]
-        and target.get("name", one["metadata"]["name"]) == one["metadata"]["name"]
+        if target.get("kind", one.get("kind")) == one.get("kind")
+        and target.get("name", name_of(one)) == name_of(one)
     ]
     if not met:
         raise UsageError(f"{file}: patches: no resource is {target}: correct the target")
@@ -91,8 +109,8 @@ def _patch(objects: list[dict[str, Any]], patch: dict[str, Any], file: Path) -> 
                 _apply(one, operation)
             except (KeyError, IndexError, TypeError, ValueError):
                 raise UsageError(
-                    f"{file}: patches: {operation.get('op')} {operation.get('path')} meets "
-                    f"nothing in {one['kind']}/{one['metadata']['name']}: correct op or path"
+                    f"{file}: patches: {operation['op']} {operation['path']} meets nothing in "
+                    f"{title_of(one)}: correct op or path"
                 ) from None
 
 
@@ -102,11 +120,9 @@ def _apply(document: Any, operation: dict[str, Any]) -> None:
     place = document
     for part in above:
         place = place[int(part)] if isinstance(place, list) else place[part]
-    if op not in ("add", "replace", "remove"):
-        raise ValueError(op)
     if isinstance(place, list):
         index = len(place) if last == "-" and op == "add" else int(last)
-        if index > len(place) or (op != "add" and index == len(place)):
+        if not 0 <= index < len(place) + (op == "add"):
             raise IndexError(index)
         place[index : index + (op != "add")] = (
             [] if op == "remove" else [copy.deepcopy(operation["value"])]
@@ -118,11 +134,18 @@ def _apply(document: Any, operation: dict[str, Any]) -> None:
         place[last] = copy.deepcopy(operation["value"])
 
 
+def _put_on(one: Object, labels: dict[str, str]) -> None:
+    """Label the object; where it has no place for labels, its structure is told to be wrong."""
+    metadata = one.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.setdefault("labels", {}), dict):
+        metadata["labels"].update(labels)
+
+
 def _rename_image(objects: list[dict[str, Any]], change: dict[str, Any]) -> None:
     for container in (one for document in objects for one in containers_in(document)):
         name, colon, tag = split_image(container["image"])
         if name == change["name"]:
-            tag = str(change.get("newTag", tag))
+            tag = change.get("newTag", tag)
             container["image"] = change.get("newName", name) + (f":{tag}" if tag else "")
 
 
@@ -139,7 +162,11 @@ def containers_in(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         for key, below in value.items():
             if key in ("containers", "initContainers") and isinstance(below, list):
-                yield from (one for one in below if isinstance(one, dict) and "image" in one)
+                yield from (
+                    one
+                    for one in below
+                    if isinstance(one, dict) and isinstance(one.get("image"), str)
+                )
             else:
                 yield from containers_in(below)
     elif isinstance(value, list):

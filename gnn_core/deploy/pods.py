@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gnn_core.deploy.documents import Manifests, Object
+from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.objects import Object
 from gnn_core.deploy.overlay import split_image
 from gnn_core.deploy.quantity import number_of
 from gnn_core.usage import did_you_mean

@@ -1,10 +1,8 @@
 """What may stand in a manifest: the fields that we use, and no others, of each kind of object.
 
-A shape is the name of a scalar (see `structure`), a tuple of the texts that may stand there, a list
-of one shape, or a mapping; `!` marks a field that has to be there, `*` stands for any key. After
-Kubernetes' API reference and types.go of the MPI Operator's v2beta1, whose own checks come too
-late: the API server takes what the operator then refuses, and all that is seen is that no pod
-comes.
+Shapes are those of `shapes`. After Kubernetes' API reference and types.go of the MPI Operator's
+v2beta1, whose own checks come too late: the API server takes what the operator then refuses, and
+all that is seen is that no pod comes.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from typing import Any
 
 _TEXTS = {"*": "text"}
 _LABELS = {"*": "label"}
-_META = {"name!": "name", "namespace": "name", "labels": _LABELS, "annotations": _TEXTS}
+_META = {"name!": "name", "namespace": "short", "labels": _LABELS, "annotations": _TEXTS}
 _TEMPLATE_META = {"labels": _LABELS, "annotations": _TEXTS}
 _SELECTOR = {"matchLabels": _LABELS}
 
@@ -30,7 +28,7 @@ _PROBE = _ACTION | {
     "successThreshold": "positive",
 }
 _ENV = {
-    "name!": "text",
+    "name!": "variable",
     "value": "text",
     "valueFrom": {
         "fieldRef": {"fieldPath!": "text"},
@@ -40,14 +38,14 @@ _ENV = {
     },
 }
 _CONTAINER = {
-    "name!": "name",
+    "name!": "short",
     "image!": "text",
     "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
     "command": ["text"],
     "args": ["text"],
     "workingDir": "text",
     "env": [_ENV],
-    "ports": [{"name": "text", "containerPort!": "number", "protocol": ("TCP", "UDP")}],
+    "ports": [{"name": "portname", "containerPort!": "number", "protocol": ("TCP", "UDP")}],
     "resources": {"requests": {"*": "quantity"}, "limits": {"*": "quantity"}},
     "readinessProbe": _PROBE,
     "livenessProbe": _PROBE,
@@ -64,12 +62,12 @@ _CONTAINER = {
         "seccompProfile": {"type!": ("RuntimeDefault", "Unconfined", "Localhost")},
     },
     "volumeMounts": [
-        {"name!": "name", "mountPath!": "path", "subPath": "text", "readOnly": "bool"}
+        {"name!": "short", "mountPath!": "path", "subPath": "text", "readOnly": "bool"}
     ],
 }
 _ITEMS = [{"key!": "text", "path!": "text"}]
 _VOLUME = {
-    "name!": "name",
+    "name!": "short",
     "persistentVolumeClaim": {"claimName!": "name", "readOnly": "bool"},
     "emptyDir": {"medium": ("", "Memory"), "sizeLimit": "quantity"},
     "configMap": {"name!": "name", "items": _ITEMS, "defaultMode": "count", "optional": "bool"},
@@ -197,7 +195,7 @@ _SPECS: dict[tuple[str, str], dict[str, Any]] = {
             "selector": _LABELS,
             "type": ("ClusterIP", "NodePort", "LoadBalancer"),
             "clusterIP": "text",
-            "ports!": [{"name": "text", "port!": "number", "targetPort": "port"}],
+            "ports!": [{"name": "portname", "port!": "number", "targetPort": "port"}],
         }
     },
     ("PersistentVolumeClaim", "v1"): {
@@ -216,8 +214,15 @@ _SPECS: dict[tuple[str, str], dict[str, Any]] = {
     ("ConfigMap", "v1"): {"data": _TEXTS},
     ("Namespace", "v1"): {},
 }
+# Whose names become a host's or a label, and are shorter; `meaning` knows what an MPIJob's becomes.
+_NAMES = {"Service": "host", "Job": "short", "Namespace": "short"}
 SCHEMAS: dict[str, dict[str, Any]] = {
-    kind: {"apiVersion!": (version,), "kind!": (kind,), "metadata!": _META} | spec
+    kind: {
+        "apiVersion!": (version,),
+        "kind!": (kind,),
+        "metadata!": _META | {"name!": _NAMES.get(kind, "name")},
+    }
+    | spec
     for (kind, version), spec in _SPECS.items()
 }
 """The shape of each kind of object that is understood."""

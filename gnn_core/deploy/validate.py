@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gnn_core.deploy import meaning, pods
-from gnn_core.deploy.documents import Finding, Manifests, Object, name_of, title_of
+from gnn_core.deploy.documents import Finding, Manifests
+from gnn_core.deploy.objects import Object, name_of, title_of
 from gnn_core.deploy.structure import structure_findings
 
 Rule = tuple[Callable[..., pods.Told], tuple[Any, ...]]
@@ -29,14 +30,11 @@ def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
     titles = [title_of(one) for one in manifests.objects]
     for title in sorted({title for title in titles if titles.count(title) > 1}):
         yield Finding(manifests.file, title, "it stands twice: remove one")
-    structures = {
-        title_of(one): list(structure_findings(manifests.file, one)) for one in manifests.objects
-    }
-    for one in manifests.objects:
-        broken = structures[title_of(one)]
+    structures = [list(structure_findings(manifests.file, one)) for one in manifests.objects]
+    for one, broken in zip(manifests.objects, structures, strict=True):
         yield from broken
         told = {finding.path for finding in broken}
-        for path, message in _meanings(one, manifests, external, any(structures.values())):
+        for path, message in _meanings(one, manifests, external, any(structures)):
             finding = Finding(manifests.file, f"{title_of(one)}: {path}", message)
             if finding.path not in told:
                 yield finding
@@ -104,18 +102,18 @@ def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:
 
     Or is refused, since most of an MPIJob and of a claim cannot be changed.
     """
-    first: dict[tuple[str, str], tuple[str, Object]] = {}
+    first: dict[tuple[str, str], tuple[Manifests, Object]] = {}
     for manifests in sets:
         for one in manifests.objects:
             key = (str(one.get("kind")), name_of(one))
-            file, other = first.setdefault(key, (manifests.file, one))
-            if other != one:
+            others, other = first.setdefault(key, (manifests, one))
+            if others is not manifests and other != one:
                 path = _first_difference(one, other)
                 yield Finding(
                     manifests.file,
                     f"{title_of(one)}: {path}",
-                    f"it is another one than in {file}: give one of them another name, or apply "
-                    "only one of the two",
+                    f"it is another one than in {others.file}: give one of them another name, or "
+                    "apply only one of the two",
                 )
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gnn_core.deploy import overlay
-from gnn_core.deploy.documents import MANIFESTS, REPOSITORY, load, read_manifests
+from gnn_core.deploy.documents import MANIFESTS, REPOSITORY, read_manifests
 from gnn_core.deploy.programs import IN_IMAGE, TRAINERS
 from gnn_core.deploy.validate import check
 from gnn_core.usage import UsageError
@@ -121,7 +121,10 @@ def _build(root: Path, kustomization: str, folder: str = "top") -> list[dict[str
     for name, text in {**MADE, f"{folder}/kustomization.yaml": kustomization}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
-    return overlay.build(root / folder, load)
+    return overlay.build(root / folder)
+
+
+_AGAIN = "\n- {target: {name: a}, patch: '[{op: remove, path: /spec/y}]'}"
 
 
 def _patch(operation: str, target: str = "{kind: A}") -> str:
@@ -151,22 +154,62 @@ def test_operations(tmp_path: Path, operation: str, spec: dict[str, Any]) -> Non
         (_patch("{op: remove, path: /spec/x/2}"), "meets nothing"),
         (_patch("{op: add, path: /spec/x/9, value: 0}"), "meets nothing"),
         (_patch("{op: add, path: /spec/q/z, value: 0}"), "meets nothing"),
-        (_patch("{op: move, path: /spec/y}"), "move /spec/y"),
+        (_patch("{op: move, path: /spec/y}"), "patches.patch[0].op: expected 'add' or"),
+        (_patch("{op: add, path: /spec/x/-1, value: 0}"), "meets nothing"),
+        (_patch('{op: add, path: "", value: 0}'), "patch[0].path: expected a path"),
+        (_patch("3"), "patch[0]: expected a mapping, got 3"),
+        (_patch("{op: add, path: /spec/y, value: 2020-01-01}"), "date(2020, 1, 1), which is no"),
+        (_patch("{op: replace, path: /metadata, value: 3}") + _AGAIN, "no resource is"),
+        ("resources: [../base]\npatches: [{target: {}, patch: ''}]", "expected one or more"),
+        ("resources: [../base]\npatches: [{target: {}, patch: '[1'}]", "expected YAML"),
         (_patch("{op: remove, path: /spec/y}", "{kind: B}"), "no resource is {'kind': 'B'}"),
-        (_patch("{op: remove, path: /spec/y}", "{group: B}"), "got group"),
+        (_patch("{op: remove, path: /spec/y}", "{group: B}"), "target.group: unknown field"),
         ("resources: [../base]\npatches: [{target: {}, patch: '{a: 1}'}]", "list of operations"),
         ("resources: [../base]\nnamePrefix: a-", "pipe `kubectl kustomize`"),
         ("resource: [../base]", "did you mean resources?"),
         ("resources: [../bass]", "No such file"),
         ("resources: [../top]", "among its own resources"),
-        ("resources: 3", "what kustomize reads"),
-        ("patches: [3]\nresources: [../base]", "what kustomize reads"),
+        ("resources: 3", "resources: expected a list, got 3"),
+        ("patches: [3]\nresources: [../base]", "patches[0]: expected a mapping, got 3"),
+        ("resources: [../base]\nimages: [{name: a, newTag: 3}]", "newTag: expected a text"),
+        ("resources: [../base]\nlabels: [{pairs: {a: b}, includeSelectors: true}]", "includeSel"),
+        ("resources: [../base/a.yaml]", "expected files below"),
+        ("resources: ['https://localhost/a.yaml']", "here, got 'https://localhost/a.yaml'"),
+        ("resources: [../top/../top]", "among its own resources"),
+        ("", "expected one document, got 0"),
     ],
 )
 def test_a_folder_that_is_not_understood(tmp_path: Path, kustomization: str, words: str) -> None:
     with pytest.raises(UsageError, match=str(tmp_path)) as raised:
         _build(tmp_path, kustomization)
     assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_folders_that_are_resources_of_each_other(tmp_path: Path) -> None:
+    for mine, yours in ("ab", "ba"):
+        (tmp_path / mine).mkdir()
+        (tmp_path / mine / overlay.FILE).write_text(f"resources: [../{yours}]", encoding="utf-8")
+    with pytest.raises(UsageError, match="among its own resources"):
+        overlay.build(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["kustomization.yml", "Kustomization"])
+def test_other_names_of_the_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.yaml").write_text(MADE["base/a.yaml"], encoding="utf-8")
+    (tmp_path / name).write_text("resources: [a.yaml]", encoding="utf-8")
+    assert overlay.build(tmp_path)[0]["kind"] == "A"
+    (tmp_path / overlay.FILE).write_text("resources: [a.yaml]", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"found {overlay.FILE} and {name}"):
+        overlay.build(tmp_path)
+
+
+def test_a_link_to_a_file_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "a.yaml").write_text(MADE["base/a.yaml"], encoding="utf-8")
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "a.yaml").symlink_to(tmp_path / "away" / "a.yaml")
+    with pytest.raises(UsageError, match="expected files below"):
+        _build(tmp_path, "resources: [a.yaml]")
 
 
 def test_a_folder_without_its_file(tmp_path: Path) -> None:

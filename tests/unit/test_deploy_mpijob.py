@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.documents import parse
+from gnn_core.deploy.objects import parse
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.usage import UsageError
 from tests.unit.made_manifests import told
@@ -149,7 +149,7 @@ def test_printed_into_the_validator(
     main(JOB)
     made = capsys.readouterr().out
     for text, code in ((made, 0), (made.replace("replicas: 4", "replicas: 0"), 2)):
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert main(["validate", "-"]) == code
     told_of = capsys.readouterr().err
     assert told_of.startswith("error: standard input: MPIJob/horovod-ogbn-arxiv-4x2: spec.")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.documents import Manifests, parse, read_manifests
+from gnn_core.deploy.documents import Manifests, read_manifests
+from gnn_core.deploy.objects import parse
 from gnn_core.deploy.quantity import is_quantity, number_of
 from gnn_core.deploy.validate import check
 from gnn_core.usage import UsageError
@@ -31,8 +32,8 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", "spec.mpiReplicaSpecs.Launcher.replicas", 2, "Launcher.replicas", "expected 1"),
     ("MPIJob", "spec.runPolicy.cleanPodPolicy", "Sometimes", "cleanPodPolicy", "'Running'"),
     ("MPIJob", "spec.mpiReplicaSpecs.Worker.restartPolicy", "Maybe", "restartPolicy", "'Never'"),
-    ("MPIJob", "spec.mpiReplicaSpecs.Worker.replicas", 0, "Worker.replicas", "1 or more, got 0"),
-    ("MPIJob", "spec.slotsPerWorker", 0, "slotsPerWorker", "1 or more, got 0"),
+    ("MPIJob", "spec.mpiReplicaSpecs.Worker.replicas", 0, "Worker.replicas", "2^31, got 0"),
+    ("MPIJob", "spec.slotsPerWorker", 0, "slotsPerWorker", "1 or more, below 2^31, got 0"),
     ("MPIJob", "spec.slotsPerWorker", True, "slotsPerWorker", "got True"),
     ("MPIJob", "metadata.name", "Upper", "metadata.name", "expected a name"),
     ("MPIJob", "metadata.name", "4-workers", "metadata.name", "after a letter"),
@@ -170,6 +171,14 @@ def test_the_same_object_twice() -> None:
     assert any("stands twice" in line for line in told([*base(), base()[0]]))
 
 
+def test_a_broken_object_and_a_sound_one_of_its_name() -> None:
+    broken = {**base()[1], "spec": {"slotsPerWorker": 1, "mpiReplicaSpecs": 3}}
+    for objects in ([*base(), broken], [broken, *base()]):
+        lines = told(objects)
+        assert "stands twice" in lines[0]
+        assert "mpiReplicaSpecs: expected a mapping, got 3" in lines[1] and len(lines) == 2
+
+
 def test_sets_that_contradict_each_other() -> None:
     other = base()
     spoil(other, "PersistentVolumeClaim", "spec.accessModes", ["ReadWriteOnce"])
@@ -219,6 +228,12 @@ def test_what_a_service_selects_is_there(old: str, new: str, words: str | None) 
     assert (lines == []) if words is None else words in lines[0]
 
 
+# Nine times nine times ...: a line for each power.
+_BOMB = "a0: &a0 [" + "x, " * 9 + "]\n" + "".join(
+    f"a{power}: &a{power} [" + f"*a{power - 1}, " * 9 + "]\n" for power in range(1, 12)
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -227,6 +242,17 @@ def test_what_a_service_selects_is_there(old: str, new: str, words: str | None) 
         ("- a", "expected a mapping"),
         ("a: 2020-01-01", "quote it"),
         ("\tx", "expected YAML"),
+        ("a: 2020-13-01", "expected YAML"),
+        ("a: !!set {x}", "{'x'}, which is no text"),
+        ("a: &a [*a]", "an alias inside of what it stands for"),
+        (_BOMB, "values, those of aliases counted"),
+        ("a: " + "[" * 5000 + "]" * 5000, "too many levels"),
+        ("a: '" + "x" * 2**20 + "'", "at most 1048576 bytes"),
+        ("- " + "x" * 5000, "xxx..."),
+        ("a: 1\n---\n3", "document 2: expected a mapping, got 3"),
+        ("a: \x00", "expected YAML"),
+        ("a: " + "9" * 5000, "expected YAML"),
+        ("!!python/name:os.system x: 1", "expected YAML, got in line 1"),
     ],
 )
 def test_a_file_that_is_no_manifest(tmp_path: Path, text: str, words: str) -> None:
@@ -235,6 +261,29 @@ def test_a_file_that_is_no_manifest(tmp_path: Path, text: str, words: str) -> No
     with pytest.raises(UsageError, match="a.yaml") as raised:
         read_manifests(str(file))
     assert words in str(raised.value) and "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "content", [b"kind: M\xfcll", "kind: x".encode("utf-16"), bytes(range(256))]
+)
+def test_a_file_in_another_encoding(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.yaml: expected a manifest in UTF-8"):
+        read_manifests(str(tmp_path / "a.yaml"))
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(loop)
+    for name in (str(loop), str(tmp_path / "none.yaml"), "a\0b", str(tmp_path / ("x" * 999))):
+        with pytest.raises(UsageError, match="expected a manifest or a kustomize folder: "):
+            read_manifests(name)
+
+
+def test_what_is_shared_by_an_alias_counts_once_where_it_is_little() -> None:
+    (one,) = parse("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}", "f")
+    assert one == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}}
 
 
 def test_the_command_line_tells_all_and_says_2(
