@@ -16,9 +16,7 @@ import pytest
 
 from gnn_core.report.schema import RunRecord
 from tests.hosts import namespace_hosts, pod_hosts
-from tests.hosts.namespace_hosts import Hosts, Link
-from tests.hosts.pod_hosts import Pod, PodHosts
-from tests.hosts.test_mpijob_hosts import (
+from tests.hosts.mpijobs import (
     REVISION,
     START_SECONDS,
     curve_here,
@@ -27,6 +25,8 @@ from tests.hosts.test_mpijob_hosts import (
     record_of,
     until_said,
 )
+from tests.hosts.namespace_hosts import Hosts, Link
+from tests.hosts.pod_hosts import Pod, PodHosts
 
 # A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s.
 GOES_ON_SECONDS = 90

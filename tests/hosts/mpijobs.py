@@ -1,0 +1,72 @@
+"""The MPIJobs of `mpi-operator` on a graph that a test can afford, and what becomes of them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnn_core.deploy.documents import MANIFESTS, read_manifests
+from gnn_core.report.records import read_records
+from gnn_core.report.schema import RunRecord
+from tests.hosts.pod_hosts import PodHosts
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+START_SECONDS = 400  # of a job on a busy machine: imports and compilation
+
+
+def job_of(overlay: str, dataset: str) -> dict[str, Any]:
+    """The MPIJob of the overlay, on another graph and with a rank in each of its workers."""
+    (job,) = read_manifests(str(MANIFESTS / "overlays" / overlay)).of_kind("MPIJob")
+    job["spec"]["slotsPerWorker"] = 1
+    launcher = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
+    prepare, train = launcher["initContainers"][0]["command"], launcher["containers"][0]["args"]
+    assert (prepare[-1], train[0]) == ("synthetic", "--dataset=synthetic")
+    prepare[-1], train[0] = dataset, f"--dataset={dataset}"
+    return job
+
+
+def end_of(launcher: subprocess.Popen[bytes], log: Path, seconds: float) -> int:
+    """The exit code of a launcher that ends in time."""
+    try:
+        return launcher.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"still running after {seconds} s:\n{log.read_text('utf-8')[-4000:]}")
+
+
+def until_said(
+    launcher: subprocess.Popen[bytes], log: Path, words: str, seconds: float = START_SECONDS
+) -> None:
+    """Wait until the launcher has said something."""
+    deadline = time.monotonic() + seconds
+    while words not in log.read_text("utf-8"):
+        assert launcher.poll() is None and time.monotonic() < deadline, log.read_text("utf-8")
+        time.sleep(0.1)
+
+
+def record_of(pods: PodHosts) -> RunRecord:
+    """The newest record on the shared volume; the others are removed with it."""
+    records, problems = read_records(pods.shared / "records")
+    assert not problems
+    for file in (pods.shared / "records").iterdir():
+        file.unlink()
+    return max(records, key=lambda record: record.started_at)
+
+
+def curve_here(
+    pods: PodHosts,
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    *flags: str,
+    program: str = "baselines/single.py",
+) -> list[float | None]:
+    """The losses of the same training in one process of this machine."""
+    dataset = pods.launcher.spec["containers"][0]["args"][0]
+    folders = [f"--cache-dir={pods.shared}/cache", f"--records={pods.shared}/records"]
+    command = ["python", program, dataset, *folders, "--progress=off", *flags]
+    done = run_cli(command, timeout=START_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return record_of(pods).step_losses or []
