@@ -27,6 +27,7 @@ from gnn_core.usage import UsageError
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MOST_LABEL = 63
+_USER = 1000  # of the Dockerfile
 _SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
 GPU = "nvidia.com/gpu"
@@ -65,12 +66,20 @@ def replicas_told(job: Object) -> Told:
 
 
 def ssh_told(job: Object) -> Told:
-    """Workers run sshd where the launcher will look for it, and say when it answers."""
+    """Workers run sshd, as whom and where the launcher looks for it, and say when it answers."""
     spec = job["spec"]
     mounted = spec.get("sshAuthMountPath", "/root/.ssh")
     home = f"{_of_file('sshd_config', 'HostKey').rpartition('/')[0]}"
     if mounted != home:
         yield "spec.sshAuthMountPath", f"expected {home}, where the image looks, got {mounted}"
+    for role in ("Launcher", "Worker"):
+        pod = spec["mpiReplicaSpecs"][role]["template"]["spec"]
+        context = pod.get("securityContext", {}) | pod["containers"][0].get("securityContext", {})
+        if (user := context.get("runAsUser")) not in (None, 0, _USER):
+            yield (
+                f"{_SPECS}.{role}.template.spec.securityContext.runAsUser",
+                f"expected {_USER}, whom the image has a home for, got {user}: ssh knows no other",
+            )
     worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
     at = f"{_SPECS}.Worker.template.spec.containers[0]"
     words = [*(worker.get("command") or ()), *(worker.get("args") or ())]
@@ -114,7 +123,9 @@ def program_told(job: Object) -> Told:
     if not command.launcher:
         got = command.program or "no command"
         yield f"{at}.command", f"expected mpirun or horovodrun, got {got}"
-    size = num_workers * slots
+    # Ranks of a launcher that works, too, come first.
+    roles = ("Launcher", "Worker") if spec.get("runLauncherAsWorker") else ("Worker",)
+    size = (num_workers + len(roles) - 1) * slots
     elastic = ELASTIC in command.options
     if elastic:
         yield from ((f"{at}.command", one) for one in _elastic_problems(command, slots, size))
@@ -142,9 +153,9 @@ def program_told(job: Object) -> Told:
     if problem := dataset_problem(config.dataset):
         yield f"{at}.args", f"--dataset: {problem}"
     yield from _prepared_told(launcher, config)
-    worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
-    yield from _machine_told(worker["containers"][0], config, slots)
-    yield from _kept_told(worker, config, at)
+    for role in roles:
+        yield from _machine_told(role, spec, config)
+    yield from _kept_told(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], config, at)
     if config.checkpoint_dir and not config.resume:
         if spec.get("runPolicy", {}).get("backoffLimit", 6):
             yield (
@@ -202,9 +213,11 @@ def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
                 break
 
 
-def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told:
+def _machine_told(role: str, spec: dict[str, Any], config: RunConfig) -> Told:
     """Ranks have the cores, the GPUs and the shared memory that they were told of."""
-    at = f"{_SPECS}.Worker.template.spec.containers[0].resources.limits"
+    path = f"{_SPECS}.{role}.template.spec.containers[0]"
+    at, slots = f"{path}.resources.limits", spec["slotsPerWorker"]
+    worker = spec["mpiReplicaSpecs"][role]["template"]["spec"]["containers"][0]
     limits = worker.get("resources", {}).get("limits", {})
     cores = number_of(limits.get("cpu", 0))
     if cores and config.threads * slots > cores:
@@ -213,18 +226,17 @@ def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told
             f"expected at least {config.threads * slots}, {slots} slots x {config.threads} "
             f"threads, got {cores}: raise it, or lower OMP_NUM_THREADS or --threads",
         )
-    mounts = f"{_SPECS}.Worker.template.spec.containers[0].volumeMounts"
     mounted = [mount["mountPath"] for mount in worker.get("volumeMounts") or ()]
     if "/dev/shm" not in mounted:
         yield (
-            mounts,
+            f"{path}.volumeMounts",
             "expected an emptyDir in memory at /dev/shm, where ranks of a pod meet; got none, "
             "which leaves 64 MiB",
         )
     locked = (worker.get("securityContext") or {}).get("readOnlyRootFilesystem")
     if locked and "/home/mpiuser/.cache" not in mounted:
         yield (
-            mounts,
+            f"{path}.volumeMounts",
             "the root file system is read-only: mount an emptyDir at /home/mpiuser/.cache, where "
             "numba keeps what it compiles: no rank starts without",
         )
@@ -238,7 +250,7 @@ def _machine_told(worker: dict[str, Any], config: RunConfig, slots: int) -> Told
 
 
 def _kept_told(worker: dict[str, Any], config: RunConfig, at: str) -> Told:
-    """Rank 0 writes in the first worker's pod: what it writes outlives the pod on a claim alone."""
+    """Rank 0's pod: what it reads is there, what it writes outlives it, on a claim alone."""
     kept = {
         one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one
     }  # fmt: skip
@@ -248,6 +260,7 @@ def _kept_told(worker: dict[str, Any], config: RunConfig, at: str) -> Told:
         if one["name"] in kept and not one.get("readOnly")
     ]
     for flag, folder in (
+        ("--dataset", config.dataset if config.dataset.startswith("/") else None),
         ("--records", config.records),
         ("--checkpoint-dir", config.checkpoint_dir),
         ("--tensorboard", config.tensorboard),

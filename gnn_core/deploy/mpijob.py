@@ -51,6 +51,9 @@ class JobSettings:
             )
             if value < 1
         ]  # fmt: skip
+        for name, given in (("name", self.name), ("pvc", self.pvc), ("queue", self.queue)):
+            if given == "":
+                found.append(f"--{name}: expected a name, got an empty one: leave the flag out")
         if problem := image_problem(self.image):
             found.append(f"--image: {problem}")
         if problem := dataset_problem(self.dataset):

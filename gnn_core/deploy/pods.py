@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from gnn_core.deploy.documents import Manifests
 from gnn_core.deploy.objects import Object
-from gnn_core.deploy.overlay import split_image
 from gnn_core.deploy.quantity import number_of
+from gnn_core.deploy.shapes import shown
 from gnn_core.usage import did_you_mean
 
 Told = Iterator[tuple[str, str]]
 """(path in the document, message)."""
 
+_PART = "[a-z0-9]+(?:(?:[.]|_{1,2}|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
 _SOURCES = ("persistentVolumeClaim", "emptyDir", "configMap", "secret", "hostPath")
 
 
@@ -46,10 +52,16 @@ def image_told(path: str, container: dict[str, Any]) -> Told:
 
 def image_problem(image: str) -> str | None:
     """What is wrong with the image's name, if anything is."""
-    name, _, tag = split_image(image)
-    if not name or " " in image or not tag or tag == "latest":
-        got = f"got {image!r}"
-        return f"expected repository:tag with a tag of its own, not latest, {got}: add the version"
+    if not (found := _IMAGE.fullmatch(image)):
+        return (
+            "expected repository:tag, small letters in the repository, such as "
+            f"registry.example/me/ringsage:0.1.0, got {shown(image)}: correct it"
+        )
+    if not found["digest"] and found["tag"] in (None, "latest"):
+        return (
+            f"expected repository:tag with a tag of its own, not latest, got {image!r}: add the "
+            "version"
+        )
     return None
 
 

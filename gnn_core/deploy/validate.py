@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gnn_core.deploy import meaning, pods
+from gnn_core.deploy import meaning, pods, sweeps
 from gnn_core.deploy.documents import Finding, Manifests
 from gnn_core.deploy.objects import Object, name_of, title_of
 from gnn_core.deploy.structure import structure_findings
 
 Rule = tuple[Callable[..., pods.Told], tuple[Any, ...]]
+_OF_NO_NAMESPACE = ("Namespace", "PersistentVolume")
 _STUMBLES = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
@@ -30,6 +31,18 @@ def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
     titles = [title_of(one) for one in manifests.objects]
     for title in sorted({title for title in titles if titles.count(title) > 1}):
         yield Finding(manifests.file, title, "it stands twice: remove one")
+    spaces = {
+        str(one["metadata"].get("namespace", "(the current one)"))
+        for one in manifests.objects
+        if one.get("kind") not in _OF_NO_NAMESPACE and isinstance(one.get("metadata"), dict)
+    }
+    if len(spaces) > 1:
+        got = ", ".join(sorted(spaces))
+        yield Finding(
+            manifests.file,
+            "metadata.namespace",
+            f"expected one namespace, got {got}: pods see the claims of their own alone",
+        )
     structures = [list(structure_findings(manifests.file, one)) for one in manifests.objects]
     for one, broken in zip(manifests.objects, structures, strict=True):
         yield from broken
@@ -59,6 +72,7 @@ def _meanings(one: Object, manifests: Manifests, external: set[str], broken: boo
 def _rules_for(one: Object, manifests: Manifests, external: set[str]) -> Iterator[Rule]:
     for path, pod in pods.pods_of(one):
         yield pods.volumes_told, (path, pod, manifests, external)
+        yield sweeps.plan_told, (path, pod, manifests)
         for of_pod in (pods.user_told, pods.memory_told, pods.names_told):
             yield of_pod, (path, pod)
         for at, container in pods.containers_of(path, pod):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.documents import Manifests, read_manifests
+from gnn_core.deploy.documents import MANIFESTS, Manifests, read_manifests
 from gnn_core.deploy.objects import parse
 from gnn_core.deploy.quantity import is_quantity, number_of
 from gnn_core.deploy.validate import check
@@ -42,6 +42,14 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
         "MPIJob", "spec.runPolicy.managedBy", "me", "managedBy",
         "'kubeflow.org/mpi-operator' or",
     ),
+    ("PersistentVolumeClaim", "metadata.name", "a..b", "metadata.name", "expected a name"),
+    ("PersistentVolumeClaim", "metadata.namespace", "mine", "metadata.namespace",
+     "expected one namespace, got (the current one), mine"),
+    ("MPIJob", f"{POD}.name", "w" * 64, "containers[0].name", "at most 63, got 'www"),
+    ("MPIJob", f"{WORKER}.volumes.0.name", "w" * 64, "volumes[0].name", "at most 63, got 'www"),
+    ("MPIJob", f"{POD}.ports.0.name", "ssh-of-the-worker", "ports[0].name", "at most 15, got"),
+    ("MPIJob", f"{MAIN}.env.0.name", "OMP THREADS", "env[0].name", "the name of a variable"),
+    ("MPIJob", "spec.mpiReplicaSpecs.Worker.replicas", 2**31, "Worker.replicas", "below 2^31"),
     # Slips of the pen.
     ("MPIJob", "spec.slotsPerWorkers", 2, "slotsPerWorkers", "did you mean slotsPerWorker?"),
     ("MPIJob", f"{POD}.volumeMount", [], "volumeMount", "did you mean volumeMounts?"),
@@ -77,7 +85,11 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{WORKER}.securityContext.runAsUser", 0, "securityContext", "runAsUser 0"),
     ("MPIJob", f"{LAUNCHER}.securityContext", None, "securityContext", "runAsNonRoot None"),
     ("MPIJob", f"{POD}.securityContext.runAsNonRoot", False, "securityContext", "NonRoot False"),
+    ("MPIJob", f"{WORKER}.securityContext.runAsUser", 1001, "runAsUser", "expected 1000, whom"),
     ("MPIJob", f"{POD}.image", "ringsage", "image", "with a tag"),
+    ("MPIJob", f"{POD}.image", "me/Ringsage:1", "image", "small letters"),
+    ("MPIJob", f"{POD}.image", "ringsage:1 ", "image", "got 'ringsage:1 '"),
+    ("MPIJob", f"{POD}.image", "ringsage@sha256:12", "image", "expected repository:tag"),
     ("MPIJob", f"{POD}.image", "reg:5000/ringsage", "image", "with a tag"),
     ("MPIJob", f"{POD}.image", "ringsage:latest", "image", "not latest"),
     # What is not there.
@@ -104,6 +116,9 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{FLAGS}.0", "--dataset=corra", "args", "did you mean cora?"),
     ("MPIJob", f"{FLAGS}.1", "--threads=$(THREADS)", "command", "$(THREADS): no variable"),
     ("MPIJob", PROGRAM, "/opt/ringsage/tf_mirrored/train.py", "args", "--strategy multiworker"),
+    ("MPIJob", f"{FLAGS}.0", "--dataset=/mine", "args", "--dataset: expected a folder in /shared"),
+    ("MPIJob", "spec.runLauncherAsWorker", True, "Launcher.template.spec.containers[0].resources",
+     "expected at least 2, 2 slots x 1 threads, got 1"),
     # What would be lost with the pods, or refused by the second launcher.
     ("MPIJob", f"{FLAGS}.3", "--records=results/runs", "args", "--records: expected a folder in /"),
     ("MPIJob", f"{FLAGS}.3", "--records=/sharedness", "args", "--records: expected a folder in /"),
@@ -131,6 +146,52 @@ def test_what_would_fail_is_told(kind: str, where: str, value: Any, path: str, w
     assert all(line.startswith("f: ") and "\n" not in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "image",
+    ["r:1", "reg:5000/me/r_b:v1.0-a", "r@sha256:" + "0a" * 32, "r:latest@sha256:" + "f" * 64],
+)
+def test_images_that_may_be(image: str) -> None:
+    objects = base()
+    spoil(objects, "MPIJob", f"{POD}.image", image)
+    assert told(objects) == []
+
+
+@pytest.mark.parametrize(("num_ranks", "told_of"), [("4", ["-np: expected 6"]), ("6", [])])
+def test_a_launcher_that_works_too_has_ranks_of_its_own(num_ranks: str, told_of: list[str]) -> None:
+    objects = base()
+    roles = objects[1]["spec"]["mpiReplicaSpecs"]
+    launcher, worker = (roles[role]["template"]["spec"]["containers"][0] for role in roles)
+    launcher["resources"] = worker["resources"]
+    launcher["command"][1:1] = ["-np", num_ranks]
+    spoil(objects, "MPIJob", "spec.runLauncherAsWorker", True)
+    lines = told(objects)
+    assert len(lines) == len(told_of) and all(map(str.__contains__, lines, told_of))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("datasets: [synthetic]", "datasets: [corra]", "plan.yaml: datasets: unknown data set"),
+        ("repeats: 3", "repeat: 3", "unknown key 'repeat', did you mean repeats?"),
+        ("repeats: 3", "repeats: x", "repeats: expected a whole number from 1, got 'x'"),
+        ("[1, 2, 4]", "[1, 2", "plan.yaml: "),
+        ("/shared/sweeps/plan", "/tmp/plan", "records: expected a folder in /shared, got /tmp/p"),
+        ("    records: /shared/sweeps/plan\n", "", "got results/sweeps/plan"),
+        ("  plan.yaml: |", "  plan.yml: |", "its ConfigMap has no plan.yaml"),
+    ],
+)
+def test_a_sweep_with_a_plan_that_cannot_be_run(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    sweep = MANIFESTS / "overlays" / "sweep"
+    files = [sweep / "plan.yaml", sweep / "job.yaml", MANIFESTS / "storage" / "claim.yaml"]
+    text = "\n---\n".join(file.read_text("utf-8") for file in files)
+    assert told(parse(text, "f")) == [] and old in text
+    (line,) = told(parse(text.replace(old, new), "f"))
+    assert line.startswith("f: Job/ringsage-sweep: spec.template.spec.containers[0].command: /etc/")
+    assert words in line and str(tmp_path.parent) not in line
+
+
 def test_everything_is_told_at_once() -> None:
     objects = base()
     spoil(objects, "MPIJob", "spec.slotPerWorker", 2)
@@ -147,7 +208,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from _places(one, (*path, key))
 
 
-@pytest.mark.parametrize("junk", [None, [], "x"])
+@pytest.mark.parametrize("junk", [None, [], "x", {}, 0, -1, 2.5, True, [{}], {"a": []}])
 def test_junk_anywhere_is_no_crash(junk: Any) -> None:
     whole = base()
     places = [path for path in _places(whole) if len(path) > 1]
