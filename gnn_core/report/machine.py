@@ -131,17 +131,20 @@ def launch_line(
 ) -> str:
     """Return the command that started this job: the outermost launcher's, else this process's own.
 
-    This environment's horovodrun, of which no process is left, tells it in RINGSAGE_LAUNCHED.
+    This environment's horovodrun, of which no process is left, tells it in RINGSAGE_LAUNCHED. A
+    rank that a daemon of mpirun started on another host sees no options: `mpirun ... python x.py`.
     Paths below the working folder and of the environment's programs are shortened, and values of
     secrets are struck out, since records are published.
     """
     if told := os.environ.get("RINGSAGE_LAUNCHED"):
         return shlex.join(presentable(shlex.split(told)))
     command = list(sys.orig_argv) if own is None else list(own)
-    for _, candidate in ancestors(proc, os.getpid() if pid is None else pid):
-        start = launcher_at(candidate, LAUNCHERS)
-        if start is not None:
-            command = candidate[start:]
+    above = [words for _, words in ancestors(proc, os.getpid() if pid is None else pid)]
+    if any(launcher_at(words, DAEMONS) is not None for words in above):
+        command = ["mpirun", "...", *presentable(command)]
+    for words in above:
+        if (start := launcher_at(words, LAUNCHERS)) is not None:
+            command = words[start:]
     return shlex.join(presentable(command))
 
 

@@ -51,6 +51,7 @@ def test_an_overlay_trains_on_both_workers_and_leaves_its_record(
     assert record.hosts == [worker.name for worker in pods.workers]
     assert (record.strategy, record.world_size) == (strategy, 2)
     assert (record.commit, record.dirty, record.status) == (REVISION, False, "ok")
+    assert record.launch_command.startswith("mpirun ... python ")
     for kept in ("checkpoints", "tensorboard"):
         assert [file for file in (pods.shared / kept).rglob("*") if file.is_file()], kept
     program, *own = alone

@@ -81,6 +81,14 @@ def test_the_outermost_launcher_counts(tmp_path: Path) -> None:
     assert machine.launch_line(tmp_path, 12, []) == "horovodrun -np 4 python train.py"
 
 
+def test_a_daemon_on_another_host_hides_the_options_alone(tmp_path: Path) -> None:
+    process(tmp_path, 9, 1, "/usr/sbin/sshd", "-De")
+    process(tmp_path, 10, 9, "/opt/bin/orted", "-mca", "ess", "env")
+    process(tmp_path, 11, 10, "python", "train.py")
+    own = [f"{sys.prefix}/bin/python", "train.py", "--token=abc"]
+    assert machine.launch_line(tmp_path, 11, own) == "mpirun ... python train.py '--token=***'"
+
+
 def test_without_a_launcher_it_is_the_own_command(tmp_path: Path) -> None:
     """A word `mpirun` among the arguments, or in an editor's title, launches nothing."""
     process(tmp_path, 1, 0, "vim", "-O", "mpirun")
