@@ -15,6 +15,7 @@ import yaml
 
 from gnn_core.deploy import overlay
 from gnn_core.deploy.documents import MANIFESTS, REPOSITORY, read_manifests
+from gnn_core.deploy.pods import containers_of, pods_of
 from gnn_core.deploy.programs import IN_IMAGE, TRAINERS
 from gnn_core.deploy.validate import check
 from gnn_core.usage import UsageError
@@ -38,6 +39,21 @@ def test_images_have_the_version_of_the_project(folder: Path) -> None:
             name, _, tag = overlay.split_image(container["image"])
             assert name in ("ringsage", "ringsage-tensorboard")
             assert tag == VERSION + ("-gpu" if folder.name == "gpu" else "")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_pods_keep_to_the_level_restricted_of_pod_security(folder: Path) -> None:
+    for path, pod in (
+        found for one in read_manifests(str(folder)).objects for found in pods_of(one)
+    ):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for _, container in containers_of(path, pod):
+            assert container["securityContext"] == {
+                "readOnlyRootFilesystem": True,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
