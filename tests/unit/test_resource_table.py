@@ -15,7 +15,7 @@ from gnn_core.report.records import write_record
 from gnn_core.report.resources.record import RankResources
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.resources import resource_table, use_of
-from tests.unit.made_records import run, used
+from tests.unit.made_records import CLUSTER, run, used
 
 COLUMNS = slice(4, 10)
 
@@ -70,6 +70,13 @@ def test_runs_share_a_row_by_their_median_and_failed_ones_are_left_out() -> None
     assert [line[3:5] for line in table.cells] == [("3", "0.75 of 2")]
     assert table.numbers.loc[0, ["cores", "cores_min", "cores_max"]].tolist() == [0.75, 0.5, 2.0]
     assert table.notes[-1] == "left out, not ended well: 1 run"
+
+
+def test_machines_are_told_apart_where_there_are_several() -> None:
+    table = resource_table([of_ranks(used()), of_ranks(used(), machine=CLUSTER)])
+    assert table.headings[-1] == "machine" and [line[-1] for line in table.cells] == ["M1", "M2"]
+    assert sum(note.startswith("machine M") for note in table.notes) == 2
+    assert "machine" not in resource_table([of_ranks(used())]).headings
 
 
 def test_runs_without_samples_stay_and_are_counted() -> None:

@@ -13,15 +13,14 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs, rows_with_runs
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import NOTHING, Table, left_out, spread_text, three_digits
+from gnn_core.report.tables.cells import Table, left_out, spread_text, three_digits
 from gnn_core.report.tables.speed import (
     LEGEND,
-    machine_notes,
     ranks_text,
-    row_settings,
     score_heading,
     score_text,
     spread_numbers,
+    telling_columns,
 )
 from gnn_core.report.tables.target import TargetRow, target_rows
 from gnn_core.usage import UsageError
@@ -82,8 +81,7 @@ def cost_table(records: Sequence[RunRecord], choices: Choices) -> Table:
         )
     lines = cost_rows(records, choices.price, choices.target)
     rows = [line.row for line in lines]
-    texts = row_settings(rows)
-    machines = list(dict.fromkeys(row.machine for row in rows))
+    telling, machines = telling_columns(lines, lambda line: line.row)
     unit = f" ({choices.currency})" if choices.currency else ""
     columns: dict[str, Callable[[CostRow], str]] = {
         "dataset": lambda line: line.row.dataset,
@@ -98,17 +96,14 @@ def cost_table(records: Sequence[RunRecord], choices: Choices) -> Table:
         score_heading(row.score_name for row in rows): lambda line: score_text(
             line.row.accuracy, line.row.score_name
         ),
+        **telling,
     }
-    if any(texts.values()):
-        columns["settings"] = lambda line: texts[id(line.row)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda line: f"M{machines.index(line.row.machine) + 1}"
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
     price = f"price: {choices.price:g}{' ' * bool(unit)}{choices.currency} per host-hour, as given"
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(line) for show in columns.values()) for line in lines),
-        notes=(price, *_MEANING, *crowded, *machine_notes(machines), *left_out(records)),
+        notes=(price, *_MEANING, *crowded, *machines, *left_out(records)),
         numbers=pd.DataFrame([_numbers(line, choices) for line in lines]),
     )
 

@@ -14,7 +14,7 @@ from gnn_core.report.rows.summary import Row, rows_with_runs
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
 from gnn_core.report.tables.footprint import GIB
-from gnn_core.report.tables.speed import legend, ranks_text, row_settings, spread_numbers
+from gnn_core.report.tables.speed import legend, ranks_text, spread_numbers, telling_columns
 
 MB = 10**6
 _MEANING = (
@@ -58,21 +58,20 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
     sampled = [run for _, runs in pairs for run in runs if run.resources]
     if not sampled:
         return Table((), (), (), pd.DataFrame())
-    texts = row_settings([row for row, _ in pairs])
+    telling, machines = telling_columns(pairs, lambda pair: pair[0])
     uses = [[use_of(run) for run in runs if run.resources] for _, runs in pairs]
-    told = any(texts.values())
-    notes = [*_MEANING, *legend(row for row, _ in pairs)]
+    notes = [*_MEANING, *legend(row for row, _ in pairs), *(machines if len(machines) > 1 else [])]
     without = sum(len(runs) for _, runs in pairs) - len(sampled)
     notes += [f"not sampled: {counted(without, 'run')}"] if without else []
     return Table(
         headings=(
             *("dataset", "strategy", "ranks", "runs", "cores used", "peak memory, GiB"),
             *("network out / in, MB/epoch", "loopback, MB/epoch", "files read / written, MB"),
-            *("throttled, s", *(["settings"] if told else [])),
+            *("throttled, s", *telling),
         ),
         cells=tuple(
-            (*_cells(row, some), *([texts[id(row)] or NOTHING] if told else []))
-            for (row, _), some in zip(pairs, uses, strict=True)
+            (*_cells(pair[0], some), *(show(pair) for show in telling.values()))
+            for pair, some in zip(pairs, uses, strict=True)
         ),
         notes=(*notes, *left_out(records)),
         numbers=pd.DataFrame(

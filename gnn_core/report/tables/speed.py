@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from gnn_core.report.tables.cells import (
 )
 from gnn_core.report.tables.verdicts import ratio_text
 
+Line = TypeVar("Line")  # of a table: a row, or what has one
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
 LEGEND = {
     "*": CROWDED,
@@ -39,8 +40,7 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    texts = row_settings(rows)
-    machines = list(dict.fromkeys(row.machine for row in rows))
+    telling, machines = telling_columns(rows, lambda row: row)
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
         "strategy": lambda row: row.strategy,
@@ -58,11 +58,8 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
             row.accuracy, row.score_name
         ),
         "not ok": not_ok_text,
+        **telling,
     }
-    if any(texts.values()):
-        columns["settings"] = lambda row: texts[id(row)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda row: f"M{machines.index(row.machine) + 1}"
     scaled = any(row.over_own and row.ranks > 1 for row in rows)
     if not scaled:  # each is 1 rank, or has none to be measured against
         del columns["own speed-up"], columns["own efficiency"]
@@ -72,7 +69,7 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
-        notes=(*said, *machine_notes(machines), *notes),
+        notes=(*said, *machines, *notes),
         numbers=pd.DataFrame([_speed_numbers(row) for row in rows]),
     )
 
@@ -191,20 +188,36 @@ def _speedup(spread: Spread | None, mark: str) -> str:
     return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
 
 
-def row_settings(rows: Sequence[Row]) -> dict[int, str]:
-    """Return for the id of each row the settings, and the graph, that tell it from others."""
+def telling_columns(
+    lines: Sequence[Line], row_of: Callable[[Line], Row], but: str | None = None
+) -> tuple[dict[str, Callable[[Line], str]], list[str]]:
+    """Return the columns that tell lines apart, where they are needed, and notes on the machines.
+
+    Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
+    column already; machines in the other, by numbers.
+    """
+    rows = [row_of(line) for line in lines]
     differing = differing_settings(
-        [{**row.settings, "graph": graph_mark(row.fingerprint)} for row in rows],
+        [
+            {name: value for name, value in row.settings.items() if name != but}
+            | {"graph": graph_mark(row.fingerprint)}
+            for row in rows
+        ],
         [row.dataset for row in rows],
     )
-    return {id(row): text for row, text in zip(rows, differing, strict=True)}
+    texts = {id(line): text for line, text in zip(lines, differing, strict=True)}
+    machines = list(dict.fromkeys(row.machine for row in rows))
+    columns: dict[str, Callable[[Line], str]] = {}
+    if any(differing):
+        columns["settings"] = lambda line: texts[id(line)] or NOTHING
+    if len(machines) > 1:
+        columns["machine"] = lambda line: f"M{machines.index(row_of(line).machine) + 1}"
+    return columns, machine_notes(machines)
 
 
 def legend(rows: Iterable[Row], scaled: bool = False) -> list[str]:
     """Return what the marks in a table mean, of those that are in it."""
-    marks = "".join(
-        row.speedup_mark + row.own_mark * scaled + "*" * row.crowded for row in rows
-    )
+    marks = "".join(row.speedup_mark + row.own_mark * scaled + "*" * row.crowded for row in rows)
     return [text for mark, text in LEGEND.items() if mark in marks]
 
 

@@ -26,12 +26,11 @@ from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
 from gnn_core.report.tables.speed import (
     LEGEND,
-    machine_notes,
     ranks_text,
-    row_settings,
     score_heading,
     score_text,
     spread_numbers,
+    telling_columns,
 )
 
 _LEFT_OUT = "left out, resumed or with other ranks on the way"
@@ -107,8 +106,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    texts = row_settings(rows)
-    machines = list(dict.fromkeys(row.machine for row in rows))
+    telling, machines = telling_columns(lines, lambda line: line.row)
     columns: dict[str, Callable[[TargetRow], str]] = {
         "dataset": lambda line: line.row.dataset,
         "strategy": lambda line: line.row.strategy,
@@ -119,18 +117,15 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         "epochs": lambda line: NOTHING if line.epochs is None else f"{line.epochs:g}",
         "reached": _reached_text,
         _heading("best", rows): lambda line: score_of(line.row, line.best),
+        **telling,
     }
-    if any(texts.values()):
-        columns["settings"] = lambda line: texts[id(line.row)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda line: f"M{machines.index(line.row.machine) + 1}"
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
     in_parts = sum(run.status == "ok" and _in_parts(run) for run in records)
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(line) for show in columns.values()) for line in lines),
         notes=(
-            _chosen(target), *_MEANING, *crowded, *machine_notes(machines), *_unjudged(lines),
+            _chosen(target), *_MEANING, *crowded, *machines, *_unjudged(lines),
             *([f"{_LEFT_OUT}: {counted(in_parts, 'run')}"] if in_parts else []),
             *left_out(records),
         ),

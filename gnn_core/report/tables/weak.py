@@ -17,12 +17,11 @@ from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import NOTHING, Table, percent, setting_text, spread_text
 from gnn_core.report.tables.speed import (
     legend,
-    machine_notes,
     ranks_text,
-    row_settings,
     score_heading,
     score_text,
     spread_numbers,
+    telling_columns,
 )
 
 _MEANING = (
@@ -64,8 +63,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    texts = _settings_but_the_batch(rows)
-    machines = list(dict.fromkeys(row.machine for row in rows))
+    telling, machines = telling_columns(points, lambda one: one.row, but="global_batch_size")
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
@@ -80,16 +78,12 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         score_heading(row.score_name for row in rows): lambda one: score_text(
             one.row.accuracy, one.row.score_name
         ),
+        **telling,
     }
-    if any(texts):
-        shown = {id(one): text for one, text in zip(points, texts, strict=True)}
-        columns["settings"] = lambda one: shown[id(one)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda one: f"M{machines.index(one.row.machine) + 1}"
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(one) for show in columns.values()) for one in points),
-        notes=(*_MEANING, *legend(rows), *machine_notes(machines), *_baseless(found)),
+        notes=(*_MEANING, *legend(rows), *machines, *_baseless(found)),
         numbers=pd.DataFrame([_numbers(one) for one in points]),
     )
 
@@ -115,18 +109,6 @@ def _order(one: WeakPoint) -> tuple[Any, ...]:
 
 def _over(spread: Spread, ranks: int) -> Spread:
     return Spread(spread.middle / ranks, spread.low / ranks, spread.high / ranks, spread.count)
-
-
-def _settings_but_the_batch(rows: Sequence[Row]) -> list[str]:
-    """Return what tells series apart; the batch has a column of its own."""
-    bare = [
-        dataclasses.replace(
-            row,
-            settings={k: v for k, v in row.settings.items() if k != "global_batch_size"},
-        )
-        for row in rows
-    ]
-    return list(row_settings(bare).values())
 
 
 def _efficiency_text(one: WeakPoint) -> str:
