@@ -31,6 +31,7 @@ from gnn_core.report.sweep.child import reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender, chosen, seen_from_root
 from gnn_core.report.sweep.every_run import refusals
 from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import Parser, UsageError
 
 _OURS = "compare sets it for every run; give it before `--`"
@@ -116,10 +117,7 @@ def _tell(folder: Path) -> int:
     table = side_by_side_table(records)
     print("\n".join(["", table.markdown(), "", *table.notes]), flush=True)
     lines = [table.markdown(), "", *(f"- {note}" for note in table.notes), ""]
-    try:
-        (folder / "table.md").write_text("\n".join(lines), encoding="utf-8")
-    except OSError as problem:
-        raise UsageError(f"cannot write the table to {folder}: {problem.strerror}") from None
+    write_whole(folder / "table.md", "\n".join(lines))
     for path in [folder / "table.md", *draw_bars(records, folder)]:
         print(f"wrote {path}")
     return 0

@@ -23,6 +23,7 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.sampler import Sampler
+from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import write_bench
 from gnn_core.report.data_figures import Round, make_record, text_of
@@ -59,15 +60,10 @@ class Way:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 2 after a mistake told in one line."""
-    try:
-        _run(_parse(argv))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _run(_parse(argv)))
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     config = RunConfig(
         dataset=options.dataset, data_root=options.data_root, cache_dir=options.cache_dir,
         fanouts=options.fanouts, layers=len(options.fanouts), seed=options.seed,
@@ -104,6 +100,7 @@ def _run(options: argparse.Namespace) -> None:
     print(text_of(record))
     if options.json is not None:
         write_bench(options.json, record)
+    return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

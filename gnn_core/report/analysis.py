@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.launch import guarded
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.rows.choices import Choices
@@ -42,11 +43,7 @@ _WANTED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process); return its exit code."""
-    try:
-        return _analyse(_parse(arguments))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _analyse(_parse(arguments)))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

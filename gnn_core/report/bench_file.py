@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gnn_core.report import machine
-from gnn_core.usage import UsageError
+from gnn_core.report.whole_file import write_whole
 
 
 def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,9 +32,4 @@ def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_bench(path: Path, record: Mapping[str, Any]) -> None:
     """Write the record as JSON, whole or not at all. Raises UsageError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--json: expected a file that can be written, got {error}") from None
+    write_whole(path, json.dumps(record, indent=1) + "\n")

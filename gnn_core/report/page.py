@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gnn_core.launch import guarded
 from gnn_core.report.records import read_records
 from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import Parser, UsageError
@@ -72,12 +73,7 @@ summary { cursor: pointer; font-size: 0.9rem; margin: 0.5rem 0; }
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process); return its exit code."""
-    try:
-        options = _parse(arguments)
-        return _make(options.paths, options.notebook, options.output)
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _make(_parse(arguments)))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -91,7 +87,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _make(paths: Sequence[Path], notebook: Path, output: Path) -> int:
+def _make(options: argparse.Namespace) -> int:
+    paths, notebook = options.paths, options.notebook
     records, problems = read_records(*paths)
     for problem in problems:
         print(f"not used: {problem}", file=sys.stderr)
@@ -114,8 +111,8 @@ def _make(paths: Sequence[Path], notebook: Path, output: Path) -> int:
     except CellExecutionError as problem:
         print(f"error: {notebook} fails:\n{problem}", file=sys.stderr)
         return 1
-    write_whole(output, page)
-    print(f"wrote {output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
+    write_whole(options.output, page)
+    print(f"wrote {options.output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
     return 0
 
 

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.launch import guarded
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.probes import read_probes
 from gnn_core.report.prediction.work import work_in
@@ -34,12 +35,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process); return its exit code."""
-    try:
-        _run(_parse(arguments))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _run(_parse(arguments)))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -68,7 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     records, problems = read_records(*options.paths)
     for problem in problems:
         print(f"not used: {problem}", file=sys.stderr)
@@ -98,6 +94,7 @@ def _run(options: argparse.Namespace) -> None:
         from gnn_core.report.prediction.picture import draw_scaling
 
         print(f"drew {draw_scaling(view, options.figures)}", file=sys.stderr)
+    return 0
 
 
 def _start_probe(strategy: str, ranks: int, file: Path) -> Path:

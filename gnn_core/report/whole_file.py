@@ -1,19 +1,22 @@
-"""A text file that appears whole or not at all."""
+"""A file that appears whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from gnn_core.usage import UsageError
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write it, making its folder; raises UsageError where that cannot be."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write text, as UTF-8, or bytes, making its folder; raises UsageError where that cannot be."""
+    unfinished = file.parent / f".{file.name}.{os.getpid()}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
         unfinished.replace(file)
     except OSError as problem:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
         raise UsageError(f"cannot write {file}: {problem.strerror or problem}") from None

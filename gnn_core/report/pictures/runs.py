@@ -9,13 +9,13 @@ import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
-from gnn_core.config import UsageError
 from gnn_core.report.rows.summary import (
     grouped,
     machine_kind,
@@ -26,6 +26,7 @@ from gnn_core.report.rows.summary import (
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import counted, differing_settings
+from gnn_core.report.whole_file import write_whole
 
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
 STRATEGY_COLOURS = dict(zip(STRATEGIES, _COLOURS, strict=True))
@@ -54,19 +55,13 @@ def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
 
     Raises UsageError when the folder cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
-            unfinished = directory / f".{name}.tmp"
-            kind = name.rpartition(".")[2]
-            # What changes from one drawing to the next of the same records is left out.
-            volatile = {"svg": "Date", "png": "Software"}[kind]
-            with rc_context({"svg.hashsalt": name}):
-                figure.savefig(unfinished, format=kind, dpi=200, metadata={volatile: None})
-            unfinished.replace(directory / name)
-    except OSError as problem:
-        reason = problem.strerror or problem
-        raise UsageError(f"expected a folder for figures, but {directory}: {reason}") from None
+    for name, figure in drawn.items():
+        content, kind = BytesIO(), name.rpartition(".")[2]
+        # What changes from one drawing to the next of the same records is left out.
+        volatile = {"svg": "Date", "png": "Software"}[kind]
+        with rc_context({"svg.hashsalt": name}):
+            figure.savefig(content, format=kind, dpi=200, metadata={volatile: None})
+        write_whole(directory / name, content.getvalue())
     return [directory / name for name in drawn]
 
 
