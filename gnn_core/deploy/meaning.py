@@ -119,6 +119,8 @@ def program_told(job: Object) -> Told:
     launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
     at = f"{_SPECS}.Launcher.template.spec.containers[0]"
     slots, num_workers = spec["slotsPerWorker"], spec["mpiReplicaSpecs"]["Worker"]["replicas"]
+    if slots < 1 or num_workers < 1:  # told already, and nothing fits none
+        return
     command = read_command(launcher["containers"][0])
     if not command.launcher:
         got = command.program or "no command"
@@ -152,7 +154,8 @@ def program_told(job: Object) -> Told:
         return
     if problem := dataset_problem(config.dataset):
         yield f"{at}.args", f"--dataset: {problem}"
-    yield from _prepared_told(launcher, config)
+    else:
+        yield from _prepared_told(launcher, config)
     for role in roles:
         yield from _machine_told(role, spec, config)
     yield from _kept_told(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], config, at)

@@ -192,6 +192,37 @@ def test_a_sweep_with_a_plan_that_cannot_be_run(
     assert words in line and str(tmp_path.parent) not in line
 
 
+OVERLAYS = [
+    folder
+    for folder in sorted((MANIFESTS / "overlays").iterdir())
+    if read_manifests(str(folder)).of_kind("MPIJob")
+]
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ("spec.mpiReplicaSpecs.Launcher", None, "mpiReplicaSpecs.Launcher: expected it to be"),
+        ("spec.mpiReplicaSpecs.Launcher.replicas", 2, "expected 1, got 2: set it to 1"),
+        ("spec.runPolicy.cleanPodPolicy", "Sometimes", "cleanPodPolicy: expected 'None' or"),
+        ("spec.mpiReplicaSpecs.Worker.restartPolicy", "Maybe", "restartPolicy: expected 'Never'"),
+        ("spec.mpiReplicaSpecs.Worker.replicas", 0, "Worker.replicas: expected a whole number"),
+        ("spec.slotsPerWorker", 0, "slotsPerWorker: expected a whole number"),
+        (f"{POD}.image", "ringsage", "image: expected repository:tag"),
+        (f"{FLAGS}.0", "--dataset=corra", "args: --dataset: unknown data set 'corra'"),
+        ("metadata.name", "a" * 60, "metadata.name: expected a-z"),
+    ],
+)
+def test_a_slip_in_any_overlay_is_one_line(
+    folder: Path, where: str, value: Any, words: str
+) -> None:
+    objects = list(read_manifests(str(folder)).objects)
+    spoil(objects, "MPIJob", where, value)
+    (line,) = told(objects)
+    assert words in line
+
+
 def test_everything_is_told_at_once() -> None:
     objects = base()
     spoil(objects, "MPIJob", "spec.slotPerWorker", 2)
