@@ -26,7 +26,7 @@ def plan_told(path: str, pod: dict[str, Any], manifests: Manifests) -> Told:
         if command.program != _PROGRAM or not named:
             continue
         mounts = container.get("volumeMounts") or ()
-        folders = {PurePosixPath(one["mountPath"]): volumes[one["name"]] for one in mounts}
+        folders = {PurePosixPath(one["mountPath"]): volumes.get(one["name"], {}) for one in mounts}
         kept = [folder for folder, one in folders.items() if "persistentVolumeClaim" in one]
         config = (folders.get(named[0].parent) or {}).get("configMap") or {}
         for one in manifests.of_kind("ConfigMap"):
@@ -41,7 +41,7 @@ def _problems(text: str | None, name: str, kept: list[PurePosixPath]) -> Iterato
         yield f"its ConfigMap has no {name}: add it, or name another file"
         return
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, name)
+        file = Path(folder, "plan.yaml")
         file.write_text(text, encoding="utf-8")
         try:
             plan = read_plan(file)

@@ -130,7 +130,9 @@ def _pair_values(argv: Sequence[str], options: Mapping[str, Option]) -> tuple[li
     remaining = list(argv)
     while remaining:
         word = remaining.pop(0)
-        if word not in takes_value:
+        if word.endswith("=--") and word[:-3] in takes_value:  # argparse would drop the value
+            problems.append(f"{word[:-3]}: expected a value after it, got --")
+        elif word not in takes_value:
             words.append(word)
         elif remaining and (not remaining[0].startswith("-") or _NEGATIVE.match(remaining[0])):
             words.append(f"{word}={remaining.pop(0)}")

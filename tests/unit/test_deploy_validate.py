@@ -168,6 +168,13 @@ def test_a_launcher_that_works_too_has_ranks_of_its_own(num_ranks: str, told_of:
     assert len(lines) == len(told_of) and all(map(str.__contains__, lines, told_of))
 
 
+def test_a_sweep_without_the_volume_of_its_plan() -> None:
+    objects = list(read_manifests(str(MANIFESTS / "overlays" / "sweep")).objects)
+    spoil(objects, "Job", "spec.template.spec.volumes.1.name", "plans")
+    (line,) = told(objects)
+    assert "no volume has the name 'plan', did you mean plans?" in line
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -56,6 +56,7 @@ def test_own_arguments_of_the_process_are_the_default(monkeypatch: pytest.Monkey
         ("--epoch 3", "unknown flag --epoch, did you mean --epochs?"),  # no abbreviations
         ("cora", "unexpected 'cora', every setting is a flag"),
         ("--lr", "--lr: expected a value after it, got none"),
+        ("--threads=--", "--threads: expected a value after it, got --"),
         ("--lr --epochs 3", "--lr: expected a value after it, got none"),
         ("--resume=yes", "--resume: ignored explicit argument 'yes'"),
         ("--epochs three", "--epochs: expected a whole number, got 'three'"),
