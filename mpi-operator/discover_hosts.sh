@@ -1,10 +1,11 @@
 #!/bin/bash
 # The workers that a rank can be started on, a name each line: for horovodrun, which asks every second.
 #
-# The operator lists the workers that run, as far as it knows: one that is cut off for minutes after, one
-# that has just begun before its sshd answers. Horovod ends the whole job when a rank that it has asked
-# for does not come, so a worker counts from its first answer on, and no more 40 s after its last: by then
-# the other ranks have missed it (after 20 s) and the job goes on without.
+# A worker counts from the first answer of its sshd until 40 s after its last, whatever the operator lists
+# meanwhile. Horovod ends the whole job when a rank that it has asked for does not come: the operator lists
+# a worker before its sshd answers, and one that is cut off for minutes after. And horovodrun tells rank 0
+# of a host that is listed no more: had that one gone itself, it would wait for it while the others wait for
+# horovodrun; 40 s later they have missed it (after 20 s) and there is another rank 0.
 listed=${1:-/etc/mpi/discover_hosts.sh}
 seen=${TMPDIR:-/tmp}/ringsage-workers
 mkdir -p "$seen"
@@ -18,6 +19,4 @@ look_at() {
 hosts=$("$listed") || exit
 for host in $hosts; do look_at "$host" & done
 wait
-for host in $hosts; do
-    if [ -n "$(find "$seen/$host" -newermt '-40 seconds' 2>/dev/null)" ]; then echo "$host"; fi
-done
+find "$seen" -type f -newermt '-40 seconds' -printf '%f\n'

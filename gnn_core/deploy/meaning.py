@@ -13,6 +13,7 @@ from typing import Any
 from gnn_core.config import RunConfig
 from gnn_core.deploy.documents import MANIFESTS
 from gnn_core.deploy.objects import Object, name_of
+from gnn_core.deploy.elastic import ELASTIC, elastic_problems
 from gnn_core.deploy.pods import Told, containers_of
 from gnn_core.deploy.programs import (
     Command,
@@ -31,7 +32,6 @@ _USER = 1000  # of the Dockerfile
 _SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
 GPU = "nvidia.com/gpu"
-ELASTIC, _DISCOVER = "--host-discovery-script", "/etc/mpi/discover_hosts.sh"
 
 
 def name_problem(name: str, num_workers: int) -> str | None:
@@ -130,7 +130,7 @@ def program_told(job: Object) -> Told:
     size = (num_workers + len(roles) - 1) * slots
     elastic = ELASTIC in command.options
     if elastic:
-        yield from ((f"{at}.command", one) for one in _elastic_problems(command, slots, size))
+        yield from ((f"{at}.command", one) for one in elastic_problems(command, slots, size))
     elif command.launcher == "horovodrun":
         yield (
             f"{at}.command",
@@ -166,36 +166,6 @@ def program_told(job: Object) -> Told:
                 "--checkpoint-dir without --resume: a launcher that is started again would refuse "
                 "what the first one has saved: add --resume",
             )
-
-
-def _elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
-    """What keeps ranks from going and joining, as horovodrun has it."""
-    options = command.options
-    if command.launcher != "horovodrun":
-        yield f"{ELASTIC}: expected horovodrun, got {command.launcher}, which knows no such option"
-    if strategy_of(command) not in (None, "horovod"):
-        yield f"{ELASTIC}: expected horovod_gnn/train.py, got {command.program}: leave it out"
-    if options[ELASTIC] != _DISCOVER:
-        yield f"{ELASTIC}: expected {_DISCOVER}, the operator's, got {options[ELASTIC]}"
-    if options.get("--slots-per-host") != str(slots):
-        got = options.get("--slots-per-host", "none")
-        yield f"--slots-per-host: expected {slots}, the job's slotsPerWorker, got {got}"
-    if "--network-interfaces" not in options:
-        yield (
-            "--network-interfaces: expected eth0, got none: horovodrun would wait for a second "
-            "worker to find it out"
-        )
-    least = command.num_ranks or ""
-    if not least.isdigit() or not 1 <= int(least) <= size:
-        yield (
-            f"-np: expected 1 to {size}, as many ranks as it takes to begin, got {least or 'none'}"
-        )
-        return
-    fewest, most = options.get("--min-np", least), options.get("--max-np", least)
-    if not fewest.isdigit() or not 1 <= int(fewest) <= int(least):
-        yield f"--min-np: expected 1 to {least}, the -np, got {fewest}"
-    if not most.isdigit() or int(most) < int(least):
-        yield f"--max-np: expected {least}, the -np, or more, got {most}"
 
 
 def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:

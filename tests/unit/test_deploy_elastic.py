@@ -10,7 +10,7 @@ from gnn_core.deploy.documents import MANIFESTS, read_manifests
 from tests.unit.made_manifests import LAUNCHER, spoil, told
 
 COMMAND = f"{LAUNCHER}.containers.0.command"
-SCRIPT = "--host-discovery-script=/etc/mpi/discover_hosts.sh"
+SCRIPT = "--host-discovery-script=/opt/ringsage/mpi-operator/discover_hosts.sh"
 
 
 def elastic() -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def test_the_overlay_is_in_order() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (SCRIPT, "--host-discovery-script=/etc/mpi/hostfile", "expected /etc/mpi/discover_hosts"),
+        (SCRIPT, "--host-discovery-script=/etc/mpi/discover_hosts.sh", "not answer, got /etc"),
         (SCRIPT, None, "all ranks in the launcher's pod"),
         ("horovodrun", "mpirun", "mpirun: unknown option"),
         ("--slots-per-host=1", None, "--slots-per-host: expected 1, the job's slotsPerWorker, got"),
