@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gnn_core.deploy.programs import IN_IMAGE, Command, strategy_of
 
 ELASTIC = "--host-discovery-script"
-_DISCOVER = f"{IN_IMAGE}/mpi-operator/discover_hosts.sh"
+DISCOVER = f"{IN_IMAGE}/mpi-operator/discover_hosts.sh"
 
 
 def elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
@@ -17,9 +17,9 @@ def elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
         yield f"{ELASTIC}: expected horovodrun, got {command.launcher}, which knows no such option"
     if strategy_of(command) not in (None, "horovod"):
         yield f"{ELASTIC}: expected horovod_gnn/train.py, got {command.program}: leave it out"
-    if options[ELASTIC] != _DISCOVER:
+    if options[ELASTIC] != DISCOVER:
         yield (
-            f"{ELASTIC}: expected {_DISCOVER}, which leaves out workers that do not answer, got "
+            f"{ELASTIC}: expected {DISCOVER}, which leaves out workers that do not answer, got "
             f"{options[ELASTIC]}"
         )
     if options.get("--slots-per-host") != str(slots):

@@ -12,8 +12,8 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.deploy.documents import MANIFESTS
+from gnn_core.deploy.elastic import DISCOVER, ELASTIC, elastic_problems
 from gnn_core.deploy.objects import Object, name_of
-from gnn_core.deploy.elastic import ELASTIC, elastic_problems
 from gnn_core.deploy.pods import Told, containers_of
 from gnn_core.deploy.programs import (
     Command,
@@ -134,7 +134,7 @@ def program_told(job: Object) -> Told:
     elif command.launcher == "horovodrun":
         yield (
             f"{at}.command",
-            f"horovodrun: expected {ELASTIC}={_DISCOVER}, got none: without it horovodrun starts "
+            f"horovodrun: expected {ELASTIC}={DISCOVER}, got none: without it horovodrun starts "
             "all ranks in the launcher's pod; use mpirun",
         )
     elif command.num_ranks is not None and command.num_ranks != str(size):
