@@ -103,7 +103,11 @@ class HorovodProcess(OneProcess):
                 f"{launched_size()} processes were launched but Horovod sees {self.world_size}: "
                 "the launcher and Horovod use different MPIs; `make doctor` shows both"
             )
-        self.rank_hosts = self.gather(host_name())
+        try:
+            self.rank_hosts = self.gather(host_name())
+        except WorldChanged:
+            self.disband()
+            raise
 
     def on_hosts_updated(self, timestamp: float, update: int) -> None:
         """Called by Horovod, in a thread of its own, when the launcher has found other hosts."""

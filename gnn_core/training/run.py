@@ -57,16 +57,21 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
             raise
         problem = str(error)
     kept = Kept(ResourceSampler(config.sample_seconds if config else 0))
+    former = Fellows()
     while True:
         try:
             fellows = framework.start(config)
+        except WorldChanged:  # before they had met
+            continue
         except Lost as error:
             _tell_lost(launched_rank(), error)
             return 1
+        fellows.stop_signal = former.stop_signal  # it came while this one was made
         try:
             return _in_world(config, problem, fellows, framework, kept)
         except WorldChanged:
             fellows.disband()
+            former = fellows
 
 
 def _in_world(

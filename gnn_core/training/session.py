@@ -108,10 +108,7 @@ class Session:
         self._final["best_epoch"] = self._progress.best_epoch
 
     def complete(self, record: RunRecord, status: str, error: str | None) -> RunRecord:
-        """The record of this run; every rank must call it, unless it was stopped.
-
-        Raises WorldChanged.
-        """
+        """The record of this run; all ranks must call it if it ended well. Raises WorldChanged."""
         history = self.history
         self._kept.sampler.stop()
         seen = self._kept.sampler.summary()
@@ -202,14 +199,14 @@ class Session:
                     self._save()
 
             tally = learner.train_epoch(progress, after_step)
-        warm_up = learner.watch.warm_up
-        lap = slowest_lap(self._fellows.gather(lap_to_vector(learner.watch.lap()).tolist()))
         if learner.interrupted:
             self._fellows.heed()
-        # What other worlds have trained of this epoch is no time of any section in this one.
-        lap["other"] += self.history.epoch_seconds
-        lap["total"] += self.history.epoch_seconds
-        self.history.epoch_seconds = 0.0
+        warm_up, own = learner.watch.warm_up, learner.watch.lap()
+        earlier = self.history.epoch_seconds
+        self.history.epoch_seconds += training_seconds(own)
+        lap = slowest_lap(self._fellows.gather(lap_to_vector(own).tolist()))
+        lap["other"] += earlier  # in other worlds, as no section of this one
+        lap["total"] += earlier
         evaluated: dict[str, float | None] = {}
         self._save()  # an evaluation may be long: what was trained is safe before it
         if (progress.epoch + 1) % self._config.eval_every == 0 or self._is_last_epoch():
@@ -221,6 +218,7 @@ class Session:
             num_sampled_edges=progress.num_sampled_edges, **evaluated,
         )  # fmt: skip
         self.history.epochs.append(epoch)
+        self.history.epoch_seconds = 0.0
         targets = "citations" if self._config.task == "link" else "targets"
         self._narrator.say(describe.epoch(epoch, self._config.epochs, targets))
         describe.add_to_curves(curves, epoch)
@@ -237,7 +235,8 @@ class Session:
 
     def _evaluate(self, splits: tuple[str, ...], whole: bool) -> Mapping[str, AnyTally]:
         start = time.perf_counter()
-        tallies = self.learner.evaluate(splits, whole)
+        with self.learner.watch.section("evaluate"):
+            tallies = self.learner.evaluate(splits, whole)
         self.history.evaluation_seconds += time.perf_counter() - start
         for split, tally in tallies.items():
             if not math.isfinite(tally.loss_sum):
