@@ -7,11 +7,11 @@
     python horovod_gnn/train.py --dry-run                           # what would run, and its memory
     horovodrun -np 2 python horovod_gnn/train.py --checkpoint-dir saved --resume    # go on there
 
-With `--host-discovery-script ./hosts.sh --slots-per-host 1` horovodrun takes in hosts while the run
-goes on, and does without those that are lost. The loss curve is the same on any number of ranks, also
-when that changes. `baselines/single.py` is the same program without Horovod, the denominator of
-every speed-up. Each run leaves a record in results/runs; `python -m gnn_core.report.analysis results/`
-makes a table of them.
+With `--host-discovery-script ./hosts.sh --slots-per-host 1` horovodrun takes in hosts while the
+run goes on, and does without those that are lost. The loss curve is the same on any number of
+ranks, and when that changes. `baselines/single.py` is the same program without Horovod, the
+denominator of every speed-up. Each run leaves a record in results/runs;
+`python -m gnn_core.report.analysis results/` makes a table of them.
 """
 
 from __future__ import annotations
