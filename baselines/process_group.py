@@ -209,12 +209,7 @@ class ProcessGroup(OneProcess):
                     raise RuntimeError(f"nothing came for {_SILENCE_SECONDS:g} s")
             work.wait()
         except RuntimeError as error:
-            if self.stop_signal is not None:  # the launcher has told the others, and this one
-                raise Stopped from None
-            raise Lost(
-                f"some rank answers no more ({_reason(error)}); start all again, with --resume to "
-                "go on from the last checkpoint"
-            ) from None
+            raise self.without_answer(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -48,6 +48,15 @@ class OneProcess(Fellows):
         """The array of rank `root`."""
         return self.broadcast_(torch.from_numpy(array), root).numpy()
 
+    def without_answer(self, reason: str) -> Stopped | Lost:
+        """What it means that a collective has failed."""
+        if self.stop_signal is not None:  # the launcher has told the others, and this one
+            return Stopped()
+        return Lost(
+            f"some rank answers no more ({reason}); start all again, with --resume to go on from "
+            "the last checkpoint"
+        )
+
 
 class HorovodProcess(OneProcess):
     """One of several ranks that meet in Horovod's ring allreduce.
@@ -165,9 +174,4 @@ class HorovodProcess(OneProcess):
         except RuntimeError as error:  # HorovodInternalError, from any of the three
             if self.elastic:
                 raise WorldChanged from None
-            if self.stop_signal is not None:  # the launcher has told the others, and this one
-                raise Stopped from None
-            raise Lost(
-                f"some rank answers no more ({' '.join(str(error).split())}); start all again, "
-                "with --resume to go on from the last checkpoint"
-            ) from None
+            raise self.without_answer(" ".join(str(error).split())) from None
