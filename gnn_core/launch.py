@@ -116,7 +116,7 @@ def _watch_launcher(address: str, port: int) -> None:
         else:
             missed = 0
     with contextlib.suppress(OSError):  # what the launcher has opened may have gone with it
-        sys.stderr.write("horovodrun has gone: this rank stops\n")
+        os.write(sys.stderr.fileno(), b"horovodrun has gone: this rank stops\n")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_LAST_SECONDS)
     os._exit(128 + signal.SIGTERM)  # it waits where no signal reaches it, such as for the launcher

@@ -87,6 +87,7 @@ class Session:
         self._enter_world()
         self._kept.sampler.start()
         self.learner.watch.restart()
+        goes_on = False
         try:
             self._train(curves)
         except Stopped:
@@ -95,7 +96,11 @@ class Session:
             if self._fellows.stop_signal is not None:  # it is this rank that goes
                 raise self._stopped() from None
             self._keep()
+            goes_on = True
             raise
+        finally:
+            if not goes_on:
+                self._kept.sampler.stop()
 
     def _train(self, curves: Curves) -> None:
         while self._progress.epoch < self._config.epochs and not self._has_stalled():
@@ -110,7 +115,6 @@ class Session:
     def complete(self, record: RunRecord, status: str, error: str | None) -> RunRecord:
         """The record of this run; all ranks must call it if it ended well. Raises WorldChanged."""
         history = self.history
-        self._kept.sampler.stop()
         seen = self._kept.sampler.summary()
         mine = asdict(machine.rank_memory()), None if seen is None else asdict(seen)
         try:
