@@ -14,6 +14,7 @@ over NCCL on GPUs, all of them in one collective a step, as under Horovod.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,4 +34,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    code = guarded(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # On a busy machine torch's Gloo (2.13) now and then aborts an interpreter that ends in order:
+    # `terminate called without an active exception`, after the record was written.
+    os._exit(code)
