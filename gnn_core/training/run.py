@@ -35,7 +35,6 @@ from gnn_core.training.setup import (
     require_same_job,
 )
 from gnn_core.training.tasks import split_sizes
-from gnn_core.usage import SharedUsageError
 
 
 def run(read: Callable[[], RunConfig], framework: Framework) -> int:
@@ -88,11 +87,6 @@ def _in_world(
         fellows.require_agreement(problem)  # a rank may stand alone with a file it cannot read
         assert config is not None
         return _run(config, fellows, framework, kept)
-    except SharedUsageError:
-        # All have it, and part as after a run: torch.distributed may abort a process otherwise.
-        with contextlib.suppress(Stopped, Lost):
-            fellows.leave()
-        raise
     except Stopped:  # before training began: there is nothing to save, and nobody to wait for
         return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
     except Lost as error:  # before training began, or after it: no record says so
@@ -114,7 +108,6 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     require_same_job(config, graph, fellows)
     if config.dry_run:
         narrator.say(describe.dry_run(config, graph, fellows))
-        fellows.leave()
         return 0
 
     record = begin_run(
