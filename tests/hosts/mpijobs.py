@@ -19,6 +19,32 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 START_SECONDS = 400  # of a job on a busy machine: imports and compilation
 
 
+@functools.cache
+def _obstacle() -> str | None:
+    return namespace_hosts.obstacle() or pod_hosts.obstacle()
+
+
+@contextlib.contextmanager
+def ready_pods(
+    overlay: str, dataset: str, folder: Path, spare_hosts: int = 0
+) -> Iterator[PodHosts]:
+    """A job of its own of an overlay: its workers are ready, its graph is prepared.
+
+    Skips the test where pods cannot be made. `spare_hosts` are for workers that join.
+    """
+    if problem := _obstacle():
+        pytest.skip(problem)
+    job = job_of(overlay, dataset)
+    num_workers = job["spec"]["mpiReplicaSpecs"]["Worker"]["replicas"]
+    with Hosts(1 + num_workers + spare_hosts, Link(megabits_per_second=1000)) as hosts:
+        pods = PodHosts(job, hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
+        for worker in pods.workers[:num_workers]:
+            pods.start_worker(worker)
+        log = folder / "init.log"
+        assert pods.run_init(log) == 0, log.read_text()
+        yield pods
+
+
 def job_of(overlay: str, dataset: str) -> dict[str, Any]:
     """The MPIJob of the overlay, on another graph and with a rank in each of its workers."""
     (job,) = read_manifests(str(MANIFESTS / "overlays" / overlay)).of_kind("MPIJob")

@@ -8,24 +8,20 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gnn_core.report.schema import RunRecord
-from tests.hosts import namespace_hosts, pod_hosts
 from tests.hosts.mpijobs import (
-    REVISION,
     START_SECONDS,
     curve_here,
     end_of,
-    job_of,
+    ready_pods,
     record_of,
     until_said,
 )
-from tests.hosts.namespace_hosts import Hosts, Link
 from tests.hosts.pod_hosts import Pod, PodHosts
 
 # A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s.
@@ -38,21 +34,10 @@ pytestmark = pytest.mark.needs_horovod
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _pods_can_be_made() -> None:
-    if problem := namespace_hosts.obstacle() or pod_hosts.obstacle():
-        pytest.skip(problem)
-
-
 @pytest.fixture
 def pods(tmp_path: Path) -> Iterator[PodHosts]:
     """A job of two workers, which are ready, and a host for a third one."""
-    with Hosts(4, Link(megabits_per_second=1000)) as hosts:
-        job = job_of("elastic", "synthetic:papers=2000")
-        made = PodHosts(job, hosts, tmp_path, uid=str(uuid.uuid4()), revision=REVISION)
-        for worker in made.workers[:2]:
-            made.start_worker(worker)
-        assert made.run_init(tmp_path / "init.log") == 0, (tmp_path / "init.log").read_text()
+    with ready_pods("elastic", "synthetic:papers=2000", tmp_path, spare_hosts=1) as made:
         yield made
 
 

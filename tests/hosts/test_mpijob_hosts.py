@@ -8,35 +8,26 @@ nothing.
 from __future__ import annotations
 
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.hosts import namespace_hosts, pod_hosts
 from tests.hosts.mpijobs import (
     REVISION,
     START_SECONDS,
     curve_here,
     end_of,
-    job_of,
+    ready_pods,
     record_of,
     until_said,
 )
-from tests.hosts.namespace_hosts import Hosts, Link
 from tests.hosts.pod_hosts import PodHosts
 
 # After a worker has gone: 40 of keepalive at most, then SIGTERM, patience and SIGKILL.
 ENDS_SECONDS = 90
 
 pytestmark = pytest.mark.needs_horovod
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _pods_can_be_made() -> None:
-    if problem := namespace_hosts.obstacle() or pod_hosts.obstacle():
-        pytest.skip(problem)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pods(folder: Path, request: pytest.FixtureRequest) -> Iterator[PodHosts]:
     """A job of the test's own on the graph it names: workers are ready, the graph is prepared."""
     dataset = getattr(request, "param", "synthetic:papers=2000")
-    with Hosts(3, Link(megabits_per_second=1000)) as hosts:
-        job = job_of("kind", dataset)
-        made = PodHosts(job, hosts, folder, uid=str(uuid.uuid4()), revision=REVISION)
-        for worker in made.workers:
-            made.start_worker(worker)
-        assert made.run_init(folder / "init.log") == 0, (folder / "init.log").read_text()
+    with ready_pods("kind", dataset, folder) as made:
         yield made
 
 

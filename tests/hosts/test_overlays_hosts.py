@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.hosts import namespace_hosts, pod_hosts
-from tests.hosts.mpijobs import REVISION, START_SECONDS, curve_here, end_of, job_of, record_of
-from tests.hosts.namespace_hosts import Hosts, Link
-from tests.hosts.pod_hosts import PodHosts
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _pods_can_be_made() -> None:
-    if problem := namespace_hosts.obstacle() or pod_hosts.obstacle():
-        pytest.skip(problem)
+from tests.hosts.mpijobs import (
+    REVISION,
+    START_SECONDS,
+    curve_here,
+    end_of,
+    ready_pods,
+    record_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +37,7 @@ def test_an_overlay_trains_on_both_workers_and_leaves_its_record(
 ) -> None:
     flags = ["--precision=fp64", "--epochs=2"]
     log = tmp_path / "job.log"
-    job = job_of(overlay, "synthetic:papers=2000")
-    with Hosts(3, Link(megabits_per_second=1000)) as hosts:
-        pods = PodHosts(job, hosts, tmp_path, uid=str(uuid.uuid4()), revision=REVISION)
-        for worker in pods.workers:
-            pods.start_worker(worker)
-        assert pods.run_init(log) == 0, log.read_text()
+    with ready_pods(overlay, "synthetic:papers=2000", tmp_path) as pods:
         assert end_of(pods.launch(log, *flags), log, START_SECONDS) == 0, log.read_text()
     record = record_of(pods)
     assert record.hosts == [worker.name for worker in pods.workers]
