@@ -34,8 +34,10 @@ _POLL_SECONDS = 50e-6
 _LONG_SECONDS = 5.0  # of silence, until a person is told who is waited for
 
 
-def join(config: RunConfig | None) -> ProcessGroup:
+def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> ProcessGroup:
     """Meet the other ranks of this job; `config` is None where this one could not read its own.
+
+    `group` is what they form: a `ProcessGroup` unless a subclass is given.
 
     Raises UsageError: a launcher that does not fit, or ranks that do not come in time.
     """
@@ -49,7 +51,7 @@ def join(config: RunConfig | None) -> ProcessGroup:
     try:
         store = _enter(meeting, seconds, deadline)
         _await_everyone(store, meeting, seconds, deadline)
-        return ProcessGroup(store, meeting.rank, meeting.world_size, wants_gpu)
+        return (group or ProcessGroup)(store, meeting.rank, meeting.world_size, wants_gpu)
     except (RuntimeError, Lost) as error:
         raise UsageError(
             f"expected {meeting.world_size} ranks that reach each other, but {_reason(error)}; see "

@@ -72,9 +72,6 @@ class HorovodProcess(OneProcess):
         super().__init__()
         # A step has one collective, of about a megabyte: name a missing rank soon.
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "20")
-        # Horovod's thread asks the other ranks for news once per cycle, work or none. Where ranks
-        # fill the cores that costs a third of a core at its default of 1 ms and a hundredth at 5.
-        os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
         try:
             import horovod.torch as hvd
             from horovod.common.elastic import notification_manager
@@ -83,6 +80,11 @@ class HorovodProcess(OneProcess):
                 f"expected Horovod with its PyTorch part, got {error}: run `make install`, and "
                 "`make doctor` to see what is missing"
             ) from None
+        # An allreduce begins when it is asked for (gnn_core/env/horovod_wake.patch), and idle ranks
+        # ask each other for news every 20 ms. Without that patch it begins at the next cycle.
+        os.environ.setdefault("HOROVOD_WAKE_ON_ENQUEUE", "1")
+        wakes = hasattr(hvd, "wake_on_enqueue_built")
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", "20" if wakes else "0.5")  # milliseconds
         # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
         self._grace_seconds = 0.6 * seconds_until_killed()
         self._hvd, self._news = hvd, notification_manager

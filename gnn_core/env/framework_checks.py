@@ -139,6 +139,12 @@ def _horovod(facts: dict[str, Any]) -> Finding:
         return warning(
             "horovod", f"{text}: built without Gloo", "elastic runs need it: make install"
         )
+    if not facts["wakes"]:
+        return warning(
+            "horovod",
+            f"{text}: a collective waits for the next tick of HOROVOD_CYCLE_TIME",
+            "short steps are slower for it; make install builds one that begins at once",
+        )
     return ok("horovod", text)
 
 

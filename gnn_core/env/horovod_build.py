@@ -2,9 +2,9 @@
 
 The last published Horovod (0.28.1) does not compile against a torch newer than 2.0: two of its
 CMake files ask for C++14 where torch's headers need C++17. The published source is fetched, its
-checksum verified, those two lines corrected, and the wheel built against the Open MPI that pip
-put into the environment. The wheel looks for libmpi relative to itself, so it serves every clone
-of this user.
+checksum verified, corrected (see `horovod_source`), and the wheel built against the Open MPI that
+pip put into the environment. The wheel looks for libmpi relative to itself, so it serves every
+clone of this user.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.env.horovod_source import (
+    PATCH_TOOL,
     RUNPATH,
     SDIST_SHA256,
     VERSION,
+    WAKE_PATCH,
+    WAKES,
     BuildProblem,
     correct_source,
 )
@@ -40,7 +43,7 @@ from gnn_core.env.toolchain import cuda_home, gpu_driver, nccl_home
 __all__ = ["Recipe", "cached_wheel", "ensure_wheel", "recipe_for"]
 
 CMAKE = "cmake==3.31.10"  # CMake 4 refuses the minimum version that the bundled Gloo declares.
-REVISION = 1
+REVISION = 2
 """Raise it when the way of building changes: wheels built the old way are not used again."""
 
 _BYTES_PER_COMPILER = 1_500_000_000  # one compiler with torch's headers needs 1.0 - 1.3 GB
@@ -146,13 +149,16 @@ def _build(progress: Progress, target: Target, recipe: Recipe, work: Path, log: 
     alone = ("--no-deps", "--no-build-isolation")
     fetched = ("-r", str(wanted), "-d", str(work))
     step("its source", "download", *alone, "--no-binary", "horovod", *fetched)
-    step("CMake to build it", "install", "--no-deps", "--target", str(work / "tools"), CMAKE)
+    tools = ("--no-deps", "--target", str(work / "tools"))
+    step("what builds it", "install", *tools, CMAKE, PATCH_TOOL)
     with tarfile.open(work / f"horovod-{VERSION}.tar.gz") as archive:
         # Python 3.11.0 - 3.11.3 have no filters; the checksum has already said which this is.
         safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(work, **safely)
     source = work / f"horovod-{VERSION}"
     correct_source(source)
+    patch = [str(target.python), "-I", str(work / "tools" / "patch_ng.py"), "-d", str(source)]
+    progress.run(f"Horovod {VERSION}: patch", [*patch, str(WAKE_PATCH)], log, env)
     progress.say(
         f"Horovod is compiled once for torch {recipe.torch} and kept in {log.parent}; this takes "
         f"2 - 5 minutes ({env['MAKEFLAGS'].removeprefix('-j')} compilers at a time)"
@@ -233,7 +239,7 @@ def _inspect(wheel: Path, log: Path) -> None:
             n for n in names if n.startswith("horovod/torch/mpi_lib") and n.endswith(".so")
         ]
         binary = archive.read(libraries[0]) if libraries else b""
-    for needed in (b"libmpi.so.40", RUNPATH.encode()):
+    for needed in (b"libmpi.so.40", RUNPATH.encode(), WAKES):
         if needed not in binary:
             raise BuildProblem(f"the built library lacks {needed.decode()!r}; its log: {log}")
 

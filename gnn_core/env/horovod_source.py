@@ -1,17 +1,27 @@
 """The published source of Horovod, and what has to be corrected in it.
 
 Three of its CMake files are changed, each at a line that must be there exactly once: two ask for
-C++14 where torch's headers need C++17; the third would pick up half a CUDA toolkit.
+C++14 where torch's headers need C++17; the third would pick up half a CUDA toolkit. WAKE_PATCH
+changes its C++: an allreduce begins when a tensor is enqueued, not at the next tick of a clock.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["RUNPATH", "SDIST_SHA256", "VERSION", "BuildProblem", "correct_source"]
+__all__ = [
+    "PATCH_TOOL", "RUNPATH", "SDIST_SHA256", "VERSION", "WAKES", "WAKE_PATCH", "BuildProblem",
+    "correct_source",
+]  # fmt: skip
 
 VERSION = "0.28.1"
 SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
+
+PATCH_TOOL = "patch-ng==1.19.1"
+WAKE_PATCH = Path(__file__).with_name("horovod_wake.patch")
+"""Applied with `patch -p1`; its head says why."""
+WAKES = b"HOROVOD_WAKE_ON_ENQUEUE"
+"""A built library that has the patch contains the name of the variable that the patch reads."""
 
 _OLD_STANDARD = "set(CMAKE_CXX_STANDARD 14)"
 _NEW_STANDARD = "set(CMAKE_CXX_STANDARD 17)"

@@ -43,7 +43,8 @@ tell(version=torch.__version__, threads=torch.get_num_threads(), cuda=torch.vers
     "horovod": """
 import horovod, horovod.torch as hvd
 tell(version=horovod.__version__, mpi=bool(hvd.mpi_built()), gloo=bool(hvd.gloo_built()),
-     nccl=bool(hvd.nccl_built()), cuda=bool(hvd.cuda_built()), libmpi=loaded("/libmpi.so"))
+     nccl=bool(hvd.nccl_built()), cuda=bool(hvd.cuda_built()), libmpi=loaded("/libmpi.so"),
+     wakes=hasattr(hvd, "wake_on_enqueue_built"))
 """,
     "mpi4py": """
 import mpi4py

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import subprocess
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 from gnn_core.deploy.documents import MANIFESTS, read_manifests
 from gnn_core.report.records import read_records
 from gnn_core.report.schema import RunRecord
+from tests.hosts import namespace_hosts, pod_hosts
+from tests.hosts.namespace_hosts import Hosts, Link
 from tests.hosts.pod_hosts import PodHosts
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -102,13 +102,19 @@ def test_what_is_missing_weighs_as_much_as_it_is_needed(
 
 def horovod(**changes: object) -> Told:
     facts = {"version": "0.28.1", "mpi": True, "gloo": True, "nccl": False, "cuda": False}
-    return Told([{**facts, "libmpi": [OWN], **changes}])
+    return Told([{**facts, "wakes": True, "libmpi": [OWN], **changes}])
 
 
 def test_a_horovod_without_mpi_is_a_problem() -> None:
     assert judge("horovod", horovod()).status == "ok"
     assert judge("horovod", horovod(mpi=False)).status == "problem"
     assert judge("horovod", horovod(gloo=False)).status == "warning"
+
+
+def test_a_horovod_whose_collectives_wait_for_a_clock_is_told() -> None:
+    finding = judge("horovod", horovod(wakes=False))
+    assert finding.status == "warning"
+    assert "HOROVOD_CYCLE_TIME" in finding.text and "make install" in finding.advice
 
 
 def test_sums_are_checked_and_not_only_imports() -> None:

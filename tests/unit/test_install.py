@@ -224,7 +224,12 @@ def test_whatever_the_wheel_depends_on_is_in_its_key() -> None:
     assert "/" not in RECIPE.key
 
 
-def wheel_file(folder: Path, library: str = "horovod/torch/mpi_lib_v2.so", extra: str = "") -> Path:
+WAKES = "HOROVOD_WAKE_ON_ENQUEUE"
+
+
+def wheel_file(
+    folder: Path, library: str = "horovod/torch/mpi_lib_v2.so", extra: str = WAKES
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -237,6 +242,11 @@ def test_a_wheel_whose_library_lies_elsewhere_is_refused(tmp_path: Path) -> None
     bad = wheel_file(tmp_path / "bad", library="tmp/build/horovod/torch/mpi_lib_v2.so")
     with pytest.raises(BuildProblem, match="libmpi.so.40"):
         horovod_build._inspect(bad, tmp_path / "log")
+
+
+def test_a_wheel_that_was_built_without_the_patch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildProblem, match=WAKES):
+        horovod_build._inspect(wheel_file(tmp_path / "bad", extra=""), tmp_path / "log")
 
 
 def cached(cache: Path) -> Path:

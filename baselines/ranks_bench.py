@@ -1,0 +1,199 @@
+"""Ranks benchmark: what several ranks gain on this machine, judged against what it has to give.
+
+    python -m baselines.ranks_bench                                  # the default graph, 2 ranks
+    python -m baselines.ranks_bench --dataset synthetic-arxiv --epochs 2 --rounds 3
+    python -m baselines.ranks_bench --json results/bench/ranks.json
+
+One process, then Horovod over MPI, Horovod over Gloo and torch.distributed with the same ranks,
+take turns. So does the *bound*: as many processes, each training on its slice of every batch as a
+rank would, that never exchange a gradient. What the bound loses against a perfect speed-up is lost
+to memory and cores that processes share and to neighbours that both slices need; only the distance
+from the bound is the price of communication. Its weights drift apart, so it leaves no record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from baselines.process_group import ProcessGroup, join
+from gnn_core.config import parse_config
+from gnn_core.data import datasets
+from gnn_core.launch import guarded
+from gnn_core.report import machine
+from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.report.records import read_records
+from gnn_core.report.rows.summary import epoch_seconds
+from gnn_core.report.sweep.child import reason, run_to_end
+from gnn_core.report.sweep.contenders import ROOT, Contender
+from gnn_core.report.tables.benches import Bench, bench_table
+from gnn_core.training.run import run
+from gnn_core.usage import Parser, UsageError
+from horovod_gnn.learner import KERAS_ONLY, torch_framework
+
+_UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
+_BUSY_LOAD = 0.5  # load average from which other programs disturb the figures
+
+
+@dataclass
+class Entry:
+    """One way to train, and the median seconds of an epoch of its run in each round."""
+
+    name: str
+    meaning: str
+    command: list[str]
+    seconds: list[float] = field(default_factory=list)
+
+
+class UncoupledRanks(ProcessGroup):
+    """Ranks that start together and then train each by itself: their sums stay their own."""
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Leave `tensor` as it is."""
+        return tensor
+
+
+def main() -> int:
+    """Let the entries take turns and print what they took; the exit code."""
+    options, flags = _parse(sys.argv[1:])
+    hardware = machine.hardware()  # before the benchmark is a load of its own
+    config = parse_config(flags, "compare")
+    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder)
+        entries = _entries(options.ranks, [*flags, "--records", folder])
+        for number in range(options.rounds):
+            first = number % len(entries)
+            for entry in entries[first:] + entries[:first]:
+                entry.seconds.append(_seconds(entry, records))
+                _say(f"round {number + 1}/{options.rounds}  {entry.name:<18}"
+                     f"{entry.seconds[-1]:8.3f} s/epoch")  # fmt: skip
+    result = _result(options, entries, hardware)
+    table = bench_table(Bench(**{one.name: result[one.name] for one in fields(Bench)}))
+    print("\n".join([table.markdown(), "", *(f"- {note}" for note in table.notes)]))
+    if options.json:
+        write_bench(options.json, result)
+    return 0
+
+
+def _entries(ranks: int, flags: Sequence[str]) -> list[Entry]:
+    horovod = Contender("horovod", ranks).command(flags)
+    ddp = Contender("ddp", ranks).command(flags)
+    program = ddp.index(str(ROOT / "baselines" / "ddp.py"))
+    bound = [*ddp[:program], str(Path(__file__).resolve()), _UNCOUPLED, *ddp[program + 1 :]]
+    return [
+        Entry("single", "one process", Contender("single", 1).command(flags)),
+        Entry("bound", f"{ranks} processes, each on its slice of every batch, that exchange "
+              "nothing", bound),
+        Entry("horovod over mpi", "`horovodrun --mpi`", [horovod[0], "--mpi", *horovod[1:]]),
+        Entry("horovod over gloo", "`horovodrun --gloo`", [horovod[0], "--gloo", *horovod[1:]]),
+        Entry("ddp", "`torchrun`, over Gloo", ddp),
+    ]  # fmt: skip
+
+
+def _seconds(entry: Entry, records: Path) -> float:
+    """Run it once; the median seconds of its epochs. Raises UsageError where it fails."""
+    log = records / "run.log"
+    code = run_to_end(entry.command, log)
+    found = read_records(*records.glob("*.jsonl"))[0] if any(records.glob("*.jsonl")) else []
+    seconds = epoch_seconds(found[0]) if found else None
+    if code or seconds is None:
+        raise UsageError(f"{entry.name} failed: {reason(log, code)}")
+    for path in records.glob("*.jsonl"):
+        path.unlink()
+    return seconds
+
+
+def _result(
+    options: argparse.Namespace, entries: Sequence[Entry], hardware: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that was measured, as JSON can hold it."""
+    single, bound = entries[0].seconds, entries[1].seconds
+    rows = []
+    for entry in entries:
+        share = [] if entry is entries[0] else _ratios(bound, entry.seconds)
+        rows.append([
+            entry.name, statistics.median(entry.seconds),
+            f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
+            _spread(_ratios(single, entry.seconds)), _spread(share),
+        ])  # fmt: skip
+    busy = (hardware["load_average"] or 0) > _BUSY_LOAD or hardware["others_running"]
+    return {
+        "benchmark": "ranks",
+        **origin(hardware),
+        "settings": {
+            "dataset": options.dataset, "ranks": options.ranks, "epochs": options.epochs,
+            "rounds": options.rounds,
+        },
+        "seconds": {entry.name: entry.seconds for entry in entries},
+        "columns": ["ranks", "s/epoch", "range", "x single", "of the bound"],
+        "rows": rows,
+        "notes": [
+            "s/epoch: median over the epochs of a run but its first, then over rounds; ratios are "
+            "made round by round: median (least .. most)",
+            *(f"{entry.name}: {entry.meaning}" for entry in entries),
+            "of the bound: seconds of the bound / seconds; what is lacking to 1 is what "
+            "communication costs",
+            *(["other programs were running: trust none of the times"] if busy else []),
+        ],
+    }  # fmt: skip
+
+
+def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def _spread(ratios: Sequence[float]) -> str | None:
+    if not ratios:
+        return None
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the flags that every run gets."""
+    parser = Parser.of(__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
+    add("--ranks", type=int, default=2, metavar="N", help="processes (default: 2)")
+    add("--epochs", type=int, default=10, metavar="N",
+        help="epochs of a run, of which the first is not counted (default: 10)")  # fmt: skip
+    add("--rounds", type=int, default=5, metavar="N",
+        help="how often each takes its turn (default: 5)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
+    options = parser.parse_args(words)
+    for name, least in (("ranks", 1), ("epochs", 2), ("rounds", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name}: expected at least {least}, got {getattr(options, name)}")
+    flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]
+    return options, [*flags, "--eval-every", str(options.epochs), "--progress", "off"]
+
+
+def _train_uncoupled(words: Sequence[str]) -> int:
+    """Be one of the bound's processes."""
+    framework = torch_framework("ddp", partial(join, group=UncoupledRanks))
+    return run(lambda: parse_config(words, "ddp", KERAS_ONLY), framework)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [_UNCOUPLED]:
+        code = guarded(partial(_train_uncoupled, sys.argv[2:]))
+        sys.stdout.flush()
+        os._exit(code)  # as baselines/ddp.py, and for its reason
+    sys.exit(guarded(main))
