@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := $(CURDIR)/.venv
 RANKS  ?= 1 2 4
 DEMO   := results/demo
+# Steps of some 100 ms, on which two ranks pay, and about a minute in all on two cores.
+SHOWN  := --dataset synthetic-100k --hidden 256 --fanouts 10,5 --global-batch-size 2048 --epochs 5
 PLAN   ?= results/plans/short.yaml
 SWEPT   = results/sweeps/$(basename $(notdir $(PLAN)))
 
@@ -31,11 +33,12 @@ help: ## list the targets
 install: ## make .venv with everything in it (make install PYTHON=python3.12 to choose the Python)
 	@$(INSTALL)
 
-demo: install ## train on 2 ranks and on 1, same batches, and print the table
+demo: install ## train on 1 rank and on 2, same batches; the table, and what it means (a minute)
 	@rm -rf $(DEMO)
-	horovodrun -np 2 python horovod_gnn/train.py --records $(DEMO)
-	python baselines/single.py --records $(DEMO)
+	python baselines/single.py $(SHOWN) --records $(DEMO)
+	horovodrun -np 2 python horovod_gnn/train.py $(SHOWN) --records $(DEMO)
 	@python -m gnn_core.report.analysis $(DEMO)
+	@python -m gnn_core.report.demo $(DEMO)
 
 compare: install ## every strategy on the same graph and cores, taking turns: table and picture (ARGS=...)
 	python baselines/compare.py $(ARGS)

@@ -262,8 +262,11 @@ class Settings:
         None, _OUTPUT, "folder of TensorBoard curves (default: none are written)", metavar="DIR"
     )
     progress: str = option(
-        "auto", _OUTPUT, "what is shown meanwhile", choices=("auto", "bar", "lines", "off")
-    )
+        "auto", _OUTPUT, "what is shown meanwhile: a bar, a line for each epoch, or the result "
+        "alone (off); auto is a bar on a terminal, elsewhere lines of at most 20 epochs",
+        choices=("auto", "bar", "lines", "off"),
+    )  # fmt: skip
+    quiet: bool = option(False, _OUTPUT, "print errors alone; the record is written all the same")
     sample_seconds: float = option(
         1.0, _OUTPUT, "from one look at CPU, memory and traffic to the next; 0 is never", low=0,
         high=3600,

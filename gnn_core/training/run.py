@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.launch import launched_rank, launched_size, under_launcher
+from gnn_core.launch import launched_rank, launched_size
 from gnn_core.report.curves import Curves
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run, write_record
@@ -95,8 +95,8 @@ def _in_world(
 
 
 def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) -> int:
-    plain = config.progress == "auto" and under_launcher()
-    narrator = Narrator(fellows.rank == 0, "lines" if plain else config.progress)
+    is_quiet = config.quiet and not config.dry_run
+    narrator = Narrator(fellows.rank == 0, "quiet" if is_quiet else config.progress)
     with fellows.agreeing():
         require_launched_hosts(fellows)
         config.validate_world(fellows.num_replicas)
@@ -125,12 +125,15 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     learner = framework.learn(config, graph, fellows)
     session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
     if not session.history.worlds:
-        narrator.say(describe.opening(record, config, graph, learner))
+        narrator.tell(describe.opening(record, config, graph, learner))
     with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
         status, error = _outcome(session, curves, fellows.rank)
     record = session.complete(record, status, error)
     if fellows.rank == 0:
-        narrator.say(describe.closing(record, _keep(record, config.records)))
+        told = describe.closing(record, _keep(record, config.records))
+        narrator.say(told)
+        if config.quiet and record.status != "ok":
+            print(told, file=sys.stderr)
     if record.status == "ok":
         fellows.leave()
         return 0

@@ -83,7 +83,7 @@ class Session:
         self.learner.rehearse()
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
-            self._narrator.say(f"compiled   in {seconds:.0f} s")
+            self._narrator.tell(f"compiled   in {seconds:.0f} s")
         self._enter_world()
         self._kept.sampler.start()
         self.learner.watch.restart()
@@ -179,7 +179,7 @@ class Session:
         )  # fmt: skip
         self.history.worlds.append(world)
         if waited:
-            self._narrator.say(describe.new_world(world, self.history.worlds[-2]))
+            self._narrator.tell(describe.new_world(world, self.history.worlds[-2]))
 
     def _keep(self) -> None:
         """Keep where this rank stands: after its last whole step, whatever it was doing then."""
@@ -224,7 +224,9 @@ class Session:
         self.history.epochs.append(epoch)
         self.history.epoch_seconds = 0.0
         targets = "citations" if self._config.task == "link" else "targets"
-        self._narrator.say(describe.epoch(epoch, self._config.epochs, targets))
+        epochs, is_last = self._config.epochs, self._is_last_epoch() or self._has_stalled()
+        line = describe.epoch(epoch, epochs, targets)
+        self._narrator.tell_epoch(line, progress.epoch + 1, epochs, is_last)
         describe.add_to_curves(curves, epoch)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.tally, progress.num_sampled_edges = [0.0, 0.0, 0.0], 0

@@ -39,7 +39,7 @@ def require_launched_hosts(fellows: Fellows) -> None:
 def open_graph(config: RunConfig, fellows: Fellows, narrator: Narrator) -> Graph:
     """Open the data set, preparing it once if need be; raises UsageError on every rank alike."""
     with fellows.agreeing():
-        graph = open_for(config, narrator.say)
+        graph = open_for(config, narrator.tell)
         if fellows.rank == 0 and not config.dry_run:
             for flag in ("records", "checkpoint_dir", "tensorboard"):
                 if folder := getattr(config, flag):

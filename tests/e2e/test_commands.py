@@ -57,6 +57,24 @@ def test_one_process(run_cli: Callable, place: Place, reference: RunRecord) -> N
     assert_same_curve([place.record()], reference, FP64)
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"), [({"progress": "off"}, ["best", "record"]), ({"quiet": True}, [])]
+)
+def test_a_run_that_says_little_writes_its_record(
+    single: Callable, place: Place, flags: dict[str, str | bool], words: list[str]
+) -> None:
+    done = single(place.flags(**flags))
+    assert (done.code, done.err) == (0, "")
+    assert [line.split(" ")[0] for line in done.out.splitlines()] == words
+    assert place.record().status == "ok"
+
+
+def test_a_quiet_run_that_fails_says_so(single: Callable, place: Place) -> None:
+    done = single(place.flags(lr=1e30, precision="fp32", quiet=True))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("failed: ") and str(place.records) in done.err
+
+
 @pytest.mark.needs_horovod
 def test_horovodrun_from_another_folder(
     horovodrun: Callable, place: Place, reference: RunRecord

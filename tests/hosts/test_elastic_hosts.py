@@ -116,7 +116,7 @@ def test_ranks_do_not_outlive_their_launcher_and_the_next_one_resumes(
     pods: PodHosts, tmp_path: Path, run_cli: Run
 ) -> None:
     log, again = tmp_path / "job.log", tmp_path / "again.log"
-    launcher = pods.launch(log, *FLAGS, "--epochs=100000")
+    launcher = pods.launch(log, *FLAGS, "--epochs=100000", "--progress=lines")
     until_said(launcher, log, "epoch 50/")
     pods.hosts.kill(pods.launcher.host)
     launcher.wait()

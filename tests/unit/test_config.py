@@ -151,7 +151,7 @@ def test_an_unknown_setting_does_not_come_back() -> None:
     "change",
     [
         "--records elsewhere", "--prefetch 0", "--threads 4", "--pin", "--world-size 2",
-        "--checkpoint-dir c --resume", "--progress off", "--dry-run", "--epochs 99",
+        "--checkpoint-dir c --resume", "--progress off", "--quiet", "--dry-run", "--epochs 99",
         "--eval sampled", "--eval-every 3", "--device cpu", "--data-root d", "--verify",
         "--patience 9", "--dataset synthetic", "--layers 2",
     ],

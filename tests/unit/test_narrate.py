@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gnn_core.report.narrate import Narrator
+from gnn_core.report.narrate import Narrator, epochs_between_lines
 
 
 class Stream(io.StringIO):
@@ -103,6 +103,62 @@ def test_without_progress_only_results_are_told(clock: SimpleNamespace) -> None:
             steps.advance(0.125)
     narrator.say("test accuracy 0.7")
     assert stream.writes == ["test accuracy 0.7\n"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "heard"),
+    [("lines", ["meanwhile\n", "result\n"]), ("off", ["result\n"]), ("quiet", [])],
+)
+def test_how_much_is_said(mode: str, heard: list[str]) -> None:
+    stream = Stream()
+    narrator = Narrator(True, mode, stream)
+    narrator.tell("meanwhile")
+    narrator.say("result")
+    assert stream.writes == heard
+
+
+def epochs_told(mode: str, epochs: int, clock: SimpleNamespace, seconds: float = 0) -> list[int]:
+    """The epochs of a run whose lines are printed, when each of them takes so long."""
+    stream = Stream()
+    narrator = Narrator(True, mode, stream)
+    for number in range(1, epochs + 1):
+        clock.now += seconds
+        narrator.tell_epoch(f"{number}", number, epochs, is_last=number == epochs)
+    return [int(line) for line in stream.writes]
+
+
+def test_of_many_epochs_some_are_told(clock: SimpleNamespace) -> None:
+    assert epochs_told("auto", 20, clock) == [*range(1, 21)]
+    assert epochs_told("auto", 203, clock) == [1, 2, 3, 4, 5, *range(25, 201, 25), 203]
+    assert epochs_told("lines", 203, clock) == [*range(1, 204)]
+    assert epochs_told("off", 203, clock) == []
+
+
+@pytest.mark.parametrize("epochs", [21, 30, 61, 99, 151, 299, 750, 1001, 99_999, 3_000_000])
+def test_no_more_than_twenty_epochs_and_the_last_are_told(epochs: int) -> None:
+    assert 5 < 5 + epochs // epochs_between_lines(epochs) <= 20
+
+
+def test_long_epochs_are_all_told(clock: SimpleNamespace) -> None:
+    assert epochs_told("auto", 203, clock, seconds=11) == [*range(1, 204)]
+    assert epochs_told("auto", 203, clock, seconds=6)[5:8] == [7, 9, 11]
+
+
+def test_a_run_that_stops_early_tells_its_last_epoch(clock: SimpleNamespace) -> None:
+    stream = Stream()
+    narrator = Narrator(True, "auto", stream)
+    for number in (5, 6, 7):
+        narrator.tell_epoch(f"{number}", number, 1000, is_last=number == 7)
+    assert stream.writes == ["5\n", "7\n"]
+
+
+def test_a_rank_of_a_launcher_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mpirun gives its ranks a terminal, which is not the user's."""
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    stream = Stream(is_terminal=True)
+    with Narrator(True, "auto", stream).steps("epoch 1", 0, 5) as steps:
+        steps.advance(0.5)
+    assert stream.writes == []
 
 
 def test_a_failing_epoch_takes_its_bar_along() -> None:

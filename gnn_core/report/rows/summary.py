@@ -25,7 +25,8 @@ ACCURACY_TOLERANCE = 0.01
 # also one that is new, tells rows apart: two rows too many are seen, two rows too few are not.
 _REPETITIONS = {
     "dataset", "seed", "data_root", "cache_dir", "verify", "records", "checkpoint_dir",
-    "checkpoint_every_steps", "resume", "tensorboard", "progress", "world_size", "dry_run",
+    "checkpoint_every_steps", "resume", "tensorboard", "progress", "quiet", "world_size",
+    "dry_run",
     "sample_seconds",  # the cost is in the record, and far below what repeats differ by
     "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
 }  # fmt: skip
