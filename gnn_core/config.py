@@ -12,13 +12,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.options import LINK, show
-from gnn_core.settings.recipes import RECIPES, fill, recipe_name
-from gnn_core.settings.rules import batch_problem, find_problems, label
+from gnn_core.settings.recipes import RECIPES, counted_in_steps, counts_steps, fill, recipe_name
+from gnn_core.settings.rules import applies, batch_problem, find_problems, label
 from gnn_core.settings.table import OPTIONS, Settings
 from gnn_core.settings.yaml_file import read_config_file
 from gnn_core.usage import UsageError, did_you_mean
@@ -36,6 +36,8 @@ class RunConfig(Settings):
 
     # Field name -> flag | file | recipe | derived; a field that is not here has its default.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    # Names of the fields that the program has no use for.
+    ignored: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fill what was left out, and refuse what cannot be."""
@@ -46,6 +48,27 @@ class RunConfig(Settings):
             raise UsageError("; ".join(problems))
         for name, value in {**values, "origins": origins}.items():
             object.__setattr__(self, name, value)  # the one moment a frozen instance may be set
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the recipe is a folder's: a number of steps, fitted to the graph."""
+        return counts_steps(self.dataset, self.task)
+
+    def for_graph(self, num_targets: int) -> RunConfig:
+        """The settings for a graph with so many training targets; these, but for a folder's recipe.
+
+        That recipe is a number of steps, and its epochs, batch and evaluations follow the targets.
+        What was given stays as it is. Raises UsageError as the class does.
+        """
+        values = {name: getattr(self, name) for name in OPTIONS}
+        fitted = counted_in_steps(values, self.origins, num_targets)
+        if not fitted:
+            return self
+        # What follows from other settings is derived anew.
+        derived = {name for name, origin in self.origins.items() if origin == "derived"}
+        origins = {name: origin for name, origin in self.origins.items() if name not in derived}
+        changes: dict[str, Any] = {**dict.fromkeys(derived), **fitted, "origins": origins}
+        return replace(self, **changes)
 
     def validate_world(self, world_size: int) -> None:
         """Check the settings against the number of ranks that started; raises UsageError."""
@@ -109,14 +132,18 @@ class RunConfig(Settings):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def describe(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
-        """List the settings by group: (group, [(flag, value, origin)]), all as text.
+        """List the settings that apply by group: (group, [(flag, value, origin)]), all as text.
 
         Origins: `flag`, `file`, `recipe <name>`, `derived` from another setting, `default`, or
         `given` when a program, and not a user, set it.
         """
         groups: dict[str, list[tuple[str, str, str]]] = {}
+        values = {name: getattr(self, name) for name in OPTIONS}
         for name, spec in OPTIONS.items():
-            value = getattr(self, name)
+            value = values[name]
+            given = self.origins.get(name) in ("flag", "file")
+            if not given and not applies(spec, values, self.ignored):
+                continue
             origin = self.origins.get(name, "default" if value == spec.default else "given")
             if origin == "recipe":
                 origin = f"recipe {recipe_name(self.dataset, self.task)}"
@@ -163,7 +190,7 @@ def parse_config(
     problems += find_problems(OPTIONS, filled, {**origins, **filled_from}, bad)
     if problems:
         raise UsageError("; ".join(problems))
-    return RunConfig(**values, origins=origins)
+    return RunConfig(**values, origins=origins, ignored=frozenset(ignored))
 
 
 def _field_name(flag: str) -> str:

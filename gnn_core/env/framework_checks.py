@@ -10,6 +10,7 @@ from typing import Any
 
 from gnn_core.env.findings import Finding, ok, problem, warning
 from gnn_core.env.probes import PROBES, TWO_RANKS, Told, probe
+from gnn_core.env.stamp import same_place
 
 __all__ = ["framework_checks", "judge", "judge_libmpi", "judge_ranks", "rank_checks"]
 
@@ -106,7 +107,7 @@ def judge_ranks(name: str, told: Told, prefix: Path) -> Finding:
     sums = {fact[end] for fact in told.facts for end in ("low", "high")}
     if sums != {3.0}:
         return problem(name, f"the ranks' sum of 1 and 2 is {sorted(sums)}", _INSTALL)
-    others = {fact["prefix"] for fact in told.facts} - {str(prefix)}
+    others = {str(fact["prefix"]) for fact in told.facts if not same_place(fact["prefix"], prefix)}
     if others:
         return problem(
             name,

@@ -11,7 +11,6 @@ whole (nothing is left to do) and by `pip check`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnn_core.env import horovod_build, mpi_settings, pins, toolchain
+from gnn_core.env import horovod_build, mpi_settings, pins, stamp, toolchain
 from gnn_core.env.locks import hold
 from gnn_core.env.progress import Progress, StepFailed
 from gnn_core.env.target import Target, clean_environment, pip_command
@@ -76,17 +75,17 @@ class Installation:
     @property
     def stamp(self) -> Path:
         """Written when all is done, deleted before anything is changed."""
-        return self.venv / "ringsage-install.json"
+        return self.venv / stamp.STAMP
 
     def up_to_date(self) -> bool:
         """Whether there is nothing to do. Starts no process."""
         try:
-            return bool(
-                json.loads(self.stamp.read_text(encoding="utf-8")) == self._state()
-                and mpi_settings.settled(self.venv)
+            return (
+                stamp.holds(self.venv, self._state())
+                and mpi_settings.settled(stamp.made_at(self.venv))
                 and (self.venv / "bin" / "python").exists()
             )
-        except (OSError, ValueError):
+        except OSError:
             return False
 
     def run(self) -> None:
@@ -142,13 +141,8 @@ class Installation:
         foreign = self.venv.exists() and not (self.venv / "pyvenv.cfg").exists()
         if foreign and any(self.venv.iterdir()):
             raise InstallProblem(f"{self.venv} is not a virtual environment: move it away")
-        with contextlib.suppress(OSError, ValueError):
-            before = json.loads(self.stamp.read_text(encoding="utf-8"))["venv"]
-            if before != str(self.venv):
-                raise InstallProblem(
-                    f"{self.venv} was made at {before} and cannot be moved: remove it "
-                    "(rm -r .venv) and run make install again"
-                )
+        if found := stamp.problem(self.venv, self.root):
+            raise InstallProblem(found)
         pip_there = any(self.venv.glob("lib/python3.*/site-packages/pip/__main__.py"))
         if not pip_there:
             self.progress.run(

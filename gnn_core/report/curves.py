@@ -1,4 +1,7 @@
-"""TensorBoard scalars, written without TensorFlow (`tensorboard --logdir DIR` shows them)."""
+"""TensorBoard scalars, written without TensorFlow (`tensorboard --logdir DIR` shows them).
+
+`gnn_core.training.run` opens them and `describe.add_to_curves` adds a point to each per epoch.
+"""
 
 from __future__ import annotations
 

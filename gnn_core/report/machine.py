@@ -131,10 +131,12 @@ def launch_line(
 ) -> str:
     """Return the command that started this job: the outermost launcher's, else this process's own.
 
-    This environment's horovodrun, of which no process is left, tells it in RINGSAGE_LAUNCHED. A
-    rank that a daemon of mpirun started on another host sees no options: `mpirun ... python x.py`.
-    Paths below the working folder and of the environment's programs are shortened, and values of
-    secrets are struck out, since records are published.
+    It can be pasted into a shell: words are quoted where they have to be, relative paths are as
+    they were typed. This environment's horovodrun, of which no process is left, tells it in
+    RINGSAGE_LAUNCHED. A rank that a daemon of mpirun started on another host sees no options:
+    `mpirun ... python x.py`. What ran the launcher and became it (`env`, `nice`, `taskset`) is
+    gone. Paths below the working folder and of the environment's programs are shortened, and
+    values of secrets are struck out, since records are published.
     """
     if told := os.environ.get("RINGSAGE_LAUNCHED"):
         return shlex.join(presentable(shlex.split(told)))
@@ -152,7 +154,7 @@ def presentable(command: list[str], folder: Path | None = None) -> list[str]:
     """Return a command line as a record tells it: short, and without the values of secrets.
 
     Programs of the environment go by name, whatever started them; paths below `folder` (None: the
-    working folder) are told from there.
+    working folder) are told from there. Open MPI's orterun is the mpirun that was typed.
     """
     known = (f"{Path(sys.prefix, 'bin')}{os.sep}", f"{folder or Path.cwd()}{os.sep}")
     words = []
@@ -160,7 +162,10 @@ def presentable(command: list[str], folder: Path | None = None) -> list[str]:
         for start in known:
             word = word.replace(start, "")
         words.append(_SECRET.sub(r"\1=***", word))
-    return [Path(words[0]).name, *words[1:]] if words else []
+    if not words:
+        return []
+    program = words[0] if not Path(words[0]).is_absolute() else Path(words[0]).name
+    return ["mpirun" if program == "orterun" else program, *words[1:]]
 
 
 def memory_of_process(pid: int | str = "self", proc: Path = _PROC) -> dict[str, int | None]:
@@ -267,7 +272,9 @@ def _output(command: list[str], environment: dict[str, str] | None = None) -> st
 
 
 def _without_passed_on(command: list[str]) -> list[str]:
-    """Drop `-x NAME`, by which horovodrun passes on dozens of variables; `-x NAME=value` stays."""
+    """Drop the `-x NAME` of dozens of variables from the mpirun that another's horovodrun makes."""
+    if "--tag-output" not in command:  # typed by hand: it is needed to run it again
+        return command
     kept: list[str] = []
     for word in command:
         if kept and kept[-1] == "-x" and "=" not in word:

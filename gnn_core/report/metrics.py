@@ -138,6 +138,11 @@ class RankTally:
         return cls(loss, reciprocal, tuple(int(value) for value in hits), auc, int(count))
 
     @property
+    def loss(self) -> float | None:
+        """Mean loss per reference; None when nothing was counted."""
+        return self._mean(self.loss_sum)
+
+    @property
     def score(self) -> float | None:
         """What the best epoch is chosen by: the mean reciprocal rank."""
         return self._mean(self.reciprocal_sum)
@@ -146,7 +151,7 @@ class RankTally:
         """The results by name, as a record holds them."""
         hits = {f"hits_{k}": self._mean(n) for k, n in zip(HITS, self.hits, strict=True)}
         means = {"mrr": self.score, **hits, "auc": self._mean(self.auc_sum)}
-        return {**means, "loss": self._mean(self.loss_sum), "count": self.count}
+        return {**means, "loss": self.loss, "count": self.count}
 
     def _mean(self, total: float) -> float | None:
         return total / self.count if self.count else None

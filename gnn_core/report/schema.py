@@ -90,6 +90,7 @@ class EpochRecord:
     num_targets: int  # real ones, over all ranks
     num_sampled_edges: int  # over all ranks
     valid_mrr: float | None = None  # of link prediction, on a part of the split
+    valid_loss: float | None = None  # mean per target of what was evaluated
 
     @classmethod
     def of(
@@ -103,6 +104,7 @@ class EpochRecord:
         num_sampled_edges: int,
         valid_accuracy: float | None = None,
         valid_mrr: float | None = None,
+        valid_loss: float | None = None,
     ) -> EpochRecord:
         """Return the record of an epoch from the merged tally and the slowest rank's lap."""
         return cls(
@@ -111,6 +113,7 @@ class EpochRecord:
             train_accuracy=tally.accuracy,
             valid_accuracy=valid_accuracy,
             valid_mrr=valid_mrr,
+            valid_loss=valid_loss,
             lr=lr,
             seconds=training_seconds(lap),
             sections={name: seconds for name, seconds in lap.items() if name != "total"},

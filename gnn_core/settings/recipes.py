@@ -54,6 +54,17 @@ _SYNTHETIC: Mapping[str, Any] = {
     "patience": 0,
 }
 
+# A folder may hold a graph of any size, so that its recipe counts steps. Before the graph is opened
+# these are the settings of the smallest one, a step an epoch; `counted_in_steps` fits them to it.
+_LEAST_STEPS, _LEAST_EPOCHS = 500, 10
+_EVALUATIONS = 50
+_BY_STEPS: Mapping[str, Any] = {
+    "epochs": _LEAST_STEPS,
+    "eval_every": _LEAST_STEPS // _EVALUATIONS,
+    "patience": 10,
+}
+_FOLDER: Mapping[str, Any] = {**_SYNTHETIC, **_BY_STEPS}
+
 # As in the example that OGB has for ogbl-citation2, but smaller.
 _LINK: Mapping[str, Any] = {
     "layers": 2,
@@ -84,7 +95,7 @@ _SMALL_LINK: Mapping[str, Any] = {
 }
 
 RECIPES: dict[str, Mapping[str, Any]] = {
-    "default": _SYNTHETIC,
+    "default": _FOLDER,
     "synthetic": _SYNTHETIC,
     "synthetic-arxiv": _SAMPLED_THREE_LAYERS,
     "cora": _SMALL_CITATION,
@@ -93,8 +104,14 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "ogbn-arxiv": _SAMPLED_THREE_LAYERS,
     "ogbn-products": _SAMPLED_THREE_LAYERS,
     "ogbn-papers100M": _SAMPLED_THREE_LAYERS,
-    "link default": _LINK,
+    "link default": {**_LINK, **_BY_STEPS},
+    "link synthetic": _LINK,
     "link cora": _SMALL_LINK,
+    "link citeseer": _LINK,
+    "link pubmed": _LINK,
+    "link cit-hepth": _LINK,
+    "link ogbn": _LINK,
+    "link ogbl": _LINK,
 }
 _LINK_WORD = "link "
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
@@ -154,6 +171,36 @@ def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if filled[name] is None:
             filled[name], origins[name] = value, "derived"
     return filled, origins
+
+
+def counts_steps(dataset: str, task: str) -> bool:
+    """Whether a data set has no recipe of its own, as a folder has none."""
+    return recipe_name(dataset, task) in ("default", _LINK_WORD + "default")
+
+
+def counted_in_steps(
+    values: Mapping[str, Any], origins: Mapping[str, str], num_targets: int
+) -> dict[str, Any]:
+    """What the recipe of a folder makes of its number of training targets, as (field -> value).
+
+    Only of fields that the recipe filled, by `origins`; {} for a data set with a recipe of its own.
+    At least 500 steps and 10 epochs, some 50 evaluations. A batch is no larger than the split,
+    rounded up to a multiple of 8, so that 2, 4 or 8 replicas get slices of equal size.
+    """
+    if not counts_steps(values["dataset"], values["task"]):
+        return {}
+    chosen = dict(values)
+
+    def choose(name: str, value: int) -> None:
+        if origins.get(name) == "recipe":
+            chosen[name] = value
+
+    num_targets = max(1, num_targets)
+    choose("global_batch_size", min(values["global_batch_size"], -(-num_targets // 8) * 8))
+    num_steps = -(-num_targets // chosen["global_batch_size"])
+    choose("epochs", max(_LEAST_EPOCHS, -(-_LEAST_STEPS // num_steps)))
+    choose("eval_every", max(1, chosen["epochs"] // _EVALUATIONS))
+    return {name: value for name, value in chosen.items() if value != values[name]}
 
 
 def _depth(values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

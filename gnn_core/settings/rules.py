@@ -37,6 +37,19 @@ def find_problems(
     return problems
 
 
+def applies(spec: Option, values: Values, ignored: Collection[str]) -> bool:
+    """Whether a run with these values uses the setting; `ignored` names what its program does not.
+
+    What another setting switches off, such as the fan-outs of a sampled evaluation, does not apply.
+    """
+    if spec.name in ignored or (spec.group == LINK and values["task"] != "link"):
+        return False
+    if spec.name in ("resume", "checkpoint_every_steps"):
+        return values["checkpoint_dir"] is not None
+    switch, positions = _SWITCHES.get(spec.name, ("task", (values["task"],)))
+    return switch in ignored or values[switch] in positions
+
+
 def label(spec: Option, origins: Mapping[str, str]) -> str:
     """How to call a setting in a message: by flag, or by YAML key when it came from the file."""
     return f"{spec.name} (--config)" if origins.get(spec.name) == "file" else spec.flag
@@ -121,6 +134,17 @@ def batch_problem(global_batch_size: int, world_size: int) -> str | None:
         "raise it or start fewer ranks"
     )
 
+
+# Setting -> the one that switches it on, and in which positions.
+_SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "eval": ("task", ("node",)),
+    "eval_fanouts": ("eval", ("sampled",)),
+    "held_out": ("hold_out", ("newest", "random")),
+    "lr_step_epochs": ("lr_schedule", ("step",)),
+    "lr_gamma": ("lr_schedule", ("step",)),
+    "replicas": ("strategy", ("mirrored",)),
+    "start_timeout": ("strategy", ("multiworker",)),
+}
 
 # The fields a rule reads, the one its message is about first.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from gnn_core.config import RunConfig
@@ -14,7 +15,9 @@ from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Learner
 from gnn_core.training.rank import CHUNK_PAIRS
+from gnn_core.training.tasks import targets_per_epoch
 
+BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
 _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
 
@@ -43,7 +46,24 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
             f"held out   {config.hold_out}; each reference is ranked among {config.candidates:,} "
             "candidates"
         )
+    lines += _length(config, graph)
     return "\n".join(lines + [f"note       {note}" for note in notes(record, learner)])
+
+
+def _length(config: RunConfig, graph: Graph) -> list[str]:
+    """A line on how long the recipe of a folder makes the run; none if it did not."""
+    if config.origins.get("epochs") != "recipe" or not config.counts_steps:
+        return []
+    targets = targets_per_epoch(config, graph)
+    steps = -(-targets // config.global_batch_size)
+    text = (
+        f"recipe     {config.epochs * steps:,} steps: {config.epochs} epochs of {steps:,} for "
+        f"{targets:,} training {'citations' if config.task == 'link' else 'targets'}, evaluated "
+        f"every {config.eval_every}"
+    )
+    if config.patience:
+        text += f"; stops after {config.patience} evaluations without a gain"
+    return [text]
 
 
 def _ranks(record: RunRecord) -> str:
@@ -98,17 +118,21 @@ def closing(record: RunRecord, path: Path) -> str:
         for field, word in (("hits_1", "hits@1"), ("hits_10", "hits@10"), ("auc", "AUC"))
         if f"test_{field}" in final
     )
-    return (
+    lines = [
         f"best       epoch {int(final['best_epoch'] or 0) + 1}: valid {word} "
-        f"{_number(final[f'valid_{name}'])}, test {word} {_number(final[f'test_{name}'])}{more}\n"
-        f"record     {path}"
-    )
+        f"{_number(final[f'valid_{name}'])}, test {word} {_number(final[f'test_{name}'])}{more}"
+    ]
+    lines += [f"note       {note}" for note in record.notes if note == BEST_IS_LAST]
+    if curves := record.config.get("tensorboard"):
+        lines.append(f"curves     {shlex.join(['tensorboard', '--logdir', curves])}")
+    return "\n".join([*lines, f"record     {path}"])
 
 
 def dry_run(config: RunConfig, graph: Graph, fellows: Fellows) -> str:
     """The resolved settings and the memory they will need."""
     memory = machine.hardware()["memory_bytes"]
-    lines = [config.summary(), "", f"graph {graph!r}", f"ranks {fellows.num_replicas}", "memory"]
+    lines = [config.summary(), "", *_length(config, graph)]
+    lines += [f"graph {graph!r}", f"ranks {fellows.num_replicas}", "memory"]
     shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, fellows.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
         width = 8 if config.precision == "fp64" else 4
@@ -182,6 +206,7 @@ def add_to_curves(curves: Curves, record: EpochRecord) -> None:
         record.epoch + 1,
         {
             "loss/train": record.train_loss,
+            "loss/valid": record.valid_loss,
             "accuracy/train": record.train_accuracy,
             "accuracy/valid": record.valid_accuracy,
             "mrr/valid": record.valid_mrr,

@@ -34,7 +34,7 @@ from gnn_core.training.setup import (
     require_launched_hosts,
     require_same_job,
 )
-from gnn_core.training.tasks import split_sizes
+from gnn_core.training.tasks import split_sizes, targets_per_epoch
 
 
 def run(read: Callable[[], RunConfig], framework: Framework) -> int:
@@ -99,12 +99,12 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     narrator = Narrator(fellows.rank == 0, "quiet" if is_quiet else config.progress)
     with fellows.agreeing():
         require_launched_hosts(fellows)
-        config.validate_world(fellows.num_replicas)
-        if fellows.elastic:
-            config.validate_elastic()
-        framework.prepare(config, fellows)
+        _prepare(config, fellows, framework)
     keep_freed_memory()
     graph = open_graph(config, fellows, narrator)
+    with fellows.agreeing():
+        config = config.for_graph(targets_per_epoch(config, graph))
+        _prepare(config, fellows, framework)
     require_same_job(config, graph, fellows)
     if config.dry_run:
         narrator.say(describe.dry_run(config, graph, fellows))
@@ -144,6 +144,14 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     if record.status == "interrupted":  # by a signal that reached this rank, or another one only
         return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
     return _leave(1, fellows)
+
+
+def _prepare(config: RunConfig, fellows: Fellows, framework: Framework) -> None:
+    """Check these settings against the ranks and the machine, and set that up. UsageError."""
+    config.validate_world(fellows.num_replicas)
+    if fellows.elastic:
+        config.validate_elastic()
+    framework.prepare(config, fellows)
 
 
 def listen_for_stop(fellows: Fellows) -> None:

@@ -139,8 +139,13 @@ class Session:
             worlds=history.worlds,
             num_parameters=self.learner.num_parameters,
             allreduce_bytes_per_step=self.learner.allreduce_bytes_per_step,
-            notes=describe.notes(record, self.learner),
+            notes=describe.notes(record, self.learner) + self._end_notes(status),
         )
+
+    def _end_notes(self, status: str) -> list[str]:
+        """What the end of the run has to say to the reader of its numbers."""
+        is_last = self._final.get("best_epoch") == self._config.epochs - 1
+        return [describe.BEST_IS_LAST] if status == "ok" and is_last else []
 
     def _resume(self) -> None:
         """Read a checkpoint on rank 0 and give every rank its weights and optimizer state."""
@@ -216,6 +221,7 @@ class Session:
         if (progress.epoch + 1) % self._config.eval_every == 0 or self._is_last_epoch():
             valid = self._evaluate(("valid",), whole=False)["valid"]
             evaluated[f"valid_{valid.score_name}"] = valid.score
+            evaluated["valid_loss"] = valid.loss
             self._keep_best(valid.score)
         epoch = EpochRecord.of(
             progress.epoch, tally, lap, lr=self._last_rate(), warm_up=warm_up,

@@ -35,6 +35,14 @@ def split_sizes(graph: Graph, task: str) -> dict[str, int]:
     return {name: len(graph.split(name)) for name in names}
 
 
+def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
+    """Training targets of one epoch: nodes, or edges."""
+    num_targets = split_sizes(graph, config.task)["train"]
+    if config.task == "link" and config.edges_per_epoch:
+        return min(num_targets, config.edges_per_epoch)
+    return num_targets
+
+
 def train_loader(
     config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
 ) -> Loader:

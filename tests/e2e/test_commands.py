@@ -32,7 +32,7 @@ def reference(single: Callable, place: Place) -> RunRecord:
     return elsewhere.record()
 
 
-def assert_told_in_plain_lines(text: str) -> list[str]:
+def assert_told_in_plain_lines(text: str, *, curves: bool = False) -> list[str]:
     """Each line once, none of them overwritten or coloured; the lines, without launcher's tags."""
     lines = [re.sub(r"^\[1,\d+\]<stdout>:", "", line) for line in text.splitlines()]
     assert "\r" not in text
@@ -40,7 +40,8 @@ def assert_told_in_plain_lines(text: str) -> list[str]:
     assert [match[1] for line in lines if (match := EPOCH.match(line))] == ["1", "2"]
     words = [line.split(" ")[0] for line in lines]
     assert words == ["launched", "ranks", "graph", "model", "batches", *words[5:]]
-    assert [word for word in words[5:] if word != "note"] == ["epoch", "epoch", "best", "record"]
+    last = ["best", "curves", "record"] if curves else ["best", "record"]
+    assert [word for word in words[5:] if word != "note"] == ["epoch", "epoch", *last]
     return lines
 
 
@@ -104,13 +105,15 @@ def test_mpirun_of_the_module_with_curves_and_a_file(
     flags = place.flags(hidden=None, config=file, tensorboard=curves)
     done = horovodrun(2, ["-m", "horovod_gnn.train", *flags], launcher="mpirun")
     assert (done.returncode, done.stderr) == (0, "")
-    assert_told_in_plain_lines(done.stdout)
+    lines = assert_told_in_plain_lines(done.stdout, curves=True)
+    assert lines[0].startswith("launched   mpirun ")
+    assert lines[-2] == f"curves     tensorboard --logdir {curves}"
     record = place.record()
     assert (record.config["epochs"], record.config["hidden"]) == (2, 16)
     assert_same_curve([record], reference, FP64)
     (events,) = curves.iterdir()  # one file: rank 0's
     content = events.read_bytes()
-    for name in (b"loss/train", b"accuracy/valid", b"seconds/epoch"):
+    for name in (b"loss/train", b"loss/valid", b"accuracy/valid", b"seconds/epoch"):
         assert name in content
 
 
@@ -130,6 +133,8 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(
     assert re.search(r"--hidden +16 +flag", done.out)
     assert re.search(r"--weight-decay +0 +recipe synthetic", done.out)
     assert re.search(r"per host, at most +\d+ MiB", done.out)
+    for flag in ("--predictor-layers", "--strategy", "--lr-gamma", "--scale-lr"):
+        assert f" {flag} " not in done.out
     assert list(place.folder.iterdir()) == []
 
 

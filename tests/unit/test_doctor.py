@@ -275,6 +275,18 @@ def test_an_mpi_on_the_library_path_is_a_problem(tmp_path: Path) -> None:
     assert looked_at(f"{own}:{other}") == []
 
 
+def test_a_linked_environment_is_the_one_it_leads_to(tmp_path: Path) -> None:
+    """Two ranks tell the path that their python was found by, which may be another one."""
+    venv = tmp_path / "clone" / ".venv"
+    venv.mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(venv)
+    facts = {"size": 2, "low": 3.0, "high": 3.0, "milliseconds": 1.0, "prefix": str(venv)}
+    told = Told([{"rank": rank, **facts} for rank in (0, 1)])
+    assert judge_ranks("mpirun", told, link).status == "ok"
+    assert judge_ranks("mpirun", told, tmp_path).status == "problem"
+
+
 # --- how it is shown ----------------------------------------------------------------------------
 
 FINDINGS = [

@@ -114,11 +114,45 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
     assert rows["--aggregator"] == ("mean", "default")
     assert rows["--checkpoint-dir"] == ("-", "default")
     assert rows["--pin"] == ("off", "default")
-    assert len(rows) == len(OPTIONS)
+    assert OPTIONS.keys() - {flag[2:].replace("-", "_") for flag in rows} == {
+        "hold_out", "held_out", "svd_width", "negatives", "shared_negatives", "hide_targets",
+        "edges_per_epoch", "predictor_layers", "candidates", "eval_edges",  # --task link
+        "lr_step_epochs", "lr_gamma", "eval_fanouts", "checkpoint_every_steps", "resume",
+        "start_timeout",  # --strategy multiworker
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "listed", "left_out"),
+    [
+        ("--task link", "--negatives --predictor-layers --held-out", "--eval --eval-fanouts"),
+        ("--task link --hold-out published", "--candidates", "--held-out"),
+        ("--task node", "--eval", "--negatives --predictor-layers --hold-out"),
+        ("--eval sampled", "--eval-fanouts", "--eval-edges"),
+        ("--lr-schedule step", "--lr-gamma --lr-step-epochs", ""),
+        ("--lr-schedule cosine", "--warmup-epochs", "--lr-gamma --lr-step-epochs"),
+        ("--checkpoint-dir c", "--resume --checkpoint-every-steps", ""),
+        ("--strategy one", "--strategy", "--replicas --start-timeout"),
+        ("--strategy one --replicas 1", "--replicas", "--start-timeout"),  # given, so it is told
+        ("--strategy multiworker", "--start-timeout", "--replicas"),
+    ],
+)
+def test_only_settings_that_apply_are_listed(parse, argv: str, listed: str, left_out: str) -> None:
+    rows = {flag for _, group in parse(*argv.split()).describe() for flag, *_ in group}
+    assert set(listed.split()) <= rows
+    assert rows.isdisjoint(left_out.split())
+
+
+def test_what_the_strategy_ignores_is_not_listed(parse) -> None:
+    """Also of ddp, which waits for its ranks but knows no --strategy."""
+    config = parse(strategy="Keras only", replicas="Keras only")
+    rows = {flag for _, group in config.describe() for flag, *_ in group}
+    assert rows.isdisjoint({"--strategy", "--replicas"})
+    assert "--start-timeout" in rows
 
 
 def test_the_summary_has_a_line_for_each() -> None:
-    lines = RunConfig(hidden=9).summary().splitlines()
+    lines = RunConfig(hidden=9, task="link").summary().splitlines()
     assert ["--hidden", "9", "given"] in [line.split() for line in lines]
     assert [line.strip() for line in lines if not line.startswith(" ")] == [
         "what to train on", "model", "link prediction (--task link)", "optimisation",

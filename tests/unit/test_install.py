@@ -571,6 +571,43 @@ def test_an_environment_that_was_moved_is_refused(job: Installation) -> None:
         job.run()
 
 
+def linked_clone(job: Installation) -> Installation:
+    """Make a second clone beside the first, whose .venv is a link to the first one's."""
+    root = job.root.parent / "second"
+    root.mkdir()
+    for name in ("requirements.txt", "pyproject.toml"):
+        (root / name).write_bytes((job.root / name).read_bytes())
+    (root / ".venv").symlink_to(job.venv)
+    return Installation(root, root / ".venv", job.cache, job.progress)
+
+
+def test_a_clone_may_have_a_link_to_the_environment_of_another(job: Installation) -> None:
+    stamp(job)
+    second = linked_clone(job)
+    assert second.up_to_date()
+    (second.root / "requirements.txt").write_text("numpy==1\n")
+    assert job.up_to_date() and not second.up_to_date()
+    with pytest.raises(InstallProblem, match="run make install there, or remove the link"):
+        second.run()
+    (second.root / "requirements.txt").write_bytes((job.root / "requirements.txt").read_bytes())
+    (job.venv / "bin" / "mpirun").write_text("theirs")
+    assert not second.up_to_date()
+
+
+def test_an_environment_on_another_disk_may_be_reached_by_any_path(job: Installation) -> None:
+    """Also when the clone itself is reached by a link; a clone that was moved is another one."""
+    elsewhere = job.root.parent / "disk"
+    job.venv.rename(elsewhere)
+    job.venv.symlink_to(elsewhere)
+    stamp(job)
+    link = job.root.parent / "link"
+    link.symlink_to(job.root)
+    for venv in (job.venv, elsewhere, link / ".venv"):
+        assert Installation(link, venv, job.cache, job.progress).up_to_date()
+    moved = job.root.rename(job.root.parent / "moved")
+    assert not Installation(moved, moved / ".venv", job.cache, job.progress).up_to_date()
+
+
 def test_a_folder_that_is_no_environment_is_left_alone(job: Installation) -> None:
     (job.venv / "pyvenv.cfg").unlink()
     with pytest.raises(InstallProblem, match="not a virtual environment"):

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,19 @@ def process(proc: Path, pid: int, parent: int, *words: str) -> None:
         (
             ["python3", "-m", "torch.distributed.run", "x.py"],
             "python3 -m torch.distributed.run x.py",
+        ),
+        # The environment's mpirun is a script that becomes Open MPI's orterun.
+        (
+            ["/venv/bin/orterun", "-np", "2", "-x", "LANG", "python", "train.py"],
+            "mpirun -np 2 -x LANG python train.py",
+        ),
+        (
+            ["mpirun", "--tag-output", "-np", "2", "-x", "A", "-x", "B=1", "python", "train.py"],
+            "mpirun --tag-output -np 2 -x B=1 python train.py",
+        ),
+        (
+            ["/venv/bin/python", ".venv/bin/torchrun", "--nproc-per-node", "2", "x.py"],
+            ".venv/bin/torchrun --nproc-per-node 2 x.py",
         ),
     ],
 )
@@ -97,6 +111,12 @@ def test_without_a_launcher_it_is_the_own_command(tmp_path: Path) -> None:
     line = machine.launch_line(tmp_path, 12, own)
     assert line == "python baselines/single.py --dataset cora"
     assert machine.launch_line(tmp_path / "no-proc", 12, own) == line
+
+
+def test_an_interpreter_with_a_relative_path_stays_as_it_was_typed(tmp_path: Path) -> None:
+    own = [".venv/bin/python", "-m", "baselines.single", "--dataset", "synthetic:papers=1e3,seed=2"]
+    line = machine.launch_line(tmp_path, 1, own)
+    assert shlex.split(line) == own and line.startswith(".venv/bin/python -m baselines.single ")
 
 
 def test_a_loop_of_parents_ends(tmp_path: Path) -> None:
