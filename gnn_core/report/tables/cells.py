@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -51,6 +51,23 @@ class Table:
         ]
         lines.insert(1, rule)
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings_beside_ranks(table: Table) -> Table:
+    """Return the table with the columns that tell rows apart next to the strategy and ranks.
+
+    At the end of a wide table they would be out of sight.
+    """
+    names = list(table.headings)
+    last = max((names.index(name) for name in names if name in ("ranks", "workers")), default=-1)
+    telling = [at for at, name in enumerate(names) if name in ("settings", "machine")]
+    order = [at for at in range(len(names)) if at not in telling]
+    order[last + 1 : last + 1] = telling
+    return replace(
+        table,
+        headings=tuple(names[at] for at in order),
+        cells=tuple(tuple(line[at] for at in order) for line in table.cells),
+    )
 
 
 def is_number_column(table: Table) -> list[bool]:
