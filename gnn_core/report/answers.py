@@ -59,9 +59,10 @@ def answers(records: Sequence[RunRecord]) -> dict[str, list[Answer]]:
         which = comparison.dataset, task_of(comparison.settings)
         if which not in best or _weight(comparison) > _weight(best[which]):
             best[which] = comparison
+    ordered = sorted(best, key=lambda which: (which[0], list(TASKS).index(which[1])))
     return {
-        ", ".join(filter(None, _name(comparison, timed))): _answers(comparison)
-        for comparison in best.values()
+        ", ".join(filter(None, _name(best[which], timed))): _answers(best[which])
+        for which in ordered
     }
 
 

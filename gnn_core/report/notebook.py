@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gnn_core.report.documents import tables
 from gnn_core.report.page import RECORDS_VARIABLE
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.picture import scaling_figure
@@ -52,6 +53,14 @@ def outlooks(
                 yield scaling_table(view, probes), scaling_figure(view)
 
 
+def captioned(name: str, records: Sequence[RunRecord]) -> str:
+    """Return the tables of one name, a key of `documents.TABLES`: one for each task."""
+    return "\n\n".join(
+        "\n\n".join(filter(None, (caption and f"**{caption}**", markdown(table))))
+        for caption, table in tables(name, records)
+    )
+
+
 def markdown(table: Table) -> str:
     """Return a table and, folded away, what has to be said below it."""
     notes = [f"- {note}" for note in table.notes]
@@ -59,10 +68,11 @@ def markdown(table: Table) -> str:
     return "\n".join([table.markdown(), "", *folded, "", "</details>"])
 
 
-def draw(figure: Figure, what: str) -> None:
-    """Show a figure in a notebook; `what` says in words what is on it."""
+def draw(figure: Figure) -> None:
+    """Show a figure in a notebook; its title is also what a screen reader says of it."""
     from IPython.display import HTML, display
 
+    what = " ".join((figure.get_suptitle() or figure.axes[0].get_title(loc="left")).split())
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")
