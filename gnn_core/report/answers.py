@@ -17,7 +17,8 @@ from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.sweep.plan import words_of
-from gnn_core.report.tables.cells import counted, differing_settings, percent, three_digits
+from gnn_core.report.tables.cells import counted, percent, three_digits
+from gnn_core.report.tables.side_by_side import told_apart
 from gnn_core.report.tables.slowdowns import (
     MUCH_COMMUNICATION,
     larger_batch,
@@ -71,8 +72,7 @@ def _name(comparison: Comparison, others: Sequence[Comparison]) -> tuple[str, st
     task = task_of(comparison.settings)
     here = [one for one in others if one.dataset == comparison.dataset]
     alike = [one for one in here if task_of(one.settings) == task]
-    settings = differing_settings([one.settings for one in alike], [""] * len(alike))
-    told = dict(zip(map(id, alike), settings, strict=True))[id(comparison)]
+    told = dict(zip(map(id, alike), told_apart(alike), strict=True))[id(comparison)]
     return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", told
 
 

@@ -46,11 +46,12 @@ _PAGE = """\
 </body>
 </html>
 """
-# Tables and pictures scroll inside themselves, never the page; long words break.
+# Tables scroll inside themselves, never the page; text in cells wraps, so that columns stay in sight.
 _STYLE = """\
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1c1c1c; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+main { max-width: 76rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+p, li, details > ul { max-width: 60rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem; }
 h3 { font-size: 1rem; margin-bottom: 0; }
@@ -58,8 +59,9 @@ h3 + p { margin-top: 0.2rem; }
 a.anchor-link { display: none; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.85rem;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; white-space: nowrap;
-  text-align: left; }
+th, td { padding: 0.25rem 0.4rem; border-bottom: 1px solid #ddd; text-align: left;
+  vertical-align: top; }
+td[style*="right"] { white-space: nowrap; }
 th { background: #f4f4f4; }
 code { background: #f4f4f4; padding: 0.1em 0.3em; border-radius: 3px; font-size: 0.9em; }
 ul { padding-left: 1.2rem; }

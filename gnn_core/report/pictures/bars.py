@@ -20,7 +20,8 @@ from gnn_core.report.pictures.runs import (
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import counted, differing_settings, three_digits
+from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.report.tables.side_by_side import told_apart
 
 _THICK = 0.75
 _LEVEL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
@@ -44,11 +45,7 @@ def all_bars(records: Sequence[RunRecord]) -> list[tuple[str, Figure]]:
     made = []
     for task, runs in by_task(records):
         found = [comparison for comparison in comparisons(runs) if comparison.timed]
-        differing = differing_settings(
-            [comparison.settings for comparison in found],
-            [comparison.dataset for comparison in found],
-        )
-        for comparison, settings in zip(found, differing, strict=True):
+        for comparison, settings in zip(found, told_apart(found), strict=True):
             told = "\n".join(filter(None, (task, settings)))
             made.append((comparison.dataset, second_bars(comparison, told)))
     return made

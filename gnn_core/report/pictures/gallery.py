@@ -187,7 +187,8 @@ def _work(row: Row) -> Hashable:
 def _told_settings(row: Row, apart: Sequence[str] = ()) -> dict[str, Any]:
     """Return what tells works apart, without what has its own place or goes with a strategy."""
     told = {**work_settings(row.settings), "graph": graph_mark(row.fingerprint)}
-    return {name: value for name, value in told.items() if name not in ("controller", *apart)}
+    own = ("controller", "precision", *apart)
+    return {name: value for name, value in told.items() if name not in own}
 
 
 def _titles(dataset: str, firsts: Sequence[Row], apart: Sequence[str] = ()) -> list[str]:

@@ -25,7 +25,7 @@ from gnn_core.report.rows.summary import (
     steps_per_epoch,
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.tables.cells import counted, differing_settings
+from gnn_core.report.tables.cells import counted, differing_settings, graph_mark
 from gnn_core.report.whole_file import write_whole
 
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
@@ -41,7 +41,7 @@ _SECTION_COLOURS = {
 WIDTH_INCHES = 4.8
 """Of a figure: a telephone shows it about 360 pixels wide, where letters of 10 points are read."""
 _TITLE_SIGNS = 52
-_LABEL_SIGNS, _LABEL_LINES = 24, 4  # of the name of a bar
+_LABEL_SIGNS = 24  # of the name of a bar
 _MOST_NAMES = 12  # of curves in a key, before seeds are no longer named
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 
@@ -251,17 +251,15 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
 
 def bar_names(names: Sequence[str]) -> list[str]:
     """Return names cut into lines that leave a telephone room for the bars beside them."""
-    return [
-        textwrap.fill(
-            name, _LABEL_SIGNS, max_lines=_LABEL_LINES, placeholder=" ...", break_long_words=False
-        )
-        for name in names
-    ]
+    return [textwrap.fill(name, _LABEL_SIGNS, break_long_words=False) for name in names]
 
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    settings = telling_settings([settings_of(run) for run in runs], [run.strategy for run in runs])
+    told = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
+    for one in told:
+        one.pop("precision", None)  # it goes before the other settings
+    settings = telling_settings(told, [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}
     labels = []

@@ -80,8 +80,8 @@ def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence
     """Return for each row the settings in which the rows of its data set are not all alike.
 
     Rows of different data sets have different recipes, which would drown what was chosen. Seeds
-    and paths never tell rows apart, and the precision has a column of its own. The aggregator goes
-    first: without neighbours, all else is another experiment.
+    and paths never tell rows apart; what has a column of its own is left out by the caller. The
+    aggregator goes first: without neighbours, all else is another experiment.
     """
     values: dict[tuple[str, str], set[str]] = {}
     for dataset, chosen in zip(datasets, settings, strict=True):
@@ -159,7 +159,7 @@ def setting_text(value: object) -> str:
 
 def _may_tell_apart(name: str) -> bool:
     is_path = name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
-    return not is_path and name not in ("seed", "dataset", "precision")
+    return not is_path and name not in ("seed", "dataset")
 
 
 def _is_number(cell: str) -> bool:

@@ -21,6 +21,7 @@ from gnn_core.report.tables.cells import (
     NOTHING,
     Table,
     differing_settings,
+    graph_mark,
     left_out,
     percent,
     three_digits,
@@ -75,7 +76,8 @@ def link_table(records: Sequence[RunRecord]) -> Table:
 def _settings(run: RunRecord) -> dict[str, Any]:
     """What tells rows apart, but for what has a column of its own or goes with the strategy."""
     apart = ("epochs", "controller")
-    return {name: value for name, value in settings_of(run).items() if name not in apart}
+    told = {name: value for name, value in settings_of(run).items() if name not in apart}
+    return told | {"graph": graph_mark(run.dataset.fingerprint)}
 
 
 def _key(run: RunRecord) -> tuple[Any, ...]:

@@ -89,7 +89,11 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     firsts = [runs[0] for runs in groups]
     differing = differing_settings(
         [
-            {**learnt_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
+            {
+                **learnt_settings(run.config),
+                "graph": graph_mark(run.dataset.fingerprint),
+                "precision": None,  # it has a column
+            }
             for run in firsts
         ],
         # A model of its own has a recipe of its own, as a data set has.
@@ -202,17 +206,17 @@ def _speedup(spread: Spread | None, mark: str) -> str:
 
 
 def telling_columns(
-    lines: Sequence[Line], row_of: Callable[[Line], Row], but: str | None = None
+    lines: Sequence[Line], row_of: Callable[[Line], Row], but: Sequence[str] = ("precision",)
 ) -> tuple[dict[str, Callable[[Line], str]], list[str]]:
     """Return the columns that tell lines apart, where they are needed, and notes on the machines.
 
-    Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
+    Settings, and the graph, stand in one where they differ, except those (`but`) that have a
     column already; machines in the other, by numbers.
     """
     rows = [row_of(line) for line in lines]
     differing = differing_settings(
         [
-            {name: value for name, value in row.settings.items() if name != but}
+            {name: value for name, value in row.settings.items() if name not in but}
             | {"graph": graph_mark(row.fingerprint)}
             for row in rows
         ],

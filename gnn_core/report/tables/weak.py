@@ -63,7 +63,8 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    telling, machines = telling_columns(points, lambda one: one.row, but="global_batch_size")
+    own = ("precision", "global_batch_size")
+    telling, machines = telling_columns(points, lambda one: one.row, but=own)
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
