@@ -154,7 +154,7 @@ def _scaling(comparison: Comparison, best: Contender) -> str:
         return "Unknown: nothing ran on more than one rank beside its own single process."
     lines.sort(reverse=True)
     text = "Against one process of the same framework: " + "; ".join(line for _, line in lines)
-    if any(one.row.crowded for one in several):
+    if "*" in text:
         text += ". `*`: ranks share cores, so that this is no speed-up that counts"
     return "\n\n".join([f"{text}.", *dict.fromkeys(slow)])
 

@@ -46,7 +46,7 @@ _PAGE = """\
 </body>
 </html>
 """
-# Tables scroll inside themselves, never the page; text in cells wraps, so that columns stay in sight.
+# Tables scroll inside themselves, never the page; text in cells wraps to keep columns in sight.
 _STYLE = """\
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1c1c1c; font: 16px/1.5 system-ui, sans-serif; }

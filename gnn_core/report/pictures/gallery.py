@@ -187,8 +187,7 @@ def _work(row: Row) -> Hashable:
 def _told_settings(row: Row, apart: Sequence[str] = ()) -> dict[str, Any]:
     """Return what tells works apart, without what has its own place or goes with a strategy."""
     told = {**work_settings(row.settings), "graph": graph_mark(row.fingerprint)}
-    own = ("controller", "precision", *apart)
-    return {name: value for name, value in told.items() if name not in own}
+    return {name: value for name, value in told.items() if name not in ("controller", *apart)}
 
 
 def _titles(dataset: str, firsts: Sequence[Row], apart: Sequence[str] = ()) -> list[str]:

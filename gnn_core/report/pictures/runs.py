@@ -257,8 +257,6 @@ def bar_names(names: Sequence[str]) -> list[str]:
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
     told = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
-    for one in told:
-        one.pop("precision", None)  # it goes before the other settings
     settings = telling_settings(told, [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}

@@ -57,6 +57,7 @@ class Row:
     step_seconds: Spread | None  # of an optimiser step; over runs as `seconds`
     num_targets: int  # of an epoch, over all ranks; 0 when unknown
     cores: int | None  # that a host has for the run
+    others_running: int  # processes of other programs that used a core as a run began; median
     over_single: Spread | None = None  # T(1) / T(n), T(1) of `single`; least, most over repeats
     speedup_mark: str = ""  # "!": accuracy missing or worse; "?": another machine
     over_own: Spread | None = None  # the same, T(1) of the strategy itself on 1 rank
@@ -212,7 +213,13 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         step_seconds=over_runs(good, step_seconds),
         num_targets=max((epoch.num_targets for run in runs for epoch in run.epochs), default=0),
         cores=first.machine.get("cores_available"),
+        others_running=_others_running(runs),
     )
+
+
+def _others_running(runs: Sequence[RunRecord]) -> int:
+    counts = [run.machine.get("others_running") for run in runs]
+    return int(statistics.median(one if isinstance(one, int) else 0 for one in counts))
 
 
 def _crowded(record: RunRecord) -> bool:

@@ -210,7 +210,7 @@ def _scientific(value: float | None) -> str:
 def _notes(finished: Sequence[RunRecord], alone: Sequence[RunRecord]) -> list[str]:
     """Return what runs could not be compared with, and which; seeds of one setting together."""
     differing = differing_settings(
-        [_other_settings(run) for run in finished], [run.dataset.name for run in finished]
+        [curve_settings(run.config) for run in finished], [run.dataset.name for run in finished]
     )
     texts = {id(run): text for run, text in zip(finished, differing, strict=True)}
     missing: dict[str, dict[str, list[str]]] = {}

@@ -76,13 +76,16 @@ def is_number_column(table: Table) -> list[bool]:
     return [any(_is_number(cell) for cell in column[1:]) for column in columns]
 
 
-def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence[str]) -> list[str]:
+def differing_settings(
+    settings: Sequence[Mapping[str, Any]], datasets: Sequence[str], *, precision: bool = False
+) -> list[str]:
     """Return for each row the settings in which the rows of its data set are not all alike.
 
     Rows of different data sets have different recipes, which would drown what was chosen. Seeds
-    and paths never tell rows apart; what has a column of its own is left out by the caller. The
+    and paths never tell rows apart, the precision only where it has no column (`precision`). The
     aggregator goes first: without neighbours, all else is another experiment.
     """
+    never = {"seed", "dataset", *([] if precision else ["precision"])}
     values: dict[tuple[str, str], set[str]] = {}
     for dataset, chosen in zip(datasets, settings, strict=True):
         for name, value in chosen.items():
@@ -91,7 +94,8 @@ def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence
         ", ".join(
             f"{setting_name(name)}={setting_text(value)}"
             for name, value in sorted(chosen.items(), key=lambda item: item[0] != "aggregator")
-            if len(values[dataset, name]) > 1 and value is not None and _may_tell_apart(name)
+            if len(values[dataset, name]) > 1 and value is not None
+            if name not in never and not _is_path(name)
         )
         for dataset, chosen in zip(datasets, settings, strict=True)
     ]
@@ -157,9 +161,8 @@ def setting_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _may_tell_apart(name: str) -> bool:
-    is_path = name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
-    return not is_path and name not in ("seed", "dataset")
+def _is_path(name: str) -> bool:
+    return name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
 
 
 def _is_number(cell: str) -> bool:

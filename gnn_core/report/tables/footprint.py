@@ -47,6 +47,7 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
     differing = differing_settings(
         [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs],
         [run.dataset.name for run in runs],
+        precision=True,
     )
     shown = any(differing)
     notes = [*_MEANING]

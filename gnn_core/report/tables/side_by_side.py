@@ -47,6 +47,7 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     differing = differing_settings(
         [one.row.settings | {"graph": graph_mark(one.row.fingerprint)} for _, one in lines],
         [contest.dataset for contest, _ in lines],
+        precision=True,
     )
     machines = list(dict.fromkeys(contest.machine for contest in contests))
     texts = {id(one): text for (_, one), text in zip(lines, differing, strict=True)}
@@ -99,6 +100,7 @@ def told_apart(contests: Sequence[Comparison]) -> list[str]:
             for one in contests
         ],
         [one.dataset for one in contests],
+        precision=True,
     )
 
 

@@ -70,7 +70,7 @@ def _causes(row: Row) -> str:
         most = max(1, int(cores // threads))
         needed = f"{max(row.ranks_per_host)} ranks x {counted(threads, 'thread')}"
         return f"{needed} share {counted(cores, 'core')}; start {most} at most on such a host"
-    found = []
+    found, changes = [], []
     share = row.communicate_share or 0.0
     if share >= MUCH_COMMUNICATION:
         found.append(f"{100 * share:.0f} % of an epoch is communication")
@@ -79,15 +79,15 @@ def _causes(row: Row) -> str:
             f"a step of {1000 * row.step_seconds.middle:.3g} ms has too little work to divide: "
             "whatever its size, it has an allreduce and waits for the slowest rank"
         )
+    if found:
+        batch = larger_batch(row)
+        larger = [f"`--global-batch-size {batch}`"] if batch else []
+        ways = ", ".join([*larger, "a wider model", "a larger graph"])
+        changes.append(f"give a step more work ({ways}) or train in one process")
+    if row.others_running:
+        found.append(f"processes of other programs were running as it began ({row.others_running})")
+        changes.append("repeat it on a quiet machine")
     if not found:
-        return (
-            "Neither communication nor short steps explain it; see whether other programs use the "
-            "cores, and let the runs take turns (`make compare`)"
-        )
-    batch = larger_batch(row)
-    ways = [*([f"--global-batch-size {batch}"] if batch else []), "a wider model", "a larger graph"]
+        return "Neither communication, short steps nor other programs explain it; repeat the runs"
     told = ", and ".join(found)
-    return (
-        f"{told[0].upper()}{told[1:]}; give a step more work ({', '.join(ways)}), or train in one "
-        "process"
-    )
+    return f"{told[0].upper()}{told[1:]}; {', and '.join(changes)}"

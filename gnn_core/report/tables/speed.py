@@ -89,11 +89,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     firsts = [runs[0] for runs in groups]
     differing = differing_settings(
         [
-            {
-                **learnt_settings(run.config),
-                "graph": graph_mark(run.dataset.fingerprint),
-                "precision": None,  # it has a column
-            }
+            {**learnt_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
             for run in firsts
         ],
         # A model of its own has a recipe of its own, as a data set has.
@@ -206,21 +202,27 @@ def _speedup(spread: Spread | None, mark: str) -> str:
 
 
 def telling_columns(
-    lines: Sequence[Line], row_of: Callable[[Line], Row], but: Sequence[str] = ("precision",)
+    lines: Sequence[Line],
+    row_of: Callable[[Line], Row],
+    but: str | None = None,
+    *,
+    precision: bool = False,
 ) -> tuple[dict[str, Callable[[Line], str]], list[str]]:
     """Return the columns that tell lines apart, where they are needed, and notes on the machines.
 
-    Settings, and the graph, stand in one where they differ, except those (`but`) that have a
-    column already; machines in the other, by numbers.
+    Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
+    column already, and the precision unless it has none (`precision`); machines in the other, by
+    numbers.
     """
     rows = [row_of(line) for line in lines]
     differing = differing_settings(
         [
-            {name: value for name, value in row.settings.items() if name not in but}
+            {name: value for name, value in row.settings.items() if name != but}
             | {"graph": graph_mark(row.fingerprint)}
             for row in rows
         ],
         [row.dataset for row in rows],
+        precision=precision,
     )
     texts = {id(line): text for line, text in zip(lines, differing, strict=True)}
     machines = list(dict.fromkeys(row.machine for row in rows))

@@ -63,8 +63,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    own = ("precision", "global_batch_size")
-    telling, machines = telling_columns(points, lambda one: one.row, but=own)
+    telling, machines = telling_columns(points, lambda one: one.row, but="global_batch_size")
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
