@@ -17,8 +17,10 @@ from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_tabl
 from gnn_core.report.prediction.picture import scaling_figure
 from gnn_core.report.prediction.probes import read_probes
 from gnn_core.report.prediction.work import work_in
+from gnn_core.report.rows.scores import by_task
+from gnn_core.report.rows.summary import grouped, machine_kind, work_of, work_settings
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import Table
+from gnn_core.report.tables.cells import Table, differing_settings, graph_mark
 from gnn_core.usage import UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -36,21 +38,46 @@ def paths_of_report(default: str) -> list[Path]:
 def outlooks(
     paths: Sequence[Path], records: Sequence[RunRecord]
 ) -> Iterator[tuple[Table, Figure] | str]:
-    """Yield the prediction for each data set and strategy with a probe beside its records.
+    """Yield the prediction for each data set, task and strategy with a probe beside its records.
 
-    A probe is a file `probe-<strategy>-<ranks>.json`. Where one cannot be made, the reason.
+    A probe is a file `probe-<strategy>-<ranks>.json`. Of several settings, those that ran on most
+    numbers of ranks; a sentence before it names them. Where none can be made, the reason.
     """
     files = sorted(file for path in paths if path.is_dir() for file in path.glob("probe-*-*.json"))
     for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
         mine = [file for file in files if file.name.split("-")[1] == strategy]
-        for dataset in dict.fromkeys(run.dataset.name for run in records):
+        for runs, told in _of_one_work(records, strategy):
+            name = ", ".join(filter(None, (runs[0].dataset.name, told)))
             try:
                 probes = read_probes(mine, strategy)
-                view = outlook(work_in(records, strategy, dataset), fit_probes(probes))
+                view = outlook(work_in(runs, strategy, None), fit_probes(probes))
             except UsageError as problem:
-                yield f"No prediction for {strategy} on {dataset}: {problem}"
+                yield f"No prediction for {strategy} on {name}: {problem}"
             else:
+                if told:
+                    yield f"For {strategy} on {name}:"
                 yield scaling_table(view, probes), scaling_figure(view)
+
+
+def _of_one_work(
+    records: Sequence[RunRecord], strategy: str
+) -> Iterator[tuple[list[RunRecord], str]]:
+    """Yield for each data set and task the runs to predict from, and what tells them from others.
+
+    A prediction needs runs of equal settings on one machine.
+    """
+    mine = [run for run in records if run.strategy in (strategy, "single")]
+    for caption, of_task in by_task(mine):
+        for runs in grouped(of_task, lambda run: run.dataset.name):
+            works = grouped(runs, lambda run: (work_of(run), machine_kind(run)))
+            settings = [
+                work_settings(run.config) | {"graph": graph_mark(run.dataset.fingerprint)}
+                for run, *_ in works
+            ]
+            told = differing_settings(settings, [""] * len(works), precision=True)
+            ranks = [len({run.world_size for run in some}) for some in works]
+            most = ranks.index(max(ranks))
+            yield works[most], ", ".join(filter(None, (caption, told[most])))
 
 
 def captioned(name: str, records: Sequence[RunRecord]) -> str:

@@ -89,7 +89,10 @@ def test_a_kernel_that_dies(
 
 
 def test_a_kernel_that_does_not_start(
-    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """No machine is fast enough for 0 seconds; what its log says goes into the one line."""
     monkeypatch.setattr(page, "_START_SECONDS", 0)

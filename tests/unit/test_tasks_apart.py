@@ -108,5 +108,5 @@ def test_settings_stand_beside_the_ranks() -> None:
     assert table.headings[-1] == "settings"
     assert moved.headings[:4] == ("dataset", "strategy", "ranks", "settings")
     assert sorted(moved.headings) == sorted(table.headings)
-    assert [line[3] for line in moved.cells] == ["hidden=8", "hidden=16"]
+    assert [line[3] for line in moved.cells] == ["hidden=16", "hidden=8"]
     assert moved.numbers is table.numbers
