@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import os
@@ -41,7 +42,7 @@ def outlooks(
     """Yield the prediction for each data set, task and strategy with a probe beside its records.
 
     A probe is a file `probe-<strategy>-<ranks>.json`. Of several settings, those that ran on most
-    numbers of ranks; a sentence before it names them. Where none can be made, the reason.
+    numbers of ranks, which the figure's title names. Where none can be made, the reason.
     """
     files = sorted(file for path in paths if path.is_dir() for file in path.glob("probe-*-*.json"))
     for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
@@ -50,12 +51,11 @@ def outlooks(
             name = ", ".join(filter(None, (runs[0].dataset.name, told)))
             try:
                 probes = read_probes(mine, strategy)
-                view = outlook(work_in(runs, strategy, None), fit_probes(probes))
+                work = dataclasses.replace(work_in(runs, strategy, None), dataset=name)
+                view = outlook(work, fit_probes(probes))
             except UsageError as problem:
                 yield f"No prediction for {strategy} on {name}: {problem}"
             else:
-                if told:
-                    yield f"For {strategy} on {name}:"
                 yield scaling_table(view, probes), scaling_figure(view)
 
 
