@@ -9,6 +9,7 @@ code 0, 1 when the notebook fails, 2 for a mistake told in one line.
 from __future__ import annotations
 
 import argparse
+import atexit
 import html
 import os
 import sys
@@ -183,6 +184,8 @@ def _execute(source: Any, paths: Sequence[Path]) -> None:
                 "give fewer records, or try again when the machine is less busy"
             ) from None
         except (RuntimeError, NoSuchKernel, OSError) as problem:
+            # nbclient leaves this behind, which fails with a traceback as the program ends.
+            atexit.unregister(client._cleanup_kernel)
             log.seek(0)
             said = log.read().split("\n")
             last = next((line.strip() for line in reversed(said) if line.strip()), "")

@@ -21,7 +21,6 @@ from gnn_core.report.tables.cells import (
     NOTHING,
     Table,
     differing_settings,
-    graph_mark,
     left_out,
     percent,
     three_digits,
@@ -77,8 +76,7 @@ def link_table(records: Sequence[RunRecord]) -> Table:
 def _settings(run: RunRecord) -> dict[str, Any]:
     """What tells rows apart, but for what has a column of its own or goes with the strategy."""
     apart = ("epochs", "controller")
-    told = {name: value for name, value in settings_of(run).items() if name not in apart}
-    return told | {"graph": graph_mark(run.dataset.fingerprint)}
+    return {name: value for name, value in settings_of(run).items() if name not in apart}
 
 
 def _key(run: RunRecord) -> tuple[Any, ...]:
