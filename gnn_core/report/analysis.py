@@ -16,13 +16,14 @@ Exit code 0, 1 for a stale file, 2 for a mistake told in one line.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gnn_core.launch import guarded
-from gnn_core.report.documents import SELECTIONS, TABLES, renewal
+from gnn_core.report.documents import SELECTIONS, TABLES, renewal, tables
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.schema import RunRecord
@@ -150,14 +151,15 @@ def _analyse(options: argparse.Namespace) -> int:
         return _renew(options)
     origin = f"records: {places} ({counted(len(record_files(*options.paths)), 'file')}, "
     origin += f"{counted(len(records), 'run')} used, {counted(len(problems), 'line')} not used)"
-    table = TABLES[options.table](records, _choices(options))
-    if not table.cells:
-        said = [note for note in table.notes if note.startswith(("not compared", "left out"))]
+    captioned = tables(options.table, records, _choices(options))
+    if not any(table.cells for _, table in captioned):
+        notes = captioned[0][1].notes
+        said = [note for note in notes if note.startswith(("not compared", "left out"))]
         raise UsageError(
             f"expected runs for --table {options.table} among {counted(len(records), 'run')} in "
             f"{places}, found none; {said[0] if said else 'wanted: ' + _WANTED[options.table]}"
         )
-    _show(table, origin, options)
+    _show(captioned, origin, options)
     return 0
 
 
@@ -170,23 +172,52 @@ def _name_unused(problems: Sequence[str]) -> None:
         print(f"not used: {problem}", file=sys.stderr)
 
 
-def _show(table: Table, origin: str, options: argparse.Namespace) -> None:
-    """Print the table or write it; notes would break a CSV file, so there they go to stderr."""
-    notes = [*table.notes, origin]
+def _show(
+    captioned: Sequence[tuple[str, Table]], origin: str, options: argparse.Namespace
+) -> None:
+    """Print the tables, or write them to one file; of CSV, to one file for each caption."""
     if options.format == "csv":
-        text = table.numbers.to_csv(index=False)
-        print("\n".join(notes), file=sys.stderr)
-    elif options.format == "latex":
-        text = latex_table(table, tuple(notes))
-    elif options.format == "markdown":
-        text = "\n".join([table.markdown(), "", *(f"- {note}" for note in notes), ""])
-    else:
-        text = "\n".join([table.markdown(), *notes, ""])
+        _show_csv(captioned, origin, options.output)
+        return
+    *former, (caption, table) = captioned
+    last = dataclasses.replace(table, notes=(*table.notes, origin))
+    text = "\n".join(_laid_out(*one, options.format) for one in [*former, (caption, last)])
     if options.output is None:
         print(text, end="")
     else:
         write_whole(options.output, text)
         print(f"wrote {options.output}")
+
+
+def _laid_out(caption: str, table: Table, form: str) -> str:
+    """Return one table with its caption above and its notes below."""
+    if form == "latex":
+        return latex_table(table, table.notes, caption)
+    if form == "markdown":
+        above = [f"**{caption}**", ""] if caption else []
+        return "\n".join([*above, table.markdown(), "", *(f"- {one}" for one in table.notes), ""])
+    return "\n".join([*([f"{caption}:"] if caption else []), table.markdown(), *table.notes, ""])
+
+
+def _show_csv(
+    captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None
+) -> None:
+    """Write the numbers; notes would break a CSV file, so they go to stderr.
+
+    Two tables have different columns: they go to `<output>-<caption>.csv`, or are printed with a
+    blank line between them.
+    """
+    for at, (caption, table) in enumerate(captioned):
+        text = table.numbers.to_csv(index=False)
+        print("\n".join(filter(None, [caption, *table.notes])), file=sys.stderr)
+        if output is None:
+            print("\n" * (at > 0) + text, end="")
+            continue
+        named = f"{output.stem}-{caption.replace(' ', '-')}{output.suffix}" if caption else ""
+        file = output.with_name(named or output.name)
+        write_whole(file, text)
+        print(f"wrote {file}")
+    print(origin, file=sys.stderr)
 
 
 def _renew(options: argparse.Namespace) -> int:

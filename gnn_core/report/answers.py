@@ -1,22 +1,32 @@
 """What a reader of a report wants to know first, each answer worked out from the records.
 
 Which strategy is fastest here, what that costs in accuracy, how it scales, and what to run next. An
-answer that the records do not give says what is missing.
+answer that the records do not give says what is missing. Every command in an answer can be run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
+from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
 from gnn_core.report.schema import RunRecord
+from gnn_core.report.sweep.plan import words_of
 from gnn_core.report.tables.cells import counted, percent, three_digits
+from gnn_core.report.tables.side_by_side import told_apart
+from gnn_core.report.tables.slowdowns import (
+    MUCH_COMMUNICATION,
+    larger_batch,
+    slowdown,
+    threads_of,
+)
 from gnn_core.report.tables.verdicts import ratio_text
 
-MUCH_COMMUNICATION = 0.25
-"""From this share of an epoch on, larger steps are the next thing to try."""
 GOOD_EFFICIENCY = 0.7
 """Down to this speed-up per rank, more ranks are the next thing to try."""
 ENOUGH_SEEDS = 3
@@ -39,16 +49,31 @@ class Answer:
 
 
 def answers(records: Sequence[RunRecord]) -> dict[str, list[Answer]]:
-    """Return the answers by data set; of several settings of one, those of most contenders count.
+    """Return the answers by data set and task; of several settings, those of most contenders.
 
-    A data set of which no run could be timed is left out.
+    The key names the task where a data set has both, and the settings where it has several. A data
+    set of which no run could be timed is left out.
     """
-    found: dict[str, Comparison] = {}
-    for comparison in comparisons(records):
-        other = found.get(comparison.dataset)
-        if comparison.timed and (other is None or _weight(comparison) > _weight(other)):
-            found[comparison.dataset] = comparison
-    return {name: _answers(comparison) for name, comparison in found.items()}
+    timed = [comparison for comparison in comparisons(records) if comparison.timed]
+    best: dict[tuple[str, str], Comparison] = {}
+    for comparison in timed:
+        which = comparison.dataset, task_of(comparison.settings)
+        if which not in best or _weight(comparison) > _weight(best[which]):
+            best[which] = comparison
+    ordered = sorted(best, key=lambda which: (which[0], list(TASKS).index(which[1])))
+    return {
+        ", ".join(filter(None, _name(best[which], timed))): _answers(best[which])
+        for which in ordered
+    }
+
+
+def _name(comparison: Comparison, others: Sequence[Comparison]) -> tuple[str, str, str]:
+    """Return data set, task and settings, empty where the data set has no others."""
+    task = task_of(comparison.settings)
+    here = [one for one in others if one.dataset == comparison.dataset]
+    alike = [one for one in here if task_of(one.settings) == task]
+    told = dict(zip(map(id, alike), told_apart(alike), strict=True))[id(comparison)]
+    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", told
 
 
 def start_command(strategy: str, ranks: int, *flags: str) -> str:
@@ -78,9 +103,9 @@ def _which(comparison: Comparison, best: Contender) -> str:
     ratio = best.times_as_fast(base) if base is not None and base is not best else None
     if ratio is not None and base is not None:
         text += f", {ratio_text(ratio)} times as fast as {base.name}, the fastest of one rank"
-    elif len(comparison.timed) > 1:
+    elif any(one.row.ranks > 1 for one in comparison.timed):
         text += "; more ranks do not pay on this graph and these cores"
-    else:
+    elif len(comparison.timed) == 1:
         text += "; there is nothing else to compare it with"
     return f"{text}."
 
@@ -112,12 +137,14 @@ def _cost(comparison: Comparison, best: Contender) -> str:
 
 def _scaling(comparison: Comparison, best: Contender) -> str:
     several = [one for one in comparison.timed if one.row.ranks > 1]
-    lines = []
+    lines, slow = [], []
     for one in several:
         base = comparison.own_single(one)
         ratio = one.times_as_fast(base) if base is not None else None
-        if ratio is None:
+        if base is None or ratio is None:
             continue
+        if why := slowdown(one.row, ratio.middle, base.row.strategy):
+            slow.append(why)
         share = one.row.communicate_share
         talk = f", {percent(share)} of an epoch communicating" if share is not None else ""
         lines.append(
@@ -127,34 +154,71 @@ def _scaling(comparison: Comparison, best: Contender) -> str:
         return "Unknown: nothing ran on more than one rank beside its own single process."
     lines.sort(reverse=True)
     text = "Against one process of the same framework: " + "; ".join(line for _, line in lines)
-    if any(one.row.crowded for one in several):
+    if "*" in text:
         text += ". `*`: ranks share cores, so that this is no speed-up that counts"
-    return f"{text}."
+    return "\n\n".join([f"{text}.", *dict.fromkeys(slow)])
 
 
 def _next(comparison: Comparison, best: Contender) -> str:
-    row, dataset = best.row, f"--dataset {comparison.dataset}"
-    base = comparison.own_single(best)
-    ratio = best.times_as_fast(base) if base is not None and base is not best else None
+    row = best.row
+    steps = [_first_step(comparison, best)]
     share = row.communicate_share or 0.0
-    steps = []
-    if row.crowded:
-        steps.append("the same where each rank has a core of its own")
-    elif row.ranks == 1:
-        steps.append(f"stay with one process (`{start_command(row.strategy, 1, dataset)}`)")
-    elif ratio is not None and ratio.middle / row.ranks >= GOOD_EFFICIENCY:
-        more = start_command(row.strategy, 2 * row.ranks, dataset)
-        steps.append(f"twice the ranks, if there are cores for them: `{more}`")
-    else:
-        steps.append(f"train with `{start_command(row.strategy, row.ranks, dataset)}`")
-    if row.ranks > 1 and share >= MUCH_COMMUNICATION:
+    batch = larger_batch(row)
+    if row.ranks > 1 and not row.crowded and share >= MUCH_COMMUNICATION and batch is not None:
+        command = _command(comparison, best, row.ranks, {"global_batch_size": batch})
         steps.append(
-            f"larger steps, since {percent(share)} of an epoch is communication: "
-            f"`--global-batch-size {2 * int(row.settings.get('global_batch_size') or 512)}`, "
-            "and see what it does to the accuracy"
+            f"larger steps, since {percent(share)} of an epoch is communication{command}, and see "
+            "what it does to the accuracy"
         )
     if row.accuracy is None or row.accuracy.count < ENOUGH_SEEDS:
         than = "" if row.accuracy is None else f" than {row.accuracy.count}"
         steps.append(f"more seeds{than}, to know how far accuracies lie apart by chance")
     text = "; ".join(steps)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _first_step(comparison: Comparison, best: Contender) -> str:
+    row = best.row
+    if row.crowded:
+        return "the same where each rank has a core of its own"
+    if row.ranks == 1:
+        return f"stay with one process{_command(comparison, best, 1)}"
+    base = comparison.own_single(best)
+    ratio = best.times_as_fast(base) if base is not None else None
+    if ratio is None or ratio.middle / row.ranks < GOOD_EFFICIENCY:
+        return f"train with {best.name}{_command(comparison, best, row.ranks)}"
+    if max(row.ranks_per_host) * 2 * threads_of(row) > (row.cores or 0):
+        return (
+            f"train with {best.name}{_command(comparison, best, row.ranks)}: twice the ranks need "
+            "a machine with more cores, or more hosts"
+        )
+    return f"twice the ranks{_command(comparison, best, 2 * row.ranks)}"
+
+
+def _command(
+    comparison: Comparison, one: Contender, ranks: int, changes: Mapping[str, Any] | None = None
+) -> str:
+    """Return ` (`command`)` that trains as `one` did but for ranks and `changes`; else nothing.
+
+    There is none for runs on several hosts, whose names it would need, and for settings that the
+    programs do not take together or that belong to another program.
+    """
+    settings = {**one.row.settings, **(changes or {})}
+    settings.pop("controller", None)
+    if len(one.row.ranks_per_host) > 1 or not settings.keys() <= OPTIONS.keys():
+        return ""
+    where = {"dataset": comparison.typed_dataset}
+    where |= {"task": "link"} if task_of(settings) == "link" else {}
+    try:
+        config = RunConfig.from_dict({**where, **settings})
+        config.validate_world(ranks)
+        usual = RunConfig.from_dict(where).to_dict()
+    except UsageError:
+        return ""
+    asked = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.to_dict().items()
+        if name in settings and value != usual[name] and value is not None
+    }
+    flags = shlex.join(words_of({**where, **asked}))
+    return f" (`{start_command(one.row.strategy, ranks, flags)}`)"

@@ -19,10 +19,11 @@ from pathlib import Path
 from gnn_core.config import UsageError
 from gnn_core.report.records import read_records
 from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.scores import by_task
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, read_benches
-from gnn_core.report.tables.cells import Table, counted
+from gnn_core.report.tables.cells import Table, counted, settings_beside_ranks
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
@@ -146,14 +147,33 @@ def _made(
     return f"\n\n{made}\n\n", problems
 
 
-def _of_records(table_of: Maker) -> Content:
+def tables(
+    name: str, records: Sequence[RunRecord], choices: Choices | None = None
+) -> list[tuple[str, Table]]:
+    """Return the tables of one name, a key of TABLES, each beside its caption: one for each task.
+
+    The caption is empty where all records are of one task. A task that has nothing to show there
+    is left out, unless that leaves no table.
+    """
+    made = [
+        (caption, settings_beside_ranks(TABLES[name](runs, choices or Choices())))
+        for caption, runs in by_task(records)
+    ]
+    return [one for one in made if one[1].cells] or made[:1]
+
+
+def _of_records(name: str) -> Content:
     def content(sources: Sequence[Path], places: str, choices: Choices) -> tuple[str, list[str]]:
         records, problems = read_records(*sources)
         if not records:
             raise _nothing("run records (*.jsonl)", places, problems)
         commits = _commits((record.commit, record.dirty) for record in records)
         origin = f"- from {counted(len(records), 'run record')} in {places}; {commits}"
-        return f"{_markdown(table_of(records, choices))}\n{origin}", problems
+        blocks = [
+            "\n\n".join(filter(None, (caption and f"**{caption}**", _markdown(table))))
+            for caption, table in tables(name, records, choices)
+        ]
+        return "\n\n".join(blocks) + f"\n{origin}", problems
 
     return content
 
@@ -190,7 +210,7 @@ TABLES: Mapping[str, Maker] = {
     "resources": lambda records, _: resource_table(records),
 }
 SELECTIONS: Mapping[str, Content] = {
-    **{name: _of_records(table_of) for name, table_of in TABLES.items()},
+    **{name: _of_records(name) for name in TABLES},
     "benches": _of_benches,
 }
 

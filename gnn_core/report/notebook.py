@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import os
@@ -11,13 +12,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gnn_core.report.documents import tables
 from gnn_core.report.page import RECORDS_VARIABLE
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.picture import scaling_figure
 from gnn_core.report.prediction.probes import read_probes
 from gnn_core.report.prediction.work import work_in
+from gnn_core.report.rows.scores import by_task
+from gnn_core.report.rows.summary import grouped, machine_kind, work_of, work_settings
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import Table
+from gnn_core.report.tables.cells import Table, differing_settings, graph_mark
 from gnn_core.usage import UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -35,21 +39,53 @@ def paths_of_report(default: str) -> list[Path]:
 def outlooks(
     paths: Sequence[Path], records: Sequence[RunRecord]
 ) -> Iterator[tuple[Table, Figure] | str]:
-    """Yield the prediction for each data set and strategy with a probe beside its records.
+    """Yield the prediction for each data set, task and strategy with a probe beside its records.
 
-    A probe is a file `probe-<strategy>-<ranks>.json`. Where one cannot be made, the reason.
+    A probe is a file `probe-<strategy>-<ranks>.json`. Of several settings, those that ran on most
+    numbers of ranks, which the figure's title names. Where none can be made, the reason.
     """
     files = sorted(file for path in paths if path.is_dir() for file in path.glob("probe-*-*.json"))
     for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
         mine = [file for file in files if file.name.split("-")[1] == strategy]
-        for dataset in dict.fromkeys(run.dataset.name for run in records):
+        for runs, told in _of_one_work(records, strategy):
+            name = ", ".join(filter(None, (runs[0].dataset.name, told)))
             try:
                 probes = read_probes(mine, strategy)
-                view = outlook(work_in(records, strategy, dataset), fit_probes(probes))
+                work = dataclasses.replace(work_in(runs, strategy, None), dataset=name)
+                view = outlook(work, fit_probes(probes))
             except UsageError as problem:
-                yield f"No prediction for {strategy} on {dataset}: {problem}"
+                yield f"No prediction for {strategy} on {name}: {problem}"
             else:
                 yield scaling_table(view, probes), scaling_figure(view)
+
+
+def _of_one_work(
+    records: Sequence[RunRecord], strategy: str
+) -> Iterator[tuple[list[RunRecord], str]]:
+    """Yield for each data set and task the runs to predict from, and what tells them from others.
+
+    A prediction needs runs of equal settings on one machine.
+    """
+    mine = [run for run in records if run.strategy in (strategy, "single")]
+    for caption, of_task in by_task(mine):
+        for runs in grouped(of_task, lambda run: run.dataset.name):
+            works = grouped(runs, lambda run: (work_of(run), machine_kind(run)))
+            settings = [
+                work_settings(run.config) | {"graph": graph_mark(run.dataset.fingerprint)}
+                for run, *_ in works
+            ]
+            told = differing_settings(settings, [""] * len(works), precision=True)
+            ranks = [len({run.world_size for run in some}) for some in works]
+            most = ranks.index(max(ranks))
+            yield works[most], ", ".join(filter(None, (caption, told[most])))
+
+
+def captioned(name: str, records: Sequence[RunRecord]) -> str:
+    """Return the tables of one name, a key of `documents.TABLES`: one for each task."""
+    return "\n\n".join(
+        "\n\n".join(filter(None, (caption and f"**{caption}**", markdown(table))))
+        for caption, table in tables(name, records)
+    )
 
 
 def markdown(table: Table) -> str:
@@ -59,10 +95,11 @@ def markdown(table: Table) -> str:
     return "\n".join([table.markdown(), "", *folded, "", "</details>"])
 
 
-def draw(figure: Figure, what: str) -> None:
-    """Show a figure in a notebook; `what` says in words what is on it."""
+def draw(figure: Figure) -> None:
+    """Show a figure in a notebook; its title is also what a screen reader says of it."""
     from IPython.display import HTML, display
 
+    what = " ".join((figure.get_suptitle() or figure.axes[0].get_title(loc="left")).split())
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")

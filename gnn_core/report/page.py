@@ -9,6 +9,7 @@ code 0, 1 when the notebook fails, 2 for a mistake told in one line.
 from __future__ import annotations
 
 import argparse
+import atexit
 import html
 import os
 import sys
@@ -27,7 +28,7 @@ RECORDS_VARIABLE = "RINGSAGE_RECORDS"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NOTEBOOK = _ROOT / "results" / "report.ipynb"
-_CELL_SECONDS = 300
+_START_SECONDS, _CELL_SECONDS = 600, 1200  # a busy machine takes minutes for either
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -46,11 +47,12 @@ _PAGE = """\
 </body>
 </html>
 """
-# Tables and pictures scroll inside themselves, never the page; long words break.
+# Tables scroll inside themselves, never the page; text in cells wraps to keep columns in sight.
 _STYLE = """\
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1c1c1c; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+main { max-width: 76rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+p, li, details > ul { max-width: 60rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem; }
 h3 { font-size: 1rem; margin-bottom: 0; }
@@ -58,8 +60,9 @@ h3 + p { margin-top: 0.2rem; }
 a.anchor-link { display: none; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.85rem;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; white-space: nowrap;
-  text-align: left; }
+th, td { padding: 0.25rem 0.4rem; border-bottom: 1px solid #ddd; text-align: left;
+  vertical-align: top; }
+td[style*="right"] { white-space: nowrap; }
 th { background: #f4f4f4; }
 code { background: #f4f4f4; padding: 0.1em 0.3em; border-radius: 3px; font-size: 0.9em; }
 ul { padding-left: 1.2rem; }
@@ -98,48 +101,106 @@ def _make(options: argparse.Namespace) -> int:
             f"expected run records (*.jsonl) in {places}, found none that can be used; "
             "`make report` makes some"
         )
-    # They take a second to import, and a wrong path should be told at once.
-    import nbformat
-    from nbclient.exceptions import CellExecutionError
-
     try:
-        source: Any = nbformat.read(notebook, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as problem:
-        raise UsageError(f"--notebook: expected a notebook, but {notebook}: {problem}") from None
-    try:
-        page = render(source, paths)
-    except CellExecutionError as problem:
-        print(f"error: {notebook} fails:\n{problem}", file=sys.stderr)
+        page = render(notebook, paths)
+    except _CellFailed as problem:
+        print(f"error: {problem}", file=sys.stderr)
         return 1
     write_whole(options.output, page)
     print(f"wrote {options.output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
     return 0
 
 
-def render(notebook: Any, paths: Sequence[Path]) -> str:
-    """Return the page of a notebook that is executed on records. Raises CellExecutionError.
+class _CellFailed(Exception):
+    """A cell of the notebook raised; the message is one line."""
 
-    `notebook`: of nbformat 4; it is changed by its execution.
+
+def render(notebook: Path, paths: Sequence[Path]) -> str:
+    """Return the page of a notebook that is executed on records.
+
+    Raises UsageError: the file is no notebook, what executes it is not installed, or its kernel
+    does not start or dies. Raises _CellFailed when one of its cells does.
     """
+    try:  # they take a second to import, and a wrong path should be told at once
+        import ipykernel  # noqa: F401
+        import nbformat
+        from nbclient.exceptions import CellExecutionError
+        from nbconvert.exporters import HTMLExporter
+    except ImportError as problem:
+        raise UsageError(
+            f"expected nbclient, nbconvert and ipykernel, which execute the notebook: {problem}; "
+            "`make install` installs them"
+        ) from None
+    try:
+        source: Any = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as problem:
+        raise UsageError(
+            f"--notebook: expected a notebook, but {notebook}: {_one_line(problem)}"
+        ) from None
+    try:
+        _execute(source, paths)
+    except CellExecutionError as problem:
+        raise _CellFailed(
+            f"a cell of {notebook} fails: {problem.ename}: {_one_line(problem.evalue)}; "
+            f"`{RECORDS_VARIABLE}={paths[0]} jupyter execute {notebook}` shows where"
+        ) from None
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(source)
+    title = html.escape(str(source.metadata.get("title", "Ringsage")))
+    return _PAGE.format(title=title, style=_STYLE, body=body)
+
+
+def _execute(source: Any, paths: Sequence[Path]) -> None:
+    """Execute a notebook in place, in a kernel of its own; raises as `render` does.
+
+    What the kernel writes to stderr, such as warnings of libraries, is kept off page and terminal.
+    """
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient import NotebookClient
-    from nbconvert.exporters import HTMLExporter
+    from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
     places = os.pathsep.join(str(path.resolve()) for path in paths)
-    with tempfile.TemporaryDirectory() as sockets:  # no port is opened
-        kernel = {"transport": "ipc", "ip": str(Path(sockets, "kernel"))}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(folder, "kernel.log").open("w+", encoding="utf-8", errors="replace") as log,
+    ):
+        sockets = {"transport": "ipc", "ip": str(Path(folder, "kernel"))}  # no port is opened
         client = NotebookClient(
-            notebook,
+            source,
             kernel_name="python3",
-            config=Config(KernelManager=kernel),
+            config=Config(KernelManager=sockets),
+            startup_timeout=_START_SECONDS,
             timeout=_CELL_SECONDS,
             resources={"metadata": {"path": str(_ROOT)}},
         )
-        client.execute(env={**os.environ, RECORDS_VARIABLE: places})
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(notebook)
-    title = html.escape(str(notebook.metadata.get("title", "Ringsage")))
-    return _PAGE.format(title=title, style=_STYLE, body=body)
+        # IPYTHONDIR: no settings or start-up files of the user change the page.
+        own = {RECORDS_VARIABLE: places, "IPYTHONDIR": folder}
+        try:
+            client.execute(env={**os.environ, **own}, stdout=log, stderr=log)
+        except CellTimeoutError:
+            raise UsageError(
+                f"expected each cell of the notebook to end within {_CELL_SECONDS} s, one did not: "
+                "give fewer records, or try again when the machine is less busy"
+            ) from None
+        except (RuntimeError, NoSuchKernel, OSError) as problem:
+            # nbclient leaves this behind, which fails with a traceback as the program ends.
+            atexit.unregister(client._cleanup_kernel)
+            log.seek(0)
+            said = log.read().split("\n")
+            last = next((line.strip() for line in reversed(said) if line.strip()), "")
+            raise UsageError(
+                f"the notebook's kernel did not start within {_START_SECONDS} s, or died: "
+                f"{_one_line(problem)}{last and f' ({last})'}; see `make doctor` and the free "
+                "memory, and try again"
+            ) from None
+    for cell in source.cells:
+        if "outputs" in cell:
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+
+
+def _one_line(problem: object) -> str:
+    return " ".join(str(problem).split())
 
 
 if __name__ == "__main__":

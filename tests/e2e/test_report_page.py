@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -70,8 +72,55 @@ def test_a_cell_that_fails(
     nbformat.write(broken, tmp_path / "n.ipynb")
     arguments = ["--notebook", str(tmp_path / "n.ipynb"), "--output", str(tmp_path / "r.html")]
     assert page.main([str(records), *arguments]) == 1
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()[1:]  # after the cut record
+    assert line.startswith("error: a cell of ") and "ZeroDivisionError: division by zero" in line
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_kernel_that_dies(
+    records: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deadly = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(3)")])
+    nbformat.write(deadly, tmp_path / "n.ipynb")
+    arguments = ["--notebook", str(tmp_path / "n.ipynb"), "--output", str(tmp_path / "r.html")]
+    assert page.main([str(records), *arguments]) == 2
+    (line,) = capfd.readouterr().err.splitlines()[1:]
+    assert line.startswith("error: the notebook's kernel did not start within ")
+    assert "died" in line and not (tmp_path / "r.html").exists()
+
+
+def test_a_kernel_that_does_not_start(records: Path, tmp_path: Path) -> None:
+    """No machine is fast enough for 0 seconds. In a process, since it may not fail at its end."""
+    program = "from gnn_core.report import page; page._START_SECONDS = 0; exit(page.main())"
+    words = [sys.executable, "-c", program, str(records), "--output", str(tmp_path / "r.html")]
+    done = subprocess.run(words, cwd=NOTEBOOK.parents[1], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()[1:]
+    assert line.startswith("error: the notebook's kernel did not start within 0 s, or died: ")
+
+
+@pytest.mark.parametrize("missing", ["nbconvert", "nbformat", "nbclient", "ipykernel"])
+def test_what_executes_a_notebook_is_not_installed(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    for name in [one for one in sys.modules if one.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)  # how Python is told that there is none
+    assert page.main([str(records)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[1:]
+    assert line.startswith("error: expected nbclient, nbconvert and ipykernel")
+    assert "`make install`" in line
+
+
+def test_warnings_of_libraries_are_not_on_the_page(records: Path, tmp_path: Path) -> None:
+    """Such as matplotlib's, where it has no folder to write its settings to."""
+    said = "import sys; print('shown'); print('warned', file=sys.stderr)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(said)])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    arguments = ["--notebook", str(tmp_path / "n.ipynb"), "--output", str(tmp_path / "r.html")]
+    assert page.main([str(records), *arguments]) == 0
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "shown" in text and "warned" not in text
 
 
 def test_the_notebook_is_kept_without_what_it_printed() -> None:

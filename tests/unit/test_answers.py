@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from gnn_core.config import RunConfig, parse_config
 from gnn_core.report.answers import answers, start_command
-from tests.unit.made_records import CLUSTER, run
+from gnn_core.report.schema import RunRecord
+from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY
+from tests.unit.made_records import CLUSTER, MACHINE, run
+from tf_mirrored.framework import UNSUPPORTED
+
+LINK = RunConfig(dataset="cora", task="link").to_dict()
 
 
 def told(*records) -> dict[str, str]:  # type: ignore[no-untyped-def]
     (found,) = answers(records).values()
     return {one.question: one.text for one in found}
+
+
+def longer(one: RunRecord) -> RunRecord:
+    """The run on a machine of many cores, with epochs of 1000 targets of the same seconds."""
+    epochs = [dataclasses.replace(part, num_targets=1000) for part in one.epochs]
+    return dataclasses.replace(one, machine=CLUSTER, epochs=epochs)
+
+
+def commands(text: str) -> list[str]:
+    """Every command in an answer."""
+    return [code for code in re.findall("`([^`]*)`", text) if ".py" in code]
 
 
 FASTEST, COST, SCALING, NEXT = (
@@ -18,12 +42,14 @@ FASTEST, COST, SCALING, NEXT = (
 
 
 def test_a_speed_up_that_costs_nothing() -> None:
-    found = told(run(), run("horovod", 2, 5.0, machine=CLUSTER | {"cores_available": 2}))
+    made = (run(), run("horovod", 2, 5.0))
+    found = told(*(longer(one) for one in made))
     assert "`horovod` at 2 ranks: **5.00 s per epoch**, 1.60 times as fast" in found[FASTEST]
     assert found[COST].startswith("**Nothing**: 80.00 %")
     assert "`horovod` at 2 ranks 1.60 times, 25 % of an epoch" in found[SCALING]
     assert "`horovodrun -np 4 python horovod_gnn/train.py --dataset cora`" in found[NEXT]
     assert "larger steps" in found[NEXT]
+    assert "train.py --dataset cora --global-batch-size 280`" in found[NEXT]
     assert "more seeds than 1" in found[NEXT]
 
 
@@ -63,3 +89,80 @@ def test_commands_are_those_of_the_readme() -> None:
     assert start_command("multiworker", 2, "--seed 1") == (
         "mpirun -np 2 python tf_mirrored/train.py --strategy multiworker --seed 1"
     )
+
+
+def test_a_batch_is_never_larger_than_the_split() -> None:
+    """140 targets are one batch of the recipe of cora: twice as many are not there."""
+    found = told(run(), run("horovod", 2, 5.0))
+    assert "25 % of an epoch communicating" in found[SCALING]
+    assert "larger" not in found[NEXT] and "--global-batch-size" not in found[NEXT]
+
+
+def test_ranks_are_never_more_than_the_cores() -> None:
+    both = [run(), run("horovod", 2, 5.0)]
+    found = told(*both)[NEXT]
+    assert "`horovodrun -np 2 python horovod_gnn/train.py --dataset cora`" in found
+    assert "twice the ranks need a machine with more cores" in found
+    four = {**MACHINE, "cores_available": 4}
+    wide = [dataclasses.replace(one, machine=four) for one in both]
+    assert "-np 4 " in told(*wide)[NEXT]
+    threads = [run(machine=four, config={"threads": 2})]
+    threads += [run("horovod", 2, 5.0, machine=four, config={"threads": 2})]
+    assert "-np 4 " not in told(*threads)[NEXT]
+
+
+def test_ranks_on_several_hosts_get_no_command_for_one() -> None:
+    spread = {"hosts": ["a", "b"], "ranks_per_host": [1, 1], "machine": CLUSTER}
+    assert commands(told(run(machine=CLUSTER), run("horovod", 2, 5.0, **spread))[NEXT]) == []
+
+
+def test_settings_of_another_program_get_no_command() -> None:
+    assert commands(told(run("one", config={"model": "gcn"}))[NEXT]) == []
+
+
+_TORCH = KERAS_ONLY | KERAS_AND_DDP
+_REFUSED = {"single": _TORCH, "horovod": _TORCH, "ddp": KERAS_ONLY}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"hidden": 32, "dropout": 0.0, "epochs": 3}, {"fanouts": [5, 5], "scale_lr": False}, LINK],
+)
+@pytest.mark.parametrize("strategy", ["single", "horovod", "ddp", "one", "mirrored", "multiworker"])
+def test_every_advised_command_is_taken_by_its_program(
+    strategy: str, config: dict[str, Any]
+) -> None:
+    """And trains as the run did whose success is the reason for the advice."""
+    base = "one" if strategy in ("one", "mirrored", "multiworker") else "single"
+    made = [run(base, config=config)]
+    made += [run(strategy, 1 if strategy == base else 2, 5.0, config=config)]
+    best = made[1]
+    found = commands(told(*map(longer, made))[NEXT])
+    assert found
+    for command in found:
+        launcher, _, flags = command.partition(".py")
+        ranks = re.search(r"-np (\d+)|--nproc-per-node (\d+)|--replicas (\d+)", command)
+        asked = parse_config(shlex.split(flags), strategy, _REFUSED.get(strategy, UNSUPPORTED))
+        asked.validate_world(int(next(filter(None, ranks.groups()))) if ranks else 1)
+        expected = {**best.config, "strategy": asked.strategy, "replicas": asked.replicas}
+        if "--global-batch-size" in command:
+            expected["global_batch_size"] = 2 * best.config["global_batch_size"]
+            assert asked.global_batch_size <= 1000
+        assert asked.to_dict() == expected
+
+
+def test_a_data_set_with_both_tasks_is_answered_for_each() -> None:
+    found = answers([run(), run(config=LINK), run("horovod", 2, 5.0, config=LINK)])
+    assert list(found) == ["cora, node classification", "cora, link prediction"]
+    assert "--task link" in found["cora, link prediction"][3].text
+
+
+def test_the_settings_that_are_answered_for_are_named() -> None:
+    found = answers([run(config={"hidden": 8}), run(), run("horovod", 2, 5.0)])
+    assert list(found) == [f"cora, hidden={run().config['hidden']}"]
+
+
+def test_ranks_that_do_not_pay_are_explained() -> None:
+    found = told(longer(run()), longer(run("horovod", 2, 9.0)))[SCALING]
+    assert "2 ranks of `horovod` do not pay: 0.89 times as fast as `single`" in found
+    assert "25 % of an epoch is communication" in found

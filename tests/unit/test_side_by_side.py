@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ def test_the_sentences_say_what_the_numbers_say() -> None:
         "`horovod` at 2 ranks, times as fast at as many ranks: 2.40 (2.40..2.40) as `mirrored`",
         "`horovod` at 2 ranks beats its own `single`: 1.60 (1.60..1.60) times as fast as it",
         "`mirrored` at 2 ranks does not beat its own `one`: 0.83 (0.83..0.83) times as fast as it",
+        "2 ranks of `mirrored` do not pay: 0.83 times as fast as `one`, an efficiency of 42 %. "
+        "25 % of an epoch is communication; give a step more work (a wider model, a larger graph) "
+        "or train in one process.",
         "share of an epoch spent communicating: `horovod` at 2 ranks 25 % and `mirrored` at 2 "
         "ranks 25 %",
         "the test accuracies agree: all 4 lie between 80.00 and 80.00 %, no more than 1 point "
@@ -194,3 +198,21 @@ def test_bars_show_the_median_and_how_far_the_rounds_reach(tmp_path: Path) -> No
     (file,) = bars.draw_bars(records, tmp_path)
     assert file.name == "seconds-cora.png" and file.read_bytes().startswith(b"\x89PNG")
     assert bars.draw_bars([run(status="failed", error="x", epochs=[])], tmp_path) == []
+
+
+def test_what_tells_comparisons_apart_stands_in_table_and_titles() -> None:
+    """Precision and graph have no column here."""
+    other = dataclasses.replace(run().dataset, fingerprint="cd")
+    records = [
+        *(run(strategy, ranks, config={"precision": precision})
+          for precision in ("fp32", "fp64") for strategy, ranks in (("single", 1), ("ddp", 2))),
+        run(dataset=other),
+    ]  # fmt: skip
+    table = side_by_side_table(records)
+    told = {line[table.headings.index("settings")] for line in table.cells}
+    assert told == {
+        "precision=fp32, graph=ab", "precision=fp64, graph=ab", "precision=fp32, graph=cd",
+    }  # fmt: skip
+    bars = pytest.importorskip("gnn_core.report.pictures.bars", exc_type=ImportError)
+    titles = [figure.get_suptitle() for _, figure in bars.all_bars(records)]
+    assert sorted(titles) == sorted(f"Side by side on cora\n{one}" for one in told)

@@ -10,10 +10,18 @@ from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gnn_core.report.pictures.runs import STRATEGY_COLOURS, WIDTH_INCHES, file_word, save_figures
+from gnn_core.report.pictures.runs import (
+    STRATEGY_COLOURS,
+    WIDTH_INCHES,
+    file_word,
+    save_figures,
+    title_lines,
+)
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
+from gnn_core.report.rows.scores import by_task
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.report.tables.side_by_side import told_apart
 
 _THICK = 0.75
 _LEVEL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
@@ -25,19 +33,29 @@ def draw_bars(records: Sequence[RunRecord], directory: Path) -> list[Path]:
     Raises UsageError when the folder cannot be written.
     """
     drawn: dict[str, Figure] = {}
-    for comparison in comparisons(records):
-        if comparison.timed:
-            name = f"seconds-{file_word(comparison.dataset)}"
-            number = sum(other.startswith(name) for other in drawn)
-            drawn[f"{name}{f'-{number + 1}' if number else ''}.png"] = second_bars(comparison)
+    for dataset, figure in all_bars(records):
+        name = f"seconds-{file_word(dataset)}"
+        number = sum(other.startswith(name) for other in drawn)
+        drawn[f"{name}{f'-{number + 1}' if number else ''}.png"] = figure
     return save_figures(drawn, directory)
 
 
-def second_bars(comparison: Comparison) -> Figure:
+def all_bars(records: Sequence[RunRecord]) -> list[tuple[str, Figure]]:
+    """Return the bars of each comparison beside its data set; titles say how they differ."""
+    made = []
+    for task, runs in by_task(records):
+        found = [comparison for comparison in comparisons(runs) if comparison.timed]
+        for comparison, settings in zip(found, told_apart(found), strict=True):
+            told = "\n".join(filter(None, (task, settings)))
+            made.append((comparison.dataset, second_bars(comparison, told)))
+    return made
+
+
+def second_bars(comparison: Comparison, told: str = "") -> Figure:
     """Return a bar for each contender, in groups of equal ranks: the median over rounds.
 
     A line in each bar goes from the least to the most. A dashed one stands at the fastest run of
-    one rank, whose seconds more ranks have to stay below.
+    one rank, whose seconds more ranks have to stay below. `told` stands in the title.
     """
     counts = sorted({one.row.ranks for one in comparison.timed})
     groups = [[one for one in comparison.timed if one.row.ranks == ranks] for ranks in counts]
@@ -57,6 +75,9 @@ def second_bars(comparison: Comparison) -> Figure:
     base = comparison.fastest_single
     if base is not None and base.row.seconds is not None:
         axes.axvline(base.row.seconds.middle, **_LEVEL)
+    title = title_lines(f"Side by side on {comparison.dataset}\n{told}".rstrip())
+    figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
+    figure.set_figheight(figure.get_figheight() + 0.2 * title.count("\n"))
     _finish(figure, comparison)
     return figure
 
@@ -89,9 +110,6 @@ def _finish(figure: Figure, comparison: Comparison) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("seconds per epoch (less is faster)", fontsize="small")
-    figure.suptitle(
-        f"Side by side on {comparison.dataset}", x=0.02, ha="left", fontsize="medium"
-    )
     keys: list[Any] = []
     if comparison.fastest_single is not None:
         keys.append(Line2D([], [], **_LEVEL, label="fastest of 1 rank"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from gnn_core.report.pictures.scaling_lines import (
     weak_lines,
 )
 from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.scores import by_task
 from gnn_core.report.rows.series import Scaling, Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import (
@@ -57,9 +57,9 @@ _WITHOUT = {
     "resources": "no resources sampled (--sample-seconds)",
     "cost": "no seconds of training and evaluation recorded",
 }
-_TITLE_SIGNS = 52
 Drawn = Iterable[tuple[str, str, Figure | None]]
-"""Kind of the figure, data set, and the figure; None where there is nothing to draw."""
+"""Kind of the figure, data set (and task, where it has both), and the figure; None where there is
+nothing to draw."""
 
 
 def draw_figures(
@@ -87,18 +87,23 @@ def draw_figures(
 
 
 def pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
-    """Yield all kinds of pictures, data set by data set."""
-    for runs in grouped(records, lambda record: record.dataset.name):
-        dataset = runs[0].dataset.name
-        known = any(loss_points(run)[0] for run in runs)
-        yield "loss", dataset, loss_curves(runs) if known else None
-        timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
-        yield "time", dataset, time_bars(timed) if timed else None
-        yield from _of_ranks(dataset, runs, choices)
-        yield from _of_works(dataset, runs, choices)
-        yield "resources", dataset, None
-        for run in drawn_runs(runs):
-            yield "resources", dataset, resource_lines(run)
+    """Yield all kinds of pictures, data set by data set, each of one task."""
+    for of_dataset in grouped(records, lambda record: record.dataset.name):
+        for task, runs in by_task(of_dataset):
+            dataset = ", ".join(filter(None, (runs[0].dataset.name, task)))
+            yield from _of_task(dataset, runs, choices)
+
+
+def _of_task(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+    known = any(loss_points(run)[0] for run in runs)
+    yield "loss", dataset, loss_curves(runs, dataset) if known else None
+    timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
+    yield "time", dataset, time_bars(timed, dataset) if timed else None
+    yield from _of_ranks(dataset, runs, choices)
+    yield from _of_works(dataset, runs, choices)
+    yield "resources", dataset, None
+    for run in drawn_runs(runs):
+        yield "resources", dataset, resource_lines(run, dataset)
 
 
 def _of_ranks(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
@@ -194,6 +199,6 @@ def _titles(dataset: str, firsts: Sequence[Row], apart: Sequence[str] = ()) -> l
         parts = [row.precision] if len({one.precision for one in firsts}) > 1 else []
         parts += [text] if text else []
         parts += [row.machine] if len({one.machine for one in firsts}) > 1 else []
-        below = "\n".join(textwrap.wrap(", ".join(parts), _TITLE_SIGNS))
+        below = ", ".join(parts)
         titles.append(f"{dataset}\n{below}" if below else dataset)
     return titles

@@ -19,6 +19,7 @@ from gnn_core.report.pictures.runs import (
     WIDTH_INCHES,
     bar_names,
     telling_settings,
+    title_lines,
 )
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs
@@ -88,7 +89,7 @@ def _bars(
     title: str,
 ) -> Figure:
     """Return a bar, or one for each of `keys` below each other, for each row."""
-    many, names = len(bars[0]), _names(rows)
+    many, names, title = len(bars[0]), _names(rows), title_lines(title)
     thick = 0.7 / many
     lines = max(many, *(1 + name.count("\n") for name in names))
     height = 1.3 + 0.2 * title.count("\n") + 0.22 * len(keys) + (0.1 + 0.18 * lines) * len(rows)

@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from gnn_core.report.pictures.runs import WIDTH_INCHES
+from gnn_core.report.pictures.runs import WIDTH_INCHES, title_lines
 from gnn_core.report.resources.record import RankResources
 from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import counted
@@ -40,8 +40,10 @@ def drawn_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
     return [found[strategy] for strategy in STRATEGIES if strategy in found]
 
 
-def resource_lines(run: RunRecord) -> Figure:
+def resource_lines(run: RunRecord, name: str | None = None) -> Figure:
     """Return cores, memory, network and files of each rank over the seconds since it began.
+
+    `name` stands in the title; None: the data set's.
 
     The network is that of a host or pod, with one line for all ranks of it, dashed over loopback.
     """
@@ -72,7 +74,7 @@ def resource_lines(run: RunRecord) -> Figure:
     panels[-1].set_xlim(0, max(one.series.seconds[-1] for _, one in ranks))
     panels[-1].set_xlabel("seconds since the first epoch began", fontsize="small")
     size = "" if run.strategy == "single" else f", {counted(run.world_size, 'rank')}"
-    title = f"Resources of {run.strategy}{size}\non {run.dataset.name}"
+    title = title_lines(f"Resources of {run.strategy}{size}\non {name or run.dataset.name}")
     figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     _add_key(figure, run, colours)
     return figure

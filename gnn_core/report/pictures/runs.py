@@ -25,7 +25,7 @@ from gnn_core.report.rows.summary import (
     steps_per_epoch,
 )
 from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.tables.cells import counted, differing_settings
+from gnn_core.report.tables.cells import counted, differing_settings, graph_mark
 from gnn_core.report.whole_file import write_whole
 
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
@@ -40,7 +40,8 @@ _SECTION_COLOURS = {
 }
 WIDTH_INCHES = 4.8
 """Of a figure: a telephone shows it about 360 pixels wide, where letters of 10 points are read."""
-_LABEL_SIGNS, _LABEL_LINES = 24, 4  # of the name of a bar
+_TITLE_SIGNS = 52
+_LABEL_SIGNS = 24  # of the name of a bar
 _MOST_NAMES = 12  # of curves in a key, before seeds are no longer named
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 
@@ -48,6 +49,11 @@ _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1))
 def file_word(name: str) -> str:
     """Return the name of a data set as part of the name of a file."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name)
+
+
+def title_lines(title: str) -> str:
+    """Return a title cut into lines that are no wider than a figure."""
+    return "\n".join(textwrap.fill(line, _TITLE_SIGNS) for line in title.splitlines())
 
 
 def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
@@ -65,8 +71,10 @@ def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
     return [directory / name for name in drawn]
 
 
-def loss_curves(runs: Sequence[RunRecord]) -> Figure:
+def loss_curves(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
     """Return the training loss of runs on one data set, and how far each is from one process.
+
+    `name` stands in the title; None: the data set's.
 
     Curves that should be equal lie on each other: earlier ones are wide and pale, later ones
     narrow, so that all are seen. Below, the distance to the `single` run of the same settings.
@@ -93,7 +101,8 @@ def loss_curves(runs: Sequence[RunRecord]) -> Figure:
         frameon=False, fontsize="small",
     )  # fmt: skip
     above.set_ylabel("training loss\n(mean per target, nats)", fontsize="small")
-    above.set_title(f"Training loss on {runs[0].dataset.name}", loc="left", fontsize="medium")
+    title = title_lines(f"Training loss on {name or runs[0].dataset.name}")
+    above.set_title(title, loc="left", fontsize="medium")
     if compared:
         panels[1, 0].set_yscale("log")
         panels[1, 0].set_ylabel(
@@ -106,8 +115,11 @@ def loss_curves(runs: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def time_bars(runs: Sequence[RunRecord]) -> Figure:
-    """Return one bar per strategy, ranks and settings: the mean seconds of an epoch by section."""
+def time_bars(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
+    """Return one bar per strategy, ranks and settings: the mean seconds of an epoch by section.
+
+    `name` stands in the title; None: the data set's.
+    """
     groups = grouped(runs, row_key)
     groups.sort(key=lambda some: (STRATEGIES.index(some[0].strategy), some[0].world_size))
     labels = bar_names(_labels([some[0] for some in groups]))
@@ -140,7 +152,7 @@ def time_bars(runs: Sequence[RunRecord]) -> Figure:
     axes.set_xlim(0, 1.25 * max(left) or 1.0)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("seconds per epoch of the slowest rank\n(mean after warm-up)", fontsize="small")
-    title = f"Where time goes on {runs[0].dataset.name}"
+    title = title_lines(f"Where time goes on {name or runs[0].dataset.name}")
     figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
@@ -239,17 +251,13 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
 
 def bar_names(names: Sequence[str]) -> list[str]:
     """Return names cut into lines that leave a telephone room for the bars beside them."""
-    return [
-        textwrap.fill(
-            name, _LABEL_SIGNS, max_lines=_LABEL_LINES, placeholder=" ...", break_long_words=False
-        )
-        for name in names
-    ]
+    return [textwrap.fill(name, _LABEL_SIGNS, break_long_words=False) for name in names]
 
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    settings = telling_settings([settings_of(run) for run in runs], [run.strategy for run in runs])
+    told = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
+    settings = telling_settings(told, [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}
     labels = []

@@ -15,7 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from gnn_core.report.pictures.runs import STRATEGY_COLOURS, WIDTH_INCHES, telling_settings
+from gnn_core.report.pictures.runs import (
+    STRATEGY_COLOURS,
+    WIDTH_INCHES,
+    telling_settings,
+    title_lines,
+)
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.series import Series
 from gnn_core.report.rows.summary import Row
@@ -185,7 +190,7 @@ def _scales(points: Sequence[Sequence[Point]]) -> bool:
 def _panels(number: int, title: str) -> tuple[Figure, list[Any]]:
     figure = Figure(layout="constrained")  # `_finish` gives it its size
     panels = figure.subplots(number, 1, sharex=True, squeeze=False)[:, 0]
-    panels[0].set_title(title, loc="left", fontsize="medium")
+    panels[0].set_title(title_lines(title), loc="left", fontsize="medium")
     return figure, list(panels)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
-from gnn_core.report.pictures.runs import WIDTH_INCHES, file_word, save_figures
+from gnn_core.report.pictures.runs import WIDTH_INCHES, file_word, save_figures, title_lines
 from gnn_core.report.prediction.outlook import Outlook, Point
 from gnn_core.report.prediction.work import efficiency_of
 
@@ -50,7 +50,7 @@ def scaling_figure(view: Outlook) -> Figure:
     upper.minorticks_off()
     kind = "Weak" if view.weak else "Strong"
     title = f"{kind} scaling of {view.work.strategy} on {view.work.dataset}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
+    figure.suptitle(title_lines(title), x=0.02, ha="left", fontsize="medium")
     keys = {text: handle for axes in (upper, lower)
             for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     figure.legend(keys.values(), keys.keys(), loc="outside lower center", frameon=False,

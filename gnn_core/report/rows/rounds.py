@@ -65,6 +65,7 @@ class Comparison:
     """Contenders of one graph, one machine and one set of settings, and how often they met."""
 
     dataset: str
+    typed_dataset: str  # value of --dataset: a name, or a folder
     machine: str
     settings: Mapping[str, Any]
     contenders: tuple[Contender, ...]  # by strategy, then by ranks
@@ -133,6 +134,7 @@ def _comparison(runs: Sequence[RunRecord]) -> Comparison:
             turns.setdefault(_who(run), []).append((at, run))
     return Comparison(
         dataset=runs[0].dataset.name,
+        typed_dataset=str(runs[0].config.get("dataset", runs[0].dataset.name)),
         machine=machine_kind(runs[0]),
         settings=_common_settings(runs[0]),
         contenders=tuple(_contender(turns[who]) for who in sorted(turns)),

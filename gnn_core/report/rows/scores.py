@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.report.schema import RunRecord
+
+TASKS = {"node": "node classification", "link": "link prediction"}
+"""Value of `--task` -> its name in a caption."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,28 @@ class Spread:
     count: int
 
 
+def task_of(config: Mapping[str, Any]) -> str:
+    """Return the task of a configuration, a key of TASKS."""
+    return "link" if config.get("task") == "link" else "node"
+
+
+def by_task(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
+    """Return the records of each task, node classification first, beside the task's name.
+
+    Scores, targets and seconds of two tasks cannot be compared, so no table and no chart holds
+    both. The name is empty where all records are of one task and need no caption.
+    """
+    parts = [
+        (name, [run for run in records if task_of(run.config) == task])
+        for task, name in TASKS.items()
+    ]
+    parts = [part for part in parts if part[1]]
+    return parts if len(parts) > 1 else [("", runs) for _, runs in parts]
+
+
 def score_name(run: RunRecord) -> str:
     """Return what the task of a run is judged by: `accuracy`, or `mrr` for link prediction."""
-    return "mrr" if run.config.get("task") == "link" else "accuracy"
+    return "mrr" if task_of(run.config) == "link" else "accuracy"
 
 
 def accuracy_over_seeds(runs: Iterable[RunRecord]) -> Spread | None:

@@ -55,6 +55,10 @@ class Row:
     fingerprint: str | None
     work: Hashable  # equal for rows that do the same work: data, loss-relevant settings
     targets_per_second: Spread | None  # over all ranks, while training; over runs as `seconds`
+    step_seconds: Spread | None  # of an optimiser step; over runs as `seconds`
+    num_targets: int  # of an epoch, over all ranks; 0 when unknown
+    cores: int | None  # that a host has for the run
+    others_running: int  # processes of other programs that used a core as a run began; median
     over_single: Spread | None = None  # T(1) / T(n), T(1) of `single`; least, most over repeats
     speedup_mark: str = ""  # "!": accuracy missing or worse; "?": another machine
     over_own: Spread | None = None  # the same, T(1) of the strategy itself on 1 rank
@@ -207,7 +211,16 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         fingerprint=first.dataset.fingerprint,
         work=work_of(first),
         targets_per_second=over_runs(good, targets_per_second),
+        step_seconds=over_runs(good, step_seconds),
+        num_targets=max((epoch.num_targets for run in runs for epoch in run.epochs), default=0),
+        cores=first.machine.get("cores_available"),
+        others_running=_others_running(runs),
     )
+
+
+def _others_running(runs: Sequence[RunRecord]) -> int:
+    counts = [run.machine.get("others_running") for run in runs]
+    return int(statistics.median(one if isinstance(one, int) else 0 for one in counts))
 
 
 def _crowded(record: RunRecord) -> bool:
@@ -227,6 +240,19 @@ def targets_per_second(run: RunRecord) -> float | None:
     rates = [per_second(epoch.num_targets, epoch.seconds) for epoch in measured_epochs(run)]
     known = [rate for rate in rates if rate is not None]
     return statistics.median(known) if known else None
+
+
+def step_seconds(run: RunRecord) -> float | None:
+    """Return the seconds of an optimiser step, median over those epochs; None when unknown."""
+    batch = run.config.get("global_batch_size")
+    if not isinstance(batch, int) or batch < 1:
+        return None
+    steps = [
+        epoch.seconds / math.ceil(epoch.num_targets / batch)
+        for epoch in measured_epochs(run)
+        if epoch.num_targets
+    ]
+    return statistics.median(steps) if steps else None
 
 
 def _communicate_share(run: RunRecord) -> float | None:

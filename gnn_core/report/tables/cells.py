@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -53,19 +53,39 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def settings_beside_ranks(table: Table) -> Table:
+    """Return the table with the columns that tell rows apart next to the strategy and ranks.
+
+    At the end of a wide table they would be out of sight.
+    """
+    names = list(table.headings)
+    last = max((names.index(name) for name in names if name in ("ranks", "workers")), default=-1)
+    telling = [at for at, name in enumerate(names) if name in ("settings", "machine")]
+    order = [at for at in range(len(names)) if at not in telling]
+    order[last + 1 : last + 1] = telling
+    return replace(
+        table,
+        headings=tuple(names[at] for at in order),
+        cells=tuple(tuple(line[at] for at in order) for line in table.cells),
+    )
+
+
 def is_number_column(table: Table) -> list[bool]:
     """Return for each column whether it holds numbers, which stand to the right."""
     columns = zip(table.headings, *table.cells, strict=True)
     return [any(_is_number(cell) for cell in column[1:]) for column in columns]
 
 
-def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence[str]) -> list[str]:
+def differing_settings(
+    settings: Sequence[Mapping[str, Any]], datasets: Sequence[str], *, precision: bool = False
+) -> list[str]:
     """Return for each row the settings in which the rows of its data set are not all alike.
 
     Rows of different data sets have different recipes, which would drown what was chosen. Seeds
-    and paths never tell rows apart, and the precision has a column of its own. The aggregator goes
-    first: without neighbours, all else is another experiment.
+    and paths never tell rows apart, the precision only where it has no column (`precision`). The
+    aggregator goes first: without neighbours, all else is another experiment.
     """
+    never = {"seed", "dataset", *([] if precision else ["precision"])}
     values: dict[tuple[str, str], set[str]] = {}
     for dataset, chosen in zip(datasets, settings, strict=True):
         for name, value in chosen.items():
@@ -74,7 +94,8 @@ def differing_settings(settings: Sequence[Mapping[str, Any]], datasets: Sequence
         ", ".join(
             f"{setting_name(name)}={setting_text(value)}"
             for name, value in sorted(chosen.items(), key=lambda item: item[0] != "aggregator")
-            if len(values[dataset, name]) > 1 and value is not None and _may_tell_apart(name)
+            if len(values[dataset, name]) > 1 and value is not None
+            if name not in never and not _is_path(name)
         )
         for dataset, chosen in zip(datasets, settings, strict=True)
     ]
@@ -140,9 +161,8 @@ def setting_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _may_tell_apart(name: str) -> bool:
-    is_path = name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
-    return not is_path and name not in ("seed", "dataset", "precision")
+def _is_path(name: str) -> bool:
+    return name in OPTIONS and OPTIONS[name].metavar in ("DIR", "FILE")
 
 
 def _is_number(cell: str) -> bool:

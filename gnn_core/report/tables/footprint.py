@@ -10,7 +10,14 @@ import pandas as pd
 
 from gnn_core.report.rows.summary import settings_of
 from gnn_core.report.schema import STRATEGIES, DatasetInfo, RunRecord
-from gnn_core.report.tables.cells import NOTHING, Table, differing_settings, left_out, three_digits
+from gnn_core.report.tables.cells import (
+    NOTHING,
+    Table,
+    differing_settings,
+    graph_mark,
+    left_out,
+    three_digits,
+)
 
 GIB = 2**30
 _TWO_BYTE_FEATURES = re.compile(r"feature_dtype=b?float16\b")
@@ -38,7 +45,9 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
     runs = sorted((run for run in records if run.status == "ok"), key=_order)
     prints = [footprint(run) for run in runs]
     differing = differing_settings(
-        [settings_of(run) for run in runs], [run.dataset.name for run in runs]
+        [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs],
+        [run.dataset.name for run in runs],
+        precision=True,
     )
     shown = any(differing)
     notes = [*_MEANING]

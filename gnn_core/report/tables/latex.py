@@ -26,12 +26,13 @@ _ESCAPES = {
 }
 
 
-def latex_table(table: Table, notes: tuple[str, ...]) -> str:
-    """Return the tabular and below it the notes; cells and notes are text, never LaTeX."""
+def latex_table(table: Table, notes: tuple[str, ...], caption: str = "") -> str:
+    """Return the tabular, its caption above and the notes below it: text, never LaTeX."""
     sides = "".join("r" if one else "l" for one in is_number_column(table))
     lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.headings, *table.cells)]
     return "\n".join(
         [
+            *([rf"\par\noindent\textbf{{{latex_text(caption)}}}\par"] if caption else []),
             rf"\begin{{tabular}}{{{sides}}}",
             r"\hline",
             lines[0],

@@ -45,6 +45,7 @@ def link_table(records: Sequence[RunRecord]) -> Table:
     differing = differing_settings(
         [_settings(runs[0]) for runs in groups],
         [runs[0].dataset.name for runs in groups],
+        precision=True,
     )
     lines = [_numbers(runs) for runs in groups]
     cells = []

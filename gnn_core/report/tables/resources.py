@@ -58,7 +58,7 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
     sampled = [run for _, runs in pairs for run in runs if run.resources]
     if not sampled:
         return Table((), (), (), pd.DataFrame())
-    telling, machines = telling_columns(pairs, lambda pair: pair[0])
+    telling, machines = telling_columns(pairs, lambda pair: pair[0], precision=True)
     uses = [[use_of(run) for run in runs if run.resources] for _, runs in pairs]
     notes = [*_MEANING, *legend(row for row, _ in pairs), *(machines if len(machines) > 1 else [])]
     without = sum(len(runs) for _, runs in pairs) - len(sampled)

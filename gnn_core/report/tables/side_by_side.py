@@ -9,7 +9,14 @@ import pandas as pd
 
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.tables.cells import NOTHING, Table, differing_settings, percent, three_digits
+from gnn_core.report.tables.cells import (
+    NOTHING,
+    Table,
+    differing_settings,
+    graph_mark,
+    percent,
+    three_digits,
+)
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.speed import (
     CROWDED,
@@ -38,7 +45,9 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     contests = comparisons(records)
     lines = [(contest, one) for contest in contests for one in contest.contenders]
     differing = differing_settings(
-        [one.row.settings for _, one in lines], [contest.dataset for contest, _ in lines]
+        [one.row.settings | {"graph": graph_mark(one.row.fingerprint)} for _, one in lines],
+        [contest.dataset for contest, _ in lines],
+        precision=True,
     )
     machines = list(dict.fromkeys(contest.machine for contest in contests))
     texts = {id(one): text for (_, one), text in zip(lines, differing, strict=True)}
@@ -81,6 +90,18 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
         ),
         numbers=pd.DataFrame([_numbers(contest, one) for contest, one in lines]),
     )  # fmt: skip
+
+
+def told_apart(contests: Sequence[Comparison]) -> list[str]:
+    """Return for each comparison what tells it from others of its data set: settings, graph."""
+    return differing_settings(
+        [
+            {**one.settings, "graph": graph_mark(one.contenders[0].row.fingerprint)}
+            for one in contests
+        ],
+        [one.dataset for one in contests],
+        precision=True,
+    )
 
 
 def _numbers(contest: Comparison, one: Contender) -> dict[str, Any]:

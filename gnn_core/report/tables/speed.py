@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from gnn_core.report.rows.rounds import OWN_SINGLE
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import Row, grouped, learnt_settings
@@ -22,6 +23,7 @@ from gnn_core.report.tables.cells import (
     precision_order,
     three_digits,
 )
+from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.report.tables.verdicts import ratio_text
 
 Line = TypeVar("Line")  # of a table: a row, or what has one
@@ -66,10 +68,13 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     said = [_SPREAD] if any(row.over_single and row.over_single.count > 1 for row in rows) else []
     said += [_OWN] if scaled else []
     said += legend(rows, scaled)
+    slow = dict.fromkeys(
+        slowdown(row, row.speedup, "single", _own_base(row, rows)) for row in rows
+    )
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
-        notes=(*said, *machines, *notes),
+        notes=(*filter(None, slow), *said, *machines, *notes),
         numbers=pd.DataFrame([_speed_numbers(row) for row in rows]),
     )
 
@@ -184,17 +189,30 @@ def seconds_range_text(row: Row) -> str:
     return f"{three_digits(row.seconds.low)}..{three_digits(row.seconds.high)}"
 
 
+def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Return the one process of the row's framework that did the same work, but for `single`."""
+    own = OWN_SINGLE[row.strategy]
+    alike = (row.work, row.machine)
+    found = [one for one in rows if one.strategy == own and (one.work, one.machine) == alike]
+    return found[0] if found and own != "single" else None
+
+
 def _speedup(spread: Spread | None, mark: str) -> str:
     return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
 
 
 def telling_columns(
-    lines: Sequence[Line], row_of: Callable[[Line], Row], but: str | None = None
+    lines: Sequence[Line],
+    row_of: Callable[[Line], Row],
+    but: str | None = None,
+    *,
+    precision: bool = False,
 ) -> tuple[dict[str, Callable[[Line], str]], list[str]]:
     """Return the columns that tell lines apart, where they are needed, and notes on the machines.
 
     Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
-    column already; machines in the other, by numbers.
+    column already, and the precision unless it has none (`precision`); machines in the other, by
+    numbers.
     """
     rows = [row_of(line) for line in lines]
     differing = differing_settings(
@@ -204,6 +222,7 @@ def telling_columns(
             for row in rows
         ],
         [row.dataset for row in rows],
+        precision=precision,
     )
     texts = {id(line): text for line, text in zip(lines, differing, strict=True)}
     machines = list(dict.fromkeys(row.machine for row in rows))

@@ -8,6 +8,7 @@ from gnn_core.report.rows.rounds import OWN_SINGLE, Comparison, fastest
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
 from gnn_core.report.tables.cells import counted, percent, three_digits
+from gnn_core.report.tables.slowdowns import slowdown
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -70,6 +71,8 @@ def _against_own_single(comparison: Comparison) -> Iterable[str]:
             verb = "does not beat"
         once = ", in one round" if ratio.count == 1 else ""
         yield f"{one.name} {verb} its own `{base.row.strategy}`: {_times(ratio)} it{once}"
+        if why := slowdown(one.row, ratio.middle, base.row.strategy):
+            yield why
 
 
 def _communication(comparison: Comparison) -> Iterable[str]:
