@@ -83,15 +83,44 @@ exec {command} "$@"
 """
 
 _MPIRUN = '"$bin/orterun"'
-# horovodrun turns itself into a shell that starts mpirun, and a SIGTERM would end that shell alone,
-# with the ranks left running: the shell has to become mpirun. Nothing in the list of processes then
-# tells what was typed, so a variable does.
-_HOROVODRUN = (
-    '"$bin/python" -P -c \'import os, shlex, sys; sys.argv[0] = "horovodrun"; '
-    'os.environ["RINGSAGE_LAUNCHED"] = shlex.join(sys.argv); execve = os.execve; '
-    'os.execve = lambda path, words, env: execve(path, [*words[:2], "exec " + words[2]], env); '
-    "from horovod.runner.launch import run_commandline; sys.exit(run_commandline())'"
-)
+# horovodrun, with three changes (no single quotes below: it stands in a pair of them).
+# - It turns itself into a shell that starts mpirun, and a SIGTERM would end that shell alone, with
+#   the ranks left running: the shell has to become mpirun.
+# - Nothing in the list of processes then tells what was typed, so RINGSAGE_LAUNCHED does.
+# - Lines are tagged with their rank (`[1,0]<stdout>:`, over Gloo `[0]<stdout>:`) only when
+#   --tag-output asks for it, or over Gloo --prefix-output-with-timestamp.
+_HOROVODRUN_PROGRAM = """
+import argparse, os, shlex, sys
+sys.argv[0] = "horovodrun"
+os.environ["RINGSAGE_LAUNCHED"] = shlex.join(sys.argv)
+from horovod.runner.common.util import safe_shell_exec
+from horovod.runner.launch import run_commandline
+
+parse_args, execve = argparse.ArgumentParser.parse_args, os.execve
+prefix_connection = safe_shell_exec.prefix_connection
+given = argparse.Namespace()
+
+def parse(parser):
+    global given
+    parser.add_argument("--tag-output", action="store_true",
+                        help="Begin each line of output with its rank, as in [1,0]<stdout>:")
+    given = parse_args(parser)
+    return given
+
+def start_mpirun(path, words, env):  # words: sh -c "mpirun --allow-run-as-root --tag-output ..."
+    command = words[2] if given.tag_output else words[2].replace(" --tag-output", "", 1)
+    execve(path, [*words[:2], "exec " + command], env)
+
+def forward(source, target, name, rank, timestamps):  # what a rank started by Gloo says
+    tagged = given.tag_output or timestamps
+    prefix_connection(source, target, name, rank if tagged else None, timestamps)
+
+argparse.ArgumentParser.parse_args = parse
+os.execve = start_mpirun
+safe_shell_exec.prefix_connection = forward
+sys.exit(run_commandline())
+"""
+_HOROVODRUN = f"\"$bin/python\" -P -c '{_HOROVODRUN_PROGRAM}'"
 
 
 def site_packages(venv: Path) -> Path:
