@@ -52,6 +52,7 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
     """
     gc.freeze()  # what is imported stays: later collections need not look at it
     gc.enable()  # an entry script has disabled it while it imports
+    keep_freed_memory()
     config = problem = None
     try:
         config = read()
@@ -106,7 +107,6 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
         if fellows.elastic:
             config.validate_elastic()
         framework.prepare(config, fellows)
-    keep_freed_memory()
     graph = open_graph(config, fellows, narrator)
     require_same_job(config, graph, fellows)
     if config.dry_run:
