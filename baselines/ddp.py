@@ -14,12 +14,14 @@ over NCCL on GPUs, all of them in one collective a step, as under Horovod.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
 from baselines.process_group import join
 from gnn_core.config import parse_config

@@ -8,11 +8,13 @@ The same batches, model and loop as `horovod_gnn/train.py`, without Horovod and 
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size

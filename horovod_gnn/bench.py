@@ -33,6 +33,7 @@ from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.loop import GradientBucket
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.optimizer import Adam
 from horovod_gnn.products import Products
 from horovod_gnn.reference import ReferenceSAGE
 from horovod_gnn.setup import feature_table
@@ -208,7 +209,7 @@ def _logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
 def _step(model: nn.Module, features: Tensor) -> Callable[[Batch], None]:
     """Forward, backward and Adam, as `loop` does it on one rank."""
     bucket = GradientBucket(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.003, fused=True)
+    optimizer = Adam(model.parameters(), lr=0.003)
 
     def step(batch: Batch) -> None:
         bucket.clear()

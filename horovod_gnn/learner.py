@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -21,11 +21,9 @@ from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import link_objective, node_objective
+from horovod_gnn.optimizer import OPTIMIZERS, Adam
 from horovod_gnn.parallel import OneProcess
 from horovod_gnn.setup import choose_device, feature_table
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class TorchLearner:
@@ -46,7 +44,7 @@ class TorchLearner:
         for tensor in model.state_dict().values():
             parallel.broadcast_(tensor)
         optimizer = OPTIMIZERS[config.optimizer](
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            model.parameters(), config.lr, config.weight_decay
         )
         self.training = Training(
             model=model,
@@ -128,29 +126,25 @@ class TorchLearner:
 
     def optimizer_state(self) -> Weights:
         """A copy of what the optimizer remembers."""
-        state = self.training.optimizer.state
-        found: Weights = {}
-        for name, parameter in self.training.model.named_parameters():
-            if "exp_avg" not in (memory := state.get(parameter, {})):
-                continue
-            found["step"] = np.array(int(memory["step"]), np.int64)
-            found |= {f"{moment}.{name}": _copied(memory[moment]) for moment in _MOMENTS}
-        return found
+        optimizer = self.training.optimizer
+        if not isinstance(optimizer, Adam) or not optimizer.num_steps:
+            return {}
+        found: Weights = {"step": np.array(int(optimizer.num_steps), np.int64)}
+        return found | {name: _copied(moment) for name, moment in self._moments(optimizer)}
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `optimizer_state` gave."""
-        if not state:
-            return
         optimizer = self.training.optimizer
-        memory = {
-            index: {
-                "step": torch.tensor(float(state["step"])),
-                **{m: torch.from_numpy(np.array(state[f"{m}.{name}"])) for m in _MOMENTS},
-            }
-            for index, (name, _) in enumerate(self.training.model.named_parameters())
-        }
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        if not state or not isinstance(optimizer, Adam):
+            return
+        optimizer.num_steps.fill_(int(state["step"]))
+        for name, moment in self._moments(optimizer):
+            moment.copy_(torch.from_numpy(np.array(state[name])))
+
+    def _moments(self, optimizer: Adam) -> Iterator[tuple[str, Tensor]]:
+        for i, (name, _) in enumerate(self.training.model.named_parameters()):
+            yield f"exp_avg.{name}", optimizer.exp_avg[i]
+            yield f"exp_avg_sq.{name}", optimizer.exp_avg_sq[i]
 
 
 def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:

@@ -18,6 +18,7 @@ from gnn_core.training.learner import Progress
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
+from horovod_gnn.optimizer import SGD
 from horovod_gnn.parallel import OneProcess
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks that are to be interrupted
@@ -64,7 +65,7 @@ class Training:
 
     model: GraphSAGE | LinkModel
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizer: SGD  # or Adam
     bucket: GradientBucket
     loader: Loader
     table: Tensor  # [N, F] features
@@ -123,7 +124,7 @@ def _step(training: Training, batch: Batch) -> list[float]:
     with watch.section("communicate"):
         statistics = training.bucket.sum_over_ranks(training.parallel, statistics)
     with watch.section("compute"):
-        for group in training.optimizer.param_groups:
-            group["lr"] = training.schedule.rate(batch.epoch, batch.step, training.loader.num_steps)
+        steps = training.loader.num_steps
+        training.optimizer.lr = training.schedule.rate(batch.epoch, batch.step, steps)
         training.optimizer.step()
     return statistics

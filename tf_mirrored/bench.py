@@ -1,15 +1,19 @@
 """What was tried: `python -m tf_mirrored.bench` times the step against other ways to write it.
 
-All of them train the same model on the same batches, taking turns in one process.
-What is done beforehand, in the thread that draws the batches, is timed too.
+All of them train the same model on the same batches, taking turns in one process; torch's step,
+from `python -m horovod_gnn.bench`, takes its turn in a process of its own. What is done beforehand,
+in the thread that draws the batches, is timed too.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +37,8 @@ _WAYS = {
     "gathered": "each edge's row gathered, then added up by destination, TensorFlow's gradient",
     "own dropout": "as it trains, but with tf.nn.dropout, whose masks differ between replicas",
 }
+_TORCH = "torch"
+_TORCH_STEP = "fused fp32"  # by the name that `horovod_gnn.bench` gives it
 _STRATEGY = "one"
 
 
@@ -82,12 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             way.run(batches[:2])
             way.beforehand.clear()
             way.steps.clear()
+        torch_seconds: list[float] = []
         for number in range(options.rounds):
             first = number % len(ways)
             for way in ways[first:] + ways[:first]:
                 way.run(batches)
+            torch_seconds.append(_torch_seconds(options, len(batches)))
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-        record = _record(options, config, ways, hardware)
+        record = _record(options, config, ways, torch_seconds, hardware)
         _print(record)
         if options.json:
             write_bench(Path(options.json), record)
@@ -164,25 +172,58 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
     return [made(name) for name in _WAYS]
 
 
+def _torch_seconds(options: argparse.Namespace, steps: int) -> float:
+    """Median seconds of torch's step on the same batches. Raises UsageError."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "torch.json"
+        command = [
+            sys.executable, "-m", "horovod_gnn.bench", "--only", _TORCH_STEP, "--rounds", "1",
+            "--steps", str(steps), "--threads", str(options.threads),
+            "--dataset", options.dataset, "--json", str(file),
+        ]  # fmt: skip
+        if options.data_root:
+            command += ["--data-root", options.data_root]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise UsageError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-300:]}")
+        record = json.loads(file.read_text("utf-8"))
+    return record["implementations"][_TORCH_STEP]["elapsed"]["median_ms"] / 1000
+
+
+def _ratios(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """How many times the seconds of the others, by round: median (least .. most)."""
+    ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+
+
 def _record(
-    options: argparse.Namespace, config: RunConfig, ways: Sequence[Way], hardware: dict[str, Any]
+    options: argparse.Namespace,
+    config: RunConfig,
+    ways: Sequence[Way],
+    torch_seconds: Sequence[float],
+    hardware: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
     named = ("fanouts", "global_batch_size", "hidden", "dropout")
     base = ways[0].medians()
-    rows = []
-    for way in ways:
-        ratios = [mine / first for mine, first in zip(way.medians(), base, strict=True)]
-        rows.append([
+    rows = [
+        [
             way.name,
             1000 * statistics.median(s for one in way.steps for s in one),
             1000 * statistics.median(s for one in way.beforehand for s in one),
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})",
-        ])  # fmt: skip
+            _ratios(way.medians(), base),
+        ]
+        for way in ways
+    ]
+    torch_ms = 1000 * statistics.median(torch_seconds)
+    rows.append([_TORCH, torch_ms, 0.0, _ratios(torch_seconds, base)])
+    steps = [statistics.median(one) for one in ways[0].steps]
     notes = [
         "ms: medians over the steps of all rounds; beforehand: what the thread that draws the "
         "batches does; x the time: both together, by round, median (least .. most)",
         *(f"{name}: {meaning}" for name, meaning in _WAYS.items()),
+        f"{_TORCH}: the step of horovod_gnn on the same batches, in a process of its own",
+        f"a Keras step as it trains takes {_ratios(steps, torch_seconds)} times as long as torch's",
     ]
     if (hardware["load_average"] or 0) > 0.5:
         notes.append("other programs are running: trust ratios more than milliseconds")

@@ -7,6 +7,7 @@ one, `tf_mirrored/train.py` with Keras. Read `run` first, it is the whole story.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,9 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
     Raises:
         UsageError: something the user can put right; on every rank alike.
     """
+    gc.freeze()  # what is imported stays: later collections need not look at it
+    gc.enable()  # an entry script has disabled it while it imports
+    keep_freed_memory()
     config = problem = None
     try:
         config = read()
@@ -100,7 +104,6 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     with fellows.agreeing():
         require_launched_hosts(fellows)
         _prepare(config, fellows, framework)
-    keep_freed_memory()
     graph = open_graph(config, fellows, narrator)
     with fellows.agreeing():
         config = config.for_graph(targets_per_epoch(config, graph))

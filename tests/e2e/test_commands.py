@@ -76,6 +76,15 @@ def test_a_quiet_run_that_fails_says_so(single: Callable, place: Place) -> None:
     assert done.err.startswith("failed: ") and str(place.records) in done.err
 
 
+def test_a_run_imports_nothing_slow_that_it_does_not_need(run_cli: Callable, place: Place) -> None:
+    """Each of these would cost every rank 0.3 to 3 seconds of CPU time before its first step."""
+    done = run_cli(["python", "-X", "importtime", SINGLE, *place.flags()], timeout=120)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "torch" in imported
+    assert not imported & {"torch._dynamo", "tensorflow", "pandas", "matplotlib", "tensorboardX"}
+
+
 @pytest.mark.needs_horovod
 def test_horovodrun_from_another_folder(
     horovodrun: Callable, place: Place, reference: RunRecord

@@ -62,6 +62,18 @@ def test_lines_are_tagged_only_when_asked(
     assert lines == [f"{tag}rank {rank} of horovodrun" for rank, tag in enumerate(tags)]
 
 
+@pytest.mark.parametrize("flags", [[], ["--gloo"]], ids=["mpi", "gloo"])
+def test_it_starts_ranks_without_importing_torch(
+    run_cli: Callable, launcher: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    """That takes more than a second, before any rank begins to import it."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    done = run_cli(
+        [launcher, "-np", "1", *flags, "echo", "started"], env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert (done.returncode, done.stdout) == (0, "started\n"), done.stderr
+
+
 def test_the_help_names_the_flag(run_cli: Callable, launcher: Path) -> None:
     done = run_cli([launcher, "--help"])
     assert done.returncode == 0

@@ -23,9 +23,10 @@ def test_all_ways_are_timed_and_kept(tmp_path: Path, run_cli) -> None:
     (bench,), problems = read_benches(made)
     assert not problems
     names = [row[0] for row in bench.rows]
-    assert names == ["as it trains", "own gradient", "gathered", "own dropout"]
+    assert names == ["as it trains", "own gradient", "gathered", "own dropout", "torch"]
     assert bench.rows[0][3].startswith("1.00 ")
     assert all(name in done.stdout for name in names)
+    assert all(row[1] > 0 for row in bench.rows)
 
 
 @pytest.mark.parametrize("flag", ["--rounds", "--steps", "--threads"])
