@@ -117,12 +117,16 @@ class RunConfig(Settings):
 
         The number of ranks is not among them, since the loss does not depend on it (unless
         `scale_lr`). The number of epochs is among them only when the learning rate depends on it.
+        `table_dtype` is among them only when it rounds the features, as is the case in no run from
+        before there was that setting.
         """
         settings = self.to_dict()
+        if self.table_dtype == "stored":
+            del settings["table_dtype"]
         curve = {
             name: settings[name]
             for name, spec in OPTIONS.items()
-            if spec.curve and (spec.group != LINK or self.task == "link")
+            if name in settings and spec.curve and (spec.group != LINK or self.task == "link")
         }
         return curve | ({"epochs": self.epochs} if self.lr_schedule == "cosine" else {})
 

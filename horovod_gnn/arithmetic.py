@@ -65,6 +65,13 @@ class Arithmetic:
         """What autograd is to see of x @ weight.T, the operands of all three products rounded."""
         return _Linear.apply(x, weight, self) if self.rounds else x @ weight.t()
 
+    def write_product(self, out: Tensor, left: Tensor, right: Tensor) -> None:
+        """Write left @ right to `out`, which has the accumulator's type."""
+        if self.storage == self.accumulator:
+            torch.mm(left, right, out=out)
+        else:
+            out.copy_(torch.mm(left, right))
+
     def add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
         """Add left @ right to `total`."""
         if self.storage == self.accumulator:

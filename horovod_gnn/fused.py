@@ -179,7 +179,7 @@ def _layer_backward(
         operand = arithmetic.operand(grad_chunk)
         arithmetic.add_product(grad_weight, operand.t(), x[first:last])
         if below is not None:
-            below[first:last] = arithmetic.product(operand, weight)
+            arithmetic.write_product(below[first:last], operand, weight)
     return grad_weight, grad_bias, below
 
 

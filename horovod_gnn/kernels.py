@@ -205,10 +205,13 @@ def scatter_back(
     real = out.dtype.type
     for s in range(first, last):
         row = out[s - first]
-        if s < num_dst:
-            row[:] = grad[s, :width]
+        if s < num_dst:  # loops, since Numba's slice assignment takes longer than they do
+            own = grad[s, :width]
+            for j in range(width):
+                row[j] = own[j]
         else:
-            row[:] = 0
+            for j in range(width):
+                row[j] = 0
         begin, end = source_offsets[s], source_offsets[s + 1]
         for later in range(begin + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
             _prefetch_row(grad, destinations[later], row_bytes, 2 * row_bytes)

@@ -239,6 +239,13 @@ class Settings:
         choices=("fp32", "bf16", "fp64"),
         curve=True,
     )
+    table_dtype: str = option(
+        "stored",
+        _MACHINE,
+        "number format of the features that ranks read; stored leaves them as they are",
+        choices=("stored", "fp16", "bf16"),
+        curve=True,
+    )
     device: str = option(
         "auto",
         _MACHINE,

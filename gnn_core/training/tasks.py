@@ -9,6 +9,7 @@ from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
 from gnn_core.data.progress import Say
+from gnn_core.data.table_dtype import with_table_dtype
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
@@ -19,12 +20,14 @@ def open_for(config: RunConfig, say: Say) -> Graph:
     is_link = config.task == "link"
     name = _DIRECTED.get(config.dataset, config.dataset) if is_link else config.dataset
     graph = datasets.load(name, config.data_root, config.cache_dir, config.verify, progress=say)
-    if not is_link:
+    cache = datasets.find_cache(config.cache_dir)
+    if is_link:
+        assert config.hold_out is not None
+        split = LinkSplit(config.hold_out, config.held_out or 0.0, config.seed, config.svd_width)
+        graph = link_graph(graph, split, cache, say)
+    else:
         _require_labels(graph)
-        return graph
-    assert config.hold_out is not None
-    split = LinkSplit(config.hold_out, config.held_out or 0.0, config.seed, config.svd_width)
-    return link_graph(graph, split, datasets.find_cache(config.cache_dir), say)
+    return with_table_dtype(graph, config.table_dtype, cache, say)
 
 
 def split_sizes(graph: Graph, task: str) -> dict[str, int]:

@@ -124,6 +124,10 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"task": "link", "candidates": 0},
         ["--candidates: expected a whole number at least 1, got 0"],
     ),
+    "a table of integers": (
+        {"table_dtype": "int8"},
+        ["--table-dtype: expected one of stored, fp16, bf16, got 'int8'"],
+    ),
     "links: no negatives": (
         {"task": "link", "negatives": 0},
         ["--negatives: expected a whole number at least 1, got 0"],

@@ -167,7 +167,7 @@ def test_the_digest_is_equal_where_the_curve_is(parse, change: str) -> None:
         "--aggregator sum", "--dropout 0.1", "--input-dropout 0.1", "--global-batch-size 8",
         "--optimizer sgd", "--lr 1", "--weight-decay 1", "--lr-schedule cosine",
         "--lr-schedule step", "--warmup-epochs 1", "--scale-lr", "--seed 1",
-        "--precision bf16",
+        "--precision bf16", "--table-dtype fp16",
     ],
 )  # fmt: skip
 def test_the_digest_differs_where_the_curve_does(parse, change: str) -> None:

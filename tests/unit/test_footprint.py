@@ -26,6 +26,7 @@ def test_the_graph_is_counted_by_its_arrays() -> None:
     assert graph_bytes(SMALL) == SMALL_BYTES
     half = dataclasses.replace(SMALL, name="synthetic:papers=3,feature_dtype=bfloat16")
     assert graph_bytes(half) == SMALL_BYTES - 15 * 2
+    assert graph_bytes(SMALL, "fp16") == SMALL_BYTES - 15 * 2
     assert graph_bytes(DatasetInfo("unknown")) is None
 
 

@@ -132,9 +132,12 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the loss curve depends on, without the seed and the data set.
 
-    The data set is told by name and fingerprint: its path differs between machines.
+    The data set is told by name and fingerprint: its path differs between machines. Records from
+    before there was a `table_dtype` read the features as stored.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
+    if chosen.get("table_dtype") == "stored":
+        del chosen["table_dtype"]
     return {
         name: value
         for name, value in chosen.items()

@@ -75,7 +75,7 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
 
 def footprint(run: RunRecord) -> Footprint:
     """Return what a run held; a sum is known only when every rank told its part."""
-    graph = graph_bytes(run.dataset)
+    graph = graph_bytes(run.dataset, run.config.get("table_dtype", "stored"))
     peaks = [rank.peak_rss_bytes for rank in run.memory if rank.peak_rss_bytes is not None]
     parts = [rank.pss_bytes for rank in run.memory if rank.pss_bytes is not None]
     pss = sum(parts) if len(parts) == run.world_size else None
@@ -85,25 +85,28 @@ def footprint(run: RunRecord) -> Footprint:
     return Footprint(graph, pss, max(peaks, default=None), own)
 
 
-def graph_bytes(dataset: DatasetInfo) -> int | None:
+def graph_bytes(dataset: DatasetInfo, table_dtype: str = "stored") -> int | None:
     """Return the size of the arrays that training reads, from their counts; None when unknown."""
     nodes, edges, features = dataset.num_nodes, dataset.num_edges, dataset.num_features
     if nodes is None or edges is None or features is None:
         return None
     wide = 8 if nodes >= 2**31 else 4
     label_and_split = 4 + 1
-    per_node = _feature_bytes(dataset) * features + label_and_split
+    per_node = _feature_bytes(dataset, table_dtype) * features + label_and_split
     return 8 * (nodes + 1) + wide * edges + per_node * nodes
 
 
-def _feature_bytes(dataset: DatasetInfo) -> int:
-    return 2 if _TWO_BYTE_FEATURES.search(dataset.name) else 4
+def _feature_bytes(dataset: DatasetInfo, table_dtype: str) -> int:
+    two = table_dtype != "stored" or _TWO_BYTE_FEATURES.search(dataset.name)
+    return 2 if two else 4
 
 
 def _feature_note(runs: Sequence[RunRecord]) -> str:
-    sizes = sorted({_feature_bytes(run.dataset) for run in runs})
+    sizes = sorted(
+        {_feature_bytes(run.dataset, run.config.get("table_dtype", "stored")) for run in runs}
+    )
     counted = " or ".join(str(size) for size in sizes)
-    named = ", by the data set's name," if 2 in sizes else ""
+    named = ", by the data set's name and --table-dtype," if 2 in sizes else ""
     return (
         f"a record does not tell the format of the features: counted{named} with {counted} bytes "
         f"per number"
