@@ -49,6 +49,7 @@ class GraphSAGE(nn.Module):
         dropout: probability of dropping a hidden feature in training.
         input_dropout: the same for input features.
         precision: `fp32`, `bf16` or `fp64`.
+        native_bf16: see `Arithmetic`.
         seed: of the initial weights.
     """
 
@@ -63,6 +64,7 @@ class GraphSAGE(nn.Module):
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         precision: str = "fp32",
+        native_bf16: bool | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -73,7 +75,7 @@ class GraphSAGE(nn.Module):
         self.aggregator = aggregator
         self.dropout_threshold = dropout_threshold(dropout)
         self.input_threshold = dropout_threshold(input_dropout)
-        self.arithmetic = Arithmetic(precision)
+        self.arithmetic = Arithmetic(precision, native_bf16)
         self.fused = True  # False forces the plain path, for comparison
         self.fetch_seconds = 0.0  # spent reading input features; whoever measures it resets it
         self.to(self.arithmetic.accumulator)

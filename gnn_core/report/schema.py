@@ -166,6 +166,9 @@ class RunRecord:
     worlds: list[World] = field(default_factory=list)  # of an elastic run; empty for any other
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
+    # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank
+    # measured, "bf16_gflops" and "fp32_gflops". None on a GPU with torch.
+    bf16_products: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
