@@ -34,8 +34,7 @@ class SparseFeatures:
     values: npt.NDArray[np.float32]  # [K]
     num_columns: int  # F
 
-    dtype = np.dtype(np.float32)
-    ndim = 2
+    dtype, itemsize, ndim = np.dtype(np.float32), 4, 2
 
     @classmethod
     def of(cls, dense: npt.NDArray[np.float32]) -> SparseFeatures:
@@ -44,6 +43,14 @@ class SparseFeatures:
         indptr = np.zeros(len(dense) + 1, np.int64)
         np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
         return cls(indptr, np.nonzero(stored)[1].astype(np.int32), dense[stored], dense.shape[1])
+
+    @classmethod
+    def of_scipy(cls, matrix: Any) -> SparseFeatures:
+        """The same table as a SciPy sparse matrix of any format and number type."""
+        rows = matrix.tocsr(copy=True)
+        rows.sum_duplicates()  # and sorts the columns of each row
+        indptr, columns = rows.indptr.astype(np.int64), rows.indices.astype(np.int32)
+        return cls(indptr, columns, rows.data.astype(np.float32), rows.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:

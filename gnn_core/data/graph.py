@@ -22,7 +22,7 @@ from gnn_core.data.checks import (
     check_sparse_parts,
     index_dtype,
 )
-from gnn_core.data.features import Features, SparseFeatures, feature_dtype_name
+from gnn_core.data.features import Features, SparseFeatures, compact, feature_dtype_name
 from gnn_core.data.store import (
     GraphWriter,
     array_sha256,
@@ -75,7 +75,7 @@ class Graph:
         name: str,
         indptr: npt.ArrayLike,
         indices: npt.ArrayLike,
-        features: npt.ArrayLike | SparseFeatures | None = None,
+        features: Any = None,  # array-like, SciPy sparse or SparseFeatures
         labels: npt.ArrayLike | None = None,
         splits: npt.ArrayLike | None = None,
         years: npt.ArrayLike | None = None,
@@ -84,8 +84,9 @@ class Graph:
     ) -> Graph:
         """A graph in memory, checked whole. Integers of other widths are converted. UsageError.
 
-        float64 features become float32; uint16 features are taken for bfloat16 and kept. Sparse
-        ones, as of a SciPy `csr_array` with sorted indices, are passed as `SparseFeatures`.
+        float64 features become float32; uint16 features are taken for bfloat16 and kept. A SciPy
+        sparse matrix is taken too; it, and any float32 table of 1 MiB or more that is mostly 0,
+        becomes `SparseFeatures` where that is far smaller.
         """
         subject = Subject(name, None)
         ids = index_dtype(len(np.asarray(indptr)) - 1)
@@ -99,8 +100,8 @@ class Graph:
             "citations": _as_integers(subject, "citations", citations, ids),
         }
         files = {key: array for key, array in arrays.items() if array is not None}
-        if isinstance(features, SparseFeatures):
-            check_sparse_parts(subject, features.parts())
+        if isinstance(sparse := arrays["features"], SparseFeatures):
+            check_sparse_parts(subject, sparse.parts())
             files |= files.pop("features").parts()
         sums = {f"{key}.npy": array_sha256(array) for key, array in files.items()}
         meta = describe(name, arrays, num_classes, sums, {"source": "arrays in memory"})
@@ -126,6 +127,11 @@ class Graph:
     def num_features(self) -> int:
         """F, 0 without features."""
         return 0 if self.features is None else self.features.shape[1]
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of the features as they are stored, 0 without any."""
+        return 0 if self.features is None else self.features.nbytes
 
     @property
     def num_classes(self) -> int:
@@ -182,10 +188,12 @@ def _as_integers(
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _as_features(values: npt.ArrayLike | SparseFeatures | None) -> Features | None:
+def _as_features(values: Any) -> Features | None:
     if values is None or isinstance(values, SparseFeatures):
         return values
+    if hasattr(values, "tocsr"):
+        return SparseFeatures.of_scipy(values)
     array = np.asarray(values)
-    if array.dtype.name in ("float32", "float16", "uint16"):
-        return np.ascontiguousarray(array)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype.name not in ("float32", "float16", "uint16"):
+        array = array.astype(np.float32)
+    return compact(np.ascontiguousarray(array))

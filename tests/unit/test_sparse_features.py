@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import sparse
 
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.features import SPARSE_PARTS, SparseFeatures, compact
@@ -27,9 +29,9 @@ def bag_of_words(share: float = 0.01, nodes: int = NODES, words: int = WORDS) ->
     return dense
 
 
-def graph_with(features: npt.NDArray | SparseFeatures) -> Graph:
+def graph_with(features: Any) -> Graph:
     """A ring whose nodes also cite every 20th one."""
-    nodes = np.arange(len(features))
+    nodes = np.arange(features.shape[0])
     citations = np.concatenate(
         [np.stack([nodes, (nodes + step) % len(nodes)], axis=1) for step in (1, 20)]
     )
@@ -74,10 +76,10 @@ def test_other_tables_stay_dense(tmp_path: Path, features: npt.NDArray, why: str
 
 def test_rows_are_those_of_the_dense_table() -> None:
     dense = bag_of_words()
-    sparse = SparseFeatures.of(dense)
-    assert sparse.shape == dense.shape and sparse.nbytes * 25 < dense.nbytes
+    table = SparseFeatures.of(dense)
+    assert table.shape == dense.shape and table.nbytes * 25 < dense.nbytes
     for rows in (np.array([7, 3, 3, 399]), slice(5, 20), slice(None), np.array([], np.int64)):
-        assert same_bits(sparse[rows], dense[rows])
+        assert same_bits(table[rows], dense[rows])
 
 
 def test_no_bit_is_lost() -> None:
@@ -86,13 +88,22 @@ def test_no_bit_is_lost() -> None:
     assert same_bits(np.asarray(SparseFeatures.of(dense)), dense)
 
 
-def test_sparse_features_can_be_passed_in(tmp_path: Path) -> None:
-    """So that who has a SciPy matrix need not make it dense."""
+@pytest.mark.parametrize("form", ["coo", "csr", "csc"])
+def test_a_scipy_matrix_need_not_be_made_dense(tmp_path: Path, form: str) -> None:
     dense = bag_of_words()
-    graph = graph_with(SparseFeatures.of(dense))
+    matrix = sparse.coo_array(dense.astype(np.float64)).asformat(form)
+    graph = graph_with(matrix)
     opened = write_graph(graph, tmp_path / "g")
-    assert opened.fingerprint == graph.fingerprint
+    assert isinstance(opened.features, SparseFeatures)
     assert same_bits(np.asarray(opened.features), dense)
+    assert opened.fingerprint == graph.fingerprint == graph_with(dense).fingerprint
+
+
+def test_words_that_are_listed_twice_count_twice() -> None:
+    words = (np.ones(3), (np.array([0, 0, 1]), np.array([2, 2, 0])))
+    assert SparseFeatures.of_scipy(sparse.coo_array(words, (2, 3)))[:].tolist() == [
+        [0, 0, 2], [1, 0, 0],
+    ]  # fmt: skip
 
 
 def test_link_prediction_takes_them_over(tmp_path: Path) -> None:
@@ -148,5 +159,5 @@ def test_a_missing_part_is_told(tmp_path: Path) -> None:
 
 
 def test_compact_leaves_a_sparse_table_alone() -> None:
-    sparse = SparseFeatures.of(bag_of_words())
-    assert compact(sparse) is sparse
+    table = SparseFeatures.of(bag_of_words())
+    assert compact(table) is table

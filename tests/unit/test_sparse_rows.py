@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def test_rows_are_fetched_alike() -> None:
 def graphs() -> tuple[Graph, Graph]:
     """The same graph with dense and with sparse features."""
     dense = bag_of_words()
-    return graph_with(dense), graph_with(SparseFeatures.of(dense))
+    sparse = graph_with(dense)
+    return dataclasses.replace(sparse, features=dense), sparse
 
 
 @pytest.mark.parametrize(
