@@ -1,11 +1,10 @@
 """fp32, fp64 or bf16: in which type rows are stored, multiplied and accumulated.
 
 bf16 means: operands of every matrix product are rounded to bfloat16 and products are accumulated in
-float32, while weights, gradients and the optimizer stay float32. Where the processor multiplies
-bfloat16 natively the operands are stored so (and what a product returns is rounded too), and the
-product runs at twice the rate or better. Elsewhere the rounded operands are multiplied in float32:
-the numerics of bfloat16 without its gain, since torch's own bfloat16 product on such a CPU is some
-sixty times slower than its float32 one.
+float32, while weights, gradients and the optimizer stay float32. On a CPU the rounded operands are
+either stored and multiplied as bfloat16 (what a product returns is rounded too), or multiplied as
+float32: the numerics of bfloat16 without its gain. Which is faster depends on the processor:
+`product_rates` measures it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ class Arithmetic:
 
     Args:
         precision: one of `PRECISIONS`.
-        native_bf16: the CPU is to store and multiply bfloat16; None asks it. A GPU always does.
+        native_bf16: the CPU is to store and multiply bfloat16; None: if it has an instruction for
+            it, be that fast or slow. A GPU always does.
     """
 
     def __init__(self, precision: str, native_bf16: bool | None = None):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
@@ -16,12 +15,13 @@ from gnn_core.training import evaluate, rank
 from gnn_core.training.fellows import Fellows
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.sparse_rows import Table
 
 
 class Layers:
     """The layers of a model for `evaluate.ExactEvaluator`, the lowest over the features `table`."""
 
-    def __init__(self, model: GraphSAGE, table: Tensor):
+    def __init__(self, model: GraphSAGE, table: Table):
         self._model = model.eval()
         self._table = table
         self.widths = tuple(len(layer.bias) for layer in model.layers)
@@ -38,7 +38,7 @@ class Layers:
 class LinkLayers(Layers):
     """The layers of a model's encoder, and its predictor, for `rank.RankEvaluator`."""
 
-    def __init__(self, model: LinkModel, table: Tensor):
+    def __init__(self, model: LinkModel, table: Table):
         super().__init__(model.encoder, table)
         self._predictor = model.predictor.eval()
 
@@ -62,7 +62,7 @@ class RankEvaluator(rank.RankEvaluator):
     """
 
     def __init__(
-        self, graph: Graph, table: Tensor, fellows: Fellows, candidates: int, most_edges: int
+        self, graph: Graph, table: Table, fellows: Fellows, candidates: int, most_edges: int
     ):
         super().__init__(graph, fellows, candidates=candidates, most_edges=most_edges)
         self._table = table
@@ -85,7 +85,7 @@ class ExactEvaluator(evaluate.ExactEvaluator):
     """
 
     def __init__(
-        self, graph: Graph, table: Tensor, fellows: Fellows, share_directly: bool | None = None
+        self, graph: Graph, table: Table, fellows: Fellows, share_directly: bool | None = None
     ):
         super().__init__(graph, fellows, share_directly)
         self._table = table
@@ -106,7 +106,7 @@ class SampledEvaluator:
         fellows: the other ranks.
     """
 
-    def __init__(self, loaders: Mapping[str, Loader], table: Tensor, fellows: Fellows):
+    def __init__(self, loaders: Mapping[str, Loader], table: Table, fellows: Fellows):
         self._loaders = {split: [loader] for split, loader in loaders.items()}
         self._table = table
         self._fellows = fellows

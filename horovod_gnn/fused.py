@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gnn_core.data.batch import Block
+from gnn_core.data.features import SparseFeatures
 from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
+from horovod_gnn.sparse_rows import Table, gather_sparse_rows
 
 CHUNK_ROWS = 2048  # 2 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
 
@@ -48,7 +50,7 @@ class FusedStack(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        table: Tensor,
+        table: Table,
         rows: np.ndarray,
         nodes: np.ndarray,
         blocks: Sequence[Block],
@@ -59,7 +61,8 @@ class FusedStack(torch.autograd.Function):
 
         Args:
             ctx: autograd's.
-            table: `[num_rows, width]` states that layer 1 reads; float of any width, maybe mapped.
+            table: `[num_rows, width]` states that layer 1 reads; float of any width, maybe mapped,
+                or sparse.
             rows: int64 `[blocks[0].num_src]`, the table row of each source.
             nodes: int64 `[blocks[0].num_src]`, the global id of each source, for dropout.
             blocks: input layer first.
@@ -113,7 +116,7 @@ class FusedStack(torch.autograd.Function):
 
 
 def _layer_forward(
-    states: Tensor,
+    states: Table,
     rows_of: np.ndarray,
     block: Block,
     weight: Tensor,
@@ -126,14 +129,17 @@ def _layer_forward(
 ) -> None:
     """Fill `x` (gathered rows) and `h` (the layer's output), chunk by chunk."""
     arithmetic = options.arithmetic
-    source = _as_numpy(states)
+    if isinstance(states, SparseFeatures):
+        gather, source = gather_sparse_rows, (states.indptr, states.columns, states.values)
+    else:
+        gather, source = kernels.gather_rows, (_as_numpy(states),)
     bias_row = bias.detach().to(arithmetic.accumulator).numpy()
     for first, last in _chunks(block.num_dst):
         x_chunk, h_chunk = x[first:last], h[first:last]
         start = time.perf_counter()
         with arithmetic.written(x_chunk) as out:
-            kernels.gather_rows(
-                source, rows_of, block.offsets, block.columns,
+            gather(
+                *source, rows_of, block.offsets, block.columns,
                 first, last, options.mean, out.numpy(),
             )  # fmt: skip
         if reads_table:

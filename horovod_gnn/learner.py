@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnn_core.config import RunConfig
+from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
 from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
@@ -23,6 +25,7 @@ from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import link_objective, node_objective
 from horovod_gnn.optimizer import OPTIMIZERS, Adam
 from horovod_gnn.parallel import OneProcess
+from horovod_gnn.product_rates import ProductRates, product_rates, slowest
 from horovod_gnn.setup import choose_device, feature_table
 
 
@@ -40,7 +43,10 @@ class TorchLearner:
         share = (parallel.rank, parallel.world_size, config.prefetch)
         table = feature_table(graph)
         is_link = config.task == "link"
-        model = _model(config, graph).to(choose_device(config, parallel))
+        device = choose_device(config, parallel)
+        self._rates = _agreed_rates(config, device, parallel)
+        native_bf16 = None if self._rates is None else self._rates.native_bf16
+        model = _model(config, graph, native_bf16).to(device)
         for tensor in model.state_dict().values():
             parallel.broadcast_(tensor)
         optimizer = OPTIMIZERS[config.optimizer](
@@ -73,6 +79,7 @@ class TorchLearner:
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         self.allreduce_bytes_per_step = self.training.bucket.num_bytes
         self.device = str(model.device)
+        self.bf16_products = None if self._rates is None else self._rates.facts()
 
     @property
     def interrupted(self) -> bool:
@@ -82,15 +89,11 @@ class TorchLearner:
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
         found = []
-        model, parallel = self.training.model, self._parallel
+        parallel = self._parallel
         if parallel.starts_four and parallel.world_size == 1:
             found.append(f"one rank only: `{parallel.starts_four}` starts four")
-        arithmetic = model.arithmetic
-        emulated = arithmetic.rounds and arithmetic.storage == arithmetic.accumulator
-        if emulated and model.device.type == "cpu":
-            found.append(
-                "bf16 without hardware for it: rounded as bf16, multiplied as fp32, no faster"
-            )
+        if self._rates is not None:
+            found.append(self._rates.note())
         return found
 
     def rehearse(self) -> None:
@@ -147,12 +150,28 @@ class TorchLearner:
             yield f"exp_avg_sq.{name}", optimizer.exp_avg_sq[i]
 
 
-def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
+def _agreed_rates(
+    config: RunConfig, device: torch.device, parallel: OneProcess
+) -> ProductRates | None:
+    """What decides how all ranks multiply bfloat16; None if no rank does so on a CPU.
+
+    All decide alike: the choice shows in the loss, if only by the rounding of bfloat16.
+    """
+    if config.precision != "bf16":
+        return None
+    on_cpu = device.type == "cpu"
+    mine = asdict(product_rates(find_cache(config.cache_dir))) if on_cpu else None
+    found = [ProductRates(**rates) for rates in parallel.gather(mine) if rates is not None]
+    return slowest(found) if found else None
+
+
+def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSAGE | LinkModel:
     is_link = config.task == "link"
     model = GraphSAGE(
         graph.num_features, config.hidden, config.hidden if is_link else graph.num_classes,
         layers=config.layers, aggregator=config.aggregator, dropout=config.dropout,
-        input_dropout=config.input_dropout, precision=config.precision, seed=config.seed,
+        input_dropout=config.input_dropout, precision=config.precision,
+        native_bf16=native_bf16, seed=config.seed,
     )  # fmt: skip
     return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
 

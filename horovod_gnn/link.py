@@ -13,6 +13,7 @@ from gnn_core.data.batch import Block
 from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.sparse_rows import Table
 
 
 class LinkPredictor(nn.Module):
@@ -63,7 +64,7 @@ class LinkModel(nn.Module):
         self.predictor = LinkPredictor(width, predictor_layers, seed, encoder.arithmetic)
 
     def forward(
-        self, table: Tensor, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+        self, table: Table, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
     ) -> Tensor:
         """Embeddings `[targets, width]`: see `GraphSAGE`."""
         return self.encoder(table, nodes, blocks, key)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnn_core.data.batch import Batch
 from gnn_core.data.loader import Loader
@@ -20,6 +20,7 @@ from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
 from horovod_gnn.optimizer import SGD
 from horovod_gnn.parallel import OneProcess
+from horovod_gnn.sparse_rows import Table
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks that are to be interrupted
 
@@ -68,7 +69,7 @@ class Training:
     optimizer: SGD  # or Adam
     bucket: GradientBucket
     loader: Loader
-    table: Tensor  # [N, F] features
+    table: Table  # [N, F] features
     schedule: Schedule
     parallel: OneProcess
     watch: Stopwatch

@@ -21,6 +21,7 @@ from gnn_core.initial import initial_weights, layer_widths
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.dropout import keyed_dropout
 from horovod_gnn.fused import FusedStack, StackOptions
+from horovod_gnn.sparse_rows import Table, fetch_rows
 
 AGGREGATORS = ("mean", "sum", "max", "none")
 
@@ -49,6 +50,7 @@ class GraphSAGE(nn.Module):
         dropout: probability of dropping a hidden feature in training.
         input_dropout: the same for input features.
         precision: `fp32`, `bf16` or `fp64`.
+        native_bf16: see `Arithmetic`.
         seed: of the initial weights.
     """
 
@@ -63,6 +65,7 @@ class GraphSAGE(nn.Module):
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         precision: str = "fp32",
+        native_bf16: bool | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -73,18 +76,19 @@ class GraphSAGE(nn.Module):
         self.aggregator = aggregator
         self.dropout_threshold = dropout_threshold(dropout)
         self.input_threshold = dropout_threshold(input_dropout)
-        self.arithmetic = Arithmetic(precision)
+        self.arithmetic = Arithmetic(precision, native_bf16)
         self.fused = True  # False forces the plain path, for comparison
         self.fetch_seconds = 0.0  # spent reading input features; whoever measures it resets it
         self.to(self.arithmetic.accumulator)
 
     def forward(
-        self, table: Tensor, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+        self, table: Table, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
     ) -> Tensor:
         """Logits of the targets.
 
         Args:
-            table: `[num_nodes, in_features]` on the CPU, any float type, possibly memory-mapped.
+            table: `[num_nodes, in_features]` on the CPU, any float type, possibly memory-mapped, or
+                sparse.
             nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first.
             blocks: input layer first.
             key: 64-bit key of the step, for dropout; ignored in evaluation.
@@ -113,7 +117,7 @@ class GraphSAGE(nn.Module):
         return h
 
     @torch.no_grad()
-    def infer_layer(self, depth: int, states: Tensor, nodes: np.ndarray, block: Block) -> Tensor:
+    def infer_layer(self, depth: int, states: Table, nodes: np.ndarray, block: Block) -> Tensor:
         """One layer without dropout, for layer-wise evaluation.
 
         Args:
@@ -146,7 +150,7 @@ class GraphSAGE(nn.Module):
     def _fused(
         self,
         layers: Sequence[nn.Module],
-        table: Tensor,
+        table: Table,
         rows: np.ndarray,
         nodes: np.ndarray,
         blocks: Sequence[Block],
@@ -163,9 +167,9 @@ class GraphSAGE(nn.Module):
             return block
         return Block(np.zeros_like(block.offsets), block.columns[:0], block.num_src)
 
-    def _fetch(self, table: Tensor, rows: np.ndarray) -> Tensor:
+    def _fetch(self, table: Table, rows: np.ndarray) -> Tensor:
         start = time.perf_counter()
-        fetched = table.index_select(0, torch.from_numpy(rows)).to(self.arithmetic.accumulator)
+        fetched = fetch_rows(table, rows).to(self.arithmetic.accumulator)
         self.fetch_seconds += time.perf_counter() - start
         return fetched
 

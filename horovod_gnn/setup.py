@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 
 import torch
-from torch import Tensor
 
 from gnn_core.config import RunConfig, UsageError
+from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.training.fellows import Fellows
+from horovod_gnn.sparse_rows import Table
 
 
 def choose_device(config: RunConfig, fellows: Fellows) -> torch.device:
@@ -27,8 +28,10 @@ def choose_device(config: RunConfig, fellows: Fellows) -> torch.device:
     return torch.device("cuda", fellows.local_rank)
 
 
-def feature_table(graph: Graph) -> Tensor:
-    """The features `[N, F]` as a tensor on the same, memory-mapped and shared, memory."""
+def feature_table(graph: Graph) -> Table:
+    """The features `[N, F]` on their own, memory-mapped and shared, memory: a tensor, or sparse."""
+    if isinstance(graph.features, SparseFeatures):
+        return graph.features
     with warnings.catch_warnings():
         # The map is read-only, and nothing here writes to it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -238,8 +238,11 @@ def feature_dtype(graph: Graph) -> tf.DType:
 
 
 def feature_table(graph: Graph) -> tf.Tensor:
-    """The features `[N, F]` as a tensor on the same, memory-mapped and shared, memory."""
-    table = shared_tensor(graph.features)
+    """The features `[N, F]` as a tensor on the same, memory-mapped and shared, memory.
+
+    Sparse ones become dense, in memory of this process.
+    """
+    table = shared_tensor(np.asarray(graph.features))
     return tf.bitcast(table, tf.bfloat16) if graph.feature_dtype == "bfloat16" else table
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.data.features import FEATURE_DTYPES
+from gnn_core.data.features import FEATURE_DTYPES, SPARSE_PARTS, Features, SparseFeatures
 from gnn_core.usage import UsageError
 
 LINK_ARRAYS = ("train_edges", "valid_edges", "test_edges", "valid_candidates", "test_candidates")
@@ -26,7 +27,7 @@ _SPAN_BYTES = 16 << 20
 _SAMPLED_SPANS = 64
 _SAMPLED_BYTES = 256 << 10
 
-Arrays = Mapping[str, npt.NDArray | None]
+Arrays = Mapping[str, Any]  # name -> array; `features` may be SparseFeatures; None: not there
 
 
 class Subject:
@@ -174,9 +175,12 @@ def _check_ids(subject: Subject, name: str, ids: npt.NDArray, num_nodes: int, fu
             raise subject.error(name, f"node ids from 0 to {num_nodes - 1}", got)
 
 
-def _check_features(subject: Subject, features: npt.NDArray, full: bool) -> None:
+def _check_features(subject: Subject, features: Features, full: bool) -> None:
     if features.shape[1] == 0:
         raise subject.error("features", "at least one column", list(features.shape))
+    if isinstance(features, SparseFeatures):
+        _check_sparse_features(subject, features, full)
+        return
     for span in spans(len(features), features.itemsize * features.shape[1], full):
         piece = features[span]
         if features.dtype == np.uint16:
@@ -187,6 +191,44 @@ def _check_features(subject: Subject, features: npt.NDArray, full: bool) -> None
             row, column = (int(i) for i in np.argwhere(~finite)[0])
             got = f"a NaN or infinity at node {span.start + row}, feature {column}"
             raise subject.error("features", "finite numbers", got)
+
+
+def check_sparse_parts(subject: Subject, parts: Arrays) -> None:
+    """Check dtypes and lengths of the arrays that make up sparse features."""
+    dtypes: list[np.dtype] = [np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)]
+    for name, dtype in zip(SPARSE_PARTS, dtypes, strict=True):
+        part = parts.get(name)
+        if part is None:
+            raise subject.error(name, "an array, as there are others of sparse features", "nothing")
+        _check_dtype(subject, name, part, (dtype,))
+        if part.ndim != 1:
+            raise subject.error(name, "one dimension", f"shape {part.shape}")
+    indptr, columns, values = (parts[name] for name in SPARSE_PARTS)
+    if len(values) != len(columns):
+        raise subject.error("features_values", f"{len(columns)} numbers", len(values))
+    if not len(indptr) or indptr[0] != 0 or indptr[-1] != len(columns):
+        got = f"{indptr[0]} .. {indptr[-1]}" if len(indptr) else "nothing"
+        raise subject.error("features_indptr", f"offsets from 0 to {len(columns)}", got)
+
+
+def _check_sparse_features(subject: Subject, features: SparseFeatures, full: bool) -> None:
+    width = features.num_columns
+    for span in spans(len(features), 8 * max(1, len(features.columns) // len(features)), full):
+        indptr = features.indptr[span.start : span.stop + 1]
+        if (indptr[1:] < indptr[:-1]).any() or indptr[-1] > len(features.columns):
+            raise subject.error("features_indptr", "elements that never decrease", "others")
+        columns = features.columns[indptr[0] : indptr[-1]]
+        if len(columns) and (columns.min() < 0 or columns.max() >= width):
+            got = f"{columns.min()} .. {columns.max()}"
+            raise subject.error("features_columns", f"columns from 0 to {width - 1}", got)
+        nodes = np.repeat(np.arange(span.start, span.stop), np.diff(indptr))
+        if (np.diff(nodes * width + columns) <= 0).any():
+            raise subject.error("features_columns", "ascending columns in each row", "others")
+        finite = np.isfinite(features.values[indptr[0] : indptr[-1]])
+        if not finite.all():
+            at = int(np.flatnonzero(~finite)[0])
+            got = f"a NaN or infinity at node {nodes[at]}, feature {columns[at]}"
+            raise subject.error("features_values", "finite numbers", got)
 
 
 def _check_splits(subject: Subject, splits: npt.NDArray) -> None:

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES, Subject, check_arrays, index_dtype
-from gnn_core.data.features import feature_dtype_name
+from gnn_core.data.checks import (
+    ARRAY_NAMES,
+    SPLIT_NAMES,
+    Subject,
+    check_arrays,
+    check_sparse_parts,
+    index_dtype,
+)
+from gnn_core.data.features import Features, SparseFeatures, compact, feature_dtype_name
 from gnn_core.data.store import (
     GraphWriter,
     array_sha256,
@@ -38,7 +45,7 @@ class Graph:
     folder: Path | None  # None when it lives in memory only
     indptr: npt.NDArray[np.int64]  # [N + 1]
     indices: IntArray  # [E] int32 (int64 from 2**31 nodes), whom a node receives from, rows sorted
-    features: npt.NDArray | None = None  # [N, F] float32 | float16 | uint16 holding bfloat16
+    features: Features | None = None  # [N, F] float32 (maybe sparse) | float16 | uint16 (bfloat16)
     labels: npt.NDArray[np.int32] | None = None  # [N], -1 where there is none
     years: npt.NDArray[np.int32] | None = None  # [N]
     splits: npt.NDArray[np.uint8] | None = None  # [N], 0 none, 1 train, 2 valid, 3 test
@@ -60,7 +67,7 @@ class Graph:
         """
         folder = Path(folder)
         arrays, meta = open_arrays(folder, verify)
-        return cls(name=meta["name"], folder=folder, meta=meta, **arrays)  # type: ignore[arg-type]
+        return cls(name=meta["name"], folder=folder, meta=meta, **arrays)
 
     @classmethod
     def from_arrays(
@@ -68,7 +75,7 @@ class Graph:
         name: str,
         indptr: npt.ArrayLike,
         indices: npt.ArrayLike,
-        features: npt.ArrayLike | None = None,
+        features: Any = None,  # array-like, SciPy sparse or SparseFeatures
         labels: npt.ArrayLike | None = None,
         splits: npt.ArrayLike | None = None,
         years: npt.ArrayLike | None = None,
@@ -77,11 +84,13 @@ class Graph:
     ) -> Graph:
         """A graph in memory, checked whole. Integers of other widths are converted. UsageError.
 
-        float64 features become float32; uint16 features are taken for bfloat16 and kept.
+        float64 features become float32; uint16 features are taken for bfloat16 and kept. A SciPy
+        sparse matrix is taken too; it, and any float32 table of 1 MiB or more that is mostly 0,
+        becomes `SparseFeatures` where that is far smaller.
         """
         subject = Subject(name, None)
         ids = index_dtype(len(np.asarray(indptr)) - 1)
-        arrays: dict[str, npt.NDArray | None] = {
+        arrays: dict[str, Any] = {
             "indptr": _as_integers(subject, "indptr", indptr, np.dtype(np.int64)),
             "indices": _as_integers(subject, "indices", indices, ids),
             "features": _as_features(features),
@@ -90,10 +99,14 @@ class Graph:
             "splits": _as_integers(subject, "splits", splits, np.dtype(np.uint8)),
             "citations": _as_integers(subject, "citations", citations, ids),
         }
-        sums = {f"{key}.npy": array_sha256(a) for key, a in arrays.items() if a is not None}
+        files = {key: array for key, array in arrays.items() if array is not None}
+        if isinstance(sparse := arrays["features"], SparseFeatures):
+            check_sparse_parts(subject, sparse.parts())
+            files |= files.pop("features").parts()
+        sums = {f"{key}.npy": array_sha256(array) for key, array in files.items()}
         meta = describe(name, arrays, num_classes, sums, {"source": "arrays in memory"})
         check_arrays(subject, arrays, meta["num_classes"], full=True)
-        return cls(name=name, folder=None, meta=meta, **arrays)  # type: ignore[arg-type]
+        return cls(name=name, folder=None, meta=meta, **arrays)
 
     def __repr__(self) -> str:
         """Counts, not arrays."""
@@ -114,6 +127,11 @@ class Graph:
     def num_features(self) -> int:
         """F, 0 without features."""
         return 0 if self.features is None else self.features.shape[1]
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of the features as they are stored, 0 without any."""
+        return 0 if self.features is None else self.features.nbytes
 
     @property
     def num_classes(self) -> int:
@@ -170,10 +188,12 @@ def _as_integers(
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _as_features(values: npt.ArrayLike | None) -> npt.NDArray | None:
-    if values is None:
-        return None
+def _as_features(values: Any) -> Features | None:
+    if values is None or isinstance(values, SparseFeatures):
+        return values
+    if hasattr(values, "tocsr"):
+        return SparseFeatures.of_scipy(values)
     array = np.asarray(values)
-    if array.dtype.name in ("float32", "float16", "uint16"):
-        return np.ascontiguousarray(array)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype.name not in ("float32", "float16", "uint16"):
+        array = array.astype(np.float32)
+    return compact(np.ascontiguousarray(array))

@@ -19,6 +19,7 @@ from scipy.sparse import linalg
 from gnn_core import seeding
 from gnn_core.data import hold_out
 from gnn_core.data.csr import edges_of, write_csr
+from gnn_core.data.features import SPARSE_PARTS, SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.prepare import prepare
 from gnn_core.data.progress import Progress, Say
@@ -128,8 +129,11 @@ def _write(
                 continue
             if graph.folder is None:
                 writer.put(name, array)
-            else:
-                writer.adopt(name, graph.folder, graph.meta["checksums"][f"{name}.npy"])
+                continue
+            files = SPARSE_PARTS if isinstance(array, SparseFeatures) else (name,)
+            for file in files:
+                writer.adopt(file, graph.folder, graph.meta["checksums"][f"{file}.npy"])
+        writer.num_features = graph.num_features
         write_csr(writer, edges_of(held_out.train), graph.num_nodes, progress=progress)
         writer.finish(0, identity)
 

@@ -20,7 +20,7 @@ from gnn_core.data.progress import Progress
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
-READER = "LINQS reader 1"  # change it whenever the same files give other arrays
+READER = "LINQS reader 2"  # change it whenever the same files give other arrays
 FILES = ("cora.content", "cora.cites")
 _TRAIN_PER_CLASS, _NUM_VALID, _NUM_TEST = 20, 500, 1000
 

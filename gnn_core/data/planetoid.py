@@ -20,7 +20,7 @@ from gnn_core.data.progress import Progress
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
-READER = "Planetoid reader 1"  # change it whenever the same files give other arrays
+READER = "Planetoid reader 2"  # change it whenever the same files give other arrays
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
 _NUM_VALID = 500

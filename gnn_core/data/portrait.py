@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES
+from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 
 _BAR = 40
@@ -63,7 +64,8 @@ def _counts(graph: Graph) -> list[str]:
     if graph.features is None:
         lines.append(_row("features", "none"))
     else:
-        lines.append(_row("features", f"{graph.num_features} x {graph.feature_dtype}"))
+        sparse = ", sparse" if isinstance(graph.features, SparseFeatures) else ""
+        lines.append(_row("features", f"{graph.num_features} x {graph.feature_dtype}{sparse}"))
     lines.append(_row("classes", str(graph.num_classes) if graph.labels is not None else "none"))
     homophily = edge_homophily(graph)
     if homophily is not None:

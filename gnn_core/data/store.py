@@ -20,7 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data.checks import ARRAY_NAMES, Subject, check_arrays
-from gnn_core.data.features import feature_dtype_name
+from gnn_core.data.features import (
+    SPARSE_PARTS,
+    Features,
+    SparseFeatures,
+    compact,
+    feature_dtype_name,
+)
+from gnn_core.data.mapped import map_arrays
 from gnn_core.usage import UsageError
 
 SCHEMA = 1
@@ -87,6 +94,7 @@ class GraphWriter:
         self.name = name
         self.staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
         self.checksums: dict[str, str] = {}
+        self.num_features = 0  # of sparse features, whose arrays do not tell
         self._finished = False
 
     def __enter__(self) -> GraphWriter:
@@ -108,7 +116,7 @@ class GraphWriter:
         self, array: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
     ) -> Iterator[ArraySink]:
         """Open the file of `array` to be written in sequence; a first length of None is any."""
-        if array not in ARRAY_NAMES:
+        if array not in (*ARRAY_NAMES, *SPARSE_PARTS):
             raise ValueError(f"unknown array {array!r}")
         path = self.path(array)
         row_shape = tuple(length or 0 for length in shape[1:])
@@ -126,9 +134,19 @@ class GraphWriter:
         else:
             raise ValueError(f"{path}: expected {shape[0]} rows, got {rows.rows}")
 
-    def put(self, array: str, values: npt.NDArray | None) -> None:
-        """Write a whole array (memory-mapped ones piecewise); None writes nothing."""
+    def put(self, array: str, values: Features | None) -> None:
+        """Write a whole array (memory-mapped ones piecewise); None writes nothing.
+
+        Float32 features that are mostly 0 are written as sparse rows.
+        """
         if values is None:
+            return
+        if array == "features":
+            values = compact(values)
+        if isinstance(values, SparseFeatures):
+            self.num_features = values.num_columns
+            for name, part in values.parts().items():
+                self.put(name, part)
             return
         with self.stream(array, values.dtype, values.shape) as rows:
             row_bytes = max(1, values.nbytes // max(len(values), 1))
@@ -159,7 +177,8 @@ class GraphWriter:
     ) -> None:
         """Check what was written, add meta.json, and put the folder in its place."""
         subject = Subject(self.name, self.staging)
-        arrays = {name: _map_array(self.path(name), subject) for name in ARRAY_NAMES}
+        files = {name: self.path(name) for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
+        arrays = map_arrays(files, subject, self.num_features)
         meta = describe(self.name, arrays, num_classes, self.checksums, provenance or {})
         full = self.size_bytes < SMALL_BYTES
         check_arrays(subject, arrays, meta["num_classes"], full)
@@ -181,7 +200,7 @@ class GraphWriter:
 
 def describe(
     name: str,
-    arrays: dict[str, npt.NDArray | None],
+    arrays: dict[str, Any],
     num_classes: int | None,
     checksums: dict[str, str],
     provenance: dict[str, Any],
@@ -229,19 +248,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, npt.NDArray | None], dict[str, Any]]:
+def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Memory-map and check the arrays of a graph folder -> (arrays by name, meta). UsageError."""
     meta = read_meta(folder)
     subject = Subject(str(meta["name"]), folder)
-    arrays: dict[str, npt.NDArray | None] = {}
-    size = 0
-    for name in ARRAY_NAMES:
-        path = folder / f"{name}.npy"
-        listed = path.name in meta["checksums"]
-        if listed and not path.is_file():
+    files = {name: folder / f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
+    files = {name: path for name, path in files.items() if path.name in meta["checksums"]}
+    for name, path in files.items():
+        if not path.is_file():
             raise subject.error(name, "a file listed in meta.json", "no such file")
-        arrays[name] = _map_array(path, subject) if listed else None
-        size += path.stat().st_size if listed else 0
+    arrays = map_arrays(files, subject, meta["num_features"])
+    size = sum(path.stat().st_size for path in files.values())
     full = verify or size < SMALL_BYTES
     _check_counts(subject, arrays, meta)
     check_arrays(subject, arrays, meta["num_classes"], full)
@@ -259,24 +276,8 @@ def _write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _map_array(path: Path, subject: Subject) -> npt.NDArray | None:
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, _ = np.lib.format.read_array_header_1_0(file)
-        if 0 in shape:  # nothing to map, and nothing to read
-            array: npt.NDArray = np.load(path, allow_pickle=False)
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    except (OSError, ValueError, EOFError) as error:
-        raise subject.error(path.stem, "a whole .npy file", f"{error}".splitlines()[0]) from None
-
-
 def _check_counts(
-    subject: Subject, arrays: dict[str, npt.NDArray | None], meta: dict[str, Any]
+    subject: Subject, arrays: dict[str, Any], meta: dict[str, Any]
 ) -> None:
     found = describe(subject.name, arrays, meta["num_classes"], {}, {})
     files = {"num_nodes": "indptr", "num_edges": "indices", "num_features": "features"}

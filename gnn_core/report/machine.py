@@ -65,7 +65,7 @@ def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
     and compute, or wait for a disk, at the call), cpu_mhz (mean over the cores, at the call), gpus
     (names), system.
     """
-    cpu = _cpu(proc)
+    cpu = processor(proc)
     return {
         "cpu_model": cpu[0],
         "cpu_flags": cpu[1],
@@ -77,6 +77,16 @@ def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
         "gpus": _gpus(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def processor(proc: Path = _PROC) -> tuple[str | None, list[str]]:
+    """Return the model of the CPU and those of its flags that matter to matrix products."""
+    text = text_of(proc / "cpuinfo")
+    model = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    name = model[1].strip() if model else platform.processor() or None
+    return name, [flag for flag in _CPU_FLAGS if flag in present]
 
 
 def cores_available(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
@@ -200,15 +210,6 @@ def _kilobytes(file: Path) -> dict[str, int]:
     """Return the `Name:  123 kB` lines of a /proc file in bytes; empty when it cannot be read."""
     lines = re.findall(r"^(\w+):\s+(\d+) kB$", text_of(file), flags=re.MULTILINE)
     return {name: int(kilobytes) * 1024 for name, kilobytes in lines}
-
-
-def _cpu(proc: Path) -> tuple[str | None, list[str]]:
-    text = text_of(proc / "cpuinfo")
-    model = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    present = set(flags[1].split()) if flags else set()
-    name = model[1].strip() if model else platform.processor() or None
-    return name, [flag for flag in _CPU_FLAGS if flag in present]
 
 
 def _cpu_mhz(proc: Path) -> float | None:

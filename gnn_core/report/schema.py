@@ -36,6 +36,8 @@ class DescribedGraph(Protocol):
     @property
     def num_classes(self) -> int: ...  # noqa: D102
     @property
+    def feature_bytes(self) -> int: ...  # noqa: D102
+    @property
     def fingerprint(self) -> str: ...  # noqa: D102
     def split(self, name: str, /) -> Any: ...  # noqa: D102
 
@@ -52,6 +54,7 @@ class DatasetInfo:
     fingerprint: str | None = None  # hex, from the checksums of the prepared files
     # Split name -> number of its targets: nodes, or edges for link prediction.
     splits: dict[str, int] = field(default_factory=dict)
+    feature_bytes: int | None = None  # as they are stored; None in older records
 
     @classmethod
     def of(cls, graph: DescribedGraph, splits: Mapping[str, int] | None = None) -> DatasetInfo:
@@ -64,6 +67,7 @@ class DatasetInfo:
             num_classes=int(graph.num_classes),
             fingerprint=graph.fingerprint,
             splits=dict(splits or {name: len(graph.split(name)) for name in SPLITS}),
+            feature_bytes=int(graph.feature_bytes),
         )
 
 
@@ -169,6 +173,9 @@ class RunRecord:
     worlds: list[World] = field(default_factory=list)  # of an elastic run; empty for any other
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
+    # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank
+    # measured, "bf16_gflops" and "fp32_gflops". None on a GPU with torch.
+    bf16_products: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -66,6 +66,7 @@ class Learner(Protocol):
     num_parameters: int
     allreduce_bytes_per_step: int
     device: str  # where the model is, as it is told
+    bf16_products: dict[str, Any] | None  # of --precision bf16 on a CPU: see RunRecord
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know of the way they were made."""

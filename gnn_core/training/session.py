@@ -139,6 +139,7 @@ class Session:
             worlds=history.worlds,
             num_parameters=self.learner.num_parameters,
             allreduce_bytes_per_step=self.learner.allreduce_bytes_per_step,
+            bf16_products=self.learner.bf16_products,
             notes=describe.notes(record, self.learner) + self._end_notes(status),
         )
 

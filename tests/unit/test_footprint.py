@@ -28,6 +28,8 @@ def test_the_graph_is_counted_by_its_arrays() -> None:
     assert graph_bytes(half) == SMALL_BYTES - 15 * 2
     assert graph_bytes(SMALL, "fp16") == SMALL_BYTES - 15 * 2
     assert graph_bytes(DatasetInfo("unknown")) is None
+    sparse = dataclasses.replace(SMALL, feature_bytes=7)
+    assert graph_bytes(sparse) == SMALL_BYTES - 15 * 4 + 7
 
 
 def test_each_host_holds_one_graph_and_ranks_share_it() -> None:
@@ -49,6 +51,8 @@ def test_the_table_is_in_gib_and_says_how_features_were_counted() -> None:
     assert table.headings[3:] == ("graph", "sum of PSS", "largest peak RSS", "own per rank")
     assert table.cells == (("big", "horovod", "2", "1.02", "2.00", "3.00", "0.492"),)
     assert "counted with 4 bytes per number" in table.notes[-1]
+    told = dataclasses.replace(BIG, feature_bytes=2**20)
+    assert not any("counted with" in n for n in memory_table([measured(told, RankMemory())]).notes)
 
 
 def test_a_graph_that_was_not_all_in_memory_is_told() -> None:

@@ -18,8 +18,10 @@ import pytest
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
+from tests.unit.test_sparse_features import bag_of_words, graph_with
 
 pytestmark = pytest.mark.needs_tensorflow
 SETTINGS: dict[str, Any] = {
@@ -228,6 +230,12 @@ def test_the_table_holds_the_features_as_they_are_stored(
     near = {"float32": 0, "float16": 1e-3, "bfloat16": 1e-2}[stored]
     difference = tf.cast(table, tf.float32).numpy() - tiny_graph.features
     assert np.abs(difference).max() <= near * np.abs(tiny_graph.features).max()
+
+
+def test_sparse_features_become_a_dense_table(keras_input: ModuleType) -> None:
+    dense = bag_of_words()
+    table = keras_input.feature_table(graph_with(SparseFeatures.of(dense)))
+    assert table.numpy().tobytes() == dense.tobytes()
 
 
 # -- the thread ------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gnn_core.report.schema import (
     RunRecord,
 )
 
-TINY = DatasetInfo("tiny", 10, 30, 4, 3, "ab12", {"train": 4, "valid": 2, "test": 3})
+TINY = DatasetInfo("tiny", 10, 30, 4, 3, "ab12", {"train": 4, "valid": 2, "test": 3}, 160)
 
 
 def epoch(number: int = 0, **changes: Any) -> EpochRecord:
@@ -211,6 +211,7 @@ def test_a_dataset_is_described_by_its_graph() -> None:
         num_features=4,
         num_classes=3,
         fingerprint="ab12",
+        feature_bytes=160,
         split=lambda name: np.arange(sizes[name]),
     )
     assert DatasetInfo.of(graph) == TINY

@@ -37,7 +37,7 @@ class IdleLearner:
     """Learns nothing, and lets a test say when its one epoch is over."""
 
     interrupted, num_steps, num_parameters, allreduce_bytes_per_step = False, 1, 1, 0
-    device = "cpu"
+    device, bf16_products = "cpu", None
 
     def __init__(self, in_epoch: Any = lambda: None) -> None:
         self.watch, self._in_epoch = Stopwatch(), in_epoch

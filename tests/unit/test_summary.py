@@ -8,7 +8,7 @@ import pytest
 
 from gnn_core.report.rows.scores import accuracy_over_seeds
 from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row
+from gnn_core.report.rows.summary import Row, machine_words
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import CLUSTER, epoch, run
@@ -64,6 +64,22 @@ def test_accuracy_is_over_seeds() -> None:
     assert spread.middle == pytest.approx(0.82)
     assert spread.high - spread.middle == pytest.approx(0.02)
     assert accuracy_over_seeds([run(accuracy=None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [
+        (["avx2", "avx512_bf16", "amx_bf16"], " with AMX"),
+        (["avx2", "avx512_bf16"], " with AVX-512 BF16"),
+        (["avx2"], ""),
+        (None, ""),  # older records
+    ],
+)
+def test_a_machine_is_told_with_its_unit_for_bf16_products(
+    flags: list[str] | None, unit: str
+) -> None:
+    facts = {"cpu_model": "Xeon", "cpu_flags": flags, "cores_available": 2, "memory_bytes": 2**33}
+    assert machine_words(facts) == f"Xeon{unit}, 2 cores, 8 GiB"
 
 
 def test_seeds_share_a_row_and_settings_do_not() -> None:

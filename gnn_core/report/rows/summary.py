@@ -30,6 +30,7 @@ _REPETITIONS = {
     "sample_seconds",  # the cost is in the record, and far below what repeats differ by
     "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
 }  # fmt: skip
+_PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 
 
@@ -107,15 +108,19 @@ def grouped(
 
 
 def machine_kind(record: RunRecord) -> str:
-    """Return what makes two machines comparable, in words: model, cores, memory, GPUs."""
+    """Return what makes two machines comparable, in words: CPU, cores, memory, GPUs."""
     return machine_words(record.machine)
 
 
 def machine_words(facts: Mapping[str, Any]) -> str:
-    """Return the same of a machine's facts, as `gnn_core.report.machine.hardware` tells them."""
-    memory = facts.get("memory_bytes")
+    """Return the same of a machine's facts, as `gnn_core.report.machine.hardware` tells them.
+
+    Two hosts of one model name may differ severalfold in matrix products: the unit is named.
+    """
+    memory, flags = facts.get("memory_bytes"), facts.get("cpu_flags") or ()
+    units = [name for flag, name in _PRODUCT_UNITS.items() if flag in flags]
     parts = [
-        str(facts.get("cpu_model") or "unknown CPU"),
+        str(facts.get("cpu_model") or "unknown CPU") + (f" with {units[0]}" if units else ""),
         f"{facts.get('cores_available') or '?'} cores",
         f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "? GiB",
         *(str(name) for name in facts.get("gpus") or ()),

@@ -51,8 +51,9 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
     )
     shown = any(differing)
     notes = [*_MEANING]
-    if any(one.graph is not None for one in prints):
-        notes.append(_feature_note(runs))
+    untold = [run for run in runs if run.dataset.feature_bytes is None]
+    if any(graph_bytes(run.dataset) is not None for run in untold):
+        notes.append(_feature_note(untold))
     if any(one.own_per_rank is not None and one.own_per_rank < 0 for one in prints):
         notes.append("below 0: parts of the graph were not in memory at the end of the run")
     return Table(
@@ -92,8 +93,10 @@ def graph_bytes(dataset: DatasetInfo, table_dtype: str = "stored") -> int | None
         return None
     wide = 8 if nodes >= 2**31 else 4
     label_and_split = 4 + 1
-    per_node = _feature_bytes(dataset, table_dtype) * features + label_and_split
-    return 8 * (nodes + 1) + wide * edges + per_node * nodes
+    feature_bytes = dataset.feature_bytes if table_dtype == "stored" else None
+    if feature_bytes is None:
+        feature_bytes = _feature_bytes(dataset, table_dtype) * features * nodes
+    return 8 * (nodes + 1) + wide * edges + feature_bytes + label_and_split * nodes
 
 
 def _feature_bytes(dataset: DatasetInfo, table_dtype: str) -> int:
@@ -108,8 +111,8 @@ def _feature_note(runs: Sequence[RunRecord]) -> str:
     counted = " or ".join(str(size) for size in sizes)
     named = ", by the data set's name and --table-dtype," if 2 in sizes else ""
     return (
-        f"a record does not tell the format of the features: counted{named} with {counted} bytes "
-        f"per number"
+        f"an older record does not tell the size of the features: counted{named} with {counted} "
+        "bytes per number"
     )
 
 
