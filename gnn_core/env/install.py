@@ -61,6 +61,7 @@ def main(argv: "list[str] | None" = None) -> int:
         cache=cache_folder(os.environ),
         progress=Progress(),
         this_python=options.this_python,
+        force=options.force,
     )
     if job.up_to_date() and not options.force:
         return 0

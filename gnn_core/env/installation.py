@@ -67,6 +67,7 @@ class Installation:
     cache: Path
     progress: Progress
     this_python: bool = False
+    force: bool = False  # go through all steps even where there is nothing to do
 
     @property
     def log(self) -> Path:
@@ -93,7 +94,7 @@ class Installation:
         """Go through all steps; raises InstallProblem, BuildProblem or StepFailed."""
         waiting = "another installation works on this clone; waiting for it"
         with hold(self.root, waiting, self.progress):  # the folder itself: no litter
-            if self.up_to_date():  # another installation of this clone has just done it
+            if self.up_to_date() and not self.force:  # another one has just done it
                 return
             try:
                 wanted = pins.read_pins(self.root / "requirements.txt")

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gnn_core.launch import guarded
-from gnn_core.report.answers import MUCH_COMMUNICATION, start_command
+from gnn_core.report.answers import start_command
 from gnn_core.report.records import read_records
 from gnn_core.report.rows.summary import Row, row_of, steps_per_epoch, work_of
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.cells import counted, percent, three_digits
+from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION
 from gnn_core.usage import Parser, UsageError
 
 _ROUNDING = 1e-5  # of a loss in the first steps, where few sums of fp32 lie behind it

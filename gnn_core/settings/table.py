@@ -181,20 +181,13 @@ class Settings:
         curve=True,
     )
     lr_gamma: float | None = option(
-        None,
-        _OPTIMISATION,
-        "factor of each cut (default with step: 0.5)",
-        above=0,
-        high=1,
+        None, _OPTIMISATION, "factor of each cut (default with step: 0.5)", above=0, high=1,
         curve=True,
-    )
+    )  # fmt: skip
     warmup_epochs: int = option(
-        0,
-        _OPTIMISATION,
-        "epochs over which the learning rate rises from nothing",
-        low=0,
+        0, _OPTIMISATION, "epochs over which the learning rate rises from nothing", low=0,
         curve=True,
-    )
+    )  # fmt: skip
     scale_lr: bool = option(
         False, _OPTIMISATION, "multiply the learning rate by the number of ranks", curve=True
     )
@@ -247,11 +240,9 @@ class Settings:
         curve=True,
     )
     device: str = option(
-        "auto",
-        _MACHINE,
-        "where to compute; auto takes a GPU if there is one",
+        "auto", _MACHINE, "where to compute; auto takes a GPU if there is one",
         choices=("auto", "cpu", "cuda"),
-    )
+    )  # fmt: skip
     threads: int = option(1, _MACHINE, "threads per rank", low=1)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
