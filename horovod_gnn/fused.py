@@ -24,7 +24,7 @@ from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.sparse_rows import Table, gather_sparse_rows
 
-CHUNK_ROWS = 2048  # 2 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
+CHUNK_ROWS = 1024  # 1 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
 
 
 @dataclass(frozen=True)

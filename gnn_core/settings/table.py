@@ -233,12 +233,9 @@ class Settings:
         curve=True,
     )
     table_dtype: str = option(
-        "stored",
-        _MACHINE,
-        "number format of the features that ranks read; stored leaves them as they are",
-        choices=("stored", "fp16", "bf16"),
-        curve=True,
-    )
+        "stored", _MACHINE, "number format of the features that ranks read; stored leaves them as "
+        "they are", choices=("stored", "fp16", "bf16"), curve=True,
+    )  # fmt: skip
     device: str = option(
         "auto", _MACHINE, "where to compute; auto takes a GPU if there is one",
         choices=("auto", "cpu", "cuda"),
