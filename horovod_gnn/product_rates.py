@@ -2,7 +2,7 @@
 
 A CPU with AMX multiplies bfloat16 several times as fast as float32, one with AVX-512 BF16 but no
 AMX often slower, any other some thirty times slower. Its flags do not tell which it is, so both are
-measured, once per machine, and kept in the cache. `TorchLearner` and the step benchmark ask.
+measured, once per machine, and kept in the cache. `TorchLearner` asks with `--precision bf16`.
 """
 
 from __future__ import annotations
