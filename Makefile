@@ -78,10 +78,11 @@ doctor: ## examine machine and environment, run a real 2-rank allreduce; says wh
 	@if [ -x $(VENV)/bin/python ]; then python -m gnn_core.env.doctor; \
 	else $(PYTHON) gnn_core/env/doctor.py; fi
 
-bench: install ## measure this machine: sampler and loader, then a training step against its rivals
+bench: install ## measure this machine: sampler and loader, a training step against its rivals, how runs start
 	python -m gnn_core.data.bench
 	python -m horovod_gnn.bench
 	python -m tf_mirrored.bench
+	python -m baselines.start_bench
 
 reference: install ## make the records behind the README's figures anew, and the figures (long)
 	results/reference.sh

@@ -1,4 +1,4 @@
-"""How long a run takes to start: `python -m baselines.start_bench` times it for every launcher.
+"""How long a run takes to start: `python -m baselines.start_bench` times it under every launcher.
 
 From the command to the first training step, by the record that each run leaves: its end, less the
 seconds of its only epoch and of its evaluation. Cold runs find nothing: no compiled kernels, and
@@ -30,6 +30,14 @@ from gnn_core.report.sweep.child import reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender
 from gnn_core.usage import Parser, UsageError
 
+# By the name for --only: the title of the row.
+_WAYS = {
+    "single": "python baselines/single.py",
+    "horovodrun": "horovodrun, Horovod",
+    "mpirun-horovod": "mpirun, Horovod",
+    "torchrun": "torchrun, ddp",
+    "mpirun-ddp": "mpirun, ddp",
+}
 _KERNELS = "NUMBA_CACHE_DIR"  # where Numba keeps what it has compiled, instead of __pycache__
 
 
@@ -40,17 +48,21 @@ def main() -> int:
     datasets.load(options.dataset, progress=print)
     commands = _commands(options.dataset, options.ranks)
     seconds: dict[str, dict[str, list[float]]] = {
-        name: {"warm": [], "cold": []} for name in commands
+        name: {"warm": [], "cold": []} for name in options.only
     }
-    for command in commands.values():  # compiles kernels, fetches files
-        _start_seconds(command)
+    for name in options.only:  # compiles kernels, fetches files
+        print(f"warming up  {_WAYS[name]}", flush=True)
+        _start_seconds(commands[name])
+    measure = {"warm": _start_seconds, "cold": _cold_start_seconds}
     for state, rounds in (("warm", options.rounds), ("cold", options.cold_rounds)):
         for number in range(1, rounds + 1):
-            for name, command in commands.items():
-                found = _cold_start_seconds(command) if state == "cold" else _start_seconds(command)
+            for name in options.only:
+                found = measure[state](commands[name])
                 seconds[name][state].append(found)
-                print(f"{state} {number}/{rounds}  {name:<32}{found:6.2f} s", flush=True)
+                print(f"{state} {number}/{rounds}  {_WAYS[name]:<28}{found:6.2f} s", flush=True)
     record = _record(options, seconds, hardware)
+    for row in record["rows"]:
+        print("{:<30}{:>22}{:>22}".format(*row))
     print("\n".join(record["notes"]))
     if options.json:
         write_bench(Path(options.json), record)
@@ -64,6 +76,10 @@ def _parse() -> argparse.Namespace:
     add("--ranks", type=_count, default=2, help="of the launchers (default: %(default)s)")
     add("--rounds", type=_count, default=5, help="warm starts of each (default: %(default)s)")
     add("--cold-rounds", type=_count, default=1, help="cold starts of each (default: %(default)s)")
+    add(
+        "--only", nargs="+", choices=[*_WAYS], default=[*_WAYS], metavar="NAME",
+        help=f"of {', '.join(_WAYS)} (default: all)",
+    )  # fmt: skip
     add("--json", metavar="FILE", help="also write a record of all figures")
     return parser.parse_args()
 
@@ -75,16 +91,15 @@ def _count(text: str) -> int:
 
 
 def _commands(dataset: str, ranks: int) -> dict[str, list[str]]:
-    """What a user would type, and the words that start it. Raises UsageError without a launcher."""
+    """The words that start each way, as a user types them. Raises UsageError without a launcher."""
     flags = ["--dataset", dataset, "--epochs", "1", "--progress", "off"]
-    horovod, ddp = Contender("horovod", ranks), Contender("ddp", ranks)
     mpirun = [str(Path(sys.executable).parent / "mpirun"), "-np", str(ranks), sys.executable]
     return {
-        "python baselines/single.py": Contender("single", 1).command(flags),
-        f"horovodrun -np {ranks}": horovod.command(flags),
-        f"mpirun -np {ranks}, Horovod": [*mpirun, "horovod_gnn/train.py", *flags],
-        f"torchrun --nproc-per-node {ranks}": ddp.command(flags),
-        f"mpirun -np {ranks}, ddp": [*mpirun, "baselines/ddp.py", *flags],
+        "single": Contender("single", 1).command(flags),
+        "horovodrun": Contender("horovod", ranks).command(flags),
+        "mpirun-horovod": [*mpirun, "horovod_gnn/train.py", *flags],
+        "torchrun": Contender("ddp", ranks).command(flags),
+        "mpirun-ddp": [*mpirun, "baselines/ddp.py", *flags],
     }
 
 
@@ -151,7 +166,9 @@ def _record(
             "cold_rounds": options.cold_rounds,
         },
         "columns": ["started by", "warm s", "cold s"],
-        "rows": [[name, _text(of["warm"]), _text(of["cold"])] for name, of in seconds.items()],
+        "rows": [
+            [_WAYS[name], _text(of["warm"]), _text(of["cold"])] for name, of in seconds.items()
+        ],
         "notes": notes,
     }  # fmt: skip
 

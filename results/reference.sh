@@ -123,6 +123,7 @@ benches() {
     python -m gnn_core.data.bench --json results/reference/benches/sampler.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
+    python -m baselines.start_bench --json results/reference/benches/start.json
 }
 
 for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling}; do

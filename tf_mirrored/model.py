@@ -103,14 +103,29 @@ class GraphSAGE(keras.Model):
                 h *= step.input_factors
         for depth, block in enumerate(step.blocks):
             h = self.layer(depth, h, block)
-            if block.factors is not None:
-                h *= block.factors
         return h
 
     def layer(self, depth: int, h: tf.Tensor, block: BlockInput) -> tf.Tensor:
-        """One layer, rectified unless it is the last: `[num_dst, out]` from `[num_rows, in]`."""
+        """`[num_dst, out]` from `[num_rows, in]`; rectified and dropped unless it is the last."""
         out = self.sage_layers[depth](beside_neighbours(h, block, self.aggregate))
-        return out if depth == len(self.sage_layers) - 1 else tf.nn.relu(out)
+        if depth == len(self.sage_layers) - 1:
+            return out
+        return tf.nn.relu(out) if block.factors is None else dropped_relu(out, block.factors)
+
+
+@tf.custom_gradient
+def dropped_relu(x: tf.Tensor, factors: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """`relu(x) * factors`, both `[n, width]`, with factors >= 0 and no gradient of their own.
+
+    TensorFlow's own gradient needs `relu(x)`, so that the product cannot be made in its place.
+    """
+    out = tf.nn.relu(x) * factors
+
+    def backward(grad: tf.Tensor) -> tuple[tf.Tensor, None]:
+        # Where a factor is zero so is the gradient: whether `out` or `relu(x)` is positive.
+        return tf.raw_ops.ReluGrad(gradients=grad * factors, features=out), None
+
+    return out, backward
 
 
 def beside_neighbours(
