@@ -15,6 +15,7 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import settings_beside_ranks
+from gnn_core.report.tables.side_by_side import side_by_side_table
 from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import run
 
@@ -110,3 +111,13 @@ def test_settings_stand_beside_the_ranks() -> None:
     assert sorted(moved.headings) == sorted(table.headings)
     assert [line[3] for line in moved.cells] == ["hidden=16", "hidden=8"]
     assert moved.numbers is table.numbers
+
+
+def test_scores_of_links_are_no_percentages() -> None:
+    links = [
+        run(strategy, ranks, config=LINK, final={"test_mrr": mrr})
+        for strategy, ranks, mrr in (("single", 1, 0.5), ("horovod", 2, 0.505), ("ddp", 2, 0.45))
+    ]
+    agreed, apart = side_by_side_table(links[:2]).notes, side_by_side_table(links).notes
+    assert "test MRRs agree: all 2 lie between 0.5000 and 0.5050, no more than 0.01" in str(agreed)
+    assert "`ddp` at 2 ranks has 0.4500, `horovod` at 2 ranks 0.5050, more than 0.01" in str(apart)

@@ -90,23 +90,24 @@ def pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
     """Yield all kinds of pictures, data set by data set, each of one task."""
     for of_dataset in grouped(records, lambda record: record.dataset.name):
         for task, runs in by_task(of_dataset):
-            dataset = ", ".join(filter(None, (runs[0].dataset.name, task)))
-            yield from _of_task(dataset, runs, choices)
+            parts = list(filter(None, (runs[0].dataset.name, task)))
+            yield from _of_task(", ".join(parts), ",\n".join(parts), runs, choices)
 
 
-def _of_task(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_task(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+    """Draw what runs of one data set and task have; `name` stands in titles."""
     known = any(loss_points(run)[0] for run in runs)
-    yield "loss", dataset, loss_curves(runs, dataset) if known else None
+    yield "loss", dataset, loss_curves(runs, name) if known else None
     timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
-    yield "time", dataset, time_bars(timed, dataset) if timed else None
-    yield from _of_ranks(dataset, runs, choices)
-    yield from _of_works(dataset, runs, choices)
+    yield "time", dataset, time_bars(timed, name) if timed else None
+    yield from _of_ranks(dataset, name, runs, choices)
+    yield from _of_works(dataset, name, runs, choices)
     yield "resources", dataset, None
     for run in drawn_runs(runs):
-        yield "resources", dataset, resource_lines(run, dataset)
+        yield "resources", dataset, resource_lines(run, name)
 
 
-def _of_ranks(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_ranks(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
     """Draw against ranks: a figure for each work, strong scaling apart from weak."""
     rows, _ = summarize(runs, force=choices.force)
     scaling = scaling_series(rows, force=choices.force)
@@ -117,28 +118,28 @@ def _of_ranks(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Draw
         "score": (score_panels, "Speed-up and what it costs on"),
     }
     works = _strong_lines(rows, scaling)
-    titles = _titles(dataset, [lines[0].rows[0] for lines in works])
+    titles = _titles(name, [lines[0].rows[0] for lines in works])
     for what, (draw, title) in made.items():
         yield what, dataset, None  # so that it is missed where there is no work at all
         for lines, told in zip(works, titles, strict=True):
             yield what, dataset, draw(lines, f"{title} {told}")
     yield "weak", dataset, None
     weak = _weak_groups(scaling)
-    apart = _titles(dataset, [group[0].rows[0] for group in weak], ("global_batch_size",))
+    apart = _titles(name, [group[0].rows[0] for group in weak], ("global_batch_size",))
     for group, told in zip(weak, apart, strict=True):
         each = float(local_batch_size(group[0].rows[0]) or 0)
         title = f"Weak scaling, {each:g} targets per rank and step, on {told}"
         yield "weak", dataset, weak_lines(group, title)
 
 
-def _of_works(dataset: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_works(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
     """Draw bars: a figure for each work, since targets of different works are not the same."""
     pairs = rows_with_runs(runs)
     firsts = {_work(row): row for row, _ in reversed(pairs)}
     keys = list(dict.fromkeys(_work(row) for row, _ in pairs))
     targets = target_rows(runs, choices.target)
     costs = cost_rows(runs, choices.price, choices.target) if choices.price is not None else []
-    titles = _titles(dataset, [firsts[key] for key in keys])
+    titles = _titles(name, [firsts[key] for key in keys])
     for key, told in zip(keys, titles, strict=True):
         mine = [line for line in targets if _work(line.row) == key]
         yield "target", dataset, target_bars(mine, f"Time to target on {told}")

@@ -91,16 +91,20 @@ def _accuracies(comparison: Comparison) -> Iterable[str]:
         return
     low, worst = min(known, key=lambda pair: pair[0])
     high, best = max(known, key=lambda pair: pair[0])
-    tolerance = 100 * ACCURACY_TOLERANCE
+    of_links = best.row.score_name == "mrr"
+    scores = "test MRRs" if of_links else "test accuracies"
+    least, most = (f"{one:.4f}" if of_links else f"{100 * one:.2f}" for one in (low, high))
+    unit = "" if of_links else " %"
+    apart = f"{ACCURACY_TOLERANCE:g}" if of_links else f"{100 * ACCURACY_TOLERANCE:g} point"
     if high - low <= ACCURACY_TOLERANCE:
         yield (
-            f"the test accuracies agree: all {len(known)} lie between {100 * low:.2f} and "
-            f"{100 * high:.2f} %, no more than {tolerance:g} point apart"
+            f"the {scores} agree: all {len(known)} lie between {least} and {most}{unit}, no more "
+            f"than {apart} apart"
         )
     else:
         yield (
-            f"the test accuracies do not agree: {worst.name} has {100 * low:.2f} %, {best.name} "
-            f"{100 * high:.2f} %, more than {tolerance:g} point apart"
+            f"the {scores} do not agree: {worst.name} has {least}{unit}, {best.name} "
+            f"{most}{unit}, more than {apart} apart"
         )
 
 
