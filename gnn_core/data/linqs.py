@@ -63,7 +63,8 @@ def files_in(archive: bytes) -> dict[str, bytes]:
                 stream = tar.extractfile(member)
                 found[name] = stream.read(MOST_BYTES) if stream else b""
     except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"expected an archive with {' and '.join(FILES)}, got {error}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"expected an archive with {' and '.join(FILES)}, got {reason}") from None
     for name, content in found.items():
         got = hashlib.sha256(content).hexdigest()
         if got != SHA256[name]:

@@ -33,7 +33,8 @@ def ogb_files(
             lines = file.read(_MOST_TEXT).decode("ascii").splitlines()
         pairs = np.loadtxt(lines, dtype=np.int64, ndmin=2)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"expected gzipped pairs of arXiv numbers, got {error}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"expected gzipped pairs of arXiv numbers, got {reason}") from None
     papers, ends = np.unique(pairs, return_inverse=True)
     if pairs.shape != (num_citations, 2) or len(papers) != num_papers:
         raise ValueError(
