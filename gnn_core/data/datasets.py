@@ -163,7 +163,7 @@ def _list(root: Path | None, cache: Path) -> str:
         folder = _synthetic_folder(preset, cache)
         lines.append((name, "prepared" if is_prepared(folder) else "to be generated", what))
     for name, entry in PUBLISHED.items():
-        state = "to be downloaded" if entry.part_url else "not here"
+        state = "to be downloaded" if entry.is_fetched else "not here"
         if is_prepared(cache / "graphs" / name):
             state = "prepared"
         elif entry.find(root, cache) is not None:

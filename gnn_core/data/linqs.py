@@ -7,6 +7,10 @@ drawn once from a fixed key.
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,12 @@ from gnn_core.usage import UsageError
 
 READER = "LINQS reader 2"  # change it whenever the same files give other arrays
 FILES = ("cora.content", "cora.cites")
+URL = "https://linqs-data.soe.ucsc.edu/public/lbc/cora.tgz"
+MOST_BYTES = 1 << 24  # of the archive
+SHA256 = {
+    "cora.content": "b8ebed0fd45e53995abafd1b70cf6a9fcc8f86abc5826d69b97fe6ca46e9c8ee",
+    "cora.cites": "ec1a372391b7f0f60a6aff0084e8abd8f19f0faa7e1f2441a41c492042d5945e",
+}
 _TRAIN_PER_CLASS, _NUM_VALID, _NUM_TEST = 20, 500, 1000
 
 
@@ -41,6 +51,25 @@ def convert(
         write_csr(writer, edges_of(citations), len(ids), progress=progress)
         facts = {"features": "rows divided by their sum", "class_names": names.tolist()}
         writer.finish(len(names), {**provenance, **facts})
+
+
+def files_in(archive: bytes) -> dict[str, bytes]:
+    """Name -> content of both files in cora.tgz. ValueError if they are not those published."""
+    found = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for name in FILES:
+                member = tar.getmember(f"cora/{name}")
+                stream = tar.extractfile(member)
+                found[name] = stream.read(MOST_BYTES) if stream else b""
+    except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"expected an archive with {' and '.join(FILES)}, got {reason}") from None
+    for name, content in found.items():
+        got = hashlib.sha256(content).hexdigest()
+        if got != SHA256[name]:
+            raise ValueError(f"expected {name} of sha256 {SHA256[name][:16]}.., got {got[:16]}..")
+    return found
 
 
 def draw_splits(labels: npt.NDArray) -> npt.NDArray[np.uint8]:

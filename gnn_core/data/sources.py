@@ -6,7 +6,6 @@ at whenever the graph is opened; a file with another time is hashed again, unles
 
 from __future__ import annotations
 
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,12 @@ from gnn_core.data.store import file_sha256
 from gnn_core.usage import UsageError
 
 _TIMEOUT_SECONDS = 30.0
+_PIECE_BYTES = 1 << 20
 _HASH_AGAIN_BYTES = 1 << 30  # a larger file of the same size is taken for the same
+
+
+class NotHere(UsageError):
+    """Published files are neither on this machine nor to be had from it."""
 
 
 def find_folder(root: Path, places: Sequence[str], files: Iterable[str]) -> Path | None:
@@ -58,17 +62,34 @@ def changed_file(folder: Path, stamps: Mapping[str, Mapping[str, Any]]) -> str |
     return None
 
 
-def download(url: str, path: Path, hint: str) -> None:
-    """Fetch `url` into `path`, whole or not at all. UsageError ending in `hint` when it fails."""
+def download(url: str, path: Path, hint: str, most_bytes: int = 1 << 30) -> None:
+    """Fetch `url` into `path`, whole or not at all. NotHere ending in `hint` when it fails.
+
+    What is larger than `most_bytes` is not what was published there, and is refused.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply:  # noqa: S310
             with partial.open("wb") as file:
-                shutil.copyfileobj(reply, file)
+                while piece := reply.read(_PIECE_BYTES):
+                    file.write(piece)
+                    if file.tell() > most_bytes:
+                        raise ValueError(f"more than {most_bytes:,} bytes")
         partial.replace(path)
     except (OSError, urllib.error.URLError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise UsageError(f"{url}: expected to download it, got {reason}; {hint}") from None
+        raise NotHere(f"{url}: expected to download it, got {reason}; {hint}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def unpack(archive: Path, parts: Mapping[str, bytes]) -> None:
+    """Write `parts` (name -> content) into the folder of `archive`, each whole; then remove it."""
+    for name, content in parts.items():
+        path = archive.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        partial.write_bytes(content)
+        partial.replace(path)
+    archive.unlink()

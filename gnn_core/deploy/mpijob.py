@@ -101,7 +101,7 @@ class JobSettings:
         The trainer takes the last of two: what the user gives is what counts.
         """
         entry = PUBLISHED.get(self.dataset)
-        by_hand = entry is not None and not entry.part_url
+        by_hand = entry is not None and not entry.is_fetched
         return [
             f"--dataset={self.dataset}",
             *TRAINERS[self.strategy][1],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnn_core.data import datasets, sources, synthetic
-from gnn_core.data.catalog import PUBLISHED
+from gnn_core.data import datasets, linqs, snap, sources, synthetic
+from gnn_core.data.catalog import PUBLISHED, Archive
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.progress import tell
 from gnn_core.usage import UsageError
@@ -188,6 +192,101 @@ def test_without_network_it_says_where_files_go(tmp_path: Path) -> None:
     line = refused(lambda: sources.download("http://127.0.0.1:9/ind.pubmed.x", target, hint))
     assert "put ind.pubmed.x and its companions from https://github.com/" in line
     assert line.endswith(f"into {tmp_path}/planetoid/PubMed/raw")
+    assert not list(target.parent.iterdir())
+
+
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "RINGSAGE_DATA": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("cora-linqs", "https://linqs-data.soe.ucsc.edu/public/lbc/cora.tgz"),
+        ("cit-hepth", "https://snap.stanford.edu/data/cit-HepTh.txt.gz"),
+    ],
+)
+def test_without_network_it_names_the_file_and_its_place(
+    run_cli: Callable, tmp_path: Path, name: str, url: str
+) -> None:
+    command = ["python", "-m", "gnn_core.data.datasets", "prepare", name]
+    done = run_cli([*command, "--cache-dir", tmp_path], env=NO_NETWORK)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert line.startswith(f"error: {url}: expected to download it, got ")
+    assert f"put that file into {tmp_path}/raw/" in line and "--dataset synthetic" in line
+
+
+def tgz(files: dict[str, bytes]) -> bytes:
+    """An archive of such files."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_the_archive_of_linqs_holds_what_is_published(real_data_root: Path) -> None:
+    raw = real_data_root / "linqs-cora" / "raw" / "cora"
+    if not raw.is_dir():
+        pytest.skip("no linqs-cora in the data root")
+    archive = tgz({f"cora/{name}": (raw / name).read_bytes() for name in linqs.FILES})
+    assert linqs.files_in(archive) == {name: (raw / name).read_bytes() for name in linqs.FILES}
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (b"<html>moved</html>", "expected an archive with cora.content and cora.cites"),
+        (tgz({"cora/cora.content": b""}), "cora/cora.cites"),
+        (tgz({f"cora/{name}": b"1 2" for name in linqs.FILES}), "expected cora.content of sha256"),
+    ],
+)
+def test_another_archive_is_refused(tmp_path: Path, archive: bytes, message: str) -> None:
+    """Whoever put the file there is told its place, and nothing of it is used."""
+    path = tmp_path / "raw" / "linqs-cora" / "raw" / "cora" / "cora.tgz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(archive)
+    line = refused(lambda: datasets.load("cora-linqs", cache_dir=tmp_path))
+    assert line.startswith(f"{path}: ") and message in line and "delete it" in line
+    assert list(path.parent.iterdir()) == [path]
+
+
+SNAP = b"# FromNodeId ToNodeId\n1001\t9304045\n1001\t9201001\n9304045\t9201001\n"
+
+
+def test_the_file_of_snap_becomes_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Papers are numbered by their age: 9201001 of 1992, 9304045 of 1993, 0001001 of 2000."""
+    (tmp_path / "cit-HepTh.txt.gz").write_bytes(gzip.compress(SNAP))
+    url = (tmp_path / "cit-HepTh.txt.gz").as_uri()
+    archive = Archive(url, 1000, lambda content: snap.ogb_files(content, 3, 3))
+    served = dataclasses.replace(PUBLISHED["cit-hepth"], archive=archive)
+    monkeypatch.setitem(PUBLISHED, "cit-hepth", served)
+    graph = datasets.load("cit-hepth", cache_dir=tmp_path / "cache")
+    assert graph.years is not None and graph.years.tolist() == [1992, 1993, 2000]
+    assert np.asarray(graph.citations).tolist() == [[1, 0], [2, 0], [2, 1]]
+    fetched = tmp_path / "cache" / "raw" / "cit_hepth"
+    assert [path.name for path in fetched.iterdir()] == ["raw"]  # the download itself is gone
+
+
+@pytest.mark.parametrize(
+    "content", [b"moved", gzip.compress(b"a b\n"), gzip.compress(SNAP), gzip.compress(SNAP)[:-9]]
+)
+def test_another_file_than_that_of_snap_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        snap.ogb_files(content)
+
+
+def test_a_download_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"1234")
+    url, target = (tmp_path / "large").as_uri(), tmp_path / "raw" / "large"
+    sources.download(url, target, "hint", most_bytes=4)
+    assert target.read_bytes() == b"1234"
+    target.unlink()
+    assert "got more than 3 bytes; hint" in refused(
+        lambda: sources.download(url, target, "hint", most_bytes=3)
+    )
     assert not list(target.parent.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from baselines.look.measures import (
     measure_words,
     well_connected,
 )
+from gnn_core.data.catalog import PUBLISHED
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.launch import guarded
 
@@ -69,6 +71,34 @@ def test_every_figure_is_drawn(
     said = capsys.readouterr().out
     assert "words per paper" in said
     assert "class 3" in said
+
+
+@pytest.fixture
+def no_cora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flags of a place without Cora, on a machine that cannot fetch it."""
+    monkeypatch.delenv("RINGSAGE_DATA", raising=False)
+    away = dataclasses.replace(PUBLISHED["cora"], part_url="http://127.0.0.1:9")
+    monkeypatch.setitem(PUBLISHED, "cora", away)
+    return ["--cache-dir", str(tmp_path / "cache"), "--output", str(tmp_path / "figures")]
+
+
+def test_without_cora_a_generated_graph_is_shown(
+    no_cora: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("networkx")
+    assert _look(monkeypatch, *no_cora) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("no cora here, so this is --dataset synthetic: http://127.0.0.1:9/")
+    assert "put ind.cora.x" in lines[0]
+    assert lines[-1].endswith("synthetic-neighbourhood.png")
+
+
+def test_cora_that_was_asked_for_is_not_replaced(
+    no_cora: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _look(monkeypatch, "--dataset", "cora", *no_cora) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: http://127.0.0.1:9/ind.cora.x: ")
 
 
 @pytest.mark.parametrize(
