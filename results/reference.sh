@@ -117,12 +117,16 @@ memory() {
         --fanouts 10,5 --global-batch-size 4096 --hidden 64
 }
 
-# Sampler and training step on the arxiv-sized graph.
+# Sampler and training step on the arxiv-sized graph; ranks against their bound; how long starts take.
 benches() {
     fresh benches
     python -m gnn_core.data.bench --json results/reference/benches/sampler.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
+    python -m baselines.ranks_bench --json results/reference/benches/ranks.json
+    python -m baselines.ranks_bench --dataset synthetic-arxiv --epochs 3 --rounds 3 \
+        --json results/reference/benches/ranks-arxiv.json
+    python -m baselines.start_bench --json results/reference/benches/start.json
     python -m baselines.start_bench --json results/reference/benches/start.json
 }
 

@@ -1,0 +1,50 @@
+"""The benchmark of ranks runs every entry in turn and judges all of them by the bound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gnn_core.report.tables.benches import read_benches
+from tests.e2e.small import DATASET
+
+pytestmark = pytest.mark.needs_horovod
+BENCH = ["python", "-m", "baselines.ranks_bench"]
+ENTRIES = ["single", "bound", "horovod over mpi", "horovod over gloo", "ddp"]
+
+
+def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
+    tmp_path: Path, run_cli: Callable
+) -> None:
+    made = tmp_path / "ranks.json"
+    flags = ["--dataset", DATASET, "--epochs", "2", "--rounds", "1", "--json", str(made)]
+    done = run_cli([*BENCH, *flags], timeout=300)
+    assert done.returncode == 0, done.stderr
+    (bench,), problems = read_benches(made)
+    assert not problems
+    assert [row[0] for row in bench.rows] == ENTRIES
+    seconds = json.loads(made.read_text())["seconds"]
+    assert all(len(seconds[name]) == 1 for name in ENTRIES)
+    share = f"{seconds['bound'][0] / seconds['ddp'][0]:.2f}"
+    assert bench.rows[4][4] == f"{share} ({share} .. {share})"
+    assert bench.rows[1][4] == "1.00 (1.00 .. 1.00)"
+    assert all(name in done.stdout for name in ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--ranks", "0"], "--ranks: expected at least 1, got 0"),
+        (["--epochs", "1"], "--epochs: expected at least 2, got 1"),
+        (["--dataset", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    run_cli: Callable, flags: list[str], words: str
+) -> None:
+    done = run_cli([*BENCH, *flags])
+    assert done.returncode == 2
+    assert words in done.stderr and done.stderr.count("\n") == 1
