@@ -26,7 +26,7 @@ from gnn_core.usage import UsageError
 from horovod_gnn.arithmetic import Arithmetic
 
 _ROWS, _INNER, _OUT = 512, 256, 128  # a chunk of the default model's hidden layer
-_SECONDS = 0.05  # to measure for; at least two rounds, the first of which warms up
+_SECONDS = 0.025  # to measure each way for; at least two rounds, the first of which warms up
 _GAIN = 1.1  # as bfloat16 a product rounds its result too: that has to be worth something
 
 
@@ -101,23 +101,30 @@ def rates_file(cache: Path) -> Path:
 
 
 def measure() -> ProductRates:
-    """Time both ways in turn and take the best round of each."""
-    ways = [Arithmetic("bf16", native_bf16=native) for native in (False, True)]
-    rounds: list[list[float]] = []
-    end = time.perf_counter() + _SECONDS
-    while len(rounds) < 2 or time.perf_counter() < end:
-        rounds.append([_seconds(way) for way in ways])
-    operations = 3 * 2 * _ROWS * _INNER * _OUT
-    fp32, bf16 = (operations / min(times) for times in zip(*rounds, strict=True))
+    """Time both ways."""
+    fp32, bf16 = (_rate(Arithmetic("bf16", native_bf16=native)) for native in (False, True))
     return ProductRates(fp32, bf16)
 
 
+def _rate(arithmetic: Arithmetic) -> float:
+    """Operations per second in the best of several rounds, as if nothing else ran on the cores."""
+    rounds: list[float] = []
+    end = time.process_time() + _SECONDS
+    while len(rounds) < 2 or time.process_time() < end:
+        rounds.append(_seconds(arithmetic))
+    operations = 3 * 2 * _ROWS * _INNER * _OUT
+    return operations * torch.get_num_threads() / min(rounds)
+
+
 def _seconds(arithmetic: Arithmetic) -> float:
-    """Of the products of a layer, forward and backward, as `fused` makes them."""
+    """Processor seconds of a layer's products, forward and backward, as `fused` makes them.
+
+    Not elapsed ones: what is kept must not depend on how busy the machine was.
+    """
     values, grad = torch.rand(_ROWS, _INNER), torch.rand(_ROWS, _OUT)
     weight, grad_weight = arithmetic.operand(torch.rand(_OUT, _INNER)), torch.zeros(_OUT, _INNER)
     x, h = arithmetic.empty(_ROWS, _INNER), arithmetic.empty(_ROWS, _OUT)
-    start = time.perf_counter()
+    start = time.process_time()
     with arithmetic.written(x) as out:
         out.copy_(values)
     torch.mm(x, weight.t(), out=h)
@@ -126,4 +133,4 @@ def _seconds(arithmetic: Arithmetic) -> float:
     operand = arithmetic.operand(grad)
     arithmetic.add_product(grad_weight, operand.t(), x)
     arithmetic.product(operand, weight)
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -12,8 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.product_rates import ProductRates, measure, product_rates, rates_file, slowest
+from horovod_gnn.product_rates import ProductRates, product_rates, rates_file, slowest
 from tests.unit.test_learner import made_learner, train
 
 pytestmark = pytest.mark.needs_torch
@@ -107,11 +106,3 @@ def test_a_damaged_file_is_measured_anew(tmp_path: Path, content: str) -> None:
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
     assert product_rates(tmp_path / "cache").fp32 > 0
-
-
-def test_what_is_measured_is_what_a_layer_multiplies() -> None:
-    """A CPU without an instruction for it multiplies bfloat16 many times slower, and is told so."""
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        pytest.skip("this CPU has such an instruction: either way may win")
-    assert not measure().native_bf16
-    assert Arithmetic("bf16", measure().native_bf16).storage == torch.float32
