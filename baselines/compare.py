@@ -106,6 +106,7 @@ def _tell(folder: Path) -> int:
     """Print the table, keep it beside the records and draw it; 1 when there is nothing to tell."""
     # pandas and matplotlib take a second to import, and a wrong flag should be told at once.
     from gnn_core.report.pictures.bars import draw_bars
+    from gnn_core.report.tables.cells import settings_beside_ranks
     from gnn_core.report.tables.side_by_side import side_by_side_table
 
     records, problems = read_records(folder)
@@ -114,7 +115,7 @@ def _tell(folder: Path) -> int:
     if not records:
         print(f"no run has left a record in {folder}", file=sys.stderr)
         return 1
-    table = side_by_side_table(records)
+    table = settings_beside_ranks(side_by_side_table(records))
     print("\n".join(["", table.markdown(), "", *table.notes]), flush=True)
     lines = [table.markdown(), "", *(f"- {note}" for note in table.notes), ""]
     write_whole(folder / "table.md", "\n".join(lines))
