@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from gnn_core.data.checks import ARRAY_NAMES, spans
-from gnn_core.data.features import FEATURE_DTYPES, decode_features, encode_features
+from gnn_core.data.features import (
+    FEATURE_DTYPES,
+    SparseFeatures,
+    decode_features,
+    encode_features,
+)
 from gnn_core.data.graph import Graph
 from gnn_core.data.prepare import prepare
 from gnn_core.data.progress import Progress, Say
@@ -34,10 +39,15 @@ def with_table_dtype(graph: Graph, dtype: str, cache: Path, say: Say | None = No
         say: is told in single lines what takes time.
 
     Raises:
-        UsageError: a feature is too large for `dtype`.
+        UsageError: a feature is too large for `dtype`, or the features are sparse.
     """
     if dtype == "stored" or graph.feature_dtype == TABLE_DTYPES[dtype]:
         return graph
+    if isinstance(graph.features, SparseFeatures):
+        raise UsageError(
+            f"--table-dtype {dtype}: expected a dense table, but graph {graph.name} keeps its "
+            "features as sparse rows, which take less room than 16 bits each; leave it out"
+        )
     assert graph.folder is not None
     identity = {"of": graph.fingerprint, "feature_dtype": TABLE_DTYPES[dtype]}
     folder = cache / "graphs" / f"{graph.folder.name}-{dtype}-{graph.fingerprint[:12]}"

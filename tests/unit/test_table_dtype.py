@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from gnn_core.config import RunConfig
 from gnn_core.data.checks import ARRAY_NAMES
@@ -88,3 +89,11 @@ def test_a_run_reads_the_copy(tmp_path: Path, task: str) -> None:
     graph = open_for(config, lambda line: None)
     assert graph.feature_dtype == "bfloat16"
     assert (graph.train_edges is not None) == (task == "link")
+
+
+def test_sparse_rows_are_refused_as_they_are_smaller(tmp_path: Path) -> None:
+    made = with_train(NUM_NODES, 20)
+    words = scipy.sparse.random_array((NUM_NODES, 50), density=0.05, rng=0, dtype=np.float32)
+    graph = Graph.from_arrays("made", made.indptr, made.indices, words, made.labels, made.splits)
+    with pytest.raises(UsageError, match="--table-dtype fp16: expected a dense table.*leave it"):
+        with_table_dtype(write_graph(graph, tmp_path / "graph"), "fp16", tmp_path / "cache")
