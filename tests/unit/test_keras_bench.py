@@ -17,7 +17,8 @@ def test_all_ways_are_timed_and_kept(tmp_path: Path, run_cli) -> None:
     made = tmp_path / "keras.json"
     done = run_cli(
         [*BENCH, "--dataset", "synthetic:papers=3000", "--rounds", "2", "--steps", "2"]
-        + ["--json", str(made)]
+        + ["--json", str(made)],
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     (bench,), problems = read_benches(made)
