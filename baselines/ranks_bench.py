@@ -45,7 +45,6 @@ from gnn_core.usage import Parser, UsageError
 from horovod_gnn.learner import KERAS_ONLY, torch_framework
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
-_BUSY_LOAD = 0.5  # load average from which other programs disturb the figures
 
 
 @dataclass
@@ -130,7 +129,7 @@ def _result(
             f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
             _spread(_ratios(single, entry.seconds)), _spread(share),
         ])  # fmt: skip
-    busy = (hardware["load_average"] or 0) > _BUSY_LOAD or hardware["others_running"]
+    others = hardware["others_running"]
     return {
         "benchmark": "ranks",
         **origin(hardware),
@@ -147,7 +146,7 @@ def _result(
             *(f"{entry.name}: {entry.meaning}" for entry in entries),
             "of the bound: seconds of the bound / seconds; what is lacking to 1 is what "
             "communication costs",
-            *(["other programs were running: trust none of the times"] if busy else []),
+            *([f"processes of other programs were running as it began ({others})"] if others else []),
         ],
     }  # fmt: skip
 
