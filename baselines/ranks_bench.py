@@ -2,7 +2,7 @@
 
     python -m baselines.ranks_bench                                  # the default graph, 2 ranks
     python -m baselines.ranks_bench --dataset synthetic-arxiv --epochs 2 --rounds 3
-    python -m baselines.ranks_bench --json results/bench/ranks.json
+    python -m baselines.ranks_bench --busy 1 --json ranks.json       # on a machine with other work
 
 One process, then Horovod over MPI, Horovod over Gloo and torch.distributed with the same ranks,
 take turns. So does the *bound*: as many processes, each training on its slice of every batch as a
@@ -14,11 +14,13 @@ from the bound is the price of communication. Its weights drift apart, so it lea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -71,7 +73,7 @@ def main() -> int:
     hardware = machine.hardware()  # before the benchmark is a load of its own
     config = parse_config(flags, "compare")
     datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _computing(options.busy):
         records = Path(folder)
         entries = _entries(options.ranks, [*flags, "--records", folder])
         for number in range(options.rounds):
@@ -86,6 +88,19 @@ def main() -> int:
     if options.json:
         write_bench(options.json, result)
     return 0
+
+
+@contextlib.contextmanager
+def _computing(count: int) -> Iterator[None]:
+    """So many processes of other work, which compute as long as this lasts."""
+    command = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _entries(ranks: int, flags: Sequence[str]) -> list[Entry]:
@@ -135,7 +150,7 @@ def _result(
         **origin(hardware),
         "settings": {
             "dataset": options.dataset, "ranks": options.ranks, "epochs": options.epochs,
-            "rounds": options.rounds,
+            "rounds": options.rounds, "busy": options.busy or None,
         },
         "seconds": {entry.name: entry.seconds for entry in entries},
         "columns": ["ranks", "s/epoch", "range", "x single", "of the bound"],
@@ -146,7 +161,8 @@ def _result(
             *(f"{entry.name}: {entry.meaning}" for entry in entries),
             "of the bound: seconds of the bound / seconds; what is lacking to 1 is what "
             "communication costs",
-            *([f"processes of other programs were running as it began ({others})"] if others else []),
+            *([f"busy: {options.busy} other processes computed meanwhile"] if options.busy else []),
+            *([f"other programs were running as it began: {others} processes"] if others else []),
         ],
     }  # fmt: skip
 
@@ -175,9 +191,11 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="epochs of a run, of which the first is not counted (default: 10)")  # fmt: skip
     add("--rounds", type=int, default=5, metavar="N",
         help="how often each takes its turn (default: 5)")  # fmt: skip
+    add("--busy", type=int, default=0, metavar="N",
+        help="let so many processes of other work compute meanwhile (default: 0)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(words)
-    for name, least in (("ranks", 1), ("epochs", 2), ("rounds", 1)):
+    for name, least in (("ranks", 1), ("epochs", 2), ("rounds", 1), ("busy", 0)):
         if getattr(options, name) < least:
             parser.error(f"--{name}: expected at least {least}, got {getattr(options, name)}")
     flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]

@@ -20,7 +20,8 @@ def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
     tmp_path: Path, run_cli: Callable
 ) -> None:
     made = tmp_path / "ranks.json"
-    flags = ["--dataset", DATASET, "--epochs", "2", "--rounds", "1", "--json", str(made)]
+    flags = ["--dataset", DATASET, "--epochs", "2", "--rounds", "1", "--busy", "1"]
+    flags += ["--json", str(made)]
     done = run_cli([*BENCH, *flags], timeout=300)
     assert done.returncode == 0, done.stderr
     (bench,), problems = read_benches(made)
@@ -32,6 +33,7 @@ def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
     assert bench.rows[4][4] == f"{share} ({share} .. {share})"
     assert bench.rows[1][4] == "1.00 (1.00 .. 1.00)"
     assert all(name in done.stdout for name in ENTRIES)
+    assert "busy: 1 other processes computed meanwhile" in bench.notes
 
 
 @pytest.mark.parametrize(
