@@ -59,7 +59,7 @@ def test_one_process(run_cli: Callable, place: Place, reference: RunRecord) -> N
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"), [({"progress": "off"}, ["best", "record"]), ({"quiet": True}, [])]
+    ("flags", "words"), [({"progress": "off"}, ["best", "note", "record"]), ({"quiet": True}, [])]
 )
 def test_a_run_that_says_little_writes_its_record(
     single: Callable, place: Place, flags: dict[str, str | bool], words: list[str]
