@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -90,10 +91,16 @@ def test_a_kernel_that_dies(
 
 
 def test_a_kernel_that_does_not_start(records: Path, tmp_path: Path) -> None:
-    """No machine is fast enough for 0 seconds. In a process, since it may not fail at its end."""
+    """In a process, since it may not fail at its end; its kernel sleeps before it starts."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'ipykernel_launcher' in sys.orig_argv:\n    time.sleep(20)\n"
+    )
     program = "from gnn_core.report import page; page._START_SECONDS = 0; exit(page.main())"
     words = [sys.executable, "-c", program, str(records), "--output", str(tmp_path / "r.html")]
-    done = subprocess.run(words, cwd=NOTEBOOK.parents[1], capture_output=True, text=True)
+    done = subprocess.run(
+        words, cwd=NOTEBOOK.parents[1], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()[1:]
     assert line.startswith("error: the notebook's kernel did not start within 0 s, or died: ")
