@@ -35,5 +35,7 @@ def link_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Te
     positive = model.scores(left, right)
     negative = tf.reshape(model.scores(tf.repeat(left, per_edge, axis=0), others), [-1, per_edge])
     losses = tf.nn.softplus(-positive) + tf.reduce_mean(tf.nn.softplus(negative), axis=1)
-    wins = tf.cast(positive > negative[:, 0], losses.dtype)
+    # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
+    wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])
+    wins = tf.cast(wins, losses.dtype)
     return tf.reduce_sum(losses), tf.reduce_sum(wins)
