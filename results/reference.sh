@@ -124,7 +124,7 @@ benches() {
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
     python -m baselines.ranks_bench --rounds 7 --json results/reference/benches/ranks.json
-    python -m baselines.ranks_bench --busy 1 --json results/reference/benches/ranks-busy.json
+    python -m baselines.ranks_bench --busy 1 --rounds 3 --json results/reference/benches/ranks-busy.json
     python -m baselines.ranks_bench --dataset synthetic-arxiv --epochs 2 --rounds 3 \
         --json results/reference/benches/ranks-arxiv.json
     python -m baselines.start_bench --json results/reference/benches/start.json
