@@ -37,9 +37,9 @@ from gnn_core.data import datasets
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
-from gnn_core.report.records import read_records
+from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.sweep.child import reason, run_to_end
+from gnn_core.report.sweep.child import interruptible, reason, run_to_end
 from gnn_core.report.sweep.contenders import ROOT, Contender
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.training.run import run
@@ -72,6 +72,8 @@ def main() -> int:
     options, flags = _parse(sys.argv[1:])
     hardware = machine.hardware()  # before the benchmark is a load of its own
     config = parse_config(flags, "compare")
+    if options.json:
+        require_writable(options.json.parent, "json")
     datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
     with tempfile.TemporaryDirectory() as folder, _computing(options.busy):
         records = Path(folder)
@@ -93,8 +95,9 @@ def main() -> int:
 @contextlib.contextmanager
 def _computing(count: int) -> Iterator[None]:
     """So many processes of other work, which compute as long as this lasts."""
-    command = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]
+    program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+    command, quiet = [sys.executable, "-c", program], subprocess.DEVNULL
+    others = [subprocess.Popen(command, stdin=quiet, stderr=quiet) for _ in range(count)]
     try:
         yield
     finally:
@@ -213,4 +216,4 @@ if __name__ == "__main__":
         code = guarded(partial(_train_uncoupled, sys.argv[2:]))
         sys.stdout.flush()
         os._exit(code)  # as baselines/ddp.py, and for its reason
-    sys.exit(guarded(main))
+    sys.exit(guarded(interruptible(main)))

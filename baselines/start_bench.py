@@ -24,9 +24,9 @@ from gnn_core.data import datasets
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
-from gnn_core.report.records import read_records
+from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.sweep.child import reason, run_to_end
+from gnn_core.report.sweep.child import interruptible, reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender
 from gnn_core.usage import Parser, UsageError
 
@@ -44,6 +44,8 @@ _KERNELS = "NUMBA_CACHE_DIR"  # where Numba keeps what it has compiled, instead 
 def main() -> int:
     """Measure and print; the exit code."""
     options = _parse()
+    if options.json:
+        require_writable(Path(options.json).parent, "json")
     hardware = machine.hardware()  # before the benchmark is a load of its own
     datasets.load(options.dataset, progress=print)
     commands = _commands(options.dataset, options.ranks)
@@ -178,4 +180,4 @@ def _text(seconds: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(interruptible(main)))

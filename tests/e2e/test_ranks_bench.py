@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gnn_core.report.tables.benches import read_benches
+from tests.e2e.jobs import job
 from tests.e2e.small import DATASET
 
 pytestmark = pytest.mark.needs_horovod
@@ -42,6 +45,7 @@ def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
         (["--ranks", "0"], "--ranks: expected at least 1, got 0"),
         (["--epochs", "1"], "--epochs: expected at least 2, got 1"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--json", "/proc/nowhere/ranks.json"], "json"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(
@@ -50,3 +54,12 @@ def test_what_cannot_be_measured_is_one_line(
     done = run_cli([*BENCH, *flags])
     assert done.returncode == 2
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_leaves_nobody_behind(tmp_path: Path) -> None:
+    flags = ["--dataset", DATASET, "--rounds", "9", "--busy", "1"]
+    with job([*BENCH, *flags], tmp_path) as started:
+        started.wait_until(lambda: "round 1/9" in started.err)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.end() == 130
+        assert started.err.splitlines()[-1] == "interrupted" and "Traceback" not in started.err

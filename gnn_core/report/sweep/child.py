@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -50,6 +51,19 @@ def reason(log: Path, code: int) -> str:
         if found:
             return " ".join(message.split())[:300]
     return f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def interruptible(main: Callable[[], int]) -> Callable[[], int]:
+    """The same program, which Ctrl-C ends with one line and exit code 130."""
+
+    def run() -> int:
+        try:
+            return main()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    return run
 
 
 @contextlib.contextmanager
