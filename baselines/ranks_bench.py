@@ -36,7 +36,7 @@ from gnn_core.config import parse_config
 from gnn_core.data import datasets
 from gnn_core.launch import guarded
 from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.sweep.child import interruptible, reason, run_to_end
@@ -141,11 +141,11 @@ def _result(
     single, bound = entries[0].seconds, entries[1].seconds
     rows = []
     for entry in entries:
-        share = [] if entry is entries[0] else _ratios(bound, entry.seconds)
+        share = None if entry is entries[0] else spread_text(_ratios(bound, entry.seconds))
         rows.append([
             entry.name, statistics.median(entry.seconds),
             f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
-            _spread(_ratios(single, entry.seconds)), _spread(share),
+            spread_text(_ratios(single, entry.seconds)), share,
         ])  # fmt: skip
     others = hardware["others_running"]
     return {
@@ -172,12 +172,6 @@ def _result(
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def _spread(ratios: Sequence[float]) -> str | None:
-    if not ratios:
-        return None
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from gnn_core.config import RunConfig
 from gnn_core.data import datasets
 from gnn_core.launch import guarded
 from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.sweep.child import interruptible, reason, run_to_end
@@ -169,14 +168,11 @@ def _record(
         },
         "columns": ["started by", "warm s", "cold s"],
         "rows": [
-            [_WAYS[name], _text(of["warm"]), _text(of["cold"])] for name, of in seconds.items()
+            [_WAYS[name], spread_text(of["warm"], 1), spread_text(of["cold"], 1)]
+            for name, of in seconds.items()
         ],
         "notes": notes,
     }  # fmt: skip
-
-
-def _text(seconds: Sequence[float]) -> str:
-    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} .. {max(seconds):.1f})"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
 
@@ -192,8 +192,7 @@ def _torch_seconds(options: argparse.Namespace, steps: int) -> float:
 
 def _ratios(mine: Sequence[float], theirs: Sequence[float]) -> str:
     """How many times the seconds of the others, by round: median (least .. most)."""
-    ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+    return spread_text([one / other for one, other in zip(mine, theirs, strict=True)])
 
 
 def _record(

@@ -213,7 +213,8 @@ def check_sparse_parts(subject: Subject, parts: Arrays) -> None:
 
 def _check_sparse_features(subject: Subject, features: SparseFeatures, full: bool) -> None:
     width = features.num_columns
-    for span in spans(len(features), 8 * max(1, len(features.columns) // len(features)), full):
+    row_bytes = 8 * max(1, len(features.columns) // max(1, len(features)))
+    for span in spans(len(features), row_bytes, full):
         indptr = features.indptr[span.start : span.stop + 1]
         if (indptr[1:] < indptr[:-1]).any() or indptr[-1] > len(features.columns):
             raise subject.error("features_indptr", "elements that never decrease", "others")

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
         "commit": commit,
         "dirty": is_dirty,
     }
+
+
+def spread_text(values: Sequence[float], digits: int = 2) -> str:
+    """The median of a figure's rounds and their range, as in `1.05 (1.03 .. 1.11)`."""
+    least, middle, most = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({least:.{digits}f} .. {most:.{digits}f})"
 
 
 def write_bench(path: Path, record: Mapping[str, Any]) -> None:
