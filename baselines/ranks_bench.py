@@ -7,25 +7,30 @@
 One process, then Horovod over MPI, Horovod over Gloo and torch.distributed with the same ranks,
 take turns. So does the *bound*: as many processes, each training on its slice of every batch as a
 rank would, that never exchange a gradient. What the bound loses against a perfect speed-up is lost
-to memory and cores that processes share and to neighbours that both slices need; only the distance
-from the bound is the price of communication. Its weights drift apart, so it leaves no record.
+to memory and cores that processes share and to neighbours that both slices need. Its weights drift
+apart, so it leaves no record. Ranks that exchange gradients wait in every step for the slowest of
+them; *in step* is what the bound's own steps add up to if each takes as long as its slowest rank.
+Only the distance from there is the price of communication.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
@@ -47,6 +52,7 @@ from gnn_core.usage import Parser, UsageError
 from horovod_gnn.learner import KERAS_ONLY, torch_framework
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
+_TIMES = "RINGSAGE_BENCH_TIMES"  # the folder in which they leave when each step was done
 
 
 @dataclass
@@ -62,9 +68,21 @@ class Entry:
 class UncoupledRanks(ProcessGroup):
     """Ranks that start together and then train each by itself: their sums stay their own."""
 
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.sums: list[tuple[int, float]] = []  # elements and time of each
+
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Leave `tensor` as it is."""
+        """Leave `tensor` as it is, and note when it was to be summed."""
+        self.sums.append((tensor.numel(), time.monotonic()))
         return tensor
+
+    def leave(self) -> None:
+        """Write the times of the training steps, whose sums are the largest, and part."""
+        largest = max(elements for elements, _ in self.sums)
+        times = [when for elements, when in self.sums if elements == largest]
+        Path(os.environ[_TIMES], f"{self.rank}.times").write_text(json.dumps(times))
+        super().leave()
 
 
 def main() -> int:
@@ -77,14 +95,18 @@ def main() -> int:
     datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
     with tempfile.TemporaryDirectory() as folder, _computing(options.busy):
         records = Path(folder)
+        os.environ[_TIMES] = folder
         entries = _entries(options.ranks, [*flags, "--records", folder])
+        in_step = Entry("bound, in step", "the same, each step as long as its slowest rank's", [])
         for number in range(options.rounds):
             first = number % len(entries)
             for entry in entries[first:] + entries[:first]:
                 entry.seconds.append(_seconds(entry, records))
+                if entry.name == "bound":
+                    in_step.seconds.append(_in_step(records, options.epochs))
                 _say(f"round {number + 1}/{options.rounds}  {entry.name:<18}"
                      f"{entry.seconds[-1]:8.3f} s/epoch")  # fmt: skip
-    result = _result(options, entries, hardware)
+    result = _result(options, [*entries[:2], in_step, *entries[2:]], hardware)
     table = bench_table(Bench(**{one.name: result[one.name] for one in fields(Bench)}))
     print("\n".join([table.markdown(), "", *(f"- {note}" for note in table.notes)]))
     if options.json:
@@ -134,18 +156,27 @@ def _seconds(entry: Entry, records: Path) -> float:
     return seconds
 
 
+def _in_step(records: Path, epochs: int) -> float:
+    """Median seconds of an epoch but the first, had the bound's processes met after every step."""
+    times = [json.loads(path.read_text()) for path in sorted(records.glob("*.times"))]
+    steps = np.diff(np.array(times), axis=1).max(axis=0)
+    per_epoch = len(steps) // epochs
+    return float(np.median(steps[-(epochs - 1) * per_epoch :].reshape(-1, per_epoch).sum(axis=1)))
+
+
 def _result(
     options: argparse.Namespace, entries: Sequence[Entry], hardware: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON can hold it."""
-    single, bound = entries[0].seconds, entries[1].seconds
+    single, bound, in_step = (entry.seconds for entry in entries[:3])
     rows = []
     for entry in entries:
-        share = None if entry is entries[0] else spread_text(_ratios(bound, entry.seconds))
+        shares = [spread_text(_ratios(whole, entry.seconds)) for whole in (bound, in_step)]
         rows.append([
             entry.name, statistics.median(entry.seconds),
             f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
-            spread_text(_ratios(single, entry.seconds)), share,
+            spread_text(_ratios(single, entry.seconds)),
+            *([None, None] if entry is entries[0] else shares),
         ])  # fmt: skip
     others = hardware["others_running"]
     return {
@@ -156,14 +187,14 @@ def _result(
             "rounds": options.rounds, "busy": options.busy or None,
         },
         "seconds": {entry.name: entry.seconds for entry in entries},
-        "columns": ["ranks", "s/epoch", "range", "x single", "of the bound"],
+        "columns": ["ranks", "s/epoch", "range", "x single", "of the bound", "of it in step"],
         "rows": rows,
         "notes": [
             "s/epoch: median over the epochs of a run but its first, then over rounds; ratios are "
             "made round by round: median (least .. most)",
             *(f"{entry.name}: {entry.meaning}" for entry in entries),
-            "of the bound: seconds of the bound / seconds; what is lacking to 1 is what "
-            "communication costs",
+            "of the bound: seconds of the bound / seconds; of it in step: seconds of the bound in "
+            "step / seconds, and what is lacking to 1 there is what communication costs",
             *([f"busy: {options.busy} other processes computed meanwhile"] if options.busy else []),
             *([f"other programs were running as it began: {others} processes"] if others else []),
         ],
