@@ -36,9 +36,10 @@ from gnn_core.env.horovod_source import (
 )
 from gnn_core.env.locks import hold
 from gnn_core.env.machine import available_cores, available_memory_bytes
+from gnn_core.env.mpi_settings import site_packages
 from gnn_core.env.progress import Progress
 from gnn_core.env.target import Target, clean_environment, pip_command
-from gnn_core.env.toolchain import cuda_home, gpu_driver, nccl_home
+from gnn_core.env.toolchain import cuda_home, gpu_driver, nccl_home, nccl_of_torch
 
 __all__ = ["Recipe", "cached_wheel", "ensure_wheel", "recipe_for"]
 
@@ -89,7 +90,8 @@ def recipe_for(target: Target, openmpi: str, environ: Mapping[str, str]) -> Reci
         )
     if not gpu:
         gpu = "cuda" if cuda and gpu_driver() and cuda_home(environ) else "cpu"
-        gpu = "nccl" if gpu == "cuda" and nccl_home(environ) else gpu
+        if gpu == "cuda" and (nccl_home(environ) or nccl_of_torch(site_packages(target.venv))):
+            gpu = "nccl"
     return Recipe(torch, openmpi, target.python_tag, target.platform, target.libc, gpu)
 
 
@@ -193,7 +195,7 @@ def _build_environment(target: Target, recipe: Recipe, work: Path) -> dict[str, 
         env["RINGSAGE_HIDE_CUDA"] = "1"
         env["CUDACXX"] = shutil.which("false") or "/bin/false"  # CMake tries any nvcc on PATH
         return env
-    toolkit, nccl = cuda_home(env), nccl_home(env)
+    toolkit, nccl = cuda_home(env), nccl_home(env) or _linkable_nccl(target, work)
     if toolkit:
         for name, value in (("CUDA_HOME", toolkit), ("CUDACXX", toolkit / "bin" / "nvcc")):
             env.setdefault(name, str(value))
@@ -203,6 +205,18 @@ def _build_environment(target: Target, recipe: Recipe, work: Path) -> dict[str, 
         if nccl:
             env.setdefault("HOROVOD_NCCL_HOME", str(nccl))
     return env
+
+
+def _linkable_nccl(target: Target, work: Path) -> Path | None:
+    """Torch's own NCCL as a linker looks for it: pip's package has no plain `libnccl.so`."""
+    home = nccl_of_torch(site_packages(target.venv))
+    if home is None:
+        return None
+    nccl = work / "nccl"
+    (nccl / "lib").mkdir(parents=True)
+    (nccl / "include").symlink_to(home / "include")
+    (nccl / "lib" / "libnccl.so").symlink_to(home / "lib" / "libnccl.so.2")
+    return nccl
 
 
 def _plain_mpi(target: Target, work: Path) -> Path:

@@ -45,6 +45,8 @@ _CUDA_HIDDEN = (
 _CORRECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("CMakeLists.txt", _OLD_STANDARD, _NEW_STANDARD, _PLACE_AND_FLAGS),
     ("horovod/torch/CMakeLists.txt", _OLD_STANDARD, _NEW_STANDARD, ()),
+    ("horovod/common/ops/cuda/CMakeLists.txt", "set(CMAKE_CUDA_STANDARD 11)",
+     "set(CMAKE_CUDA_STANDARD 17)", ()),
     ("cmake/Modules/FindPytorch.cmake", _CUDA_KNOWN, _CUDA_KNOWN, _CUDA_HIDDEN),
 )
 """(file, the line expected in it, the line instead, lines added after that)."""

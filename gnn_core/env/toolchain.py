@@ -89,7 +89,7 @@ def gpu_driver() -> bool:
 
 
 def cuda_home(environ: Mapping[str, str]) -> Path | None:
-    """A whole CUDA toolkit, or None. Neither this nor NCCL was tried: it needs a GPU machine."""
+    """A whole CUDA toolkit, or None."""
     homes = [environ[name] for name in ("HOROVOD_CUDA_HOME", "CUDA_HOME") if environ.get(name)]
     nvcc = shutil.which("nvcc", path=environ.get("PATH"))
     homes += [str(Path(nvcc).resolve().parents[1])] if nvcc else []
@@ -105,6 +105,13 @@ def nccl_home(environ: Mapping[str, str]) -> Path | None:
     asked = [environ[name] for name in ("HOROVOD_NCCL_HOME", "NCCL_HOME") if environ.get(name)]
     homes = [Path(home) for home in [*asked, "/usr", "/usr/local", "/usr/local/cuda"]]
     return next((home for home in homes if (home / "include" / "nccl.h").exists()), None)
+
+
+def nccl_of_torch(packages: Path) -> Path | None:
+    """The folder of the NCCL that pip has installed for torch, below its site-packages; or None."""
+    home = packages / "nvidia" / "nccl"
+    whole = (home / "include" / "nccl.h").exists() and (home / "lib" / "libnccl.so.2").exists()
+    return home if whole else None
 
 
 def _trial(found: str, include: Path, environ: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from gnn_core.report.timing import training_seconds
 SCHEMA_VERSION = 1
 STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 STATUSES = ("ok", "failed", "interrupted")
-CONTROLLERS = ("mpi", "gloo", "grpc", None)
+CONTROLLERS = ("mpi", "gloo", "nccl", "grpc", None)
 
 
 class DescribedGraph(Protocol):
