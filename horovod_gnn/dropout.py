@@ -11,16 +11,16 @@ from gnn_core.dropout import LEVELS
 from gnn_core.seeding import GOLDEN_GAMMA
 
 
-def keyed_dropout(h: Tensor, nodes: np.ndarray, key: int, threshold: int) -> Tensor:
+def keyed_dropout(h: Tensor, nodes: np.ndarray | Tensor, key: int, threshold: int) -> Tensor:
     """Drop features of `h` with probability threshold / 65536 and scale up the rest.
 
     Args:
         h: `[n, width]` on any device.
-        nodes: int64 `[n]`, global id of each row.
+        nodes: int64 `[n]`, global id of each row; on a GPU maybe a tensor there.
         key: 64 bits, of this step and layer.
         threshold: 1 .. 65535.
     """
-    if h.device.type == "cpu":
+    if isinstance(nodes, np.ndarray) and h.device.type == "cpu":
         factors = torch.empty(h.shape, dtype=h.dtype)
         dropout.dropout_factors(nodes, np.uint64(key), threshold, factors.numpy())
     else:
@@ -28,15 +28,17 @@ def keyed_dropout(h: Tensor, nodes: np.ndarray, key: int, threshold: int) -> Ten
     return h * factors
 
 
-def dropout_factors(nodes: np.ndarray, key: int, threshold: int, like: Tensor) -> Tensor:
+def dropout_factors(
+    nodes: np.ndarray | Tensor, key: int, threshold: int, like: Tensor
+) -> Tensor:
     """`gnn_core.dropout.dropout_factors` in torch, for `[n, width]` features on any device."""
     width = like.shape[1]
-    ids = torch.from_numpy(nodes).to(like.device)
+    ids = torch.as_tensor(nodes).to(like.device)
     state = _splitmix64((ids + 1) * _signed(GOLDEN_GAMMA) + _signed(key))
     counters = torch.arange(1, (width + 3) // 4 + 1, device=ids.device) * _signed(GOLDEN_GAMMA)
     bits = _splitmix64(state[:, None] + counters)
-    lanes = torch.stack([bits >> shift & 0xFFFF for shift in (0, 16, 32, 48)], dim=2)
-    keep = lanes.reshape(len(ids), -1)[:, :width] >= threshold
+    lanes = bits.view(torch.int16)[:, :width]  # the lowest bits first, as bytes lie in memory
+    keep = lanes ^ -(2**15) >= threshold - 2**15  # compared as the unsigned numbers that they are
     return keep.to(like.dtype) * (LEVELS / (LEVELS - threshold))
 
 

@@ -19,6 +19,7 @@ from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Framework, Progress, Weights
 from gnn_core.training.tasks import sampled_loaders, train_loader
 from horovod_gnn.evaluate import ExactEvaluator, RankEvaluator, SampledEvaluator
+from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
 from horovod_gnn.model import GraphSAGE
@@ -58,7 +59,7 @@ class TorchLearner:
             optimizer=optimizer,
             bucket=GradientBucket(model),
             loader=train_loader(config, graph, *share),
-            table=table,
+            feed=Feed(table) if device.type == "cpu" else GpuFeed(table, device, config.table_on),
             schedule=Schedule.of(config, parallel.world_size),
             parallel=parallel,
             watch=Stopwatch(),
@@ -94,6 +95,10 @@ class TorchLearner:
             found.append(f"one rank only: `{parallel.starts_four}` starts four")
         if self._rates is not None:
             found.append(self._rates.note())
+        feed = self.training.feed
+        if isinstance(feed, GpuFeed):
+            found.append("features on the GPU" if feed.on_card else "features in host memory, the "
+                         "rows of each batch copied to the GPU ahead of its step")  # fmt: skip
         return found
 
     def rehearse(self) -> None:
@@ -104,9 +109,9 @@ class TorchLearner:
         training, parallel = self.training, self._parallel
         for leads in (True, False):
             if leads == (parallel.local_rank == 0):
-                batch = training.loader.batch(0, 0)
+                batch = training.feed.prepare(training.loader.batch(0, 0))
                 training.model.train()
-                loss_sum, _ = training.objective(training.model, training.table, batch)
+                loss_sum, _ = training.objective(training.model, *training.feed.arrived(batch))
                 loss_sum.backward()
             parallel.barrier()
 

@@ -15,12 +15,12 @@ from gnn_core.report.metrics import Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import Progress
+from horovod_gnn.feed import Feed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
 from horovod_gnn.optimizer import SGD
 from horovod_gnn.parallel import OneProcess
-from horovod_gnn.sparse_rows import Table
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks that are to be interrupted
 
@@ -69,7 +69,7 @@ class Training:
     optimizer: SGD  # or Adam
     bucket: GradientBucket
     loader: Loader
-    table: Table  # [N, F] features
+    feed: Feed  # brings features and batches to the device
     schedule: Schedule
     parallel: OneProcess
     watch: Stopwatch
@@ -91,7 +91,7 @@ def train_epoch(
     """
     loader, watch = training.loader, training.watch
     training.model.train()
-    batches = loader.batches(progress.epoch, progress.step)
+    batches = loader.batches(progress.epoch, progress.step, training.feed.prepare)
     with contextlib.closing(batches):
         while True:
             with watch.section("wait"):
@@ -114,7 +114,7 @@ def _step(training: Training, batch: Batch) -> list[float]:
     with watch.section("compute"):
         training.bucket.clear()
         model.fetch_seconds = 0.0
-        loss_sum, correct = training.objective(model, training.table, batch)
+        loss_sum, correct = training.objective(model, *training.feed.arrived(batch))
         # Divided by the targets of all ranks, so that the sum over ranks is the mean over targets.
         (loss_sum / batch.num_global_real).backward()
         statistics = [

@@ -20,10 +20,9 @@ from gnn_core.dropout import dropout_threshold
 from gnn_core.initial import initial_weights, layer_widths
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.dropout import keyed_dropout
+from horovod_gnn.edges import Edges, aggregate
 from horovod_gnn.fused import FusedStack, StackOptions
-from horovod_gnn.sparse_rows import Table, fetch_rows
-
-AGGREGATORS = ("mean", "sum", "max", "none")
+from horovod_gnn.sparse_rows import FetchedRows, Table, fetch_rows
 
 
 class SageLayer(nn.Module):
@@ -82,27 +81,33 @@ class GraphSAGE(nn.Module):
         self.to(self.arithmetic.accumulator)
 
     def forward(
-        self, table: Table, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+        self,
+        table: Table,
+        nodes: np.ndarray | Tensor,
+        blocks: Sequence[Block | Edges],
+        key: int = 0,
     ) -> Tensor:
         """Logits of the targets.
 
         Args:
-            table: `[num_nodes, in_features]` on the CPU, any float type, possibly memory-mapped, or
-                sparse.
-            nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first.
-            blocks: input layer first.
+            table: `[num_nodes, in_features]`, any float type, possibly memory-mapped, or sparse; or
+                the rows of `nodes`.
+            nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first; a
+                tensor on a GPU if the table is there.
+            blocks: input layer first; as `Edges` if they are on the model's device already.
             key: 64-bit key of the step, for dropout; ignored in evaluation.
 
         Returns:
             `[blocks[-1].num_dst, num_classes]`, float32 (float64 with fp64), on the model's device.
         """
-        blocks = [self._seen(block) for block in blocks]
         keys = [seeding.key(key, "layer", depth) for depth in range(len(self.layers) + 1)]
         rows = nodes
         if self.training and self.input_threshold:
             table = self._fetch(table, nodes)
             table = keyed_dropout(table, nodes, keys[-1], self.input_threshold)
             rows = np.arange(len(nodes))
+            if not self.can_fuse:
+                table = FetchedRows(table)
         threshold = self.dropout_threshold if self.training else 0
         if self.can_fuse:
             options = StackOptions(
@@ -129,7 +134,6 @@ class GraphSAGE(nn.Module):
         Returns:
             `[block.num_dst, out]`, rectified unless it is the last layer.
         """
-        block = self._seen(block)
         if self.can_fuse:
             active = depth < len(self.layers) - 1
             options = StackOptions(self.aggregator == "mean", 0, (0,), self.arithmetic, active)
@@ -156,6 +160,7 @@ class GraphSAGE(nn.Module):
         blocks: Sequence[Block],
         options: StackOptions,
     ) -> Tensor:
+        blocks = [self._seen(block) for block in blocks]
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
         out = FusedStack.apply(table, rows, nodes, blocks, options, *parameters)
         self.fetch_seconds += sum(options.fetch_seconds)
@@ -167,37 +172,15 @@ class GraphSAGE(nn.Module):
             return block
         return Block(np.zeros_like(block.offsets), block.columns[:0], block.num_src)
 
-    def _fetch(self, table: Table, rows: np.ndarray) -> Tensor:
+    def _fetch(self, table: Table, rows: np.ndarray | Tensor) -> Tensor:
         start = time.perf_counter()
         fetched = fetch_rows(table, rows).to(self.arithmetic.accumulator)
         self.fetch_seconds += time.perf_counter() - start
         return fetched
 
-    def _plain_layer(self, depth: int, h: Tensor, block: Block) -> Tensor:
+    def _plain_layer(self, depth: int, h: Tensor, block: Block | Edges) -> Tensor:
         layer = self.layers[depth]
-        x = torch.cat([h[: block.num_dst], aggregate(h, block, self.aggregator)], dim=1)
+        edges = block if isinstance(block, Edges) else Edges.of(block, h.device)
+        x = torch.cat([h[: edges.num_dst], aggregate(h, edges, self.aggregator)], dim=1)
         out = self.arithmetic.linear(x, layer.weight) + layer.bias
         return out if depth == len(self.layers) - 1 else functional.relu(out)
-
-
-def aggregate(h: Tensor, block: Block, aggregator: str) -> Tensor:
-    """Mean, sum or maximum over each destination's sampled neighbours; zero where there is none.
-
-    Args:
-        h: `[num_src, width]`.
-        block: the edges.
-        aggregator: one of `AGGREGATORS`.
-    """
-    columns = torch.from_numpy(block.columns).to(h.device)
-    if aggregator in ("mean", "sum"):
-        offsets = torch.from_numpy(block.offsets).to(h.device)
-        return functional.embedding_bag(
-            columns, h, offsets, mode=aggregator, include_last_offset=True
-        )
-    if aggregator == "none":
-        return h.new_zeros(block.num_dst, h.shape[1])
-    degrees = torch.from_numpy(np.diff(block.offsets)).to(h.device)
-    destinations = torch.repeat_interleave(degrees.long())[:, None].expand(-1, h.shape[1])
-    out = h.new_zeros(block.num_dst, h.shape[1])
-    # Ties share the gradient evenly, as in PyG's aggregation.
-    return out.scatter_reduce(0, destinations, h[columns.long()], "amax", include_self=False)

@@ -6,6 +6,8 @@ whole. The sums are made in the order of the dense kernel: the same numbers, to 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numba import njit
@@ -13,16 +15,26 @@ from torch import Tensor
 
 from gnn_core.data.features import SparseFeatures
 
-Table = Tensor | SparseFeatures  # [N, F]
+
+@dataclass(frozen=True)
+class FetchedRows:
+    """Rows `[k, F]` of a table that were read before, in the order in which they are asked for."""
+
+    rows: Tensor
+
+
+Table = Tensor | SparseFeatures | FetchedRows  # [N, F]
 
 # mypy: disable-error-code="no-untyped-def"
 
 
-def fetch_rows(table: Table, rows: np.ndarray) -> Tensor:
-    """Rows `[k, F]` of a table, dense, in its type; `rows` is int64 `[k]`."""
+def fetch_rows(table: Table, rows: np.ndarray | Tensor) -> Tensor:
+    """Rows `[k, F]` of a table, dense, in its type; `rows` is int64 `[k]`, where the table is."""
+    if isinstance(table, FetchedRows):
+        return table.rows
     if isinstance(table, SparseFeatures):
         return torch.from_numpy(table[rows])
-    return table.index_select(0, torch.from_numpy(rows))
+    return table.index_select(0, torch.as_tensor(rows))
 
 
 @njit(nogil=True, cache=True)

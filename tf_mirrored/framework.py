@@ -14,7 +14,10 @@ from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Framework
 from gnn_core.usage import UsageError
 
-UNSUPPORTED = {"--pin": "replicas share a process; --threads tells how many cores each may use"}
+UNSUPPORTED = {
+    "--pin": "replicas share a process; --threads tells how many cores each may use",
+    "--table-on": "the features stay in host memory",
+}
 
 
 def keras_framework() -> Framework:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -84,16 +84,21 @@ class Loader:
         """Steps in one epoch; the same on every rank."""
         return -(-self.num_targets // self._global_batch_size)
 
-    def batches(self, epoch: int, first_step: int = 0) -> Generator[Batch]:
-        """The batches of one epoch, from `first_step` on.
+    def batches(
+        self,
+        epoch: int,
+        first_step: int = 0,
+        prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    ) -> Generator[Batch]:
+        """The batches of one epoch, from `first_step` on, each as `prepare` returns it.
 
-        Close the iterator (`contextlib.closing`) to stop the prefetch thread when leaving early.
+        `prepare` runs in the prefetch thread, if there is one. Close the iterator
+        (`contextlib.closing`) to stop that thread when leaving early.
         """
         order = self._order(epoch)
         steps = range(first_step, self.num_steps)
-        if self._prefetch == 0:
-            return (self._batch(order, epoch, step) for step in steps)
-        return ahead((self._batch(order, epoch, step) for step in steps), self._prefetch)
+        drawn = (prepare(self._batch(order, epoch, step)) for step in steps)
+        return drawn if self._prefetch == 0 else ahead(drawn, self._prefetch)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """One batch by itself, drawn in the caller's thread."""

@@ -240,6 +240,11 @@ class Settings:
         "auto", _MACHINE, "where to compute; auto takes a GPU if there is one",
         choices=("auto", "cpu", "cuda"),
     )  # fmt: skip
+    table_on: str = option(
+        "auto", _MACHINE, "where the features lie if a GPU computes: on it (cuda) or in host "
+        "memory (cpu); auto is on it if they fit in half of its free memory",
+        choices=("auto", "cpu", "cuda"),
+    )  # fmt: skip
     threads: int = option(1, _MACHINE, "threads per rank", low=1)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)

@@ -1,4 +1,4 @@
-"""PyG's NeighborLoader and SAGEConv on one of our graphs and this GPU: targets a second, as JSON."""
+"""PyG's NeighborLoader and SAGEConv on one of our graphs and a GPU: targets a second, as JSON."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_target_weighs_the_same_on_whatever_rank_it_is(
     ).learner.training.loader.batch(0, 0)
     alone = session_of(tiny_graph, OneProcess(), dropout=0.0, input_dropout=0.0)
     model = alone.learner.training.model
-    logits = model(training.table, batch.input_nodes, batch.blocks, batch.key)
+    logits = model(training.feed.table, batch.input_nodes, batch.blocks, batch.key)
     labels = torch.from_numpy(batch.labels).long()
     expected = torch.autograd.grad(
         torch.nn.functional.cross_entropy(logits, labels), list(model.parameters())

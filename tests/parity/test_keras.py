@@ -276,7 +276,7 @@ def logits_of(learner: TorchLearner, config: RunConfig, graph: Graph) -> npt.NDA
     batch = a_batch(config, graph)
     model.eval()
     with torch.no_grad():
-        logits = model(learner.training.table, batch.input_nodes, batch.blocks, batch.key)
+        logits = model(learner.training.feed.table, batch.input_nodes, batch.blocks, batch.key)
     return logits[: batch.num_real].numpy()
 
 

@@ -14,8 +14,9 @@ from gnn_core.data.neighbourhood import all_neighbours
 from horovod_gnn import model as model_module
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.dropout import keyed_dropout
+from horovod_gnn.edges import Edges, aggregate
 from horovod_gnn.fused import FusedStack, StackOptions
-from horovod_gnn.model import GraphSAGE, aggregate
+from horovod_gnn.model import GraphSAGE
 from tests.unit.made_models import (
     CLASSES,
     ISOLATED,
@@ -274,14 +275,14 @@ def test_what_is_not_a_number_is_not_hidden(graph: Graph, fused: bool) -> None:
 def test_the_largest_of_several_shares_its_gradient_evenly() -> None:
     h = torch.tensor([[0.0], [2.0], [2.0], [1.0]], requires_grad=True)
     block = Block(np.array([0, 3], np.int32), np.array([1, 2, 3], np.int32), 4)
-    aggregate(h, block, "max").sum().backward()
+    aggregate(h, Edges.of(block, h.device), "max").sum().backward()
     assert h.grad.flatten().tolist() == [0, 0.5, 0.5, 0]
 
 
 def test_the_largest_of_negative_numbers_is_negative() -> None:
     h = torch.tensor([[5.0], [-2.0], [-3.0]])
     block = Block(np.array([0, 2, 2], np.int32), np.array([1, 2], np.int32), 3)
-    assert aggregate(h, block, "max").flatten().tolist() == [-2.0, 0.0]
+    assert aggregate(h, Edges.of(block, h.device), "max").flatten().tolist() == [-2.0, 0.0]
 
 
 def test_only_linear_aggregation_on_a_cpu_is_fused() -> None:
