@@ -146,6 +146,9 @@ def _run(
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
 ) -> Run:
+    from tests.patience import patient
+
+    limit = patient(timeout)
     words = [sys.executable if word == "python" else str(word) for word in command]
     process = subprocess.Popen(
         words,
@@ -158,11 +161,11 @@ def _run(
         start_new_session=True,  # so that a launcher can be ended with its ranks
     )
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
+        stdout, stderr = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         stdout, stderr = _end(process)
         shown = f"stdout:\n{stdout[-4000:]}\nstderr:\n{stderr[-4000:]}"
-        pytest.fail(f"still running after {timeout} s: {' '.join(words)}\n{shown}")
+        pytest.fail(f"still running after {limit:g} s: {' '.join(words)}\n{shown}")
     except BaseException:  # Ctrl-C leaves nothing behind either
         _end(process)
         raise

@@ -84,5 +84,8 @@ def _descends(pid: int, root: int, parents: dict[int, int]) -> bool:
 
 
 def _is_busy(process: Path) -> bool:
-    threads = (text_of(file) for file in process.glob("task/*/status"))
+    try:
+        threads = [text_of(thread / "status") for thread in (process / "task").iterdir()]
+    except OSError:  # it has ended meanwhile
+        threads = []
     return any(_BUSY.search(text) for text in (text_of(process / "status"), *threads))

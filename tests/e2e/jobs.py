@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.e2e.small import LAUNCHING, ROOT
+from tests.patience import patient
 
 _RANKS = (b"OMPI_COMM_WORLD_RANK=", b"RANK=")  # by mpirun, by torchrun
 
@@ -51,7 +52,7 @@ class Job:
 
     def wait_until(self, happened: Callable[[], bool], seconds: float = 90) -> None:
         """Return as soon as `happened()`; fail when the job ends before, or time runs out."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patient(seconds)
         while not happened():
             assert self._process.poll() is None, f"it ended too soon:\n{self.out}\n{self.err}"
             assert time.monotonic() < deadline, f"nothing happened:\n{self.out}\n{self.err}"
@@ -68,11 +69,11 @@ class Job:
 
     def end(self, seconds: float = 60) -> int:
         """Wait for the end of the job and of all that it started; its exit code."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patient(seconds)
         try:
-            code = self._process.wait(seconds)
+            code = self._process.wait(patient(seconds))
         except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {seconds} s:\n{self.out}\n{self.err}")
+            pytest.fail(f"still running after {patient(seconds):g} s:\n{self.out}\n{self.err}")
         while left := self._members():
             assert time.monotonic() < deadline, f"it left processes behind: {left}"
             time.sleep(0.05)

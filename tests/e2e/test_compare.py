@@ -15,6 +15,7 @@ import pytest
 
 from gnn_core.report.records import read_records
 from tests.e2e.small import DATASET, ROOT, Place
+from tests.patience import patient
 
 COMPARE = str(ROOT / "baselines" / "compare.py")
 
@@ -83,12 +84,12 @@ def test_ctrl_c_ends_the_run_and_prints_what_there_is(place: Place) -> None:
         assert child.stdout is not None
         while not (line := child.stdout.readline()).startswith("round 1/"):
             assert line
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patient(30)
         while not (started := psutil.Process(child.pid).children()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=patient(60))
     finally:
         child.kill()
     assert (child.returncode, err) == (130, "")

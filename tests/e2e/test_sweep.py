@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from gnn_core.report.records import read_records
 from tests.e2e.small import DATASET, ROOT, Place
+from tests.patience import patient
 
 SWEEP = ["-m", "gnn_core.report.sweep"]
 
@@ -83,7 +84,7 @@ def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.01)
         child.send_signal(signal.SIGTERM)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=patient(60))
     finally:
         child.kill()
     assert (child.returncode, err) == (130, "")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.small import LAUNCHING, ROOT
+from tests.patience import patient
 
 pytestmark = pytest.mark.needs_horovod
 
@@ -45,7 +46,7 @@ def seconds(tmp_path: Path, wakes: int, *launcher: str) -> float:
     clock = {"HOROVOD_CYCLE_TIME": str(1000 * _TICK_SECONDS), "HOROVOD_WAKE_ON_ENQUEUE": str(wakes)}
     ended = subprocess.run(
         [*command, str(script)], env={**os.environ, **LAUNCHING, **clock}, cwd=ROOT, text=True,
-        capture_output=True, timeout=180,
+        capture_output=True, timeout=patient(180),
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return float(ended.stdout.rpartition("seconds ")[2].split()[0])

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from gnn_core.training.fellows import Fellows
+from tests.patience import patient
 
 
 class Meeting:
     """Where threads that play ranks exchange what each brings."""
 
     def __init__(self, world_size: int):
-        self.barrier = threading.Barrier(world_size, timeout=20)
+        self.barrier = threading.Barrier(world_size, timeout=patient(20))
         self.brought: list[Any] = [None] * world_size
 
     def exchange(self, rank: int, value: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from gnn_core.data.catalog import PUBLISHED, Archive
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.progress import tell
 from gnn_core.usage import UsageError
+from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "synthetic:papers=400,num_features=8"
@@ -331,7 +332,7 @@ def start(cache: Path, seconds: float) -> subprocess.Popen[str]:
 
 def test_four_processes_prepare_it_once(tmp_path: Path) -> None:
     processes = [start(tmp_path, 0.5) for _ in range(4)]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=patient(60)) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert len({printed for printed, _ in outputs}) == 1
     assert (tmp_path / "graphs" / "made").read_text() == "x", "prepared more than once"
@@ -343,7 +344,7 @@ def test_after_a_kill_it_starts_cleanly_again(tmp_path: Path) -> None:
     while not list(tmp_path.glob("graphs/*.tmp-*/half")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=patient(10))
     assert list(tmp_path.glob("graphs/*.tmp-*/half")), "it never began"
     others = tmp_path / "graphs" / f"another.tmp-{process.pid}"
     others.mkdir()
@@ -362,7 +363,7 @@ def test_who_waits_says_so(
             time.sleep(0.02)
         datasets.load(SMALL, cache_dir=tmp_path, progress=said.append)
     finally:
-        process.communicate(timeout=60)
+        process.communicate(timeout=patient(60))
     assert len(said) == 1 and "waiting for another process" in said[0]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.deploy.documents import MANIFESTS
+from tests.patience import patient
 
 PORT = 2222
 HERE, NOWHERE = "127.0.0.1", "127.0.0.2"
@@ -59,7 +60,7 @@ class Discovery:
         done = subprocess.run(
             [str(MANIFESTS / "discover_hosts.sh"), str(operators)],
             env={**os.environ, "TMPDIR": str(self._folder)}, capture_output=True, text=True,
-            timeout=30,
+            timeout=patient(30),
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         return sorted(done.stdout.splitlines())

@@ -15,6 +15,7 @@ from gnn_core.env import framework_checks, machine, machine_checks
 from gnn_core.env.findings import as_json, as_text, ok, problem, warning
 from gnn_core.env.framework_checks import judge, judge_libmpi, judge_ranks
 from gnn_core.env.probes import MARK, PROBES, Told, listen, probe
+from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = Path("/home/me/clone/.venv")
@@ -51,10 +52,10 @@ def test_a_framework_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> 
     began = time.monotonic()
     told = listen(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], 0.5, None)
     assert told.error == "no answer in 0 s"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < patient(20)
     child = Path("/proc") / (tmp_path / "pid").read_text().strip()
     while not _has_ended(child):  # a process closes its files a moment before it is gone
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < patient(20)
 
 
 def _has_ended(process: Path) -> bool:
@@ -316,7 +317,8 @@ def test_machines_see_the_same() -> None:
 def doctor(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gnn_core.env.doctor", *arguments],
-        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True,
+        timeout=patient(60),
     )  # fmt: skip
 
 
@@ -339,7 +341,7 @@ def test_the_program_explains_itself() -> None:
 def test_the_program_runs_by_its_path_on_a_bare_python(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(ROOT / "gnn_core" / "env" / "doctor.py"), "--quick"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=patient(60),
     )  # fmt: skip
     assert "problem" in done.stdout.splitlines()[-1]
     assert done.stderr == ""

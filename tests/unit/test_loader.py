@@ -19,9 +19,10 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader, rank_slice
 from gnn_core.data.sampler import Sampler
+from tests.patience import patient
 from tests.unit.made_graphs import edge_set, oddities, with_train
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = patient(10)
 
 
 @pytest.fixture(scope="module")

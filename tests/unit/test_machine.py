@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.report import machine
+from tests.patience import patient
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
 GIT = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -143,7 +144,7 @@ def test_a_real_parent_is_found(tmp_path: Path) -> None:
     root = Path(machine.__file__).parents[2]
     done = subprocess.run(
         [launcher, "-np", "2", sys.executable, "-c", ask],
-        capture_output=True, text=True, check=True, cwd=root, timeout=60,
+        capture_output=True, text=True, check=True, cwd=root, timeout=patient(60),
     )  # fmt: skip
     assert done.stdout.startswith("mpirun -np 2 ")
 
@@ -226,7 +227,7 @@ def test_versions_come_without_importing_a_framework() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", ask],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=patient(60),
         cwd=Path(machine.__file__).parents[2],
     )  # fmt: skip
     try:
@@ -239,7 +240,8 @@ def test_versions_come_without_importing_a_framework() -> None:
 def git(folder: Path, *words: str) -> None:
     name = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    subprocess.run(["git", *name, *words], cwd=folder, check=True, env=environment, timeout=30)
+    command = ["git", *name, *words]
+    subprocess.run(command, cwd=folder, check=True, env=environment, timeout=patient(30))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from gnn_core.report.records import write_record
 from gnn_core.report.resources.record import RankResources
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.resources import resource_table, use_of
+from tests.patience import patient
 from tests.unit.made_records import CLUSTER, run, used
 
 COLUMNS = slice(4, 10)
@@ -105,7 +106,7 @@ def test_training_needs_nothing_of_the_table() -> None:
         "print(sorted({'pandas', 'matplotlib', 'psutil'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=60,
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=True,
+        timeout=patient(60), cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
