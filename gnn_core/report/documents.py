@@ -22,7 +22,7 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.agreement import curves_table
-from gnn_core.report.tables.benches import bench_table, read_benches
+from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
 from gnn_core.report.tables.cells import Table, counted, settings_beside_ranks
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
@@ -183,7 +183,7 @@ def _of_benches(sources: Sequence[Path], places: str, choices: Choices) -> tuple
     if not benches:
         raise _nothing("benchmark files (*.json)", places, problems)
     blocks = [
-        f"{bench.benchmark}:\n\n{_markdown(bench_table(bench))}\n"
+        f"{bench_title(bench)}:\n\n{_markdown(bench_table(bench))}\n"
         f"- {_commits([(bench.commit, bench.dirty)])}"
         for bench in benches
     ]

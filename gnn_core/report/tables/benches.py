@@ -86,6 +86,13 @@ def bench_table(bench: Bench) -> Table:
     )
 
 
+def bench_title(bench: Bench) -> str:
+    """Return the benchmark's name and what tells it from others of that name."""
+    dataset = bench.settings.get("dataset")
+    busy = "beside other work" if bench.settings.get("busy") else None
+    return ", ".join(str(part) for part in (bench.benchmark, dataset, busy) if part)
+
+
 def _files(paths: Iterable[str | Path]) -> list[Path]:
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
