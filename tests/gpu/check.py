@@ -14,71 +14,88 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from gnn_core.report import machine  # noqa: E402
+from gnn_core.report.bench_file import origin, write_bench  # noqa: E402
+
 TOLERANCE = 1e-9  # relative, of any step's loss in float64
-CURVES = {
-    "mean": [],
-    "mean, features in host memory": ["--table-on", "cpu", "--input-dropout", "0.2"],
-    "sum, 3 layers": ["--aggregator", "sum", "--layers", "3", "--fanouts", "5,5,5", "--lr", "1e-4"],
-    "max": ["--aggregator", "max", "--layers", "2"],
-    "link": ["--task", "link"],
-}
-EPOCHS = {"--dataset": "synthetic-arxiv", "--epochs": "4", "--eval-every": "4"}
+DATASET, EPOCHS = "synthetic-arxiv", 4
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "baselines/ddp.py"]
+# What one process runs; flags of its timed epochs (None: not timed), and of its curve (likewise).
+ONE_PROCESS: list[tuple[str, list[str] | None, list[str] | None]] = [
+    ("one process", [], []),
+    ("the same, features in host memory", ["--table-on", "cpu"],
+     ["--table-on", "cpu", "--input-dropout", "0.2"]),
+    ("the same, bf16", ["--precision", "bf16"], None),
+    ("sum", None, ["--aggregator", "sum", "--layers", "3", "--fanouts", "5,5,5", "--lr", "1e-4"]),
+    ("max", None, ["--aggregator", "max", "--layers", "2"]),
+    ("no aggregation", None, ["--aggregator", "none"]),
+    ("link prediction", None, ["--task", "link"]),
+]  # fmt: skip
 
 
 def main() -> int:
-    """Run all checks, print them and write check.json."""
+    """Run all checks, print them and write check.json; 1 where one has failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheels", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"machine": _machine()}
-    print(json.dumps(found["machine"]), flush=True)
-    horovod = _build_horovod(options)
-    pyg = _build_pyg(options)
-    failed = 0
-    for name, check in (
-        ("curves", lambda: _curves(options.output, _single())),
-        ("ddp over nccl", lambda: _curves(options.output, _torchrun(), ["mean"])),
-        ("throughput", lambda: _throughput(options.output)),
-        ("horovod with nccl", lambda: _after(horovod, lambda: _horovod(options.output))),
-        ("pyg", lambda: _after(pyg, lambda: _pyg(options.output))),
-        ("products", _products),
-    ):
+    hardware = machine.hardware()
+    horovod, pyg = _build_horovod(options), _build_pyg(options)
+    single, ddp = [sys.executable, "baselines/single.py"], [sys.executable, *TORCHRUN]
+
+    def row(name: str, command: list[str], flags: Any, curve: Any) -> list[Any]:
+        worst = None if curve is None else _curve(options.output, command, curve)
+        speed = [None] * 3 if flags is None else _speed(options.output, command, flags)
+        return [name, *speed, worst]
+
+    checks: dict[str, Callable[[], list[Any]]] = {
+        **{run[0]: partial(row, run[0], single, *run[1:]) for run in ONE_PROCESS},
+        "DDP over NCCL, one rank": lambda: row("DDP over NCCL, one rank", ddp, [], []),
+        "Horovod with NCCL, one rank": lambda: row(
+            "Horovod with NCCL, one rank", _built_horovod(horovod), [], []
+        ),
+        "PyG": lambda: _pyg(pyg),
+    }
+    rows: list[list[Any]] = []
+    notes: list[str] = []
+    for name, check in checks.items():
         start = time.perf_counter()
         try:
-            found[name] = check()
+            rows.append(check())
         except Exception as error:  # noqa: BLE001 - the other checks still count
-            found[name] = {"error": f"{type(error).__name__}: {error}"[:2000]}
-            failed += 1
-        seconds = time.perf_counter() - start
-        print(f"{name} ({seconds:.0f} s): {json.dumps(found[name])}", flush=True)
-        (options.output / "check.json").write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if failed else 0
+            notes.append(f"{name}: {type(error).__name__}: {error}"[:1500])
+            print(notes[-1], flush=True)
+        else:
+            print(f"{time.perf_counter() - start:4.0f} s  {rows[-1]}", flush=True)
+        write_bench(options.output / "check.json", _record(hardware, rows, notes))
+    return 1 if notes else 0
 
 
-def _machine() -> dict[str, Any]:
-    import torch
-
+def _record(hardware: Any, rows: list[list[Any]], notes: list[str]) -> dict[str, Any]:
     return {
-        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())), "cores": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "cpu": sorted({f for f in Path("/proc/cpuinfo").read_text().split() if "amx" in f}),
+        "benchmark": "GPU",
+        **origin(hardware),
+        "settings": {"dataset": DATASET, "epochs": EPOCHS, "curve_epochs": 2},
+        "columns": ["what runs", "targets/s", "s/epoch", "sampling s", "curve"],
+        "rows": rows,
+        "notes": [
+            "targets/s and s/epoch: median of whole epochs but the first; sampling: seconds in which "
+            "the loader's thread drew neighbours meanwhile",
+            "curve: largest relative difference of a step's loss from that of one process on the "
+            f"CPU, in float64 on the synthetic graph; above {TOLERANCE:g} a check fails",
+            *notes,
+        ],
     }  # fmt: skip
-
-
-def _single() -> list[str]:
-    return [sys.executable, "baselines/single.py"]
-
-
-def _torchrun() -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "baselines/ddp.py"]
 
 
 def _run(command: list[str], flags: list[str], output: Path) -> dict[str, Any]:
@@ -87,44 +104,31 @@ def _run(command: list[str], flags: list[str], output: Path) -> dict[str, Any]:
     words = [*command, "--progress", "off", *flags, "--records", str(records)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
+        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stderr[-1500:]}")
     (path,) = records.glob("*.jsonl")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
 
 
-def _curves(output: Path, command: list[str], names: list[str] | None = None) -> dict[str, Any]:
+def _curve(output: Path, command: list[str], flags: list[str]) -> float:
     """The largest relative difference of a step's loss from the CPU's."""
-    found = {}
-    for name in names or CURVES:
-        flags = [*CURVES[name], "--precision", "fp64", "--epochs", "2", "--dropout", "0.3"]
-        cpu = _run(_single(), [*flags, "--device", "cpu"], output)["step_losses"]
-        record = _run(command, [*flags, "--device", "cuda"], output)
-        gpu = record["step_losses"]
-        worst = max(abs(a - b) / abs(a) for a, b in zip(cpu, gpu, strict=True))
-        found[name] = {"steps": len(cpu), "worst": worst, "controller": record["controller"]}
-        if worst > TOLERANCE:
-            raise AssertionError(f"{name}: steps differ by {worst:.1e}: {cpu[:3]}, {gpu[:3]}")
-    return found
+    flags = [*flags, "--precision", "fp64", "--epochs", "2", "--dropout", "0.3"]
+    cpu = _run([sys.executable, "baselines/single.py"], [*flags, "--device", "cpu"], output)
+    gpu = _run(command, [*flags, "--device", "cuda"], output)
+    pairs = zip(cpu["step_losses"], gpu["step_losses"], strict=True)
+    worst = max(abs(a - b) / abs(a) for a, b in pairs)
+    if worst > TOLERANCE:
+        raise AssertionError(f"the steps of {flags} differ by {worst:.1e}")
+    return worst
 
 
-def _throughput(output: Path) -> dict[str, Any]:
-    """Whole epochs, after the first: targets a second, and the sections of an epoch."""
-    found = {}
-    for name, flags in {
-        "cuda": ["--device", "cuda"],
-        "cuda, features in host memory": ["--device", "cuda", "--table-on", "cpu"],
-        "cuda, bf16": ["--device", "cuda", "--precision", "bf16"],
-    }.items():
-        flags = [word for pair in EPOCHS.items() for word in pair] + flags
-        epochs = _run(_single(), flags, output)["epochs"][1:]
-        seconds = statistics.median(epoch["seconds"] for epoch in epochs)
-        found[name] = {
-            "targets/s": round(epochs[0]["num_targets"] / seconds),
-            "seconds": round(seconds, 3),
-            "sections": {key: round(value, 3) for key, value in epochs[-1]["sections"].items()},
-        }
-    return found
+def _speed(output: Path, command: list[str], flags: list[str]) -> list[float]:
+    """Targets a second, seconds of an epoch, seconds of the loader's thread in it."""
+    flags = ["--dataset", DATASET, "--epochs", str(EPOCHS), "--eval-every", str(EPOCHS), *flags]
+    epochs = _run(command, [*flags, "--device", "cuda"], output)["epochs"][1:]
+    seconds = statistics.median(epoch["seconds"] for epoch in epochs)
+    beside = statistics.median(epoch["sections"]["overlapped_sample"] for epoch in epochs)
+    return [round(epochs[0]["num_targets"] / seconds), seconds, beside]
 
 
 def _build_horovod(options: argparse.Namespace) -> subprocess.Popen[bytes] | str:
@@ -137,49 +141,44 @@ def _build_horovod(options: argparse.Namespace) -> subprocess.Popen[bytes] | str
 
 
 def _build_pyg(options: argparse.Namespace) -> subprocess.Popen[bytes] | str:
-    sources = [*options.wheels.glob("torch_s*.tar.gz")]
-    if len(sources) < 2:
-        return f"{options.wheels} lacks torch_scatter and torch_sparse"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target"]
-    words = [*pip, "/tmp/gpu-check/pyg", "--no-build-isolation", *map(str, sources)]
+    packages = ["torch_scatter", "torch_sparse"]
+    if not all(any(options.wheels.glob(f"{package}-*")) for package in packages):
+        return f"{options.wheels} lacks one of {', '.join(packages)}"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+    found = ["--find-links", str(options.wheels), "--no-build-isolation"]
+    words = [*pip, *found, "--target", "/tmp/gpu-check/pyg", *packages]
     log = (options.output / "pyg.log").open("wb")
     # CPU only: PyG's loader samples on the CPU, and its layers need no kernel of these packages.
     env = {**os.environ, "FORCE_ONLY_CPU": "1", "MAX_JOBS": "6"}
     return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=env)
 
 
-def _after(build: subprocess.Popen[bytes] | str, check: Any) -> Any:
+def _finish(build: subprocess.Popen[bytes] | str) -> None:
     if isinstance(build, str):
-        return {"skipped": build}
+        raise RuntimeError(f"skipped: {build}")
     if build.wait(timeout=300):
         raise RuntimeError("it could not be built; see its log")
-    return check()
 
 
-def _horovod(output: Path) -> dict[str, Any]:
-    python = "/tmp/gpu-check/venv/bin/python"
-    mpirun = ["/tmp/gpu-check/venv/bin/mpirun", "-np", "1", python, "horovod_gnn/train.py"]
-    built = "import horovod.torch as h; print(h.nccl_built(), h.wake_on_enqueue_built())"
-    told = subprocess.run([python, "-c", built], capture_output=True, text=True)
-    return {"built": told.stdout.split(), **_curves(output, mpirun, ["mean"])}
+def _built_horovod(build: subprocess.Popen[bytes] | str) -> list[str]:
+    """The command of one rank, once Horovod is there and says that it has NCCL."""
+    _finish(build)
+    folder = "/tmp/gpu-check/venv/bin"
+    asks = "import horovod.torch as h; assert h.nccl_built() and h.wake_on_enqueue_built()"
+    subprocess.run([f"{folder}/python", "-c", asks], check=True)
+    return [f"{folder}/mpirun", "-np", "1", f"{folder}/python", "horovod_gnn/train.py"]
 
 
-def _pyg(output: Path) -> dict[str, Any]:
+def _pyg(build: subprocess.Popen[bytes] | str) -> list[Any]:
+    _finish(build)
     env = {**os.environ, "PYTHONPATH": "/tmp/gpu-check/pyg"}
-    words = [sys.executable, str(HERE / "pyg_peer.py"), EPOCHS["--dataset"]]
+    words = [sys.executable, str(HERE / "pyg_peer.py"), DATASET]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240, env=env)
     if done.returncode:
         raise RuntimeError(done.stderr[-1500:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def _products() -> dict[str, Any]:
-    """What this host's CPU multiplies, in fp32 and in bf16: GFLOP/s of one thread."""
-    sys.path.insert(0, str(ROOT))
-    from horovod_gnn.product_rates import product_rates
-
-    return product_rates(Path("/tmp/gpu-check")).facts()
+    found = json.loads(done.stdout.splitlines()[-1])
+    name = "PyG: NeighborLoader with 8 workers, GraphSAGE"
+    return [name, found["targets/s"], found["seconds"], None, None]
 
 
 if __name__ == "__main__":
