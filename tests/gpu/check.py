@@ -89,8 +89,8 @@ def _record(hardware: Any, rows: list[list[Any]], notes: list[str]) -> dict[str,
         "columns": ["what runs", "targets/s", "s/epoch", "sampling s", "curve"],
         "rows": rows,
         "notes": [
-            "targets/s and s/epoch: median of whole epochs but the first; sampling: seconds in which "
-            "the loader's thread drew neighbours meanwhile",
+            "targets/s and s/epoch: median of epochs but the first; sampling: seconds in which the "
+            "loader's thread drew neighbours meanwhile",
             "curve: largest relative difference of a step's loss from that of one process on the "
             f"CPU, in float64 on the synthetic graph; above {TOLERANCE:g} a check fails",
             *notes,

@@ -140,6 +140,9 @@ def source_tree(folder: Path, top: str, torch: str) -> Path:
     (folder / "cmake" / "Modules").mkdir(parents=True)
     known = 'string(TOUPPER "${Pytorch_CUDA}" Pytorch_CUDA)\n'
     (folder / "cmake" / "Modules" / "FindPytorch.cmake").write_text(known)
+    kernels = folder / "horovod" / "common" / "ops" / "cuda"
+    kernels.mkdir(parents=True)
+    (kernels / "CMakeLists.txt").write_text("set(CMAKE_CUDA_STANDARD 11)\n")
     (folder / "CMakeLists.txt").write_text(top)
     (folder / "horovod" / "torch" / "CMakeLists.txt").write_text(torch)
     return folder
