@@ -108,6 +108,7 @@ weak() {
 scaling() {
     fresh scaling
     results/scaling_hosts.sh
+    python tests/hosts/measure_controllers.py --json results/reference/benches/controllers-hosts.json
 }
 
 # Four ranks share one copy of a graph of 2 GiB.
