@@ -42,6 +42,11 @@ class Arithmetic:
         self.accumulator = torch.float64 if precision == "fp64" else torch.float32
         self.storage = torch.bfloat16 if self.rounds and native_bf16 else self.accumulator
 
+    @property
+    def is_native_bf16(self) -> bool:
+        """Whether rows are kept, and multiplied, as bfloat16 on the CPU."""
+        return self.storage == torch.bfloat16
+
     def empty(self, *shape: int) -> Tensor:
         """Rows as they are kept between a layer's passes."""
         return torch.empty(*shape, dtype=self.storage)
@@ -64,13 +69,6 @@ class Arithmetic:
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:
         """What autograd is to see of x @ weight.T, the operands of all three products rounded."""
         return _Linear.apply(x, weight, self) if self.rounds else x @ weight.t()
-
-    def write_product(self, out: Tensor, left: Tensor, right: Tensor) -> None:
-        """Write left @ right to `out`, which has the accumulator's type."""
-        if self.storage == self.accumulator:
-            torch.mm(left, right, out=out)
-        else:
-            out.copy_(torch.mm(left, right))
 
     def add_product(self, total: Tensor, left: Tensor, right: Tensor) -> None:
         """Add left @ right to `total`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,29 +130,33 @@ def _layer_forward(
 ) -> None:
     """Fill `x` (gathered rows) and `h` (the layer's output), chunk by chunk."""
     arithmetic = options.arithmetic
+    narrow = arithmetic.is_native_bf16
     if isinstance(states, SparseFeatures):
         gather, source = gather_sparse_rows, (states.indptr, states.columns, states.values)
+        into = arithmetic.written
     else:
-        gather, source = kernels.gather_rows, (_as_numpy(states),)
+        gather = kernels.gather_rows_bf16 if narrow else kernels.gather_rows
+        source, into = (_as_numpy(states),), nullcontext if narrow else arithmetic.written
     bias_row = bias.detach().to(arithmetic.accumulator).numpy()
     for first, last in _chunks(block.num_dst):
         x_chunk, h_chunk = x[first:last], h[first:last]
         start = time.perf_counter()
-        with arithmetic.written(x_chunk) as out:
+        with into(x_chunk) as out:
             gather(
                 *source, rows_of, block.offsets, block.columns,
-                first, last, options.mean, out.numpy(),
+                first, last, options.mean, _as_numpy(out),
             )  # fmt: skip
         if reads_table:
             options.fetch_seconds.append(time.perf_counter() - start)
         torch.mm(x_chunk, weight.t(), out=h_chunk)
-        with arithmetic.updated(h_chunk) as out:
+        with nullcontext(h_chunk) if narrow and activation else arithmetic.updated(h_chunk) as out:
             if activation is None:
                 out += torch.from_numpy(bias_row)
             else:
                 nodes, key = activation
-                kernels.activate(
-                    out.numpy(), bias_row, nodes[first:last], np.uint64(key),
+                activate = kernels.activate_bf16 if narrow else kernels.activate
+                activate(
+                    _as_numpy(out), bias_row, nodes[first:last], np.uint64(key),
                     options.dropout_threshold,
                 )  # fmt: skip
 
@@ -173,19 +178,21 @@ def _layer_backward(
     source_offsets, destinations = kernels.transpose(block.offsets, block.columns, block.num_src)
     grad_weight = torch.zeros(weight.shape, dtype=arithmetic.accumulator)
     grad_bias = torch.zeros(len(weight), dtype=arithmetic.accumulator)
-    below = arithmetic.empty_accumulator(*x.shape) if needs_rows else None
-    scratch = arithmetic.empty_accumulator(min(CHUNK_ROWS, len(x)), len(weight))
-    states_array = _as_numpy(states)
+    # A product of bfloat16 is rounded to it: to keep it so loses nothing.
+    below = arithmetic.empty(*x.shape) if needs_rows else None
+    scratch = arithmetic.empty(min(CHUNK_ROWS, len(x)), len(weight))
+    states_array, grad_array = _as_numpy(states), _as_numpy(grad_rows)
+    scatter = kernels.scatter_back_bf16 if arithmetic.is_native_bf16 else kernels.scatter_back
     for first, last in _chunks(len(x)):
         grad_chunk = scratch[: last - first]
-        kernels.scatter_back(
-            grad_rows.numpy(), block.offsets, source_offsets, destinations, states_array,
-            first, last, options.mean, options.dropout_scale, grad_chunk.numpy(), grad_bias.numpy(),
+        scatter(
+            grad_array, block.offsets, source_offsets, destinations, states_array, first, last,
+            options.mean, options.dropout_scale, _as_numpy(grad_chunk), grad_bias.numpy(),
         )  # fmt: skip
         operand = arithmetic.operand(grad_chunk)
         arithmetic.add_product(grad_weight, operand.t(), x[first:last])
         if below is not None:
-            arithmetic.write_product(below[first:last], operand, weight)
+            torch.mm(operand, weight, out=below[first:last])
     return grad_weight, grad_bias, below
 
 

@@ -4,6 +4,9 @@ The matrix products stay torch's. Around them a layer gathers, averages, adds a 
 drops out; as operations of their own each of those writes and re-reads tens of megabytes. Here each
 is one pass over a chunk of rows that is still in cache from the product before it.
 
+Each is compiled twice: as it is, and as `..._bf16` that leaves bfloat16 behind, whose sums are made
+in float32 and then rounded to the nearest.
+
 All arrays are C-contiguous. Numba has no 16-bit floats on the CPU, so their bits arrive as
 integers: IEEE halves as int16, bfloat16 as uint16. Every kernel releases the GIL.
 """
@@ -49,6 +52,22 @@ def _bfloat16_to_float(context, builder, signature, arguments):
 
 
 @intrinsic
+def _narrow(typingctx, value):
+    """The bits of the bfloat16 nearest to a float32, to the even one of two; as torch rounds."""
+
+    def codegen(context, builder, signature, arguments):
+        int32, int16 = ir.IntType(32), ir.IntType(16)
+        bits = builder.bitcast(arguments[0], int32)
+        upper = builder.lshr(bits, int32(16))
+        rounded = builder.add(bits, builder.add(builder.and_(upper, int32(1)), int32(0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
+        narrow = builder.trunc(builder.lshr(rounded, int32(16)), int16)
+        return builder.select(is_nan, int16(0x7FC0), narrow)
+
+    return types.uint16(types.float32), codegen
+
+
+@intrinsic
 def _prefetch(typingctx, table, row, offset_bytes):
     """Ask for one cache line of `table[row]` without waiting for it."""
 
@@ -77,86 +96,128 @@ def _prefetch_row(table, row, first_byte, last_byte):
         _prefetch(table, row, offset)
 
 
-@njit(nogil=True, cache=True)
-def gather_rows(table, nodes, offsets, columns, first, last, mean, out):
-    """Self and aggregated neighbour states of destinations [first, last), side by side.
+def _gather_rows(narrow):
+    """`gather_rows`, or that which rounds what it has summed to bfloat16."""
 
-    Args:
-        table: `[num_rows, width]` float32, float64 or the bits of a 16-bit float.
-        nodes: int64 `[num_src]`, the table row of each source.
-        offsets: int32 `[num_dst + 1]`.
-        columns: int32 `[num_edges]`.
-        first: first destination.
-        last: one past the last destination.
-        mean: divide by the degree (else sum).
-        out: `[>= last - first, 2 * width]`; left half self, right half neighbours.
-    """
-    width = table.shape[1]
-    row_bytes = width * table.itemsize
-    num_edges = offsets[last]
-    real = out.dtype.type  # widened before it is added up, lest float64 sums be made in float32
-    for i in range(first, last):
-        if i + _ROWS_AHEAD < last:
-            _prefetch_row(table, nodes[i + _ROWS_AHEAD], 0, row_bytes)
-        own = out[i - first, :width]
-        row = table[nodes[i]]
-        for j in range(width):
-            own[j] = _widen(row[j])
-        edge, end = offsets[i], offsets[i + 1]
-        degree = end - edge
-        for later in range(edge + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
-            _prefetch_row(table, nodes[columns[later]], 0, row_bytes)
-        gathered = out[i - first, width:]
-        if degree % 2 == 1:
-            row = table[nodes[columns[edge]]]
-            for j in range(width):
-                gathered[j] = _widen(row[j])
-            edge += 1
+    @njit(nogil=True, cache=True)
+    def gather_rows(table, nodes, offsets, columns, first, last, mean, out):
+        width = table.shape[1]
+        row_bytes = width * table.itemsize
+        num_edges = offsets[last]
+        # Widened before it is added up, lest float64 sums be made in float32.
+        if narrow:
+            real = np.float32
+            sums = np.empty(2 * width, dtype=np.float32)
         else:
-            gathered[:] = 0
-        while edge < end:  # in pairs: half the trips to `gathered`
-            row = table[nodes[columns[edge]]]
-            other = table[nodes[columns[edge + 1]]]
+            real = out.dtype.type
+        for i in range(first, last):
+            if i + _ROWS_AHEAD < last:
+                _prefetch_row(table, nodes[i + _ROWS_AHEAD], 0, row_bytes)
+            if narrow:
+                both = sums
+            else:
+                both = out[i - first]
+            own = both[:width]
+            row = table[nodes[i]]
             for j in range(width):
-                gathered[j] += real(_widen(row[j])) + real(_widen(other[j]))
-            edge += 2
-        if mean and degree > 1:
-            scale = real(1) / real(degree)
-            for j in range(width):
-                gathered[j] *= scale
+                own[j] = _widen(row[j])
+            edge, end = offsets[i], offsets[i + 1]
+            degree = end - edge
+            for later in range(edge + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
+                _prefetch_row(table, nodes[columns[later]], 0, row_bytes)
+            gathered = both[width:]
+            if degree % 2 == 1:
+                row = table[nodes[columns[edge]]]
+                for j in range(width):
+                    gathered[j] = _widen(row[j])
+                edge += 1
+            else:
+                gathered[:] = 0
+            while edge < end:  # in pairs: half the trips to `gathered`
+                row = table[nodes[columns[edge]]]
+                other = table[nodes[columns[edge + 1]]]
+                for j in range(width):
+                    gathered[j] += real(_widen(row[j])) + real(_widen(other[j]))
+                edge += 2
+            if mean and degree > 1:
+                scale = real(1) / real(degree)
+                for j in range(width):
+                    gathered[j] *= scale
+            if narrow:
+                rounded = out[i - first]
+                for j in range(2 * width):
+                    rounded[j] = _narrow(both[j])
+
+    return gather_rows
 
 
-@njit(nogil=True, cache=True)
-def activate(rows, bias, nodes, key, threshold):
-    """Bias, ReLU and dropout in place: rows = dropout(relu(rows + bias)).
+gather_rows, gather_rows_bf16 = _gather_rows(False), _gather_rows(True)
+"""Self and aggregated neighbour states of destinations [first, last), side by side.
 
-    Drops what `gnn_core.dropout.dropout_factors` drops; a `threshold` of 0 drops nothing.
+Args:
+    table: `[num_rows, width]` float32, float64 or the bits of a 16-bit float.
+    nodes: int64 `[num_src]`, the table row of each source.
+    offsets: int32 `[num_dst + 1]`.
+    columns: int32 `[num_edges]`.
+    first: first destination.
+    last: one past the last destination.
+    mean: divide by the degree (else sum).
+    out: `[>= last - first, 2 * width]`; left half self, right half neighbours.
+"""
 
-    Args:
-        rows: `[n, width]`.
-        bias: `[width]`.
-        nodes: int64 `[n]`, global ids of the rows.
-        key: uint64, of this step and layer.
-        threshold: 0 .. 65535.
-    """
-    width = rows.shape[1]
-    bits = np.empty((width + 3) // 4, dtype=np.uint64)
-    lanes = bits.view(np.uint16)
-    zero = rows.dtype.type(0)
-    scale = rows.dtype.type(65536.0 / (65536.0 - threshold))
-    least = np.int32(threshold)
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        if threshold == 0:
-            for j in range(width):
-                value = row[j] + bias[j]
-                row[j] = zero if value <= zero else value  # NaN stays NaN, as in torch
-            continue
-        draw(key, nodes[i], bits)
-        for j in range(width):
-            value = row[j] + bias[j]
-            dropped = np.int32(lanes[j]) < least
-            row[j] = zero if value <= zero or dropped else value * scale
+
+def _activate(narrow):
+    """`activate`, or that of rows that hold the bits of bfloat16."""
+
+    @njit(nogil=True, cache=True)
+    def activate(rows, bias, nodes, key, threshold):
+        width = rows.shape[1]
+        bits = np.empty((width + 3) // 4, dtype=np.uint64)
+        lanes = bits.view(np.uint16)
+        if narrow:
+            real = np.float32
+            wide = np.empty(width, dtype=np.float32)
+        else:
+            real = rows.dtype.type
+        zero = real(0)
+        scale = real(65536.0 / (65536.0 - threshold))
+        least = np.int32(threshold)
+        for i in range(rows.shape[0]):
+            if narrow:
+                row = wide
+                for j in range(width):
+                    row[j] = _widen(rows[i, j])
+            else:
+                row = rows[i]
+            if threshold == 0:
+                for j in range(width):
+                    value = row[j] + bias[j]
+                    row[j] = zero if value <= zero else value  # NaN stays NaN, as in torch
+            else:
+                draw(key, nodes[i], bits)
+                for j in range(width):
+                    value = row[j] + bias[j]
+                    dropped = np.int32(lanes[j]) < least
+                    row[j] = zero if value <= zero or dropped else value * scale
+            if narrow:
+                for j in range(width):
+                    rows[i, j] = _narrow(row[j])
+
+    return activate
+
+
+activate, activate_bf16 = _activate(False), _activate(True)
+"""Bias, ReLU and dropout in place: rows = dropout(relu(rows + bias)).
+
+Drops what `gnn_core.dropout.dropout_factors` drops; a `threshold` of 0 drops nothing.
+
+Args:
+    rows: `[n, width]`.
+    bias: `[width]`.
+    nodes: int64 `[n]`, global ids of the rows.
+    key: uint64, of this step and layer.
+    threshold: 0 .. 65535.
+"""
 
 
 @njit(nogil=True, cache=True)
@@ -176,54 +237,75 @@ def transpose(offsets, columns, num_src):
     return source_offsets, destinations
 
 
-@njit(nogil=True, cache=True)
-def scatter_back(
-    grad, offsets, source_offsets, destinations, states, first, last, mean, scale, out, bias_grad
-):
-    """Gradient before the activation of sources [first, last), from that at the rows gathered.
+def _scatter_back(narrow):
+    """`scatter_back`, or that which rounds what it has summed to bfloat16."""
 
-    The reverse of `gather_rows`, times the derivative of `activate`: a state that left it as zero
-    was rectified or dropped, any other was multiplied by `scale`. Also adds up the bias gradient.
-
-    Args:
-        grad: `[num_dst, 2 * width]`, gradient at the rows that `gather_rows` made.
-        offsets: int32 `[num_dst + 1]`, for the degrees.
-        source_offsets: from `transpose`.
-        destinations: from `transpose`.
-        states: `[num_src, width]`, what `activate` returned.
-        first: first source.
-        last: one past the last source.
-        mean: the aggregation was a mean (else a sum).
-        scale: 1 / (1 - dropout).
-        out: `[>= last - first, width]`.
-        bias_grad: `[width]`, added to.
-    """
-    width = states.shape[1]
-    row_bytes = width * grad.itemsize
-    num_dst = grad.shape[0]
-    num_edges = source_offsets[last]
-    real = out.dtype.type
-    for s in range(first, last):
-        row = out[s - first]
-        if s < num_dst:  # loops, since Numba's slice assignment takes longer than they do
-            own = grad[s, :width]
-            for j in range(width):
-                row[j] = own[j]
+    @njit(nogil=True, cache=True)
+    def scatter_back(
+        grad, offsets, source_offsets, destinations, states, first, last, mean, scale, out,
+        bias_grad,
+    ):  # fmt: skip
+        width = states.shape[1]
+        row_bytes = width * grad.itemsize
+        num_dst = grad.shape[0]
+        num_edges = source_offsets[last]
+        if narrow:
+            real = np.float32
+            sums = np.empty(width, dtype=np.float32)
         else:
+            real = out.dtype.type
+        for s in range(first, last):
+            if narrow:
+                row = sums
+            else:
+                row = out[s - first]
+            if s < num_dst:  # loops, since Numba's slice assignment takes longer than they do
+                own = grad[s, :width]
+                for j in range(width):
+                    row[j] = _widen(own[j])
+            else:
+                for j in range(width):
+                    row[j] = 0
+            begin, end = source_offsets[s], source_offsets[s + 1]
+            for later in range(begin + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
+                _prefetch_row(grad, destinations[later], row_bytes, 2 * row_bytes)
+            for edge in range(begin, end):
+                destination = destinations[edge]
+                degree = offsets[destination + 1] - offsets[destination]
+                weight = real(1) / real(degree if mean else 1)
+                gathered = grad[destination, width:]
+                for j in range(width):
+                    row[j] += _widen(gathered[j]) * weight
+            state = states[s]
             for j in range(width):
-                row[j] = 0
-        begin, end = source_offsets[s], source_offsets[s + 1]
-        for later in range(begin + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
-            _prefetch_row(grad, destinations[later], row_bytes, 2 * row_bytes)
-        for edge in range(begin, end):
-            destination = destinations[edge]
-            degree = offsets[destination + 1] - offsets[destination]
-            weight = real(1) / real(degree if mean else 1)
-            gathered = grad[destination, width:]
-            for j in range(width):
-                row[j] += gathered[j] * weight
-        state = states[s]
-        for j in range(width):
-            value = row[j] * real(scale) if state[j] != 0 else real(0)
-            row[j] = value
-            bias_grad[j] += value
+                value = row[j] * real(scale) if state[j] != 0 else real(0)
+                row[j] = value
+                bias_grad[j] += value
+            if narrow:
+                rounded = out[s - first]
+                for j in range(width):
+                    rounded[j] = _narrow(row[j])
+
+    return scatter_back
+
+
+scatter_back, scatter_back_bf16 = _scatter_back(False), _scatter_back(True)
+"""Gradient before the activation of sources [first, last), from that at the rows gathered.
+
+The reverse of `gather_rows`, times the derivative of `activate`: a state that left it as
+zero was rectified or dropped, any other was multiplied by `scale`. Also adds up the bias
+gradient.
+
+Args:
+    grad: `[num_dst, 2 * width]`, gradient at the rows that `gather_rows` made.
+    offsets: int32 `[num_dst + 1]`, for the degrees.
+    source_offsets: from `transpose`.
+    destinations: from `transpose`.
+    states: `[num_src, width]`, what `activate` returned.
+    first: first source.
+    last: one past the last source.
+    mean: the aggregation was a mean (else a sum).
+    scale: 1 / (1 - dropout).
+    out: `[>= last - first, width]`.
+    bias_grad: `[width]`, added to.
+"""

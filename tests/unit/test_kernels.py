@@ -156,3 +156,45 @@ def test_scatter_back_knows_what_was_dropped_or_rectified() -> None:
     masked, bias_grad = scattered(block, grad, states, 8, mean=True, scale=4.0)
     np.testing.assert_allclose(masked, np.where(states != 0, 4 * plain, 0), 1e-12)
     np.testing.assert_allclose(bias_grad, 100 + masked.sum(axis=0), 1e-12)
+
+
+def test_bfloat16_is_rounded_as_torch_rounds() -> None:
+    """Ties to even, overflow to infinity, NaN, subnormals."""
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2**32, 4096, dtype=np.uint32)
+    bits[:6] = 0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F800001, 0x00008000, 0x80000000
+    values = bits.view(np.float32).reshape(64, 64)
+    alone = np.zeros(65, np.int32)
+    out = np.zeros((64, 128), np.uint16)
+    kernels.gather_rows_bf16(values, np.arange(64), alone, alone[:0], 0, 64, True, out)
+    expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
+    is_nan = np.isnan(values)
+    np.testing.assert_array_equal(out[:, :64][~is_nan], expected[~is_nan])
+    assert torch.from_numpy(out[:, :64][is_nan]).view(torch.bfloat16).isnan().all().item()
+
+
+@pytest.mark.parametrize("threshold", [0, 20_000])
+def test_passes_in_bfloat16_are_those_in_float32_rounded(threshold: int) -> None:
+    random = np.random.default_rng(1)
+    rows = torch.from_numpy(random.normal(0, 1, (40, 12)).astype(np.float32)).bfloat16()
+    bias = random.normal(0, 1, 12).astype(np.float32)
+    wide = rows.float().numpy()
+    kernels.activate(wide, bias, np.arange(40), np.uint64(5), threshold)
+    narrow = rows.view(torch.uint16).numpy()
+    kernels.activate_bf16(narrow, bias, np.arange(40), np.uint64(5), threshold)
+    np.testing.assert_array_equal(narrow, bits_of(torch.from_numpy(wide)))
+    block = Block(np.arange(0, 41, 2, dtype=np.int32), random.integers(0, 40, 40, np.int32), 40)
+    grad = torch.from_numpy(random.normal(0, 1, (20, 24)).astype(np.float32)).bfloat16()
+    back = kernels.transpose(block.offsets, block.columns, 40)
+    sums = np.zeros((2, 12), np.float32)
+    whole, rounded = np.empty((40, 12), np.float32), np.empty((40, 12), np.uint16)
+    ends = (block.offsets, *back, narrow, 0, 40, True, 1.5)
+    kernels.scatter_back(grad.float().numpy(), *ends, whole, sums[0])
+    kernels.scatter_back_bf16(grad.view(torch.uint16).numpy(), *ends, rounded, sums[1])
+    np.testing.assert_array_equal(rounded, bits_of(torch.from_numpy(whole)))
+    np.testing.assert_array_equal(*sums)
+
+
+def bits_of(values: torch.Tensor) -> np.ndarray:
+    """The bits of a float32 tensor's bfloat16."""
+    return values.bfloat16().view(torch.uint16).numpy()
