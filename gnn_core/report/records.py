@@ -16,8 +16,9 @@ from typing import Any
 from gnn_core.config import UsageError
 from gnn_core.report import machine
 from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, count_ranks, utc_now
-from gnn_core.report.soundness import checked, problems_of
+from gnn_core.report.soundness import checked, odd_facts, problems_of
 from gnn_core.report.strict_json import WrongShape, build, one_line, parse
+from gnn_core.usage import printable
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
@@ -122,7 +123,7 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
             try:
                 record = _record_of(line)
             except WrongShape as problem:
-                problems.append(f"{where}: {problem}")
+                problems.append(printable(f"{where}: {problem}"))
                 continue
             first = records.setdefault(record.run_id, (record, where))
             if first[1] != where:
@@ -173,7 +174,8 @@ def _record_of(line: str) -> RunRecord:
     if version != SCHEMA_VERSION:
         raise WrongShape(f"schema version {version!r}, this reads {SCHEMA_VERSION}")
     record = build(RunRecord, value)
-    problems = problems_of(record) if record.status == "ok" else []
+    problems = odd_facts(record)
+    problems += problems_of(record) if record.status == "ok" and not problems else []
     if problems:
         raise WrongShape("; ".join(problems))
     return record

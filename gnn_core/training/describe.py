@@ -18,6 +18,7 @@ from gnn_core.training.rank import CHUNK_PAIRS
 from gnn_core.training.tasks import targets_per_epoch
 
 BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
+NOTHING_LEFT = "nothing was left to train: all epochs are of the run that it resumed"
 _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
 

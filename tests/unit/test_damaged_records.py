@@ -46,12 +46,29 @@ def damaged(folder: Path) -> dict[str, str]:
         ),
         "started_at: expected UTC": a_line(folder, started_at="yesterday"),
         "finished_at: expected UTC": a_line(folder, finished_at="2026-01-02T03:04:05"),
+        "holds a whole number of 400 digits": line.replace('"epoch": 2', f'"epoch": {"9" * 400}'),
+        "holds a whole number of 5000 digits": line.replace(
+            '"world_size": 1', f'"world_size": {"1" * 5000}'
+        ),
+        "holds 1e999, which is more": line.replace('"seconds": 8.0', '"seconds": 1e999'),
+        "holds -1e999, which is more": line.replace('"seconds": 8.0', '"seconds": -1e999'),
+        "holds 'status' twice": line.replace('"status": "ok"', '"status": "ok", "status": "ok"'),
+        "nested too deeply": a_line(folder, versions={"x": json.loads("[" * 900 + "]" * 900)}),
+        "nested too deeply for a record": "[" * 200_000,
+        "config.hidden: expected a whole number": a_line(folder, config={"hidden": "7"}),
+        "config.global_batch_size: expected a whole number at least": a_line(
+            folder, config={"global_batch_size": 0}
+        ),
+        "config.seed: expected a whole number": a_line(folder, config={"seed": [1]}),
+        "config.own: expected text": a_line(folder, config={"own": {"a": 1}}),
+        "machine.load_average: expected float": a_line(folder, machine={"load_average": "high"}),
+        "machine.gpus: expected list": a_line(folder, machine={"gpus": "one"}),
         "not a run record": "[]",
         "\ufffd": "\ufffd",
     }
 
 
-@pytest.mark.parametrize("kind", range(12))
+@pytest.mark.parametrize("kind", range(25))
 def test_each_damage_is_one_line_and_the_good_runs_are_shown(
     folder: Path, capsys: pytest.CaptureFixture[str], kind: int
 ) -> None:
