@@ -26,7 +26,7 @@ from gnn_core.data.csr import edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.data.pieces import csv_pieces, npz_header, npz_pieces
 from gnn_core.data.progress import Progress
-from gnn_core.data.room import require_disk, require_memory
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
@@ -191,8 +191,7 @@ def _require_room(
     edges = num_edges * (2 + 2 * layout.directed) * width  # as published, and both ways
     columns = num_nodes * (8 + 4 * bool(layout.num_classes) + 4 * layout.years)
     what = f"{name} of {num_nodes:,} nodes and {num_edges:,} edges"
-    require_disk(folder, edges + columns, what)
-    require_memory(num_nodes * 8, what)
+    require_room(what, folder, edges + columns, num_nodes * 8)
 
 
 def _write_features(writer: GraphWriter, raw: _Raw, num_nodes: int, progress: Progress) -> None:
@@ -200,7 +199,8 @@ def _write_features(writer: GraphWriter, raw: _Raw, num_nodes: int, progress: Pr
     pieces = raw.rows("features")
     first = next(pieces, np.empty((0, 0), dtype))
     width, done = first.shape[1], 0
-    require_disk(writer.folder, num_nodes * width * dtype.itemsize, f"features of {writer.name}")
+    num_bytes = num_nodes * width * dtype.itemsize
+    require_room(f"features of {writer.name}", writer.folder, num_bytes)
     with writer.stream("features", dtype, (None, width)) as sink:
         for piece in itertools.chain([first], pieces):
             progress("features", done, num_nodes)

@@ -18,7 +18,7 @@ from gnn_core.data.casts import cast
 from gnn_core.data.csr import edges_of, write_csr
 from gnn_core.data.pickled import Function, array_of, load
 from gnn_core.data.progress import Progress
-from gnn_core.data.room import require_memory
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
@@ -203,7 +203,8 @@ def _dense_of(
     )  # fmt: skip
     if not fits:
         raise ValueError(f"{len(indptr)} offsets, {len(columns)} columns, {count} numbers")
-    require_memory(4 * num_rows * num_columns, f"a table of {num_rows} x {num_columns}")
+    num_bytes = 4 * num_rows * num_columns
+    require_room(f"a table of {num_rows} x {num_columns}", memory_bytes=num_bytes)
     dense = np.zeros((num_rows, num_columns), np.float32)
     rows = np.repeat(np.arange(num_rows), np.diff(indptr))
     np.add.at(dense, (rows, columns), cast(values, np.float32, "numbers", error))

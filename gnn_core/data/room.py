@@ -11,27 +11,31 @@ from gnn_core.env.machine import available_memory_bytes, free_bytes
 from gnn_core.usage import UsageError
 
 
-def require_disk(folder: Path, num_bytes: float, what: str) -> None:
-    """Raise UsageError where the disk of `folder`, which need not exist, has less than that free.
+def require_room(
+    what: str, folder: Path | None = None, disk_bytes: float = 0, memory_bytes: float = 0
+) -> None:
+    """Raise UsageError unless there is so much room, on the disk and in memory.
 
-    `what` begins the message: what needs the room. A disk that does not tell is let be.
+    Args:
+        what: needs it; the message begins with that.
+        folder: where files will be written, which need not exist; a disk that does not tell how
+            much of it is free is let be.
+        disk_bytes: of files below `folder`.
+        memory_bytes: that are to be had without swapping.
     """
-    free = free_bytes(folder.absolute())
-    if free is not None and num_bytes > free:
-        raise UsageError(
-            f"{what}: expected {size_text(num_bytes)} of free disk for {folder}, got "
-            f"{size_text(free)}; free some space, choose another --cache-dir or a smaller graph"
-        )
-
-
-def require_memory(num_bytes: float, what: str) -> None:
-    """Raise UsageError where less memory than that can be had without swapping."""
-    free = available_memory_bytes()
-    if num_bytes > free:
-        raise UsageError(
-            f"{what}: expected {size_text(num_bytes)} of memory, got {size_text(free)} available; "
-            "use a machine with more memory or a smaller graph"
-        )
+    disk = None if folder is None else free_bytes(folder.absolute())
+    memory = available_memory_bytes()
+    if memory_bytes <= memory and (disk is None or disk_bytes <= disk):
+        return
+    wanted = [f"{size_text(memory_bytes)} of memory"] * bool(memory_bytes)
+    got = [f"{size_text(memory)} of memory"] * bool(memory_bytes)
+    if disk is not None and disk_bytes:
+        wanted.append(f"{size_text(disk_bytes)} of disk")
+        got.append(f"{size_text(disk)} of disk free for {folder}")
+    raise UsageError(
+        f"{what}: expected {' and '.join(wanted)}, got {' and '.join(got)}; take a smaller graph, "
+        f"a larger machine{'' if folder is None else ' or another --cache-dir'}"
+    )
 
 
 def size_text(num_bytes: float) -> str:

@@ -28,7 +28,7 @@ from gnn_core.data.features import (
 )
 from gnn_core.data.mapped import map_arrays
 from gnn_core.data.meta import META, describe, meta_text, read_meta, require_as_written
-from gnn_core.data.room import require_disk
+from gnn_core.data.room import require_room
 
 SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
 _COPY_BYTES = 8 << 20
@@ -119,7 +119,7 @@ class GraphWriter:
         path = self.path(array)
         if all(length is not None for length in shape):
             num_bytes = math.prod(length or 0 for length in shape) * np.dtype(dtype).itemsize
-            require_disk(self.folder, num_bytes, f"{array} of {self.name}")
+            require_room(f"{array} of {self.name}", self.folder, num_bytes)
         row_shape = tuple(length or 0 for length in shape[1:])
         with path.open("wb") as file:
             sink = _HashSink(file)

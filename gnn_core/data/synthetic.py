@@ -24,7 +24,7 @@ from gnn_core.data.checks import index_dtype
 from gnn_core.data.csr import DEFAULT_BUDGET_BYTES, edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES, encode_features
 from gnn_core.data.progress import Progress, silent
-from gnn_core.data.room import require_disk, require_memory
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.data.synthetic_spec import SyntheticSpec
 from gnn_core.seeding import below, mix, stream
@@ -79,10 +79,10 @@ def _require_room(spec: SyntheticSpec, folder: Path, budget_bytes: int) -> None:
     columns = spec.papers * (8 + 4 + 4 + 1)  # indptr, labels, years, splits
     what = f"{spec.canonical()} of {spec.papers:,} papers"
     # Citations as they are made, and both ways; a few of them are repeats.
-    require_disk(folder, features + columns + 4 * citations * ids, what)
+    disk = features + columns + 4 * citations * ids
     chunk = _CHUNK_PAPERS * (4 * spec.num_features + 4 * spec.citations_per_paper * ids)
     held = min(budget_bytes, int(2 * citations) * (ids + 8))
-    require_memory(_ARCHIVE_BYTES * spec.papers + chunk + held, what)
+    require_room(what, folder, disk, _ARCHIVE_BYTES * spec.papers + chunk + held)
 
 
 class _Archive:
