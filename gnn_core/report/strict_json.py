@@ -18,6 +18,7 @@ from gnn_core.usage import printable
 Record = TypeVar("Record")
 
 _DEEPEST = 20
+_BREAKS = str.maketrans("\t\n\v\f\r", "     ")
 _MOST_DIGITS = 20  # with the sign
 _LARGEST_COUNT = 2**63
 _LARGEST = 1e100  # its square is still a number
@@ -113,9 +114,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _shown(value: Any, depth: int) -> Any:
-    """Return a parsed value with all its text printable; raises WrongShape where it is too deep."""
+    """Return a parsed value with all its text printable; raises WrongShape where it is too deep.
+
+    A line break in a text is a space: it is shown in tables and lists.
+    """
     if isinstance(value, str):
-        return printable(value)
+        return printable(value.translate(_BREAKS))
     if not isinstance(value, dict | list):
         return value
     if depth == 0:
