@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Storage = Callable[[Any], Any]  # persistent id -> what stands for it
 
 _MOST_TUPLES = 1000  # hashing one within another, and so on, uses up the stack
 _PLACES = ("PUT", "BINPUT", "LONG_BINPUT")  # of the memo, which has room up to the largest
+_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _LENGTH_BYTES = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4,
     pickletools.TAKEN_FROM_ARGUMENT4U: 4, pickletools.TAKEN_FROM_ARGUMENT8U: 8,
@@ -184,17 +185,17 @@ def _check_sizes(file: IO[bytes]) -> None:
     file.seek(start)
     num_tuples = 0
     while code := file.read(1):
-        operation = pickletools.code2op.get(code.decode("latin1"))
+        operation = _OPERATIONS.get(code.decode("latin1"))
         if operation is None:
             raise pickle.UnpicklingError("no pickle")
-        argument, value = operation.arg, None
+        argument, value = operation.arg, 0
         if argument is not None and (length_bytes := _LENGTH_BYTES.get(argument.n)):
             length = int.from_bytes(file.read(length_bytes), "little")
             if length > end - file.tell():
                 _refuse(f"claims {length:,} bytes, {end - start:,} long")
             file.seek(length, 1)
         elif argument is not None:
-            value = argument.reader(file)
+            value = cast("int", argument.reader(file))  # used where it is one
         if operation.name == "FRAME" and value > end - file.tell():
             _refuse(f"claims {value:,} bytes, {end - start:,} long")
         if operation.name in _PLACES and not 0 <= value <= end - start:

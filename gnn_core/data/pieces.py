@@ -50,7 +50,7 @@ def csv_pieces(path: Path) -> Iterator[npt.NDArray[np.float64]]:
         raise _damaged(path, "gzipped rows of numbers", error) from None
 
 
-def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+def _whole_lines(file: gzip.GzipFile) -> Iterator[bytes]:
     """What a stream holds, some MB at a time, each piece of whole lines. ValueError."""
     rest = b""
     while data := file.read(_TEXT_BYTES):

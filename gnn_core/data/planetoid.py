@@ -222,8 +222,8 @@ def _require_one_class(path: Path, rows: npt.NDArray[np.float32]) -> None:
 def _edges(path: Path, graph: Any, num_nodes: int) -> npt.NDArray[np.int32]:
     """Edge list [M, 2] out of {node: [neighbour, ...]}."""
     error = _error(path)
-    lists = list(graph.values()) if isinstance(graph, dict) else [None]
-    if not all(isinstance(ends, list) for ends in lists):
+    lists = list(graph.values()) if isinstance(graph, dict) else []
+    if not isinstance(graph, dict) or not all(isinstance(ends, list) for ends in lists):
         raise error("a dict of lists of nodes", f"a {type(graph).__name__} of something else")
     lengths = np.array([len(ends) for ends in lists], np.int64)
     if (claimed := int(lengths.sum())) > (size := path.stat().st_size):

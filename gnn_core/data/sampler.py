@@ -34,8 +34,8 @@ _WORD_BITS = 64
 def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets):  # type: ignore[no-untyped-def]
     """Look up every destination's row, and cumulate min(degree, fanout) in `offsets`.
 
-    Returns the total, which may exceed int32; -1 for a row that is not within the `num_indices`
-    neighbours there are, which only a damaged file has. The rows are scattered over memory; looked
+    Returns the total, which may exceed int32, and whether a row is not within the `num_indices`
+    neighbours there are, as only in a damaged file. The rows are scattered over memory; looked
     up here, all at once, the loads overlap, and no branch of `_draw` has to wait for one.
     """
     total = np.int64(0)
@@ -49,7 +49,7 @@ def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets
         degrees[i] = degree
         total += degree if fanout < 0 or degree < fanout else fanout
         offsets[i + 1] = total
-    return np.int64(-1) if is_damaged else total
+    return total, is_damaged
 
 
 @njit(cache=True, nogil=True)
@@ -178,18 +178,18 @@ class Sampler:
         self._starts = _grown(self._starts, num_dst)
         self._degrees = _grown(self._degrees, num_dst)
         offsets = np.empty(num_dst + 1, dtype=np.int32)
-        num_edges = _count(
+        num_edges, is_damaged = _count(
             graph.indptr, len(graph.indices), self._nodes, num_dst, fanout, self._starts,
             self._degrees, offsets,
         )  # fmt: skip
-        if num_edges < 0:
-            raise Subject(graph.name, graph.folder).error(
-                "indptr", f"rows within the {len(graph.indices):,} neighbours", "others"
-            )
         if num_edges > _MAX_POSITION:
             raise UsageError(
                 f"hop {hop + 1} of one batch holds {num_edges:,} edges, the limit is "
                 f"{_MAX_POSITION:,}: lower --global-batch-size or --fanouts"
+            )
+        if is_damaged:
+            raise Subject(graph.name, graph.folder).error(
+                "indptr", f"rows within the {len(graph.indices):,} neighbours", "others"
             )
         self._nodes = _grown(self._nodes, num_dst + num_edges + 1)
         self._picks = _grown(self._picks, num_edges)

@@ -103,8 +103,6 @@ class Session:
                 self._kept.sampler.stop()
 
     def _train(self, curves: Curves) -> None:
-        if self._is_over():
-            self._narrator.tell(f"resumed    {describe.NOTHING_LEFT}")
         while not self._is_over():
             self._one_epoch(curves)
         if self._best:
