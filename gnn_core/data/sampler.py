@@ -40,16 +40,16 @@ def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets
     """
     total = np.int64(0)
     offsets[0] = 0
-    is_damaged = False
+    signs = np.int64(0)  # negative from the first row on that is not within the neighbours
     for i in range(num_dst):
         start = indptr[nodes[i]]
         degree = indptr[nodes[i] + 1] - start
-        is_damaged |= (start < 0) | (degree < 0) | (degree > num_indices - start)
+        signs |= start | degree | (num_indices - start - degree)
         starts[i] = start
         degrees[i] = degree
         total += degree if fanout < 0 or degree < fanout else fanout
         offsets[i + 1] = total
-    return total, is_damaged
+    return total, signs < 0
 
 
 @njit(cache=True, nogil=True)
@@ -98,12 +98,12 @@ def _relabel(indices, picks, num_edges, base, where, nodes, num_nodes, columns):
     them the ids wait in `picks`, since `columns` is too narrow for those of a huge graph. -1 for an
     id that no node has, before anything is written where it points.
     """
-    low, high = np.int64(0), np.int64(0)
+    last, signs = np.int64(len(where) - 1), np.int64(0)
     for edge in range(num_edges):
-        node = np.int64(indices[picks[edge]])
-        picks[edge] = node
-        low, high = min(low, node), max(high, node)
-    if low < 0 or high >= len(where):
+        picks[edge] = indices[picks[edge]]
+    for edge in range(num_edges):
+        signs |= picks[edge] | (last - picks[edge])  # negative once an id is out of range
+    if signs < 0:
         return -1
     for edge in range(num_edges):
         node = picks[edge]
