@@ -83,7 +83,8 @@ def require_as_written(folder: Path, meta: dict[str, Any]) -> None:
     if _SUM in meta and meta[_SUM] != _sha256(meta):
         raise UsageError(
             f"{folder / META}: expected the entries it was written with, got others; write it "
-            "again (a prepared data set: delete the folder and rerun)"
+            f"again (a prepared data set: delete the folder and rerun), or remove {_SUM} if the "
+            "change is meant"
         )
 
 
