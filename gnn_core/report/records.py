@@ -6,6 +6,7 @@ makes the run a failed one; nothing that is read here ever turns it into 0.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -22,6 +23,7 @@ from gnn_core.usage import printable
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
+_SUM = re.compile(r', "sha256": "[0-9a-f]{64}"\}$')
 
 
 def begin_run(
@@ -92,7 +94,7 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     why. Raises UsageError when the folder cannot be made or written, or the disk is full.
     """
     values, _ = checked(record)
-    line = one_line(values) + "\n"
+    line = _with_sum(one_line(values)) + "\n"
     folder = Path(directory)
     path = folder / file_name(record)
     unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
@@ -165,11 +167,17 @@ def _lines(file: Path) -> Iterable[tuple[str, str]]:
             yield f"{file}:{number}", line
 
 
+def _with_sum(line: str) -> str:
+    """Return the object in a line with a last entry: the SHA-256 of the line without it."""
+    return f'{line[:-1]}, "sha256": "{hashlib.sha256(line.encode()).hexdigest()}"}}'
+
+
 def _record_of(line: str) -> RunRecord:
     """Return the sound record in one line; raises WrongShape with the reason there is none."""
     value = parse(line)
     if not isinstance(value, dict):
         raise WrongShape("not a run record (expected a JSON object)")
+    has_sum = value.pop("sha256", None) is not None  # older records have none
     version = value.get("schema_version")
     if version != SCHEMA_VERSION:
         raise WrongShape(f"schema version {version!r}, this reads {SCHEMA_VERSION}")
@@ -178,6 +186,8 @@ def _record_of(line: str) -> RunRecord:
     problems += problems_of(record) if record.status == "ok" and not problems else []
     if problems:
         raise WrongShape("; ".join(problems))
+    if has_sum and _with_sum(_SUM.sub("}", line)) != line:
+        raise WrongShape("changed since it was written: if that is meant, remove its sha256")
     return record
 
 

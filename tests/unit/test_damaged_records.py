@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gnn_core.report.analysis import main
 from gnn_core.report.documents import TABLES
-from gnn_core.report.records import write_record
+from gnn_core.report.records import read_records, write_record
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from tests.unit.made_records import CLUSTER, run
 
@@ -172,3 +173,30 @@ def test_a_missing_score_of_link_prediction_is_no_zero(
     assert "0.0000" not in row and row.count(" - ") >= 5
     assert main([str(tmp_path), "--table", "links", "--format", "csv"]) == 0
     assert ",,,,," in capsys.readouterr().out
+
+
+def test_no_bit_of_a_record_turns_without_a_word(folder: Path) -> None:
+    file = sorted(folder.iterdir())[0]
+    before, random = file.read_bytes(), np.random.default_rng(4)
+    whole, problems = read_records(folder)
+    assert problems == []
+    for _ in range(150):
+        data = bytearray(before)
+        data[random.integers(len(data) - 1)] ^= 1 << random.integers(8)
+        file.write_bytes(data)
+        found, problems = read_records(folder)
+        assert len(found) == 1 and problems and all("\n" not in one for one in problems)
+    file.write_bytes(before)
+    assert read_records(folder) == (whole, [])
+
+
+def test_a_record_without_a_checksum_is_read_and_one_that_was_changed_is_not(folder: Path) -> None:
+    line = a_line(folder, launch_command="another")
+    (folder / "changed.jsonl").write_text(line)
+    found, (problem,) = read_records(folder)
+    assert len(found) == 2 and "changed since it was written" in problem
+    values = json.loads(line)
+    del values["sha256"]
+    (folder / "changed.jsonl").write_text(json.dumps(values))
+    found, problems = read_records(folder)
+    assert len(found) == 3 and problems == []
