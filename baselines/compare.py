@@ -24,6 +24,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.launch import guarded, under_launcher
+from gnn_core.report.markup import markdown_text
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.schema import STRATEGIES, RunRecord
@@ -116,8 +117,8 @@ def _tell(folder: Path) -> int:
         print(f"no run has left a record in {folder}", file=sys.stderr)
         return 1
     table = settings_beside_ranks(side_by_side_table(records))
-    print("\n".join(["", table.markdown(), "", *table.notes]), flush=True)
-    lines = [table.markdown(), "", *(f"- {note}" for note in table.notes), ""]
+    print("\n".join(["", table.text(), "", *table.notes]), flush=True)
+    lines = [table.markdown(), "", *(f"- {markdown_text(note)}" for note in table.notes), ""]
     write_whole(folder / "table.md", "\n".join(lines))
     for path in [folder / "table.md", *draw_bars(records, folder)]:
         print(f"wrote {path}")

@@ -108,7 +108,7 @@ def main() -> int:
                      f"{entry.seconds[-1]:8.3f} s/epoch")  # fmt: skip
     result = _result(options, [*entries[:2], in_step, *entries[2:]], hardware)
     table = bench_table(Bench(**{one.name: result[one.name] for one in fields(Bench)}))
-    print("\n".join([table.markdown(), "", *(f"- {note}" for note in table.notes)]))
+    print("\n".join([table.text(), "", *(f"- {note}" for note in table.notes)]))
     if options.json:
         write_bench(options.json, result)
     return 0

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gnn_core.usage import SharedUsageError, UsageError
+from gnn_core.usage import SharedUsageError, UsageError, printable
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
@@ -142,7 +142,7 @@ def guarded(main: Callable[[], int]) -> int:
         if rank == 0 or not isinstance(error, SharedUsageError):
             of = f"rank {rank}: " if rank else ""
             # In one piece: mpirun tags every write, and a line end of its own becomes a line.
-            sys.stderr.write(f"error: {of}{error}\n")
+            sys.stderr.write(f"error: {of}{printable(str(error))}\n")
             sys.stderr.flush()
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any, NoReturn, Self
 
@@ -38,3 +39,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Name the nearest of `known` as `, did you mean X?`; an empty string when nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
+
+
+# Control characters, those that change the direction of text, line and paragraph separators,
+# halves of surrogate pairs. Joiners and variation selectors are part of ordinary words.
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """Text from a file as one line that a terminal shows and does not obey, with ESC spelt out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        repr(sign)[1:-1] if unicodedata.category(sign) in _CONTROL or sign in _DIRECTION else sign
+        for sign in text
+    )

@@ -28,6 +28,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.usage import printable
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.exchange import to_pyg
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.json:
             write_bench(Path(options.json), record)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 

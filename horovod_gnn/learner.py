@@ -16,7 +16,7 @@ from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.fellows import Fellows
-from gnn_core.training.learner import Framework, Progress, Weights
+from gnn_core.training.learner import Framework, Progress, Weights, require_alike
 from gnn_core.training.tasks import sampled_loaders, train_loader
 from horovod_gnn.evaluate import ExactEvaluator, RankEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
@@ -141,12 +141,15 @@ class TorchLearner:
         return found | {name: _copied(moment) for name, moment in self._moments(optimizer)}
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what `optimizer_state` gave."""
+        """Take over what `optimizer_state` gave; ValueError for other names, dtypes or shapes."""
         optimizer = self.training.optimizer
         if not state or not isinstance(optimizer, Adam):
             return
+        moments = dict(self._moments(optimizer))
+        own = {"step": np.array(0, np.int64)} | {n: _copied(m) for n, m in moments.items()}
+        require_alike(own, state)
         optimizer.num_steps.fill_(int(state["step"]))
-        for name, moment in self._moments(optimizer):
+        for name, moment in moments.items():
             moment.copy_(torch.from_numpy(np.array(state[name])))
 
     def _moments(self, optimizer: Adam) -> Iterator[tuple[str, Tensor]]:

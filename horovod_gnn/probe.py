@@ -173,7 +173,7 @@ def _record(
 
 def _report(record: dict[str, Any], file: Path | None) -> None:
     table = bench_table(Bench(**{field.name: record[field.name] for field in fields(Bench)}))
-    print("\n".join([record["benchmark"], "", table.markdown(), "", *table.notes]), flush=True)
+    print("\n".join([record["benchmark"], "", table.text(), "", *table.notes]), flush=True)
     if file is not None:
         write_bench(file, record)
 

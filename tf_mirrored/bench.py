@@ -29,6 +29,7 @@ from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.usage import printable
 
 _WAYS = {
     "as it trains": "segment operations out of the table, their gradient along reversed edges, "
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.json:
             write_bench(Path(options.json), record)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -17,7 +17,7 @@ from gnn_core.report.metrics import AnyTally, Tally
 from gnn_core.report.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.learner import Progress, Weights, require_alike
 from gnn_core.training.rank import RankEvaluator
 from gnn_core.training.tasks import sampled_loaders, train_loader
 from tf_mirrored.input import Feed, feature_table, shared_tensor
@@ -129,7 +129,12 @@ class KerasLearner:
         return found
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what `optimizer_state` gave; nothing of it is a fresh start."""
+        """Take over what `optimizer_state` gave; nothing of it is a fresh start.
+
+        ValueError for other names, dtypes or shapes.
+        """
+        if state:
+            require_alike(self.optimizer_state(), state)
         self.training.optimizer.iterations.assign(int(state.get("step", 0)))
         for kind, variables in self._moments().items():
             for name, variable in zip(self.training.model.named, variables, strict=True):

@@ -87,6 +87,8 @@ def _fetch_archive(archive: Archive, folder: Path) -> None:
         hint = f"put that file into {folder}, {_NO_FILES}"
         sources.download(archive.url, path, hint, archive.most_bytes)
     try:
+        if (size := path.stat().st_size) > archive.most_bytes:
+            raise ValueError(f"expected at most {archive.most_bytes:,} bytes, got {size:,}")
         parts = archive.read(path.read_bytes())
     except ValueError as error:
         raise sources.NotHere(f"{path}: {error}; delete it, {_NO_FILES}") from None

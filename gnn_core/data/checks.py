@@ -64,9 +64,11 @@ def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool)
     given = {name: array for name, array in arrays.items() if array is not None}
     _check_indptr(subject, given["indptr"], num_edges, full)
     _check_ids(subject, "indices", given["indices"], num_nodes, full)
-    for name in ("citations", *LINK_ARRAYS):
-        if name in given:
-            _check_ids(subject, name, given[name], num_nodes, full)
+    if "citations" in given:
+        _check_ids(subject, "citations", given["citations"], num_nodes, full)
+    for name in LINK_ARRAYS:
+        if name in given:  # whole: they are few, and nothing else looks at their ids
+            _check_ids(subject, name, given[name], num_nodes, full=True)
     if "features" in given:
         _check_features(subject, given["features"], full)
     if "splits" in given:
@@ -148,7 +150,11 @@ def _check_dtype(
 ) -> None:
     if array.dtype not in allowed:
         names = " or ".join("uint16 (bfloat16)" if d == np.uint16 else d.name for d in allowed)
-        raise subject.error(name, f"dtype {names}", array.dtype.name)
+        raise subject.error(name, f"dtype {names}", _named(array.dtype))
+
+
+def _named(dtype: np.dtype) -> str:
+    return dtype.name if dtype.isnative else f"{dtype.name} of another byte order"
 
 
 def _check_indptr(subject: Subject, indptr: npt.NDArray, num_edges: int, full: bool) -> None:
@@ -169,6 +175,8 @@ def _check_indptr(subject: Subject, indptr: npt.NDArray, num_edges: int, full: b
 def _check_ids(subject: Subject, name: str, ids: npt.NDArray, num_nodes: int, full: bool) -> None:
     for span in spans(len(ids), ids.itemsize * (ids.size // max(len(ids), 1) or 1), full):
         piece = ids[span]
+        if not piece.size:
+            raise subject.error(name, "at least one column", list(ids.shape))
         low, high = piece.min(), piece.max()
         if low < 0 or high >= num_nodes:
             got = int(low if low < 0 else high)
@@ -179,7 +187,7 @@ def _check_features(subject: Subject, features: Features, full: bool) -> None:
     if features.shape[1] == 0:
         raise subject.error("features", "at least one column", list(features.shape))
     if isinstance(features, SparseFeatures):
-        _check_sparse_features(subject, features, full)
+        _check_sparse_features(subject, features)
         return
     for span in spans(len(features), features.itemsize * features.shape[1], full):
         piece = features[span]
@@ -211,12 +219,14 @@ def check_sparse_parts(subject: Subject, parts: Arrays) -> None:
         raise subject.error("features_indptr", f"offsets from 0 to {len(columns)}", got)
 
 
-def _check_sparse_features(subject: Subject, features: SparseFeatures, full: bool) -> None:
+def _check_sparse_features(subject: Subject, features: SparseFeatures) -> None:
+    """Check all of them: kernels write where a column number points."""
     width = features.num_columns
     row_bytes = 8 * max(1, len(features.columns) // max(1, len(features)))
-    for span in spans(len(features), row_bytes, full):
+    for span in spans(len(features), row_bytes, full=True):
         indptr = features.indptr[span.start : span.stop + 1]
-        if (indptr[1:] < indptr[:-1]).any() or indptr[-1] > len(features.columns):
+        falls = (indptr[1:] < indptr[:-1]).any() or indptr[0] < 0
+        if falls or indptr[-1] > len(features.columns):
             raise subject.error("features_indptr", "elements that never decrease", "others")
         columns = features.columns[indptr[0] : indptr[-1]]
         if len(columns) and (columns.min() < 0 or columns.max() >= width):

@@ -19,6 +19,7 @@ from numba import njit
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.store import GraphWriter
+from gnn_core.usage import UsageError
 
 EdgeChunks = Callable[[], Iterator[npt.NDArray]]  # starts again at each call; pieces [k, 2]
 
@@ -72,7 +73,8 @@ def write_csr(
     """Write indptr.npy and indices.npy of a graph; returns the number of edges kept.
 
     `symmetric`: both ends of an edge receive from each other; otherwise the target receives from
-    the source. `self_loops` keeps edges from a node to itself. Ids must lie in [0, num_nodes).
+    the source. `self_loops` keeps edges from a node to itself. UsageError for an edge list that
+    holds anything but ids in [0, num_nodes): the loops over it write wherever an id points.
     """
     with writer.stream("indices", index_dtype(num_nodes), (None,)) as sink:
         degrees = build_csr(
@@ -103,6 +105,7 @@ def build_csr(
     """
     degrees = np.zeros(num_nodes, np.int32)
     for chunk in edges():
+        _require_ids(chunk, num_nodes)
         _count(chunk, degrees, symmetric, self_loops)
     dtype = index_dtype(num_nodes)
     bounds = _ranges(degrees, max(1, budget_bytes // (dtype.itemsize + 8)))
@@ -118,6 +121,20 @@ def build_csr(
         sink.write(columns[:kept])
     progress("adjacency", num_nodes, num_nodes)
     return degrees
+
+
+def _require_ids(edges: npt.NDArray, num_nodes: int) -> None:
+    """Raise UsageError for edges that are not pairs of node ids."""
+    if edges.dtype.kind not in "iu" or edges.ndim != 2 or edges.shape[1] != 2:
+        raise UsageError(
+            f"edge list: expected integers of shape [edges, 2], got {edges.dtype} of shape "
+            f"{list(edges.shape)}; correct what made it"
+        )
+    if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
+        raise UsageError(
+            f"edge list: expected node ids from 0 to {num_nodes - 1}, got {edges.min()} to "
+            f"{edges.max()}; correct what made it"
+        )
 
 
 def _ranges(degrees: npt.NDArray[np.int32], most_edges: int) -> list[int]:

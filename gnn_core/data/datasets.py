@@ -23,12 +23,12 @@ from typing import Any
 from gnn_core.data import sources, synthetic
 from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
 from gnn_core.data.graph import Graph
+from gnn_core.data.meta import META
 from gnn_core.data.portrait import portrait
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
-from gnn_core.data.store import META
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
-from gnn_core.usage import UsageError, did_you_mean
+from gnn_core.usage import UsageError, did_you_mean, printable
 
 
 def names() -> list[str]:
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             text = portrait(graph) if arguments.command == "show" else f"{graph.folder}"
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(text)
     return 0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.casts import cast
 from gnn_core.data.checks import (
     ARRAY_NAMES,
     SPLIT_NAMES,
@@ -23,12 +24,8 @@ from gnn_core.data.checks import (
     index_dtype,
 )
 from gnn_core.data.features import Features, SparseFeatures, compact, feature_dtype_name
-from gnn_core.data.store import (
-    GraphWriter,
-    array_sha256,
-    describe,
-    open_arrays,
-)
+from gnn_core.data.meta import describe
+from gnn_core.data.store import GraphWriter, array_sha256, open_arrays
 from gnn_core.usage import UsageError
 
 IntArray = npt.NDArray[np.integer]
@@ -93,7 +90,7 @@ class Graph:
         arrays: dict[str, Any] = {
             "indptr": _as_integers(subject, "indptr", indptr, np.dtype(np.int64)),
             "indices": _as_integers(subject, "indices", indices, ids),
-            "features": _as_features(features),
+            "features": _as_features(subject, features),
             "labels": _as_integers(subject, "labels", labels, np.dtype(np.int32)),
             "years": _as_integers(subject, "years", years, np.dtype(np.int32)),
             "splits": _as_integers(subject, "splits", splits, np.dtype(np.uint8)),
@@ -188,12 +185,18 @@ def _as_integers(
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _as_features(values: Any) -> Features | None:
+def _as_features(subject: Subject, values: Any) -> Features | None:
     if values is None or isinstance(values, SparseFeatures):
         return values
+
+    def error(expected: str, got: object) -> UsageError:
+        return subject.error("features", expected, got)
+
     if hasattr(values, "tocsr"):
+        values = values.tocsr()
+        cast(values.data, np.float32, "numbers", error)
         return SparseFeatures.of_scipy(values)
     array = np.asarray(values)
-    if array.dtype.name not in ("float32", "float16", "uint16"):
-        array = array.astype(np.float32)
+    if array.dtype.name not in ("float32", "float16", "uint16") or not array.dtype.isnative:
+        array = cast(array, np.float32, "numbers", error)
     return compact(np.ascontiguousarray(array))

@@ -23,6 +23,7 @@ from gnn_core.data.features import SPARSE_PARTS, SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.prepare import prepare
 from gnn_core.data.progress import Progress, Say
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
@@ -156,6 +157,8 @@ def svd_features(
         raise UsageError(
             f"--svd-width {width}: expected less than the number of papers, {num_nodes}; lower it"
         )
+    # Lanczos vectors of the width and as many again, and the features made of them.
+    require_room(f"--svd-width {width}", memory_bytes=32 * num_nodes * width)
     progress("features out of the training edges", 0, 1)
     ones = np.ones(len(edges), np.float64)
     one_way = sparse.coo_array((ones, (edges[:, 0], edges[:, 1])), (num_nodes, num_nodes)).tocsr()

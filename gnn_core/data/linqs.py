@@ -7,6 +7,7 @@ drawn once from a fixed key.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -28,6 +29,7 @@ READER = "LINQS reader 2"  # change it whenever the same files give other arrays
 FILES = ("cora.content", "cora.cites")
 URL = "https://linqs-data.soe.ucsc.edu/public/lbc/cora.tgz"
 MOST_BYTES = 1 << 24  # of the archive
+_MOST_UNPACKED = 1 << 26  # eight times what is published
 SHA256 = {
     "cora.content": "b8ebed0fd45e53995abafd1b70cf6a9fcc8f86abc5826d69b97fe6ca46e9c8ee",
     "cora.cites": "ec1a372391b7f0f60a6aff0084e8abd8f19f0faa7e1f2441a41c492042d5945e",
@@ -57,7 +59,11 @@ def files_in(archive: bytes) -> dict[str, bytes]:
     """Name -> content of both files in cora.tgz. ValueError if they are not those published."""
     found = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        with gzip.open(io.BytesIO(archive)) as file:
+            unpacked = file.read(_MOST_UNPACKED + 1)
+        if len(unpacked) > _MOST_UNPACKED:
+            raise OSError(f"more than {_MOST_UNPACKED:,} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for name in FILES:
                 member = tar.getmember(f"cora/{name}")
                 stream = tar.extractfile(member)
@@ -94,11 +100,10 @@ def _read_content(path: Path) -> tuple[dict[str, int], npt.NDArray[np.float32], 
     rows: list[npt.NDArray] = []
     classes: list[str] = []
     for number, line in enumerate(_lines(path), 1):
-        paper, *words, label = line.split()
-        try:
-            row = np.array(words, dtype=np.float32)
-        except ValueError as error:
-            raise _error(path, number, "words as 0 or 1", str(error)) from None
+        paper, *words, label = line.split() if len(line.split()) > 1 else (line, "")
+        if odd := [word for word in words if word not in ("0", "1")]:
+            raise _error(path, number, "words as 0 or 1", odd[0][:60])
+        row = np.array(words, dtype=np.float32)
         if paper in ids or (rows and len(row) != len(rows[0])) or not len(row):
             wanted = f"{len(rows[0]) if rows else 'some'} words of a paper not yet listed"
             raise _error(path, number, wanted, f"{len(row)} words of paper {paper}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from gnn_core.data.checks import ARRAY_NAMES, Subject, check_sparse_parts
 from gnn_core.data.features import SPARSE_PARTS, SparseFeatures
+from gnn_core.data.pieces import read_header
 
 
 def map_arrays(files: dict[str, Path], subject: Subject, num_features: int) -> dict[str, Any]:
@@ -25,16 +27,30 @@ def map_arrays(files: dict[str, Path], subject: Subject, num_features: int) -> d
 
 
 def _map_array(path: Path, subject: Subject) -> npt.NDArray | None:
+    """The array in a file, read-only; None where there is no file. UsageError."""
     if not path.exists():
         return None
+    expected = "a whole .npy file of numbers in C order"
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, _ = np.lib.format.read_array_header_1_0(file)
-        if 0 in shape:  # nothing to map, and nothing to read
-            array: npt.NDArray = np.load(path, allow_pickle=False)
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
+            header, offset = read_header(file), file.tell()
     except (OSError, ValueError, EOFError) as error:
-        raise subject.error(path.stem, "a whole .npy file", f"{error}".splitlines()[0]) from None
+        raise subject.error(path.stem, expected, f"{error}".splitlines()[0]) from None
+    shape, dtype = header.shape, header.dtype
+    claimed = offset + math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "iuf" or not dtype.isnative:
+        raise subject.error(path.stem, expected, f"values of type {dtype}"[:200])
+    if not shape:
+        raise subject.error(path.stem, expected, "a single number")
+    if header.fortran_order and len(shape) > 1 and min(shape) > 1:
+        raise subject.error(path.stem, expected, "Fortran order")
+    if claimed != size:
+        got = f"{size:,} bytes for shape {list(shape)} of {dtype}, which takes {claimed:,}"
+        raise subject.error(path.stem, expected, got)
+    if 0 in shape:  # nothing to map, and nothing to read
+        return np.empty(shape, dtype)
+    try:
+        return np.memmap(path, dtype, "r", offset, shape)
+    except (OSError, ValueError) as error:
+        raise subject.error(path.stem, expected, f"{error}".splitlines()[0]) from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from gnn_core.data.batch import Block
+from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
 
 IntArray = npt.NDArray[np.int64]
@@ -18,7 +22,8 @@ def all_neighbours(graph: Graph, ids: IntArray) -> tuple[Block, IntArray]:
     Sources are `ids`, then the neighbours edge by edge: a node met twice is there twice, since
     finding that out would cost more than reading its row again.
     """
-    offsets, nodes = _gather_neighbours(graph.indptr, graph.indices, ids)
+    with told_as_damage(graph):
+        offsets, nodes = _gather_neighbours(graph.indptr, graph.indices, ids)
     columns = np.arange(len(ids), len(nodes), dtype=np.int32)
     return Block(offsets, columns, len(nodes)), nodes
 
@@ -31,7 +36,8 @@ def reach(graph: Graph, ids: IntArray, hops: int) -> list[IntArray]:
     mask = np.zeros(graph.num_nodes, dtype=np.bool_)
     needed = [np.sort(ids)]
     for _ in range(hops):
-        _mark(graph.indptr, graph.indices, needed[0], mask)
+        with told_as_damage(graph):
+            _mark(graph.indptr, graph.indices, needed[0], mask)
         needed.insert(0, np.flatnonzero(mask))
     return needed
 
@@ -60,16 +66,46 @@ def chunks(graph: Graph, ids: IntArray, most_nodes: int, most_edges: int) -> lis
     return parts
 
 
+@contextmanager
+def told_as_damage(graph: Graph) -> Iterator[None]:
+    """Turn the IndexError of a loop over the rows of a graph into a UsageError.
+
+    A graph of many GB is checked in samples when it is opened, and its file may change later.
+    """
+    try:
+        yield
+    except IndexError:
+        raise Subject(graph.name, graph.folder).error(
+            "indices", f"rows of node ids from 0 to {graph.num_nodes - 1}", "others"
+        ) from None
+
+
+@njit(cache=True, nogil=True, inline="always")
+def require_row(begin, end, length):  # type: ignore[no-untyped-def]
+    """Raise IndexError for a row that is not within the `length` neighbours there are."""
+    if begin < 0 or end < begin or end > length:
+        raise IndexError("row")
+
+
+@njit(cache=True, nogil=True, inline="always")
+def require_node(node, num_nodes):  # type: ignore[no-untyped-def]
+    """Raise IndexError for an id that no node has."""
+    if node < 0 or node >= num_nodes:
+        raise IndexError("node")
+
+
 @njit(cache=True, nogil=True)
 def _gather_neighbours(indptr, indices, ids):  # type: ignore[no-untyped-def]
     offsets = np.zeros(len(ids) + 1, dtype=np.int32)
     for i in range(len(ids)):
+        require_row(indptr[ids[i]], indptr[ids[i] + 1], len(indices))
         offsets[i + 1] = offsets[i] + indptr[ids[i] + 1] - indptr[ids[i]]
     nodes = np.empty(len(ids) + offsets[-1], dtype=np.int64)
     nodes[: len(ids)] = ids
     fill = len(ids)
     for node in ids:
         for position in range(indptr[node], indptr[node + 1]):
+            require_node(indices[position], len(indptr) - 1)
             nodes[fill] = indices[position]
             fill += 1
     return offsets, nodes
@@ -79,5 +115,7 @@ def _gather_neighbours(indptr, indices, ids):  # type: ignore[no-untyped-def]
 def _mark(indptr, indices, ids, mask):  # type: ignore[no-untyped-def]
     for node in ids:
         mask[node] = True
+        require_row(indptr[node], indptr[node + 1], len(indices))
         for position in range(indptr[node], indptr[node + 1]):
+            require_node(indices[position], len(mask))
             mask[indices[position]] = True

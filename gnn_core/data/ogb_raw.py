@@ -9,7 +9,9 @@ papers100M take 57 GB and 26 GB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data import ogb_link
+from gnn_core.data.casts import cast
 from gnn_core.data.checks import SPLIT_NAMES, index_dtype
 from gnn_core.data.csr import edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.data.pieces import csv_pieces, npz_header, npz_pieces
 from gnn_core.data.progress import Progress
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
 READER = "OGB reader 1"  # change it whenever the same files give other arrays
 _PIECE_VALUES = 1 << 22
+_MOST_COUNTED = 1 << 40  # nodes or edges
+_MOST_CLASSES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ def convert(
     layout = LAYOUTS[name]
     raw = _Binary(source / "raw") if layout.binary else _Text(source / "raw")
     num_nodes, num_edges = raw.counts()
+    _require_room(folder, name, layout, num_nodes, num_edges)
     with GraphWriter(folder, name) as writer:
         if layout.features:
             _write_features(writer, raw, num_nodes, progress)
@@ -119,20 +126,18 @@ class _Text:
     def counts(self) -> tuple[int, int]:
         found = []
         for what in ("num-node-list", "num-edge-list"):
-            (rows,) = [*csv_pieces(self.path(what), np.dtype(np.int64), 2)] or [np.empty((0, 1))]
-            if rows.shape != (1, 1):
-                raise _error(self.path(what), "the count of one graph", f"{rows.size} numbers")
-            found.append(int(rows[0, 0]))
+            rows = next(csv_pieces(self.path(what)), np.empty((0, 1)))
+            found.append(_count(self.path(what), "the count of one graph", rows))
         return found[0], found[1]
 
     def feature_dtype(self) -> np.dtype:
         return np.dtype(np.float32)
 
-    def rows(self, what: str, dtype: np.dtype) -> Iterator[npt.NDArray]:
-        return csv_pieces(self.path(what), dtype, _PIECE_VALUES)
+    def rows(self, what: str) -> Iterator[npt.NDArray]:
+        return csv_pieces(self.path(what))
 
     def edges(self) -> Iterator[npt.NDArray]:
-        return csv_pieces(self.path("edge"), np.dtype(np.int64), _PIECE_VALUES)
+        return csv_pieces(self.path("edge"))
 
 
 class _Binary:
@@ -148,20 +153,18 @@ class _Binary:
         path = self.path("counts")
         found = []
         for member in ("num_nodes_list", "num_edges_list"):
-            numbers = np.concatenate([*npz_pieces(path, member, 16)])
-            if numbers.size != 1:
-                raise _error(path, f"{member} of one graph", f"{numbers.size} numbers")
-            found.append(int(numbers.reshape(-1)[0]))
+            numbers = next(npz_pieces(path, member, 16), np.empty(0))
+            found.append(_count(path, f"{member} of one graph", numbers))
         return found[0], found[1]
 
     def feature_dtype(self) -> np.dtype:
         dtype = npz_header(self.path("features"), "node_feat").dtype
         return dtype if dtype in FEATURE_DTYPES.values() else np.dtype(np.float32)
 
-    def rows(self, what: str, dtype: np.dtype) -> Iterator[npt.NDArray]:
+    def rows(self, what: str) -> Iterator[npt.NDArray]:
         members = {"features": "node_feat", "labels": "node_label", "years": "node_year"}
         for piece in npz_pieces(self.path(what), members[what], _PIECE_VALUES):
-            yield piece.astype(dtype, copy=False).reshape(len(piece), -1)
+            yield piece.reshape(len(piece), -1)
 
     def edges(self) -> Iterator[npt.NDArray]:
         path = self.path("edges")
@@ -180,20 +183,33 @@ class _Binary:
 _Raw = _Text | _Binary
 
 
+def _require_room(
+    folder: Path, name: str, layout: Layout, num_nodes: int, num_edges: int
+) -> None:
+    """Raise UsageError where edges and columns do not fit on the disk; features tell their own."""
+    width = index_dtype(num_nodes).itemsize
+    edges = num_edges * (2 + 2 * layout.directed) * width  # as published, and both ways
+    columns = num_nodes * (8 + 4 * bool(layout.num_classes) + 4 * layout.years)
+    what = f"{name} of {num_nodes:,} nodes and {num_edges:,} edges"
+    require_room(what, folder, edges + columns, num_nodes * 8)
+
+
 def _write_features(writer: GraphWriter, raw: _Raw, num_nodes: int, progress: Progress) -> None:
-    dtype = raw.feature_dtype()
-    pieces = raw.rows("features", dtype)
+    dtype, path = raw.feature_dtype(), raw.path("features")
+    pieces = raw.rows("features")
     first = next(pieces, np.empty((0, 0), dtype))
-    done = 0
-    with writer.stream("features", dtype, (None, first.shape[1])) as sink:
-        piece: npt.NDArray | None = first
-        while piece is not None:
+    width, done = first.shape[1], 0
+    num_bytes = num_nodes * width * dtype.itemsize
+    require_room(f"features of {writer.name}", writer.folder, num_bytes)
+    with writer.stream("features", dtype, (None, width)) as sink:
+        for piece in itertools.chain([first], pieces):
             progress("features", done, num_nodes)
-            _require_width(raw.path("features"), piece, first.shape[1])
-            sink.write(piece)
+            _require_width(path, piece, width)
             done += len(piece)
-            piece = next(pieces, None)
-    _require_count(raw.path("features"), "nodes", num_nodes, done)
+            _require_count(path, "nodes", num_nodes, done, is_all=False)
+            is_stored = piece.dtype == dtype
+            sink.write(piece if is_stored else cast(piece, dtype, "numbers", _of(path)))
+    _require_count(path, "nodes", num_nodes, done)
 
 
 def _edges(
@@ -204,57 +220,65 @@ def _edges(
     for piece in raw.edges():
         progress("edges", done, num_edges)
         _require_width(path, piece, 2)
-        if piece.min() < 0 or piece.max() >= num_nodes:
-            wrong = piece.min() if piece.min() < 0 else piece.max()
-            raise _error(path, f"node ids from 0 to {num_nodes - 1}", int(wrong))
-        yield piece.astype(index_dtype(num_nodes))
         done += len(piece)
+        _require_count(path, "edges", num_edges, done, is_all=False)
+        yield cast(piece, index_dtype(num_nodes), "node ids", _of(path), 0, num_nodes - 1)
     _require_count(path, "edges", num_edges, done)
 
 
-def _column(raw: _Raw, what: str, num_nodes: int) -> npt.NDArray[np.float32]:
-    """One number per node. float32 holds every label and year exactly, and NaN for none."""
-    values = np.full(num_nodes, np.nan, np.float32)
-    done = 0
-    for piece in raw.rows(what, np.dtype(np.float32)):
-        _require_width(raw.path(what), piece, 1)
-        kept = piece[: max(0, num_nodes - done), 0]
-        values[done : done + len(kept)] = kept
+def _column(
+    raw: _Raw, what: str, num_nodes: int, of_each: str, low: int, high: int, for_none: float
+) -> npt.NDArray[np.int32]:
+    """One whole number per node, `for_none` in place of NaN."""
+    path, done = raw.path(what), 0
+    found = [np.empty(0, np.int32)]
+    for piece in raw.rows(what):
+        _require_width(path, piece, 1)
         done += len(piece)
-    _require_count(raw.path(what), "nodes", num_nodes, done)
-    return values
+        _require_count(path, "nodes", num_nodes, done, is_all=False)
+        numbers = piece[:, 0]
+        if numbers.dtype.kind == "f":
+            numbers = np.where(np.isnan(numbers), for_none, numbers)
+        found.append(cast(numbers, np.int32, of_each, _of(path), low, high))
+    _require_count(path, "nodes", num_nodes, done)
+    return np.concatenate(found)
 
 
 def _labels(raw: _Raw, num_nodes: int) -> npt.NDArray[np.int32]:
-    values = _column(raw, "labels", num_nodes)
-    values[np.isnan(values)] = -1  # most papers of papers100M have no label
-    if (values != np.rint(values)).any():
-        raise _error(raw.path("labels"), "whole numbers", values[values != np.rint(values)][0])
-    return values.astype(np.int32)
+    # Most papers of papers100M have no label.
+    return _column(raw, "labels", num_nodes, "whole numbers", -1, _MOST_CLASSES, for_none=-1)
 
 
 def _years(raw: _Raw, num_nodes: int) -> npt.NDArray[np.int32]:
-    values = _column(raw, "years", num_nodes)
-    if np.isnan(values).any():
-        raise _error(raw.path("years"), "a year for every node", "NaN")
-    return values.astype(np.int32)
+    return _column(raw, "years", num_nodes, "a year for every node,", -9999, 9999, math.nan)
 
 
 def _splits(folder: Path, num_nodes: int) -> npt.NDArray[np.uint8]:
-    splits = np.zeros(num_nodes, np.uint8)
+    splits, num_chosen = np.zeros(num_nodes, np.uint8), 0
     for value, which in enumerate(SPLIT_NAMES[1:], 1):
         path = folder / f"{which}.csv.gz"
-        for piece in csv_pieces(path, np.dtype(np.int64), _PIECE_VALUES):
+        for piece in csv_pieces(path):
             _require_width(path, piece, 1)
-            nodes = piece[:, 0]
-            if nodes.min() < 0 or nodes.max() >= num_nodes:
-                wrong = nodes.min() if nodes.min() < 0 else nodes.max()
-                raise _error(path, f"node ids from 0 to {num_nodes - 1}", int(wrong))
-            if splits[nodes].any():
-                node = int(nodes[np.flatnonzero(splits[nodes])[0]])
-                raise _error(path, "each node in one split", f"node {node} in two")
+            nodes = cast(piece[:, 0], np.int64, "node ids", _of(path), 0, num_nodes - 1)
+            taken = nodes[splits[nodes] != 0]
+            if len(taken):
+                raise _error(path, "each node in one split", f"node {taken[0]} in two")
             splits[nodes] = value
+            if np.count_nonzero(splits) != (num_chosen := num_chosen + len(nodes)):
+                raise _error(path, "each node once", "one twice")
     return splits
+
+
+def _count(path: Path, what: str, numbers: npt.NDArray) -> int:
+    """The one number in there, a count."""
+    if numbers.size != 1:
+        raise _error(path, what, f"{numbers.size} numbers")
+    return int(cast(numbers, np.int64, "a count", _of(path), 1, _MOST_COUNTED).reshape(-1)[0])
+
+
+def _of(path: Path) -> Callable[[str, object], UsageError]:
+    """Makes the error out of what was expected of a file and what came."""
+    return lambda expected, got: _error(path, expected, got)
 
 
 def _error(path: Path, expected: str, got: object) -> UsageError:
@@ -266,6 +290,6 @@ def _require_width(path: Path, piece: npt.NDArray, width: int) -> None:
         raise _error(path, f"{width} numbers per row", piece.shape[1])
 
 
-def _require_count(path: Path, what: str, expected: int, got: int) -> None:
-    if expected != got:
-        raise _error(path, f"{expected} {what}", got)
+def _require_count(path: Path, what: str, expected: int, got: int, is_all: bool = True) -> None:
+    if got > expected or (is_all and got < expected):
+        raise _error(path, f"{expected} {what}", f"{got}{'' if is_all else ' or more'}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import itertools
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ import numpy.typing as npt
 
 from gnn_core.usage import UsageError
 
+_TEXT_BYTES = 8 << 20  # of CSV at a time, and of a row at most
+_MOST_ROW_BYTES = 64 << 20  # of an array
+_KINDS = "iufb"
+
 
 class Header(NamedTuple):
     """What the .npy header of an archive member says."""
@@ -25,20 +30,60 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
-def csv_pieces(path: Path, dtype: np.dtype, piece_values: int) -> Iterator[npt.NDArray]:
-    """The rows of a gzipped CSV without a header line, as arrays [k, columns]. UsageError."""
+def csv_pieces(path: Path) -> Iterator[npt.NDArray[np.float64]]:
+    """The rows of a gzipped CSV without a header line, as float64 `[k, columns]`.
+
+    About 8 MB of text are decompressed at a time, and no row is longer than that. float64 holds
+    whole numbers up to 2**53; the reader makes its own dtype of it (see `casts`).
+
+    Raises:
+        UsageError: no gzip, no numbers, rows of different lengths in one piece, a longer row.
+    """
     try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            first = next(file, None)
-            if first is None:
-                return
-            step = max(1, piece_values // (first.count(",") + 1))
-            lines = itertools.chain([first], file)
-            while batch := list(itertools.islice(lines, step)):
-                if any(line.strip() for line in batch):
-                    yield np.loadtxt(batch, dtype=dtype, delimiter=",", ndmin=2, comments=None)
+        with gzip.open(path) as file:
+            for text in _whole_lines(file):
+                yield np.loadtxt(
+                    text.decode("ascii").splitlines(),
+                    dtype=np.float64, delimiter=",", ndmin=2, comments=None,
+                )  # fmt: skip
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged(path, "gzipped rows of numbers", error) from None
+
+
+def _whole_lines(file: gzip.GzipFile) -> Iterator[bytes]:
+    """What a stream holds, some MB at a time, each piece of whole lines. ValueError."""
+    rest = b""
+    while data := file.read(_TEXT_BYTES):
+        lines, newline, rest = (rest + data).rpartition(b"\n")
+        if len(rest) > _TEXT_BYTES:
+            raise ValueError(f"a row of more than {_TEXT_BYTES:,} bytes")
+        if newline and not lines.strip():
+            if len(lines) > _TEXT_BYTES // 2:
+                raise ValueError(f"{len(lines):,} bytes of empty lines")
+        elif newline:
+            yield lines
+    if rest.strip():
+        yield rest
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """The header of the .npy file that begins where `file` stands. ValueError."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f".npy version {version[0]}.{version[1]}")
+    try:
+        header = Header(*read(file))
+    except ValueError:
+        raise
+    except Exception as error:  # it is a piece of Python, which may be damaged in any way
+        raise ValueError(f"a damaged header ({type(error).__name__})") from None
+    if any(length < 0 for length in header.shape):
+        raise ValueError(f"shape {list(header.shape)}")
+    return header
 
 
 def npz_header(path: Path, member: str) -> Header:
@@ -62,9 +107,12 @@ def npz_pieces(
         if row is not None:
             file.seek(row * shape[1] * header.dtype.itemsize, 1)
             shape = shape[1:]
-        width = int(np.prod(shape[1:]))
+        width = math.prod(shape[1:])
+        if len(shape) and width * header.dtype.itemsize > _MOST_ROW_BYTES:
+            expected = f"{member} with rows of at most {_MOST_ROW_BYTES:,} bytes"
+            raise _damaged(path, expected, f"shape {list(header.shape)}")
         step = max(1, piece_values // max(width, 1))
-        for start in range(0, shape[0], step):
+        for start in range(0, shape[0] if shape else 0, step):
             count = min(step, shape[0] - start)
             num_bytes = count * width * header.dtype.itemsize
             data = file.read(num_bytes)
@@ -77,18 +125,23 @@ def npz_pieces(
 def _open_member(path: Path, member: str) -> Iterator[tuple[Header, IO[bytes]]]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            header = Header(*read(file))
+            header = read_header(file)
+            size = archive.getinfo(f"{member}.npy").file_size
+            claimed = file.tell() + math.prod(header.shape) * header.dtype.itemsize
             if header.dtype.hasobject:
                 raise ValueError(f"{member} holds Python objects")
+            if header.dtype.kind not in _KINDS:
+                raise ValueError(f"{member} with values of type {header.dtype}")
+            if claimed != size:
+                what = f"{member} of shape {list(header.shape)}"
+                raise ValueError(f"{what}, which takes {claimed:,} bytes, in {size:,}")
             yield header, file
     except KeyError:
         raise _damaged(path, f"an array {member}", "none") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+        NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         raise _damaged(path, f"an .npz file with {member}", error) from None
 
 

@@ -10,6 +10,8 @@ from numba import njit
 from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
+from gnn_core.data.neighbourhood import require_node, require_row, told_as_damage
+from gnn_core.usage import printable
 
 _BAR = 40
 _MOST_CLASSES = 16
@@ -26,14 +28,15 @@ def portrait(graph: Graph) -> str:
     if graph.labels is not None:
         parts.append(_classes(graph))
     parts.append(_memory(graph))
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(map(printable, part)) for part in parts)
 
 
 def edge_homophily(graph: Graph) -> float | None:
     """Share of edges that join nodes of the same class, among edges whose two ends have one."""
     if graph.labels is None:
         return None
-    same, known = _count_alike(graph.indptr, graph.indices, graph.labels)
+    with told_as_damage(graph):
+        same, known = _count_alike(graph.indptr, graph.indices, graph.labels)
     return same / known if known else None
 
 
@@ -44,7 +47,9 @@ def _count_alike(indptr, indices, labels):  # type: ignore[no-untyped-def]
         label = labels[node]
         if label < 0:
             continue
+        require_row(indptr[node], indptr[node + 1], len(indices))
         for edge in range(indptr[node], indptr[node + 1]):
+            require_node(indices[edge], len(labels))
             other = labels[indices[edge]]
             known += other >= 0
             same += other == label

@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gnn_core.data.meta import META, read_meta
 from gnn_core.data.progress import Progress, Say, tell
-from gnn_core.data.store import META, read_meta
 from gnn_core.usage import UsageError
 
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
@@ -30,7 +30,7 @@ def is_prepared(folder: Path, is_current: Callable[[dict[str, Any]], bool] | Non
     try:
         meta = read_meta(folder)
         return is_current is None or is_current(meta)
-    except (UsageError, KeyError, TypeError):  # of an older schema, or not ours: prepare it anew
+    except (UsageError, LookupError, TypeError, AttributeError):  # not ours, or older: make it anew
         return False
 
 

@@ -19,6 +19,7 @@ from numba import njit
 
 from gnn_core.config import UsageError
 from gnn_core.data.batch import Block
+from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
 from gnn_core.seeding import GOLDEN_GAMMA, below, mix, splitmix64
 
@@ -30,22 +31,25 @@ _WORD_BITS = 64
 
 
 @njit(cache=True, nogil=True)
-def _count(indptr, nodes, num_dst, fanout, starts, degrees, offsets):  # type: ignore[no-untyped-def]
+def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets):  # type: ignore[no-untyped-def]
     """Look up every destination's row, and cumulate min(degree, fanout) in `offsets`.
 
-    Returns the total, which may exceed int32. The rows are scattered over memory; looked up here,
-    all at once, the loads overlap, and no branch of `_draw` has to wait for one.
+    Returns the total, which may exceed int32, and whether a row is not within the `num_indices`
+    neighbours there are, as only in a damaged file. The rows are scattered over memory; looked
+    up here, all at once, the loads overlap, and no branch of `_draw` has to wait for one.
     """
     total = np.int64(0)
     offsets[0] = 0
+    signs = np.int64(0)  # negative from the first row on that is not within the neighbours
     for i in range(num_dst):
         start = indptr[nodes[i]]
         degree = indptr[nodes[i] + 1] - start
+        signs |= start | degree | (num_indices - start - degree)
         starts[i] = start
         degrees[i] = degree
         total += degree if fanout < 0 or degree < fanout else fanout
         offsets[i + 1] = total
-    return total
+    return total, signs < 0
 
 
 @njit(cache=True, nogil=True)
@@ -91,10 +95,16 @@ def _relabel(indices, picks, num_edges, base, where, nodes, num_nodes, columns):
     `where[node] >= base` means the node was met in this batch, at position `where[node] - base`;
     raising `base` from batch to batch forgets all of it without clearing the table. Two loops, and
     no branch in the second: the loads of the first overlap, and nothing is mispredicted. Between
-    them the ids wait in `picks`, since `columns` is too narrow for those of a huge graph.
+    them the ids wait in `picks`, since `columns` is too narrow for those of a huge graph. -1 for an
+    id that no node has, before anything is written where it points.
     """
+    last, signs = np.int64(len(where) - 1), np.int64(0)
     for edge in range(num_edges):
         picks[edge] = indices[picks[edge]]
+    for edge in range(num_edges):
+        signs |= picks[edge] | (last - picks[edge])  # negative once an id is out of range
+    if signs < 0:
+        return -1
     for edge in range(num_edges):
         node = picks[edge]
         position = where[node] - base
@@ -138,7 +148,7 @@ class Sampler:
             key: 64 bits; the same key and node give the same neighbours whoever asks.
 
         Raises:
-            UsageError: a block would hold more than 2**31 - 1 edges.
+            UsageError: a block would hold more than 2**31 - 1 edges, or a file is damaged.
         """
         with self._one_at_a_time:
             try:
@@ -168,13 +178,18 @@ class Sampler:
         self._starts = _grown(self._starts, num_dst)
         self._degrees = _grown(self._degrees, num_dst)
         offsets = np.empty(num_dst + 1, dtype=np.int32)
-        num_edges = _count(
-            graph.indptr, self._nodes, num_dst, fanout, self._starts, self._degrees, offsets
-        )
+        num_edges, is_damaged = _count(
+            graph.indptr, len(graph.indices), self._nodes, num_dst, fanout, self._starts,
+            self._degrees, offsets,
+        )  # fmt: skip
         if num_edges > _MAX_POSITION:
             raise UsageError(
                 f"hop {hop + 1} of one batch holds {num_edges:,} edges, the limit is "
                 f"{_MAX_POSITION:,}: lower --global-batch-size or --fanouts"
+            )
+        if is_damaged:
+            raise Subject(graph.name, graph.folder).error(
+                "indptr", f"rows within the {len(graph.indices):,} neighbours", "others"
             )
         self._nodes = _grown(self._nodes, num_dst + num_edges + 1)
         self._picks = _grown(self._picks, num_edges)
@@ -184,6 +199,10 @@ class Sampler:
             graph.indices, self._picks, num_edges, self._base, self._where,
             self._nodes, num_dst, columns,
         )  # fmt: skip
+        if num_src < 0:
+            raise Subject(graph.name, graph.folder).error(
+                "indices", f"node ids from 0 to {graph.num_nodes - 1}", "others"
+            )
         return Block(offsets, columns, num_src)
 
     def _start_batch(self, num_targets: int) -> None:

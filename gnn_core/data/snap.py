@@ -13,9 +13,14 @@ import zlib
 
 import numpy as np
 
+from gnn_core.data.casts import cast
+from gnn_core.usage import UsageError
+
 URL = "https://snap.stanford.edu/data/cit-HepTh.txt.gz"
 MOST_BYTES = 1 << 24  # of the download
 _MOST_TEXT = 1 << 26  # of its content
+_COMMENTS = 100  # lines of them, at most
+_LARGEST_NUMBER = 9_999_999  # the number of December 99, at most
 _NUM_PAPERS, _NUM_CITATIONS = 27_770, 352_807
 
 
@@ -30,9 +35,13 @@ def ogb_files(
     """
     try:
         with gzip.open(io.BytesIO(archive)) as file:
-            lines = file.read(_MOST_TEXT).decode("ascii").splitlines()
-        pairs = np.loadtxt(lines, dtype=np.int64, ndmin=2)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+            text = file.read(_MOST_TEXT + 1)
+        if len(text) > _MOST_TEXT or text.count(b"\n") > 2 * num_citations + _COMMENTS:
+            raise ValueError("far more lines than are published")
+        lines = text.decode("ascii").splitlines()
+        numbers = np.loadtxt(lines, dtype=np.float64, ndmin=2)
+        pairs = cast(numbers, np.int64, "arXiv numbers", _error, 0, _LARGEST_NUMBER)
+    except (OSError, EOFError, ValueError, zlib.error, UsageError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"expected gzipped pairs of arXiv numbers, got {reason}") from None
     papers, ends = np.unique(pairs, return_inverse=True)
@@ -54,6 +63,10 @@ def ogb_files(
         "raw/num-edge-list.csv.gz": _csv(np.array([[len(edges)]])),
         "raw/node_year.csv.gz": _csv(years[order, None]),
     }
+
+
+def _error(expected: str, got: object) -> UsageError:
+    return UsageError(f"{got} among {expected}")
 
 
 def _csv(rows: np.ndarray) -> bytes:

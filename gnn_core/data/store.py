@@ -7,7 +7,7 @@ sees the folder sees all of it. SHA-256 sums are taken of the bytes on their way
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,13 +25,11 @@ from gnn_core.data.features import (
     Features,
     SparseFeatures,
     compact,
-    feature_dtype_name,
 )
 from gnn_core.data.mapped import map_arrays
-from gnn_core.usage import UsageError
+from gnn_core.data.meta import META, describe, meta_text, read_meta, require_as_written
+from gnn_core.data.room import require_room
 
-SCHEMA = 1
-META = "meta.json"
 SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
 _COPY_BYTES = 8 << 20
 
@@ -119,6 +117,9 @@ class GraphWriter:
         if array not in (*ARRAY_NAMES, *SPARSE_PARTS):
             raise ValueError(f"unknown array {array!r}")
         path = self.path(array)
+        if all(length is not None for length in shape):
+            num_bytes = math.prod(length or 0 for length in shape) * np.dtype(dtype).itemsize
+            require_room(f"{array} of {self.name}", self.folder, num_bytes)
         row_shape = tuple(length or 0 for length in shape[1:])
         with path.open("wb") as file:
             sink = _HashSink(file)
@@ -182,8 +183,7 @@ class GraphWriter:
         meta = describe(self.name, arrays, num_classes, self.checksums, provenance or {})
         full = self.size_bytes < SMALL_BYTES
         check_arrays(subject, arrays, meta["num_classes"], full)
-        text = json.dumps(meta, indent=2, sort_keys=True) + "\n"
-        (self.staging / META).write_text(text, encoding="utf-8")
+        (self.staging / META).write_text(meta_text(meta), encoding="utf-8")
         del arrays
         older = self.staging.with_name(self.staging.name + "-older")
         if self.folder.exists():
@@ -196,56 +196,6 @@ class GraphWriter:
     def size_bytes(self) -> int:
         """Bytes on disk so far."""
         return sum(path.stat().st_size for path in self.staging.iterdir())
-
-
-def describe(
-    name: str,
-    arrays: dict[str, Any],
-    num_classes: int | None,
-    checksums: dict[str, str],
-    provenance: dict[str, Any],
-) -> dict[str, Any]:
-    """The contents of meta.json. Without `num_classes` it is the largest label plus one."""
-    indptr, indices, features = arrays["indptr"], arrays["indices"], arrays.get("features")
-    labels = arrays.get("labels")
-    if num_classes is None:
-        num_classes = int(labels.max()) + 1 if labels is not None and labels.size else 0
-    return {
-        "schema": SCHEMA,
-        "name": name,
-        "num_nodes": len(indptr) - 1 if indptr is not None else 0,
-        "num_edges": len(indices) if indices is not None else 0,
-        "num_features": 0 if features is None or features.ndim < 2 else features.shape[1],
-        "num_classes": int(num_classes),
-        "feature_dtype": feature_dtype_name(features),
-        "checksums": dict(sorted(checksums.items())),
-        "provenance": provenance,
-    }
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of a graph folder, checked. Raises UsageError."""
-    path = folder / META
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a graph folder, got nothing there; check the path")
-    if not path.is_file():
-        raise UsageError(
-            f"{path}: expected the description of a graph, got no such file; "
-            "is this folder a graph written by gnn_core.data?"
-        )
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: expected JSON, got {error}; prepare the graph again") from None
-    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
-        got = meta.get("schema", "none") if isinstance(meta, dict) else type(meta).__name__
-        raise UsageError(f"{path}: expected schema {SCHEMA}, got {got}; prepare the graph again")
-    counts = ("num_nodes", "num_edges", "num_features", "num_classes")
-    for key, kind in (*((count, int) for count in counts), ("name", str), ("checksums", dict)):
-        if not isinstance(meta.get(key), kind):
-            what = f"{path}: expected {key} of type {kind.__name__}"
-            raise UsageError(f"{what}, got {meta.get(key)!r}; prepare the graph again")
-    return meta
 
 
 def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -262,6 +212,7 @@ def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, A
     full = verify or size < SMALL_BYTES
     _check_counts(subject, arrays, meta)
     check_arrays(subject, arrays, meta["num_classes"], full)
+    require_as_written(folder, meta)
     if full:
         for file, expected in meta["checksums"].items():
             got = file_sha256(folder / file)

@@ -24,6 +24,7 @@ from gnn_core.data.checks import index_dtype
 from gnn_core.data.csr import DEFAULT_BUDGET_BYTES, edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES, encode_features
 from gnn_core.data.progress import Progress, silent
+from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.data.synthetic_spec import SyntheticSpec
 from gnn_core.seeding import below, mix, stream
@@ -35,6 +36,7 @@ _YEARLY_GROWTH = 1.1
 _VALID_YEARS = _TEST_YEARS = 2
 _LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at each link
 _CHUNK_PAPERS = 1 << 15
+_ARCHIVE_BYTES = 24  # of memory per paper: what `_Archive` holds, labels, years, degrees
 _SECOND = np.uint64(1 << 32)  # a slot that no citation has
 _ONE = 1 << 32  # the number 1 where probabilities are 32-bit fractions
 
@@ -47,7 +49,11 @@ def generate(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     chunk_papers: int = _CHUNK_PAPERS,
 ) -> None:
-    """Write the graph of `spec` to `folder`. Neither the budget nor the chunk changes a byte."""
+    """Write the graph of `spec` to `folder`. Neither the budget nor the chunk changes a byte.
+
+    Raises UsageError, before anything is made, where it does not fit on the disk or in memory.
+    """
+    _require_room(spec, folder, budget_bytes)
     archive = _Archive(spec)
     with GraphWriter(folder, name or spec.canonical()) as writer:
         writer.put("labels", archive.topics.astype(np.int32))
@@ -64,6 +70,19 @@ def generate(
         write_csr(writer, edges, spec.papers, budget_bytes=budget_bytes, progress=progress)
         provenance = {"generator": GENERATOR, "parameters": asdict(spec)}
         writer.finish(spec.num_topics, provenance)
+
+
+def _require_room(spec: SyntheticSpec, folder: Path, budget_bytes: int) -> None:
+    ids = index_dtype(spec.papers).itemsize
+    citations = spec.papers * spec.citations_per_paper
+    features = spec.papers * spec.num_features * FEATURE_DTYPES[spec.feature_dtype].itemsize
+    columns = spec.papers * (8 + 4 + 4 + 1)  # indptr, labels, years, splits
+    what = f"{spec.canonical()} of {spec.papers:,} papers"
+    # Citations as they are made, and both ways; a few of them are repeats.
+    disk = features + columns + 4 * citations * ids
+    chunk = _CHUNK_PAPERS * (4 * spec.num_features + 4 * spec.citations_per_paper * ids)
+    held = min(budget_bytes, int(2 * citations) * (ids + 8))
+    require_room(what, folder, disk, _ARCHIVE_BYTES * spec.papers + chunk + held)
 
 
 class _Archive:

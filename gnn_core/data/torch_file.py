@@ -5,21 +5,23 @@ each tensor's numbers in `<name>/data/<key>`. Before, it wrote pickles one after
 number, a version, facts about the machine, the object; what follows are the numbers of tensors,
 and those are not read here. NumPy arrays are in the object's pickle in both.
 
-A pickle may name any function to be called. Here only the few names that arrays and tensors need
-are let in, and instead of what they name there are records, out of which arrays are made.
+Nothing that a pickle names is called: see `pickled`. The file is not let claim more than it holds.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.pickled import Array, Function, array_of
+from gnn_core.data.pickled import load as pickled_object
 from gnn_core.usage import UsageError
 
 Arrays = dict[str, npt.NDArray[np.integer]]
@@ -43,7 +45,8 @@ def read_arrays(path: Path) -> Arrays:
             file.seek(0)
             found = _from_zip(file) if is_zip else _from_pickles(file)
         if not isinstance(found, dict):
-            raise ValueError(f"a {type(found).__name__}")
+            is_array = array_of(found) is not None
+            raise ValueError("an array" if is_array else f"a {type(found).__name__}")
         return {str(key): _array(str(key), value) for key, value in found.items()}
     except FileNotFoundError:
         raise _error(path, "no such file") from None
@@ -60,138 +63,92 @@ class _TensorOfOldError(Exception):
     """A tensor in the format before 1.6."""
 
 
-class _DType:
-    """Takes the place of `numpy.dtype`."""
+class _Storage:
+    """Stands for the numbers of a tensor; a pickle can neither make nor change one."""
 
-    def __init__(self, code: str, *flags: bool) -> None:
-        self.code = code
-        self.order = "|"
+    __slots__ = ("dtype", "data")
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
+    def __init__(self, dtype: np.dtype, data: bytes) -> None:
+        self.dtype = dtype
+        self.data = data
 
-    def found(self) -> np.dtype:
-        """What it says, if that is an integer."""
-        if self.code[:1] not in ("i", "u"):
-            raise pickle.UnpicklingError(f"numbers of type {self.code!r}, which are not whole")
-        return np.dtype(self.order + self.code)
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("a pickle that changes numbers")
 
 
-class _Array:
-    """Takes the place of `numpy.ndarray`."""
-
-    values: npt.NDArray[np.integer]
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, data = state
-        self.values = _frombuffer(data, dtype, shape, "F" if is_fortran else "C").values
-
-
-def _reconstruct(kind: type, shape: object, code: object) -> _Array:
-    """How an array begins in a pickle; `__setstate__` brings what is in it."""
-    if kind is not _Array:
-        raise pickle.UnpicklingError("an array of another class")
-    return _Array()
-
-
-def _frombuffer(data: Any, dtype: _DType, shape: Any, order: Any, *axes: Any) -> _Array:
-    """How an array is in a pickle of protocol 5."""
-    array = _Array()
-    array.values = np.frombuffer(data, dtype.found()).reshape(shape, order=order)
-    return array
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How bytes are in a pickle of protocol 2, which has none."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding}, which no array needs")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    """How no bytes at all are in a pickle of protocol 2."""
-    return b""
-
-
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> _Array:
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> Array:
     """How a tensor is in a pickle; NumPy refuses what is not within the storage."""
-    dtype, data = storage
+    if not isinstance(storage, _Storage):
+        raise pickle.UnpicklingError("a tensor without numbers")
+    dtype = storage.dtype
+    if math.prod(size) * dtype.itemsize > len(storage.data):
+        raise pickle.UnpicklingError("a tensor of more elements than its numbers")
     steps = [step * dtype.itemsize for step in stride]
-    array = _Array()
-    array.values = np.ndarray(tuple(size), dtype, data, offset * dtype.itemsize, steps)
+    array = Array()
+    array.values = np.ndarray(tuple(size), dtype, storage.data, offset * dtype.itemsize, steps)
     return array
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds arrays and dicts of them; whatever else a pickle asks for is refused."""
-
-    def __init__(self, file: IO[bytes], storage: Callable[[str, str], Any]) -> None:
-        super().__init__(file)
-        self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        package, _, inner = module.partition(".")
-        if package == "numpy":  # NumPy 2 calls numpy.core numpy._core
-            module = f"numpy.{inner.removeprefix('_')}".removesuffix(".")
-        allowed: dict[tuple[str, str], Any] = {
-            ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _DType,
-            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-            ("_codecs", "encode"): _latin1,
-            ("__builtin__", "bytes"): _no_bytes,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("collections", "OrderedDict"): dict,  # the hooks of a tensor: none
-        }
-        if (module, name) in allowed:
-            return allowed[module, name]
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        raise pickle.UnpicklingError(f"a pickle that asks for {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        kind, code, key, *_ = pid
-        if kind != "storage" or code not in _STORAGES.values():
-            raise pickle.UnpicklingError("a pickle that asks for something but numbers")
-        return self._storage(code, key)
+_NAMES = {
+    ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
+    ("collections", "OrderedDict"): Function(dict),  # the hooks of a tensor: none
+    **{("torch", name): code for name, code in _STORAGES.items()},
+}
 
 
 def _from_zip(file: IO[bytes]) -> Any:
     with zipfile.ZipFile(file) as archive:
+        _check_members(archive, file.seek(0, 2))
         (pickled,) = [n for n in archive.namelist() if n.endswith("data.pkl")] or ["data.pkl"]
         folder = pickled.removesuffix("data.pkl")
         order = "<"
         if f"{folder}byteorder" in archive.namelist():
             order = {b"little": "<", b"big": ">"}[archive.read(f"{folder}byteorder")]
+        read: dict[str, bytes] = {}
 
-        def storage(code: str, key: str) -> tuple[np.dtype, bytes]:
-            return np.dtype(order + code), archive.read(f"{folder}data/{key}")
+        def storage(pid: Any) -> _Storage:
+            kind, code, key, *_ = pid
+            if kind != "storage" or code not in _STORAGES.values():
+                raise pickle.UnpicklingError("a pickle that asks for something but numbers")
+            if key not in read:  # tensors may share numbers, and those are read once
+                read[key] = archive.read(f"{folder}data/{key}")
+            return _Storage(np.dtype(order + code), read[key])
 
-        with archive.open(pickled) as content:
-            return _Unpickler(content, storage).load()
+        return pickled_object(io.BytesIO(archive.read(pickled)), "iu", _NAMES, storage)
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse what torch never writes and a small file could claim much memory with."""
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("an archive with compressed members, which torch.save writes none of")
+    claimed = sum(member.file_size for member in members)
+    if claimed > size or len({member.filename for member in members}) < len(members):
+        raise ValueError(f"an archive of {size:,} bytes with members of {claimed:,}")
 
 
 def _from_pickles(file: IO[bytes]) -> Any:
-    def storage(code: str, key: str) -> Any:
+    def storage(pid: Any) -> Any:
         raise _TensorOfOldError
 
     try:
-        magic = _Unpickler(file, storage).load()
+        magic = pickled_object(file, "iu", _NAMES, storage)
     except Exception:
         magic = None
     if magic != _MAGIC:
         raise ValueError("another format")
     for _ in ("version", "machine"):
-        _Unpickler(file, storage).load()
-    return _Unpickler(file, storage).load()
+        pickled_object(file, "iu", _NAMES, storage)
+    return pickled_object(file, "iu", _NAMES, storage)
 
 
 def _array(key: str, value: Any) -> npt.NDArray[np.integer]:
-    if not isinstance(value, _Array) or not hasattr(value, "values"):
+    if (array := array_of(value)) is None:
         raise ValueError(f"{key} of type {type(value).__name__}")
-    return value.values
+    return array
 
 
 def _error(path: Path, got: str) -> UsageError:
     expected = "a dict of arrays of whole numbers, written by torch.save"
-    return UsageError(f"{path}: expected {expected}, got {got.splitlines()[0]}; fetch it again")
+    got = (got.splitlines() or ["nothing"])[0]
+    return UsageError(f"{path}: expected {expected}, got {got}; fetch it again")

@@ -24,13 +24,14 @@ from pathlib import Path
 
 from gnn_core.launch import guarded
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal, tables
+from gnn_core.report.markup import markdown_text
 from gnn_core.report.records import read_records, record_files
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, counted
 from gnn_core.report.tables.latex import latex_table
 from gnn_core.report.whole_file import write_whole
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, printable
 
 _WANTED = {
     **dict.fromkeys(TABLES, "runs that ended well"),
@@ -194,9 +195,11 @@ def _laid_out(caption: str, table: Table, form: str) -> str:
     if form == "latex":
         return latex_table(table, table.notes, caption)
     if form == "markdown":
-        above = [f"**{caption}**", ""] if caption else []
-        return "\n".join([*above, table.markdown(), "", *(f"- {one}" for one in table.notes), ""])
-    return "\n".join([*([f"{caption}:"] if caption else []), table.markdown(), *table.notes, ""])
+        above = [f"**{markdown_text(caption)}**", ""] if caption else []
+        notes = [f"- {markdown_text(one)}" for one in table.notes]
+        return "\n".join([*above, table.markdown(), "", *notes, ""])
+    notes = [printable(one) for one in table.notes]
+    return "\n".join([*([f"{printable(caption)}:"] if caption else []), table.text(), *notes, ""])
 
 
 def _show_csv(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnn_core.config import UsageError
+from gnn_core.report.markup import markdown_text
 from gnn_core.report.records import read_records
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
@@ -170,7 +171,7 @@ def _of_records(name: str) -> Content:
         commits = _commits((record.commit, record.dirty) for record in records)
         origin = f"- from {counted(len(records), 'run record')} in {places}; {commits}"
         blocks = [
-            "\n\n".join(filter(None, (caption and f"**{caption}**", _markdown(table))))
+            (f"**{markdown_text(caption)}**\n\n" if caption else "") + _markdown(table)
             for caption, table in tables(name, records, choices)
         ]
         return "\n\n".join(blocks) + f"\n{origin}", problems
@@ -183,7 +184,7 @@ def _of_benches(sources: Sequence[Path], places: str, choices: Choices) -> tuple
     if not benches:
         raise _nothing("benchmark files (*.json)", places, problems)
     blocks = [
-        f"{bench_title(bench)}:\n\n{_markdown(bench_table(bench))}\n"
+        f"{markdown_text(bench_title(bench))}:\n\n{_markdown(bench_table(bench))}\n"
         f"- {_commits([(bench.commit, bench.dirty)])}"
         for bench in benches
     ]
@@ -216,7 +217,7 @@ SELECTIONS: Mapping[str, Content] = {
 
 
 def _markdown(table: Table) -> str:
-    return "\n".join([table.markdown(), "", *(f"- {note}" for note in table.notes)])
+    return "\n".join([table.markdown(), "", *(f"- {markdown_text(note)}" for note in table.notes)])
 
 
 def _commits(origins: Iterable[tuple[str | None, bool | None]]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gnn_core.report.documents import tables
+from gnn_core.report.markup import markdown_text, without_math
 from gnn_core.report.page import RECORDS_VARIABLE
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.picture import scaling_figure
@@ -83,22 +84,30 @@ def _of_one_work(
 def captioned(name: str, records: Sequence[RunRecord]) -> str:
     """Return the tables of one name, a key of `documents.TABLES`: one for each task."""
     return "\n\n".join(
-        "\n\n".join(filter(None, (caption and f"**{caption}**", markdown(table))))
+        "\n\n".join(filter(None, (caption and f"**{markdown_text(caption)}**", markdown(table))))
         for caption, table in tables(name, records)
     )
 
 
 def markdown(table: Table) -> str:
     """Return a table and, folded away, what has to be said below it."""
-    notes = [f"- {note}" for note in table.notes]
+    notes = [f"- {markdown_text(note)}" for note in table.notes]
     folded = ["<details><summary>In sentences, and what the columns mean</summary>", "", *notes]
     return "\n".join([table.markdown(), "", *folded, "", "</details>"])
+
+
+def say(text: str) -> None:
+    """Show Markdown with texts of records in it: they are shown, and no markup of theirs works."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(markdown_text(text)))
 
 
 def draw(figure: Figure) -> None:
     """Show a figure in a notebook; its title is also what a screen reader says of it."""
     from IPython.display import HTML, display
 
+    without_math(figure)
     what = " ".join((figure.get_suptitle() or figure.axes[0].get_title(loc="left")).split())
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.launch import guarded
+from gnn_core.report.markup import safe_html
 from gnn_core.report.records import read_records
 from gnn_core.report.whole_file import write_whole
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, printable
 
 RECORDS_VARIABLE = "RINGSAGE_RECORDS"
 """Folders and files of records for the notebook, separated as PATH is."""
@@ -104,7 +105,7 @@ def _make(options: argparse.Namespace) -> int:
     try:
         page = render(notebook, paths)
     except _CellFailed as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {printable(str(problem))}", file=sys.stderr)
         return 1
     write_whole(options.output, page)
     print(f"wrote {options.output}: {len(records)} runs, {len(page) / 1e6:.1f} MB")
@@ -147,7 +148,7 @@ def render(notebook: Path, paths: Sequence[Path]) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(source)
     title = html.escape(str(source.metadata.get("title", "Ringsage")))
-    return _PAGE.format(title=title, style=_STYLE, body=body)
+    return _PAGE.format(title=title, style=_STYLE, body=safe_html(body))
 
 
 def _execute(source: Any, paths: Sequence[Path]) -> None:

@@ -6,6 +6,7 @@ makes the run a failed one; nothing that is read here ever turns it into 0.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -16,11 +17,13 @@ from typing import Any
 from gnn_core.config import UsageError
 from gnn_core.report import machine
 from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, count_ranks, utc_now
-from gnn_core.report.soundness import checked, problems_of
+from gnn_core.report.soundness import checked, odd_facts, problems_of
 from gnn_core.report.strict_json import WrongShape, build, one_line, parse
+from gnn_core.usage import printable
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
+_SUM = re.compile(r', "sha256": "[0-9a-f]{64}"\}$')
 
 
 def begin_run(
@@ -91,7 +94,7 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     why. Raises UsageError when the folder cannot be made or written, or the disk is full.
     """
     values, _ = checked(record)
-    line = one_line(values) + "\n"
+    line = _with_sum(one_line(values)) + "\n"
     folder = Path(directory)
     path = folder / file_name(record)
     unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
@@ -122,7 +125,7 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
             try:
                 record = _record_of(line)
             except WrongShape as problem:
-                problems.append(f"{where}: {problem}")
+                problems.append(printable(f"{where}: {problem}"))
                 continue
             first = records.setdefault(record.run_id, (record, where))
             if first[1] != where:
@@ -164,18 +167,27 @@ def _lines(file: Path) -> Iterable[tuple[str, str]]:
             yield f"{file}:{number}", line
 
 
+def _with_sum(line: str) -> str:
+    """Return the object in a line with a last entry: the SHA-256 of the line without it."""
+    return f'{line[:-1]}, "sha256": "{hashlib.sha256(line.encode()).hexdigest()}"}}'
+
+
 def _record_of(line: str) -> RunRecord:
     """Return the sound record in one line; raises WrongShape with the reason there is none."""
     value = parse(line)
     if not isinstance(value, dict):
         raise WrongShape("not a run record (expected a JSON object)")
+    has_sum = value.pop("sha256", None) is not None  # older records have none
     version = value.get("schema_version")
     if version != SCHEMA_VERSION:
         raise WrongShape(f"schema version {version!r}, this reads {SCHEMA_VERSION}")
     record = build(RunRecord, value)
-    problems = problems_of(record) if record.status == "ok" else []
+    problems = odd_facts(record)
+    problems += problems_of(record) if record.status == "ok" and not problems else []
     if problems:
         raise WrongShape("; ".join(problems))
+    if has_sum and _with_sum(_SUM.sub("}", line)) != line:
+        raise WrongShape("changed since it was written: if that is meant, remove its sha256")
     return record
 
 

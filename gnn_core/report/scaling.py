@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
     table = scaling_table(view, probes)
     kind = "weak" if options.weak else "strong"
     print(f"PREDICTION of {kind} scaling: {work.strategy} on {work.dataset}", end="\n\n")
-    print("\n".join([table.markdown(), "", *table.notes]))
+    print("\n".join([table.text(), "", *table.notes]))
     if options.figures is not None:
         # matplotlib takes most of a second to import, and only this needs it
         from gnn_core.report.prediction.picture import draw_scaling

@@ -11,11 +11,20 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from gnn_core.config import OPTIONS
 from gnn_core.report.metrics import HITS, SPLITS
 from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.report.strict_json import plain
 from gnn_core.report.timing import NOT_TRAINING, OVERLAPPED
 
+_MACHINE_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("cpu_model", "system"), (str,)),
+    **dict.fromkeys(("cpu_flags", "gpus"), (list,)),
+    **dict.fromkeys(
+        ("cpu_mhz", "cores_available", "memory_bytes", "load_average", "others_running"),
+        (float, int),
+    ),
+}
 _FRACTIONS = ("accuracy", "mrr", "auc", *(f"hits_{most}" for most in HITS))
 
 
@@ -54,6 +63,34 @@ def problems_of(record: RunRecord) -> list[str]:
     if record.status == "ok" and None in losses:
         remarks.append(f"step_losses[{losses.index(None)}] is missing")
     return remarks
+
+
+def odd_facts(record: RunRecord) -> list[str]:
+    """Return one remark per setting or fact of the machine that is of another type than its own.
+
+    Neither is a field of the record with a type, and tables count and sort by both.
+    """
+    remarks = []
+    for name, value in record.config.items():
+        option = OPTIONS.get(name)
+        if value is not None and option is not None and option.kind != "str":
+            if problem := option.problem(option.normalised(value)):
+                remarks.append(f"config.{name}: {problem}")
+        elif not _is_plain(value) or (option is not None and not isinstance(value, str | None)):
+            remarks.append(f"config.{name}: expected text or a number")
+    for name, value in record.machine.items():
+        kinds = _MACHINE_KINDS.get(name)
+        if kinds is None or value is None:
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool) or not _is_plain(value):
+            remarks.append(f"machine.{name}: expected {kinds[0].__name__}")
+    return remarks
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is text, a number, nothing, or a list of those."""
+    items = value if isinstance(value, list) else [value]
+    return all(item is None or isinstance(item, str | int | float) for item in items)
 
 
 def _epoch_problems(epoch: EpochRecord) -> Iterable[str]:

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gnn_core.usage import printable
+
 Record = TypeVar("Record")
+
+_DEEPEST = 20
+_BREAKS = str.maketrans("\t\n\v\f\r", "     ")
+_MOST_DIGITS = 20  # with the sign
+_LARGEST_COUNT = 2**63
+_LARGEST = 1e100  # its square is still a number
 
 
 class WrongShape(ValueError):
@@ -62,17 +70,63 @@ def one_line(value: object) -> str:
 
 
 def parse(line: str) -> Any:
-    """Return the value of one line of JSON; raises WrongShape for broken JSON, NaN, infinities."""
+    """Return the value of one line of JSON, its text as `printable` makes it.
 
-    def refuse(word: str) -> None:
-        raise WrongShape(f"holds {word}, which is no number")
-
+    Raises WrongShape for broken JSON, NaN and infinities (also as 1e999), numbers beyond what a
+    measurement or a count can be, a name that stands twice in one object, and deep nesting.
+    """
     try:
-        return json.loads(line, parse_constant=refuse)
+        value = json.loads(
+            line, parse_constant=_refuse, parse_int=_whole, parse_float=_finite,
+            object_pairs_hook=_object,
+        )  # fmt: skip
     except json.JSONDecodeError as problem:
         raise WrongShape(f"not whole JSON ({problem.msg} at column {problem.colno})") from None
     except RecursionError:
         raise WrongShape("nested too deeply for a record") from None
+    return _shown(value, _DEEPEST)
+
+
+def _refuse(word: str) -> None:
+    raise WrongShape(f"holds {word}, which is no number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS or abs(value := int(digits)) > _LARGEST_COUNT:
+        raise WrongShape(f"holds a whole number of {len(digits)} digits, beyond 2**63")
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not abs(value) <= _LARGEST:
+        raise WrongShape(f"holds {digits[:20]}, which is more than any measurement")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WrongShape(f"holds {printable(twice)[:60]!r} twice in one object")
+    return found
+
+
+def _shown(value: Any, depth: int) -> Any:
+    """Return a parsed value with all its text printable; raises WrongShape where it is too deep.
+
+    A line break in a text is a space: it is shown in tables and lists.
+    """
+    if isinstance(value, str):
+        return printable(value.translate(_BREAKS))
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        raise WrongShape("nested too deeply for a record")
+    if isinstance(value, list):
+        return [_shown(item, depth - 1) for item in value]
+    return {printable(name): _shown(item, depth - 1) for name, item in value.items()}
 
 
 def build(kind: type[Record], value: object, path: str = "") -> Record:

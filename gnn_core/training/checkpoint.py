@@ -3,16 +3,17 @@
 `last.safetensors` is where a run goes on; `best.safetensors` holds the weights that did best on the
 validation split. The format is that of the safetensors library: named arrays and a header of text,
 so a file is read without trusting it. Nothing in it tells which framework wrote it: what Horovod
-has begun, Keras can go on with.
+has begun, Keras can go on with. A checksum over all of the file stands in its header.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,15 @@ import safetensors
 import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.report.strict_json import build
+from gnn_core.training.fit import require_fit
+from gnn_core.training.learner import Learner, Progress, State, Weights
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
-
-
-@dataclass
-class State:
-    """What a run needs to go on."""
-
-    weights: Weights
-    optimizer: Weights
-    best: Weights  # {} until an evaluation
-    progress: Progress
-    run_id: str  # of the run that saved it
+_SUM, _BLANK = "sha256", "0" * 64  # taken while these zeros stand in its place
 
 
 class Checkpoints:
@@ -68,6 +61,7 @@ class Checkpoints:
             "ranks_scaling_lr": num_replicas if config.scale_lr else 0,
         }
         self._settings = config.curve_settings()
+        self._config = config
         self._run_id = run_id
 
     def pack(
@@ -97,16 +91,19 @@ class Checkpoints:
                 "it, or give another --checkpoint-dir"
             )
 
-    def read_last(self) -> bytes:
+    def read_last(self, learner: Learner | None = None) -> bytes:
         """The bytes of the checkpoint, b"" if there is none.
 
-        Raises UsageError if it is damaged or of another run.
+        Raises UsageError if it is damaged or of another run, or if the state in it is none that
+        `learner` can have been in with this configuration.
         """
-        if not self.folder or not (path := self.folder / LAST).exists():
+        if not self.folder or not os.path.lexists(path := self.folder / LAST):
             return b""
         try:
+            if not path.is_file():
+                raise ValueError("no regular file")
             data = path.read_bytes()
-            header, _ = _read(data)
+            header, state = _read(data)
             if header["file"] != LAST:
                 raise ValueError(f"a copy of {header['file']}, which has no optimizer in it")
             found = {name: header[name] for name in self._identity}
@@ -117,6 +114,8 @@ class Checkpoints:
             ) from None
         if found != self._identity:
             raise UsageError(f"{path}: it is of another run: {self._difference(found, header)}")
+        if learner is not None:
+            require_fit(path, state, learner, self._config)
         return data
 
     def _difference(self, found: dict[str, Any], header: dict[str, Any]) -> str:
@@ -136,6 +135,7 @@ class Checkpoints:
 
     def _pack(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: Progress) -> bytes:
         header = {
+            _SUM: _BLANK,
             **self._identity,
             "file": name,
             "run_id": self._run_id,
@@ -144,7 +144,10 @@ class Checkpoints:
         }
         # Not `ascontiguousarray`, which makes a number an array of one.
         whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-        return safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
+        data = safetensors.numpy.save(whole, metadata={_KEY: json.dumps(header)})
+        place = data.index(_BLANK.encode())  # nothing but the name of the entry is before it
+        digest = hashlib.sha256(data).hexdigest()
+        return b"".join([data[:place], digest.encode(), memoryview(data)[place + len(_BLANK) :]])
 
     def _save(self, name: str, data: bytes) -> None:
         if not self.folder:
@@ -171,9 +174,16 @@ def state_of(data: bytes) -> State:
     return _read(data)[1]
 
 
+def has_checksum(data: bytes) -> bool:
+    """Whether a checkpoint says what its bytes have to be; those of older versions do not."""
+    return _SUM in _header(data)
+
+
 def weights_of(path: Path) -> Weights:
     """The weights in a checkpoint file, whichever framework wrote it. Raises UsageError."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
         return state_of(path.read_bytes()).weights
     except Exception as error:
         raise UsageError(
@@ -185,17 +195,34 @@ def weights_of(path: Path) -> Weights:
 def _read(data: bytes) -> tuple[dict[str, Any], State]:
     """Header and state; raises whatever a damaged file calls for."""
     arrays = safetensors.numpy.load(data)  # checks lengths and bounds
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    header = json.loads(metadata[_KEY])
+    header = _header(data)
+    if _SUM in header:
+        _require_sum(data, header[_SUM])
     parts: dict[str, Weights] = {part: {} for part in _PARTS}
     for name, array in arrays.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = array
-    progress = Progress(**header["progress"])
+    progress = build(Progress, header["progress"])
     return header, State(
         parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
     )
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    header: dict[str, Any] = json.loads(metadata[_KEY])
+    return header
+
+
+def _require_sum(data: bytes, told: str) -> None:
+    """Raise ValueError unless SHA-256 of the file, with zeros in place of `told`, is that."""
+    place = data.index(told.encode())
+    summed = hashlib.sha256(memoryview(data)[:place])
+    summed.update(_BLANK.encode())
+    summed.update(memoryview(data)[place + len(told) :])
+    if summed.hexdigest() != told:
+        raise ValueError("its checksum is that of other content")
 
 
 def _in_short(error: Exception) -> str:

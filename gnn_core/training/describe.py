@@ -18,6 +18,7 @@ from gnn_core.training.rank import CHUNK_PAIRS
 from gnn_core.training.tasks import targets_per_epoch
 
 BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
+NOTHING_LEFT = "nothing was left to train: all epochs are of the run that it resumed"
 _SHOWN_SECTIONS = ("wait", "fetch", "compute", "communicate")
 
 
@@ -122,7 +123,7 @@ def closing(record: RunRecord, path: Path) -> str:
         f"best       epoch {int(final['best_epoch'] or 0) + 1}: valid {word} "
         f"{_number(final[f'valid_{name}'])}, test {word} {_number(final[f'test_{name}'])}{more}"
     ]
-    lines += [f"note       {note}" for note in record.notes if note == BEST_IS_LAST]
+    lines += [f"note       {note}" for note in record.notes if note in (BEST_IS_LAST, NOTHING_LEFT)]
     if curves := record.config.get("tensorboard"):
         lines.append(f"curves     {shlex.join(['tensorboard', '--logdir', curves])}")
     return "\n".join([*lines, f"record     {path}"])

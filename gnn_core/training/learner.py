@@ -57,6 +57,32 @@ class Progress:
         return loss
 
 
+@dataclass
+class State:
+    """What a run needs to go on."""
+
+    weights: Weights
+    optimizer: Weights
+    best: Weights  # {} until an evaluation
+    progress: Progress
+    run_id: str  # of the run that saved it
+
+
+def require_alike(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, Any]) -> None:
+    """Raise ValueError unless both have arrays of the same names, dtypes and shapes.
+
+    Kernels write through the pointers of what is loaded, as far as the weights reach.
+    """
+    for name in sorted({*expected, *found}):
+        sides = [_described(arrays.get(name)) for arrays in (expected, found)]
+        if sides[0] != sides[1]:
+            raise ValueError(f"{name}: expected {sides[0]}, got {sides[1]}")
+
+
+def _described(array: Any) -> str:
+    return "no such array" if array is None else f"{array.dtype} {list(array.shape)}"
+
+
 class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
@@ -102,7 +128,10 @@ class Learner(Protocol):
         """
 
     def load_optimizer_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take over what `optimizer_state` gave, in whichever framework."""
+        """Take over what `optimizer_state` gave, in whichever framework.
+
+        Raises ValueError for arrays of other names, dtypes or shapes.
+        """
 
 
 @dataclass(frozen=True)

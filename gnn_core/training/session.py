@@ -19,10 +19,10 @@ from gnn_core.report.strict_json import build
 from gnn_core.report.timing import lap_to_vector, slowest_lap, training_seconds
 from gnn_core.schedule import Schedule
 from gnn_core.training import describe
-from gnn_core.training.checkpoint import Checkpoints, State, state_of
+from gnn_core.training.checkpoint import Checkpoints, has_checksum, state_of
 from gnn_core.training.fellows import Fellows, Stopped, WorldChanged
 from gnn_core.training.kept import Kept, shared
-from gnn_core.training.learner import Diverged, Learner, Progress, Weights
+from gnn_core.training.learner import Diverged, Learner, Progress, State, Weights
 
 _LONG_SECONDS = 3.0  # a rehearsal that took longer has compiled something
 
@@ -103,7 +103,7 @@ class Session:
                 self._kept.sampler.stop()
 
     def _train(self, curves: Curves) -> None:
-        while self._progress.epoch < self._config.epochs and not self._has_stalled():
+        while not self._is_over():
             self._one_epoch(curves)
         if self._best:
             self.learner.load_weights(self._best)
@@ -146,7 +146,8 @@ class Session:
     def _end_notes(self, status: str) -> list[str]:
         """What the end of the run has to say to the reader of its numbers."""
         is_last = self._final.get("best_epoch") == self._config.epochs - 1
-        return [describe.BEST_IS_LAST] if status == "ok" and is_last else []
+        notes = {describe.BEST_IS_LAST: is_last, describe.NOTHING_LEFT: not self.history.epochs}
+        return [note for note, holds in notes.items() if holds and status == "ok"]
 
     def _resume(self) -> None:
         """Read a checkpoint on rank 0 and give every rank its weights and optimizer state."""
@@ -155,13 +156,15 @@ class Session:
             try:
                 if not self._config.resume:
                     self._checkpoints.require_free()
-                data = self._checkpoints.read_last()
+                data = self._checkpoints.read_last(self.learner)
             except UsageError as error:
                 problem = str(error)
         self._fellows.require_agreement(self._fellows.gather(problem)[0])
         data = self._fellows.broadcast_bytes(data)
         if not data:
             return
+        if not has_checksum(data):
+            self._narrator.tell("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
         self._load(state)
         self.history.resumed_from = {"run_id": state.run_id, "epoch": state.progress.epoch}
@@ -265,6 +268,9 @@ class Session:
             self._best = self.learner.weights()
             if self._fellows.rank == 0:
                 self._checkpoints.save_best(self._best, progress)
+
+    def _is_over(self) -> bool:
+        return self._progress.epoch >= self._config.epochs or self._has_stalled()
 
     def _has_stalled(self) -> bool:
         patience = self._config.patience

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gnn_core.report.analysis import main
 from gnn_core.report.documents import TABLES
-from gnn_core.report.records import write_record
+from gnn_core.report.records import read_records, write_record
 from gnn_core.report.schema import DatasetInfo, RunRecord
 from tests.unit.made_records import CLUSTER, run
 
@@ -46,12 +47,29 @@ def damaged(folder: Path) -> dict[str, str]:
         ),
         "started_at: expected UTC": a_line(folder, started_at="yesterday"),
         "finished_at: expected UTC": a_line(folder, finished_at="2026-01-02T03:04:05"),
+        "holds a whole number of 400 digits": line.replace('"epoch": 2', f'"epoch": {"9" * 400}'),
+        "holds a whole number of 5000 digits": line.replace(
+            '"world_size": 1', f'"world_size": {"1" * 5000}'
+        ),
+        "holds 1e999, which is more": line.replace('"seconds": 8.0', '"seconds": 1e999'),
+        "holds -1e999, which is more": line.replace('"seconds": 8.0', '"seconds": -1e999'),
+        "holds 'status' twice": line.replace('"status": "ok"', '"status": "ok", "status": "ok"'),
+        "nested too deeply": a_line(folder, versions={"x": json.loads("[" * 900 + "]" * 900)}),
+        "nested too deeply for a record": "[" * 200_000,
+        "config.hidden: expected a whole number": a_line(folder, config={"hidden": "7"}),
+        "config.global_batch_size: expected a whole number at least": a_line(
+            folder, config={"global_batch_size": 0}
+        ),
+        "config.seed: expected a whole number": a_line(folder, config={"seed": [1]}),
+        "config.own: expected text": a_line(folder, config={"own": {"a": 1}}),
+        "machine.load_average: expected float": a_line(folder, machine={"load_average": "high"}),
+        "machine.gpus: expected list": a_line(folder, machine={"gpus": "one"}),
         "not a run record": "[]",
         "\ufffd": "\ufffd",
     }
 
 
-@pytest.mark.parametrize("kind", range(12))
+@pytest.mark.parametrize("kind", range(25))
 def test_each_damage_is_one_line_and_the_good_runs_are_shown(
     folder: Path, capsys: pytest.CaptureFixture[str], kind: int
 ) -> None:
@@ -155,3 +173,30 @@ def test_a_missing_score_of_link_prediction_is_no_zero(
     assert "0.0000" not in row and row.count(" - ") >= 5
     assert main([str(tmp_path), "--table", "links", "--format", "csv"]) == 0
     assert ",,,,," in capsys.readouterr().out
+
+
+def test_no_bit_of_a_record_turns_without_a_word(folder: Path) -> None:
+    file = sorted(folder.iterdir())[0]
+    before, random = file.read_bytes(), np.random.default_rng(4)
+    whole, problems = read_records(folder)
+    assert problems == []
+    for _ in range(150):
+        data = bytearray(before)
+        data[random.integers(len(data) - 1)] ^= 1 << random.integers(8)
+        file.write_bytes(data)
+        found, problems = read_records(folder)
+        assert len(found) == 1 and problems and all("\n" not in one for one in problems)
+    file.write_bytes(before)
+    assert read_records(folder) == (whole, [])
+
+
+def test_a_record_without_a_checksum_is_read_and_one_that_was_changed_is_not(folder: Path) -> None:
+    line = a_line(folder, launch_command="another")
+    (folder / "changed.jsonl").write_text(line)
+    found, (problem,) = read_records(folder)
+    assert len(found) == 2 and "changed since it was written" in problem
+    values = json.loads(line)
+    del values["sha256"]
+    (folder / "changed.jsonl").write_text(json.dumps(values))
+    found, problems = read_records(folder)
+    assert len(found) == 3 and problems == []

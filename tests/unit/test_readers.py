@@ -127,9 +127,15 @@ def test_a_pickle_cannot_call_what_it_likes(raw: Path) -> None:
     pickle.loads(bomb)[0][0].close()
     (raw / "boom").unlink()  # so it would have worked
     (raw / "ind.small.graph").write_bytes(bomb)
-    with pytest.raises(UsageError, match="ind.small.graph: .* it asks for .*open"):
+    with pytest.raises(UsageError, match="ind.small.graph: .* asks for .*open"):
         planetoid.read("small", raw)
     assert not (raw / "boom").exists()
+
+
+def _shared_lists() -> bytes:
+    """A small file in which every node has the same many neighbours."""
+    many = list(range(200)) * 20
+    return pickle.dumps(dict.fromkeys(range(500), many), 2)
 
 
 PLANETOID_DAMAGE = [
@@ -140,6 +146,22 @@ PLANETOID_DAMAGE = [
     ("graph", pickle.dumps([1], 2), "ind.small.graph: expected a dict of lists"),
     ("test.index", b"511\n512\n", "test.index 2 from 511"),
     ("test.index", b"one\n", "ind.small.test.index: expected a Planetoid file"),
+    ("test.index", b"511.5\n512\n514\n", "test.index: expected node ids .*, got 511.5"),
+    ("test.index", b"511\n511\n514\n", "test.index 3 from 511"),
+    ("test.index", b"511\n512\n999999999999\n", "test.index 3 from 511"),
+    ("graph", pickle.dumps({0: [0.5]}, 2), "ind.small.graph: expected whole numbers"),
+    ("graph", pickle.dumps({0: ["1"]}, 2), "ind.small.graph: expected whole numbers"),
+    ("graph", pickle.dumps({0.5: [1]}, 2), "ind.small.graph: expected whole numbers"),
+    ("graph", pickle.dumps({0: [2**70]}, 2), "ind.small.graph: expected nodes"),
+    ("graph", pickle.dumps({0: "12"}, 2), "ind.small.graph: expected a dict of lists"),
+    ("graph", _shared_lists(), "ind.small.graph: expected a list of its own for each node"),
+    ("y", pickle.dumps(np.zeros((9, 3)), 2), "ind.small.y: expected a 1 for the class"),
+    ("y", pickle.dumps(np.ones((9, 3)), 2), "ind.small.y: expected a 1 for the class"),
+    ("y", pickle.dumps(np.full((9, 3), 1 / 3), 2), "ind.small.y: expected a 1 for the class"),
+    ("y", pickle.dumps(np.eye(9, 3) * 1j, 2), "ind.small.y: .*, got numbers of"),
+    ("x", pickle.dumps(np.full((9, 12), np.nan), 2), "ind.small.x: expected finite numbers"),
+    ("x", pickle.dumps(np.full((9, 12), 1e300), 2), "ind.small.x: .* that fit float32"),
+    ("x", pickle.dumps(np.array([[None]]), 2), "ind.small.x: .*, got numbers"),
     ("tx", None, "ind.small.tx: expected a Planetoid file, got none"),
 ]
 
@@ -203,6 +225,9 @@ LINQS_DAMAGE = [
     ("cora.content", "", "expected papers, got an empty file"),
     ("cora.content", "12 1 0 1 B\n7 0 0 A\n", "line 2: expected 3 words .* got 2 words of paper 7"),
     ("cora.content", "12 1 0 1 B\n12 0 0 0 A\n", "line 2: expected 3 words of a paper not yet"),
+    ("cora.content", "12 nan 0 1 B\n", "line 1: expected words as 0 or 1, got nan"),
+    ("cora.content", "12 1 0.5 1 B\n", "line 1: expected words as 0 or 1, got 0.5"),
+    ("cora.content", "12\n", "line 1: expected some words"),
     ("cora.content", "12 1 q 1 B\n", "line 1: expected words as 0 or 1"),
     ("cora.cites", "12 7\n12 99\n", "line 2: expected two papers of cora.content, got 12 99"),
     ("cora.cites", "12\n", "line 1: expected two papers"),
@@ -236,3 +261,28 @@ def test_the_two_published_coras_are_one_graph(real_data_root: Path, tmp_path: P
     per_paper = [np.sort((np.asarray(g.features) > 0).sum(axis=1)) for g in graphs]
     np.testing.assert_array_equal(*per_paper)
     assert len(two.citations) == 5429
+
+
+def matrix(**changes: Any) -> FakeMatrix:
+    """Nine rows of words as they are published, but for `changes`."""
+    made = FakeMatrix(words(9, 1))
+    vars(made).update(changes)
+    return made
+
+
+MATRICES: list[dict[str, Any]] = [
+    {"_shape": (10**9, 10**6)}, {"_shape": (9, 10**12), "indptr": np.zeros(10, np.int32)},
+    {"_shape": (-1, 4)}, {"_shape": "ab"}, {"_shape": (9,)}, {"indices": np.full(3, 10**6)},
+    {"indptr": np.zeros(3)}, {"indptr": np.full(10, np.nan)}, {"data": 3}, {"indices": [1, 2]},
+    {"indptr": np.array([0, 5, 3, 5, 5, 5, 5, 5, 5, 5])},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", MATRICES, ids=map(str, range(len(MATRICES))))
+def test_a_matrix_that_claims_what_it_has_not_is_refused(
+    raw: Path, changes: dict[str, Any]
+) -> None:
+    (raw / "ind.small.x").write_bytes(pickle.dumps(matrix(**changes), protocol=2))
+    with pytest.raises(UsageError) as caught:
+        planetoid.read("small", raw)
+    assert "\n" not in str(caught.value)

@@ -163,7 +163,7 @@ CONTENTS = {
     "cut": (saved(GOOD)[:300], "got File is not a zip file"),
     "cut, before 1.6": (saved(GOOD, **OLD)[:300], "got "),
     "a list": (saved([np.arange(3)]), "got a list"),
-    "an array": (saved(np.arange(3)), "got a _Array"),
+    "an array": (saved(np.arange(3)), "got an array"),
     "a list within": (saved({"edge": [1, 2]}), "got edge of type list"),
     "an array within": (saved({"edge": {"a": np.arange(3)}}), "got edge of type dict"),
     "fractions": (saved({"edge": np.ones(3)}), "numbers of type 'f8', which are not whole"),

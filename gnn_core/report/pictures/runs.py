@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
+from gnn_core.report.markup import without_math
 from gnn_core.report.rows.summary import (
     grouped,
     machine_kind,
@@ -62,6 +63,7 @@ def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
     Raises UsageError when the folder cannot be written.
     """
     for name, figure in drawn.items():
+        without_math(figure)
         content, kind = BytesIO(), name.rpartition(".")[2]
         # What changes from one drawing to the next of the same records is left out.
         volatile = {"svg": "Date", "png": "Software"}[kind]

@@ -132,11 +132,11 @@ def _check_rows(rows: Sequence[Any], width: int) -> None:
 
 
 def _cell(value: object) -> str:
-    """Return a cell as Markdown takes it: on one line, without a bar that would end it."""
+    """Return a cell on one line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and not value.is_integer():
         return three_digits(value)
     if isinstance(value, int | float):
         return f"{value:.0f}"
-    return " ".join(str(value or NOTHING).split()).replace("|", "\\|")
+    return " ".join(str(value or NOTHING).split())

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.config import OPTIONS
+from gnn_core.report.markup import markdown_cell
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.schema import RunRecord
+from gnn_core.usage import printable
 
 NOTHING = "-"
 _SHORT_NAMES = {
@@ -33,9 +35,17 @@ class Table:
     notes: tuple[str, ...]
     numbers: pd.DataFrame  # one line per line of cells; fractions, seconds and bytes, unrounded
 
+    def text(self) -> str:
+        """Return the table with aligned columns, for a terminal."""
+        return self._aligned(printable)
+
     def markdown(self) -> str:
         """Return the table with aligned columns, readable as text and as Markdown."""
-        columns = list(zip(self.headings, *self.cells, strict=True))
+        return self._aligned(markdown_cell)
+
+    def _aligned(self, shown: Callable[[str], str]) -> str:
+        rows = [[shown(cell) for cell in line] for line in (self.headings, *self.cells)]
+        columns = list(zip(*rows, strict=True))
         left = [not holds_numbers for holds_numbers in is_number_column(self)]
         widths = [max(3, *(len(cell) for cell in column)) for column in columns]
         rule = [
@@ -47,7 +57,7 @@ class Table:
                 cell.ljust(width) if is_left else cell.rjust(width)
                 for cell, width, is_left in zip(line, widths, left, strict=True)
             ]
-            for line in (self.headings, *self.cells)
+            for line in rows
         ]
         lines.insert(1, rule)
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gnn_core.report.tables.cells import Table, is_number_column
+from gnn_core.usage import printable
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -51,5 +52,5 @@ def latex_table(table: Table, notes: tuple[str, ...], caption: str = "") -> str:
 
 def latex_text(text: str) -> str:
     """Return text with every sign that LaTeX reads otherwise escaped; `code` in typewriter."""
-    escaped = "".join(_ESCAPES.get(sign, sign) for sign in text)
+    escaped = "".join(_ESCAPES.get(sign, sign) for sign in printable(text))
     return re.sub(r"`([^`]*)`", r"\\texttt{\1}", escaped)

@@ -1,0 +1,93 @@
+"""meta.json of a graph folder: what it says, and whether it still says what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from gnn_core.data.checks import ARRAY_NAMES
+from gnn_core.data.features import SPARSE_PARTS, feature_dtype_name
+from gnn_core.usage import UsageError
+
+SCHEMA = 1
+META = "meta.json"
+_SUM = "meta_sha256"  # of the other entries; a folder made by hand need not have it
+
+
+def describe(
+    name: str,
+    arrays: dict[str, Any],
+    num_classes: int | None,
+    checksums: dict[str, str],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The contents of meta.json. Without `num_classes` it is the largest label plus one."""
+    indptr, indices, features = arrays["indptr"], arrays["indices"], arrays.get("features")
+    labels = arrays.get("labels")
+    if num_classes is None:
+        num_classes = int(labels.max()) + 1 if labels is not None and labels.size else 0
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "num_nodes": len(indptr) - 1 if indptr is not None else 0,
+        "num_edges": len(indices) if indices is not None else 0,
+        "num_features": 0 if features is None or features.ndim < 2 else features.shape[1],
+        "num_classes": int(num_classes),
+        "feature_dtype": feature_dtype_name(features),
+        "checksums": dict(sorted(checksums.items())),
+        "provenance": provenance,
+    }
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """meta.json of a graph folder, checked. Raises UsageError."""
+    path = folder / META
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a graph folder, got nothing there; check the path")
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: expected the description of a graph, got no such file; "
+            "is this folder a graph written by gnn_core.data?"
+        )
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected JSON, got {error}; prepare the graph again") from None
+    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+        got = meta.get("schema", "none") if isinstance(meta, dict) else type(meta).__name__
+        raise UsageError(f"{path}: expected schema {SCHEMA}, got {got}; prepare the graph again")
+    counts = ("num_nodes", "num_edges", "num_features", "num_classes")
+    kinds = {**dict.fromkeys(counts, int), "name": str, "checksums": dict, "provenance": dict}
+    for key, kind in kinds.items():
+        value = meta.get(key, {} if key == "provenance" else None)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            what = f"{path}: expected {key} of type {kind.__name__}"
+            raise UsageError(f"{what}, got {str(value)[:60]!r}; prepare the graph again")
+    known = {f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
+    strange = next((str(file) for file in meta["checksums"] if file not in known), None)
+    if strange or not 0 <= meta["num_classes"] < 2**31:
+        got = f"a file {strange}" if strange else f"{meta['num_classes']} classes"
+        raise UsageError(f"{path}: expected the description of a graph, got {got[:60]}")
+    return meta
+
+
+def meta_text(meta: dict[str, Any]) -> str:
+    """The text of meta.json, with a checksum of its entries among them."""
+    return json.dumps({**meta, _SUM: _sha256(meta)}, indent=2, sort_keys=True) + "\n"
+
+
+def require_as_written(folder: Path, meta: dict[str, Any]) -> None:
+    """Raise UsageError where entries of meta.json are not those it was written with."""
+    if _SUM in meta and meta[_SUM] != _sha256(meta):
+        raise UsageError(
+            f"{folder / META}: expected the entries it was written with, got others; write it "
+            f"again (a prepared data set: delete the folder and rerun), or remove {_SUM} if the "
+            "change is meant"
+        )
+
+
+def _sha256(meta: dict[str, Any]) -> str:
+    others = {key: value for key, value in meta.items() if key != _SUM}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
