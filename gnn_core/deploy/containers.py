@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.pods import PROBES, Told, containers_of, handlers_of
 from gnn_core.deploy.quantity import number_of
 from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
-_PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 _FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
     "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
@@ -153,13 +152,7 @@ def _field_problem(field: str) -> str | None:
 
 def _handlers_told(path: str, container: dict[str, Any]) -> Told:
     """A probe or a hook does one thing."""
-    places = [(name, container.get(name)) for name in _PROBES]
-    places += [
-        (f"lifecycle.{name}", one) for name, one in (container.get("lifecycle") or {}).items()
-    ]
-    for name, one in places:
-        if not isinstance(one, dict):
-            continue
+    for name, one in handlers_of(container):
         possible = [handler for handler in _HANDLERS if handler != "sleep" or "." in name]
         if "." in name:
             possible.remove("grpc")
@@ -218,7 +211,7 @@ def _init_told(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]
         return
     if policy is not None:
         yield f"{path}.restartPolicy", f"expected Always or nothing, got {policy!r}"
-    for name in (*_PROBES, "lifecycle"):
+    for name in (*PROBES, "lifecycle"):
         if name in container:
             yield (
                 f"{path}.{name}",

@@ -38,6 +38,7 @@ _JOB = {
 _SELECTING = {"selector!": SELECTOR, "template!": TEMPLATE, "minReadySeconds": "count"} | OTHERS
 _ROLLING = {"replicas": "count", "progressDeadlineSeconds": "positive"}
 _STRATEGY = {"type": ("Recreate", "RollingUpdate"), "rollingUpdate": OTHERS}
+_ORDERED = {"replicas": "count", "podManagementPolicy": ("OrderedReady", "Parallel")}
 _SERVICE = {
     "selector": LABELS,
     "type": ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"),
@@ -46,6 +47,7 @@ _SERVICE = {
     "sessionAffinity": ("None", "ClientIP"),
     "externalTrafficPolicy": ("Cluster", "Local"),
     "internalTrafficPolicy": ("Cluster", "Local"),
+    "ipFamilyPolicy": ("SingleStack", "PreferDualStack", "RequireDualStack"),
     "ports": [
         {
             "name": "short",
@@ -87,7 +89,7 @@ _SPECS: dict[tuple[str, str], dict[str, Any]] = {
     ("CronJob", "batch/v1"): {"spec!": _CRON},
     ("Pod", "v1"): {"spec!": TEMPLATE["spec!"]},
     ("Deployment", "apps/v1"): {"spec!": _SELECTING | _ROLLING | {"strategy": _STRATEGY}},
-    ("StatefulSet", "apps/v1"): {"spec!": _SELECTING | {"replicas": "count"}},
+    ("StatefulSet", "apps/v1"): {"spec!": _SELECTING | _ORDERED},
     ("DaemonSet", "apps/v1"): {"spec!": _SELECTING},
     ("Service", "v1"): {"spec!": _SERVICE},
     ("PersistentVolumeClaim", "v1"): {"spec!": _CLAIM},

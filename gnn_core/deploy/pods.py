@@ -19,6 +19,7 @@ _IMAGE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
 )
 
+PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 _TEMPLATES = {  # where a kind of object has the templates of its pods, unless in spec.template
     "MPIJob": tuple(f"spec.mpiReplicaSpecs.{role}.template" for role in ("Launcher", "Worker")),
     "CronJob": ("spec.jobTemplate.spec.template",),
@@ -41,6 +42,17 @@ def containers_of(path: str, pod: dict[str, Any]) -> Iterator[tuple[str, dict[st
     for key in ("containers", "initContainers"):
         for index, container in enumerate(pod.get(key) or ()):
             yield f"{path}.{key}[{index}]", container
+
+
+def handlers_of(container: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (path, what it does) for each probe and each hook of the container."""
+    lifecycle = container.get("lifecycle") or {}
+    for name, one in [
+        *((name, container.get(name)) for name in PROBES),
+        *((f"lifecycle.{name}", lifecycle.get(name)) for name in ("preStop", "postStart")),
+    ]:
+        if one is not None:
+            yield name, one
 
 
 def image_told(path: str, container: dict[str, Any]) -> Told:
@@ -84,7 +96,7 @@ def ports_told(path: str, container: dict[str, Any]) -> Told:
     """A probe asks at a port that the container names."""
     ports = container.get("ports") or ()
     known = {port.get("name"): port["containerPort"] for port in ports}
-    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
+    for kind in PROBES:
         probe = container.get(kind)
         if probe is None:
             continue

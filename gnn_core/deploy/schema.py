@@ -68,6 +68,7 @@ _CONTAINER = {
     "name!": "short",
     "image!": "some text",
     "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    "terminationMessagePolicy": ("File", "FallbackToLogsOnError"),
     "command": ["text"],
     "args": ["text"],
     "workingDir": "text",
@@ -97,7 +98,14 @@ _CONTAINER = {
         "capabilities": {"add": ["text"], "drop": ["text"]},
     },
     "volumeMounts": [
-        {"name!": "short", "mountPath!": "path", "subPath": "text", "readOnly": "bool"} | OTHERS
+        {
+            "name!": "short",
+            "mountPath!": "path",
+            "subPath": "text",
+            "readOnly": "bool",
+            "mountPropagation": ("None", "HostToContainer"),  # no other without privileges
+        }
+        | OTHERS
     ],
 } | OTHERS
 _ITEMS = [{"key!": "data key", "path!": "some text", "mode": "mode"}]
@@ -156,6 +164,8 @@ _POD = {
     "runtimeClassName": "name",
     "hostname": "short",
     "subdomain": "short",
+    "preemptionPolicy": ("Never", "PreemptLowerPriority"),
+    "os": {"name!": ("linux", "windows")},
     "hostNetwork": "bool",
     "hostPID": "bool",
     "hostIPC": "bool",

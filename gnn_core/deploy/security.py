@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.pods import Told, containers_of, handlers_of
 from gnn_core.deploy.shapes import shown
 
 _RESTRICTED = "Pod Security's level restricted"
@@ -22,7 +22,6 @@ _SYSCTLS = (
     "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
 )  # fmt: skip
 _SELINUX = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
-_HANDLERS = ("readinessProbe", "livenessProbe", "startupProbe")
 
 
 def restricted_told(path: str, pod: dict[str, Any]) -> Told:
@@ -119,11 +118,9 @@ def _container_told(path: str, container: dict[str, Any], own: dict[str, Any]) -
                 f"{path}.ports[{index}].hostPort",
                 f"{_RESTRICTED}: expected none, got {port['hostPort']}: leave it out",
             )
-    hooks = {name: container.get(name) for name in _HANDLERS}
-    hooks |= {f"lifecycle.{name}": one for name, one in (container.get("lifecycle") or {}).items()}
-    for name, one in hooks.items():
+    for name, one in handlers_of(container):
         for way in ("httpGet", "tcpSocket"):
-            if ((one or {}).get(way) or {}).get("host"):
+            if (one.get(way) or {}).get("host"):
                 yield (
                     f"{path}.{name}.{way}.host",
                     f"{_RESTRICTED}: expected none, which is the pod itself: leave it out",

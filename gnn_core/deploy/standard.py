@@ -1,7 +1,6 @@
 """Compares objects with the schema that Kubernetes publishes, which `kubernetes-validate` carries.
 
-That package is an optional extra (`pip install ringsage[deploy]`): without it the rules are checked
-and the fields are not.
+That package is the optional extra `deploy`: without it the rules are checked, the fields are not.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from gnn_core.usage import did_you_mean
 
 VERSION = "1.36"
 """Of Kubernetes, whose fields are compared."""
-HOW = "`pip install 'ringsage[deploy]'` compares them"
+HOW = "install kubernetes-validate 1.36 to have them compared"
 NOT_CHECKED = (
     "fields of pods and of Kubernetes' own objects were not compared with its schema, the rules "
     f"alone were checked: {HOW}"

@@ -269,6 +269,11 @@ def test_what_the_server_refuses_is_told(
 
 
 TAKEN = [
+    (
+        JOB.replace("      containers:", "      os: {name: linux}\n      containers:"),
+        "        env:",
+        "        lifecycle: {stopSignal: SIGUSR1}\n        env:",
+    ),
     (JOB, "name: A, value", "name: 1UP, value"),
     (JOB, "name: A, value", "name: my.var-a, value"),
     (JOB, "cpu: 1,", "cpu: 1.5,"),
