@@ -204,10 +204,17 @@ _POD = {
     },
 } | OTHERS
 TEMPLATE = {"metadata": _TEMPLATE_META, "spec!": _POD}
+_OPERATORS_META = {
+    "labels": LABELS,
+    "annotations": _ANNOTATIONS,
+    "name": "text",
+    "namespace": "text",
+    "finalizers": ["text"],
+}
 _REPLICAS = {
     "replicas": "positive",
     "restartPolicy": ("Never", "OnFailure"),
-    "template!": TEMPLATE,
+    "template!": TEMPLATE | {"metadata": _OPERATORS_META},
 }
 MPIJOB = {
     "slotsPerWorker": "positive",

@@ -18,6 +18,7 @@ from gnn_core.usage import did_you_mean
 
 VERSION = "1.36"
 """Of Kubernetes, whose fields are compared."""
+_OPERATORS = "1.35"  # of the pods in an MPIJob: what the MPI Operator's 0.8.2 was built with
 HOW = "install kubernetes-validate 1.36 to have them compared"
 NOT_CHECKED = (
     "fields of pods and of Kubernetes' own objects were not compared with its schema, the rules "
@@ -25,7 +26,7 @@ NOT_CHECKED = (
 )
 """What is said where the schema is not installed."""
 _PACKAGE = "kubernetes_validate"
-_FILE = f"kubernetes-json-schema/v{VERSION}.0-local-strict/_definitions.json"
+_FILE = "kubernetes-json-schema/v{}.0-local-strict/_definitions.json"
 _EXPECTED = {
     "string": "a text (numbers and true in quotes)",
     "integer": "a whole number",
@@ -57,8 +58,8 @@ def object_told(one: Object) -> Iterator[tuple[str, str]]:
 
 
 def template_told(template: Any, path: str) -> Iterator[tuple[str, str]]:
-    """The same of the template of a pod that an object of another API has at `path`."""
-    yield from _told(template, "io.k8s.api.core.v1.PodTemplateSpec", path)
+    """The same of the template of a pod that an MPIJob has at `path`."""
+    yield from _told(template, "io.k8s.api.core.v1.PodTemplateSpec", path, _OPERATORS)
 
 
 def _key_of(one: Object) -> tuple[str, str, str]:
@@ -67,10 +68,10 @@ def _key_of(one: Object) -> tuple[str, str, str]:
 
 
 @functools.cache
-def _definitions() -> dict[str, Any]:
+def _definitions(version: str) -> dict[str, Any]:
     if not is_there():
         return {}
-    text = resources.files(_PACKAGE).joinpath(_FILE).read_text("utf-8")
+    text = resources.files(_PACKAGE).joinpath(_FILE.format(version)).read_text("utf-8")
     return dict(json.loads(text))
 
 
@@ -79,24 +80,24 @@ def _kinds() -> dict[tuple[str, str, str], str]:
     """(group, version, kind) -> the name of its definition."""
     return {
         (one["group"], one["version"], one["kind"]): name
-        for name, definition in _definitions().get("$defs", {}).items()
+        for name, definition in _definitions(VERSION).get("$defs", {}).items()
         for one in definition.get("x-kubernetes-group-version-kind", ())
     }
 
 
 @functools.cache
-def _validator(name: str) -> Any:
+def _validator(name: str, version: str) -> Any:
     import jsonschema
     import referencing
 
-    definitions = referencing.Resource.from_contents(_definitions())
-    registry = definitions @ referencing.Registry()
-    schema = {"$ref": f"{_definitions()['$id']}#/$defs/{name}"}
+    contents = _definitions(version)
+    registry = referencing.Resource.from_contents(contents) @ referencing.Registry()
+    schema = {"$ref": f"{contents['$id']}#/$defs/{name}"}
     return jsonschema.Draft202012Validator(schema, registry=registry)
 
 
-def _told(value: Any, name: str, path: str) -> Iterator[tuple[str, str]]:
-    for error in _validator(name).iter_errors(value):
+def _told(value: Any, name: str, path: str, version: str = VERSION) -> Iterator[tuple[str, str]]:
+    for error in _validator(name, version).iter_errors(value):
         at = path
         for part in error.absolute_path:
             at += f"[{part}]" if isinstance(part, int) else f".{part}" if at else str(part)

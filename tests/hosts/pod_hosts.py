@@ -32,7 +32,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ USER = 1000
 PORT = 2222
 SSHD = "/usr/sbin/sshd"
 CONFIG_SECONDS = 30.0  # until a change of a config map is seen in a pod; 30 to 90 on a cluster
+NOT_READY_SECONDS = 40.0  # until the cluster misses a node that is cut off
 
 # $1: scratch folder. A container's file system, then its process: the one with number 1 in there.
 _CONTAINER = """\
@@ -147,10 +148,11 @@ class PodHosts:
         self.shared = folder / "shared"
         self._states: dict[str, _State] = {}
         self._timers: list[threading.Timer] = []
+        self._writing = threading.Lock()
         self._make_objects()
         self._tell_names()
         self.num_workers: int = roles["Worker"]["replicas"]
-        self._write_config(seconds=0)
+        self._write_config()
 
     def start(
         self, pod: Pod, log: Path, container: dict[str, Any] | None = None
@@ -189,7 +191,7 @@ class PodHosts:
         namespace = self.hosts.namespace(pod.host)
         probe = ["ip", "netns", "exec", namespace, "bash", "-c", f"</dev/tcp/127.0.0.1/{PORT}"]
         deadline = time.monotonic() + patience_seconds
-        self._write_config()  # it runs
+        self._change_config()  # it runs
         while subprocess.run(probe, capture_output=True).returncode:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{pod.name} is not ready: {log.read_text('utf-8')}")
@@ -200,7 +202,7 @@ class PodHosts:
     def scale(self, num_workers: int) -> None:
         """Patch the number of workers; those that join are started by `start_worker`."""
         self.num_workers = num_workers
-        self._write_config()
+        self._change_config()
 
     def crash(self, pod: Pod) -> None:
         """End a pod at once, as its node does; it is gone, and the operator makes another."""
@@ -209,8 +211,9 @@ class PodHosts:
         self._forget(pod)
 
     def unplug(self, pod: Pod) -> None:
-        """Cut a pod's node off: it runs on, and the cluster lists it for minutes."""
+        """Cut a pod's node off: it runs on and stays listed; its name is known for less long."""
         self.hosts.set_link(pod.host, up=False)
+        self._after(NOT_READY_SECONDS, self._is_missed, self._states[pod.name])
 
     def evict(self, pod: Pod) -> None:
         """Let the kubelet end a pod at once, as for want of disk: it is Failed and stays."""
@@ -219,7 +222,7 @@ class PodHosts:
         self._states[pod.name].ready = False
         self._states[pod.name].ended = True
         self._tell_names()
-        self._write_config()
+        self._change_config()
 
     def delete(self, *pods: Pod) -> None:
         """Delete pods, all at once; waits until the last of them has gone."""
@@ -235,14 +238,14 @@ class PodHosts:
             self._forget(pod)
 
     def close(self) -> None:
-        """Let no change of the config map come any more."""
+        """Let nothing change any more by itself."""
         for timer in self._timers:
             timer.cancel()
 
     def _forget(self, pod: Pod) -> None:
         self._states.pop(pod.name, None)
         self._tell_names()
-        self._write_config()
+        self._change_config()
 
     def _end(self, pod: Pod) -> None:
         """As the kubelet does: the hook, SIGTERM, and SIGKILL when the grace is over."""
@@ -281,8 +284,7 @@ class PodHosts:
         changed = dict(own, args=[*own["args"], *more])
         changed["command"] = [own["command"][0], *mpirun, *own["command"][1:]]
         spec = dict(self.launcher.spec, containers=[changed])
-        self.close()
-        self._write_config(seconds=0)  # a new pod mounts what is there
+        self._write_config()  # a new pod mounts what is there
         return self.start(replace(self.launcher, spec=spec), log)
 
     def run_init(self, log: Path) -> int:
@@ -292,7 +294,11 @@ class PodHosts:
             code = code or self.start(self.launcher, log, container).wait()
         return code
 
-    def _write_config(self, seconds: float = CONFIG_SECONDS) -> None:
+    def _change_config(self) -> None:
+        """Something that the config map lists has changed: pods see it later."""
+        self._after(CONFIG_SECONDS, self._write_config)
+
+    def _write_config(self) -> None:
         """Rewrite the config map: all workers in the host file, those that run beside it."""
         slots = self._spec["slotsPerWorker"]
         listed = [self._full_name(pod) for pod in self.workers]
@@ -303,18 +309,22 @@ class PodHosts:
         ]
         discover = "".join(f"echo {name}\n" for name in running)
         files = {
-            "hostfile": ("".join(f"{name} slots={slots}\n" for name in listed[: self.num_workers])),
+            "hostfile": "".join(f"{name} slots={slots}\n" for name in listed[: self.num_workers]),
             "discover_hosts.sh": f"#!/bin/sh\n{discover}",
         }
         modes = {"hostfile": 0o444, "discover_hosts.sh": 0o555}
-        arguments = (self._folder / "config", files, modes)
-        if not seconds:
-            _write_tree(*arguments)
-            return
-        timer = threading.Timer(seconds, _write_tree, arguments)
+        with self._writing:
+            _write_tree(self._folder / "config", files, modes)
+
+    def _after(self, seconds: float, what: Callable[..., None], *arguments: Any) -> None:
+        timer = threading.Timer(seconds, what, arguments)
         timer.daemon = True
         timer.start()
         self._timers.append(timer)
+
+    def _is_missed(self, state: _State) -> None:
+        state.ready = False
+        self._tell_names()
 
     def _full_name(self, pod: Pod) -> str:
         return f"{pod.name}.{self.name}.default.svc"

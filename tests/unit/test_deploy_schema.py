@@ -67,6 +67,16 @@ def test_the_pods_of_an_mpijob_are_compared(pod: str) -> None:
 
 
 @needs_schema
+def test_an_mpijob_has_the_pods_that_its_operator_was_built_with() -> None:
+    newer = "spec:\n      schedulingGroup: {podGroupName: g}\n      restartPolicy"
+    assert told(parse(JOB.replace("spec:\n      restartPolicy", newer), "f")) == []
+    objects = base()
+    spoil(objects, "MPIJob", f"{WORKER}.schedulingGroup", {"podGroupName": "g"})
+    (line,) = told(objects)
+    assert f"{WORKER}.schedulingGroup: unknown field" in line
+
+
+@needs_schema
 def test_other_kinds_of_kubernetes_are_compared() -> None:
     text = """
 apiVersion: networking.k8s.io/v1
