@@ -14,6 +14,13 @@ SSH_DEFAULT = "/root/.ssh"
 _KEYS, _CONFIG, _CONFIG_PATH = "ssh-auth", "mpi-job-config", "/etc/mpi"
 
 
+def volumes_in(job: Object, path: str) -> set[str]:
+    """The names of the volumes that the operator adds to the pod at `path`."""
+    if job.get("kind") != "MPIJob":
+        return set()
+    return {_KEYS, _CONFIG} if ".Launcher." in path else {_KEYS}
+
+
 def pods_told(job: Object) -> Told:
     """Volumes and mounts of the first container, where the operator adds keys and host file."""
     ssh = job["spec"].get("sshAuthMountPath", SSH_DEFAULT)

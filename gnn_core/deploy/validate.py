@@ -92,6 +92,7 @@ def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[R
     for path, pod in pods.pods_of(one):
         yield volumes.volumes_told, (path, pod, manifests, there)
         yield references.references_told, (path, pod, manifests, there)
+        yield volumes.mounts_told, (path, pod, operators_own.volumes_in(one, path))
         yield sweeps.plan_told, (path, pod, manifests)
         for of_pod in _OF_PODS:
             yield of_pod, (path, pod)
@@ -109,7 +110,7 @@ def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[R
 
 
 _OF_PODS = (
-    security.restricted_told, volumes.mounts_told, volumes.memory_told, containers.names_told,
+    security.restricted_told, volumes.memory_told, containers.names_told,
     containers.host_ports_told, scheduling.tolerations_told, scheduling.spread_told,
     scheduling.affinity_told, scheduling.network_told,
 )  # fmt: skip

@@ -90,9 +90,12 @@ def _path_problem(path: str) -> str | None:
     return None
 
 
-def mounts_told(path: str, pod: dict[str, Any]) -> Told:
-    """Every mount has a place of its own and a volume; what is read-only leaves room to write."""
-    volumes = {volume["name"] for volume in pod.get("volumes") or ()}
+def mounts_told(path: str, pod: dict[str, Any], added: set[str]) -> Told:
+    """Every mount has a place of its own and a volume; what is read-only leaves room to write.
+
+    `added` are the names of volumes that the pod is given when it is made.
+    """
+    volumes = {volume["name"] for volume in pod.get("volumes") or ()} | added
     for at, container in containers_of(path, pod):
         mounts = container.get("volumeMounts") or ()
         for index, mount in enumerate(mounts):

@@ -435,6 +435,16 @@ def test_an_mpijob_that_the_server_takes(where: str, value: object) -> None:
     assert told(objects) == []
 
 
+def test_a_mount_of_what_the_operator_adds() -> None:
+    objects = base()
+    mount = {"name": "mpi-job-config", "mountPath": "/hosts"}
+    spoil(objects, "MPIJob", f"{LAUNCHER}.initContainers.0.volumeMounts.4", mount)
+    assert told(objects) == []
+    spoil(objects, "MPIJob", f"{WORKER}.containers.0.volumeMounts.4", mount)
+    (line,) = told(objects)
+    assert "no volume has the name 'mpi-job-config'" in line
+
+
 def test_kueue_suspends_its_jobs_itself() -> None:
     objects = list(read_manifests(str(MANIFESTS / "overlays" / "kueue")).objects)
     assert told(objects) == []
