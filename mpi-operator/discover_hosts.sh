@@ -16,7 +16,23 @@ look_at() {
     timeout 2 bash -c "</dev/tcp/$1/2222" 2>/dev/null && touch "$seen/$1"
 }
 
+tell_missing() {
+    # Once a minute, of the workers that the job is to have (its host file, which is never shortened).
+    file=$(dirname "$listed")/hostfile told=$seen/.told
+    [ -f "$file" ] || return
+    [ -e "$told" ] || touch "$told"  # not in the first minute: they may all be starting
+    [ -n "$(find "$told" -newermt '-60 seconds')" ] && return
+    touch "$told"
+    while read -r host _; do
+        [ -n "$(find "$seen/$host" -newermt '-40 seconds' 2>/dev/null)" ] && continue
+        pod=${host%%.*}
+        echo "missing    worker $pod: if \`kubectl get pod $pod\` tells another status than Running:" \
+            "kubectl delete pod $pod, and it is made anew" >&2
+    done < "$file"
+}
+
 hosts=$("$listed") || exit
 for host in $hosts; do look_at "$host" & done
 wait
-find "$seen" -type f -newermt '-40 seconds' -printf '%f\n'
+tell_missing
+find "$seen" -type f -not -name .told -newermt '-40 seconds' -printf '%f\n'

@@ -40,10 +40,18 @@ fi
 set -- --file mpi-operator/Dockerfile --tag "$tag" --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" "$@" .
 
+# A name without a registry is one of docker.io, for docker as for a pod; podman and buildah would make it
+# one of `localhost`, where a pod finds none.
+case ${tag%%/*} in
+    "$tag") whole=docker.io/library/$tag ;;
+    *.*|*:*|localhost) whole=$tag ;;
+    *) whole=docker.io/$tag ;;
+esac
+
 # The client of docker may be there without its daemon.
 if docker version >/dev/null 2>&1; then DOCKER_BUILDKIT=1 docker build "$@"
-elif podman version >/dev/null 2>&1; then podman build --format docker "$@"
-elif buildah version >/dev/null 2>&1; then buildah build --format docker "$@"
+elif podman version >/dev/null 2>&1; then podman build --format docker --tag "$whole" "$@"
+elif buildah version >/dev/null 2>&1; then buildah build --format docker --tag "$whole" "$@"
 else fail "expected docker (with its daemon), podman or buildah, found none that works: install or start one"
 fi
 echo "$tag"

@@ -29,6 +29,7 @@ NEEDS = {
     "needs_horovod": "horovod.torch",
     "needs_tensorflow": "tensorflow",
     "needs_mpi4py": "mpi4py",
+    "needs_kubernetes_schema": "kubernetes_validate",
 }
 
 

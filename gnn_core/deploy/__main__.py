@@ -19,12 +19,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import yaml
-
+from gnn_core.deploy import standard
 from gnn_core.deploy.documents import Finding, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.deploy.validate import check
+from gnn_core.deploy.yaml_text import write
 from gnn_core.launch import guarded
 from gnn_core.usage import Parser, UsageError
 
@@ -36,27 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words[:split])
     if options.command == "mpijob":
         return _print_job(options, words[split + 1 :])
-    return _validate(options.manifests + words[split + 1 :], set(options.external_pvc))
+    there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
+    return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
 
 def _print_job(options: argparse.Namespace, flags: Sequence[str]) -> int:
     given = {name: value for name, value in vars(options).items() if name != "command"}
     objects = make_job(JobSettings(flags=tuple(flags), **given))
-    external = {options.pvc} if options.pvc else set()
-    if wrong := check([Manifests("the job", objects)], external):
+    there = {f"PersistentVolumeClaim/{options.pvc}"} if options.pvc else set()
+    if wrong := check([Manifests("the job", objects)], there):
         raise UsageError("; ".join(map(str, wrong)))
-    print(yaml.safe_dump_all(objects, sort_keys=False, width=100), end="")
+    print(write(objects), end="")
     return 0
 
 
-def _validate(given: Sequence[str], external: set[str]) -> int:
+def _validate(given: Sequence[str], there: set[str]) -> int:
     sets, findings = [], []
     for name in given:
         try:
             sets.append(read_manifests(name))
         except UsageError as error:
             findings.append(Finding("", "", str(error)))
-    findings += check(sets, external)
+    findings += check(sets, there)
+    if not standard.is_there():
+        print(f"note: {standard.NOT_CHECKED}", file=sys.stderr)
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     if findings:
@@ -98,7 +101,24 @@ def _parser() -> Parser:
         metavar="NAME",
         help="a claim that is in the cluster already; may be repeated",
     )
+    validate.add_argument(
+        "--external",
+        action="append",
+        default=[],
+        type=_kind_and_name,
+        metavar="KIND/NAME",
+        help="another object that is there, such as PriorityClass/high; may be repeated",
+    )
     return parser
+
+
+def _kind_and_name(text: str) -> str:
+    kind, slash, name = text.partition("/")
+    if not (kind and slash and name):
+        raise argparse.ArgumentTypeError(
+            f"expected KIND/NAME such as PriorityClass/high, got {text!r}"
+        )
+    return text
 
 
 if __name__ == "__main__":

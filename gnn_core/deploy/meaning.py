@@ -14,6 +14,7 @@ from gnn_core.config import RunConfig
 from gnn_core.deploy.documents import MANIFESTS
 from gnn_core.deploy.elastic import DISCOVER, ELASTIC, elastic_problems
 from gnn_core.deploy.objects import Object, name_of
+from gnn_core.deploy.operators_own import SSH_DEFAULT
 from gnn_core.deploy.pods import Told, containers_of
 from gnn_core.deploy.programs import (
     Command,
@@ -31,6 +32,7 @@ _MOST_LABEL = 63
 _USER = 1000  # of the Dockerfile
 _SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
+_QUEUE = "kueue.x-k8s.io/queue-name"
 GPU = "nvidia.com/gpu"
 
 
@@ -65,10 +67,21 @@ def replicas_told(job: Object) -> Told:
         yield "metadata.name", problem
 
 
+def queue_told(job: Object) -> Told:
+    """Kueue suspends its jobs itself; whoever writes it down suspends the job at the next apply."""
+    queue = (job["metadata"].get("labels") or {}).get(_QUEUE)
+    if queue and "suspend" in (job["spec"].get("runPolicy") or {}):
+        yield (
+            "spec.runPolicy.suspend",
+            f"Kueue sets it by itself for the queue {queue!r}; applied again, this would delete "
+            "the pods of a running job, or start one that waits: leave it out",
+        )
+
+
 def ssh_told(job: Object) -> Told:
     """Workers run sshd, as whom and where the launcher looks for it, and say when it answers."""
     spec = job["spec"]
-    mounted = spec.get("sshAuthMountPath", "/root/.ssh")
+    mounted = spec.get("sshAuthMountPath", SSH_DEFAULT)
     home = f"{_of_file('sshd_config', 'HostKey').rpartition('/')[0]}"
     if mounted != home:
         yield "spec.sshAuthMountPath", f"expected {home}, where the image looks, got {mounted}"
@@ -90,7 +103,9 @@ def ssh_told(job: Object) -> Told:
     port = int(_of_file("sshd_config"))
     if words[4:]:
         yield f"{at}.command", f"expected no more than sshd's file, got {' '.join(words[4:])}"
-    ports = {one.get("name"): one["containerPort"] for one in worker.get("ports") or ()}
+    ports: dict[str | None, int] = {}
+    for one in worker.get("ports") or ():  # of two of a name, which is told elsewhere, the first
+        ports.setdefault(one.get("name"), one["containerPort"])
     if port not in ports.values():
         got = ", ".join(map(str, ports.values())) or "none"
         yield f"{at}.ports", f"expected {port}, sshd's, got {got}: correct containerPort"
@@ -118,7 +133,8 @@ def program_told(job: Object) -> Told:
     spec = job["spec"]
     launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
     at = f"{_SPECS}.Launcher.template.spec.containers[0]"
-    slots, num_workers = spec["slotsPerWorker"], spec["mpiReplicaSpecs"]["Worker"]["replicas"]
+    slots: int = spec.get("slotsPerWorker", 1)
+    num_workers: int = spec["mpiReplicaSpecs"]["Worker"]["replicas"]
     if slots < 1 or num_workers < 1:  # told already, and nothing fits none
         return
     command = read_command(launcher["containers"][0])
@@ -189,7 +205,7 @@ def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
 def _machine_told(role: str, spec: dict[str, Any], config: RunConfig) -> Told:
     """Ranks have the cores, the GPUs and the shared memory that they were told of."""
     path = f"{_SPECS}.{role}.template.spec.containers[0]"
-    at, slots = f"{path}.resources.limits", spec["slotsPerWorker"]
+    at, slots = f"{path}.resources.limits", spec.get("slotsPerWorker", 1)
     worker = spec["mpiReplicaSpecs"][role]["template"]["spec"]["containers"][0]
     limits = worker.get("resources", {}).get("limits", {})
     cores = number_of(limits.get("cpu", 0))

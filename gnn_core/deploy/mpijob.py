@@ -120,11 +120,7 @@ def make_job(settings: JobSettings) -> list[Object]:
         raise UsageError(
             f"expected the manifests in {MANIFESTS}, found none: run in the repository"
         )
-    made_of = MANIFESTS / "base"
-    if settings.queue:  # it may be suspended, and has to save then: that overlay knows how
-        made_of = MANIFESTS / "overlays" / "kueue"
-    elif settings.elastic:
-        made_of = MANIFESTS / "overlays" / "elastic"
+    made_of = MANIFESTS / ("overlays/elastic" if settings.elastic else "base")
     base = read_manifests(str(made_of))
     job = copy.deepcopy(base.of_kind("MPIJob")[0])
     job["metadata"]["name"] = settings.job_name

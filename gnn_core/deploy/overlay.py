@@ -13,6 +13,7 @@ from typing import Any
 
 from gnn_core.deploy.objects import Object, load, name_of, title_of, values_in
 from gnn_core.deploy.shapes import compare, shown
+from gnn_core.deploy.yaml_text import ResourceReader
 from gnn_core.usage import UsageError
 
 FILE = "kustomization.yaml"
@@ -69,7 +70,7 @@ def _resource(folder: Path, name: str, file: Path, inside: tuple[Path, ...]) -> 
         raise UsageError(f"{file}: resources: expected a file or folder here, got {shown(name)}")
     if is_folder(path):
         return build(path, inside)
-    objects = load(path)
+    objects = load(path, ResourceReader)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
             f"{file}: resources: expected files below {folder}, which kustomize asks for, got "

@@ -5,26 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gnn_core.deploy import meaning, pods, sweeps
+from gnn_core.deploy import (
+    containers,
+    meaning,
+    operators_own,
+    pods,
+    references,
+    scheduling,
+    security,
+    services,
+    standard,
+    storage,
+    sweeps,
+    volumes,
+    workloads,
+)
 from gnn_core.deploy.documents import Finding, Manifests
-from gnn_core.deploy.objects import Object, name_of, title_of
+from gnn_core.deploy.kinds import OF_NO_NAMESPACE
+from gnn_core.deploy.objects import Object, name_of, title_of, without_nulls
 from gnn_core.deploy.structure import structure_findings
 
 Rule = tuple[Callable[..., pods.Told], tuple[Any, ...]]
-_OF_NO_NAMESPACE = ("Namespace", "PersistentVolume")
 _STUMBLES = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
-def check(sets: Sequence[Manifests], external: set[str]) -> list[Finding]:
+def check(sets: Sequence[Manifests], there: set[str]) -> list[Finding]:
     """Everything that is wrong in the sets, each being applied as a whole, in one namespace.
 
-    `external` are the names of claims that are in the cluster already.
+    `there` are objects that are in the cluster already, each as KIND/NAME.
     """
-    findings = [finding for one in sets for finding in check_set(one, external)]
-    return [*findings, *_contradictions(sets)]
+    plain = [Manifests(one.file, [without_nulls(each) for each in one.objects]) for one in sets]
+    findings = [finding for one in plain for finding in _check_set(one, there)]
+    return [*findings, *_contradictions(plain)]
 
 
-def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
+def _check_set(manifests: Manifests, there: set[str]) -> Iterator[Finding]:
     """What is wrong in one of them."""
     if not manifests.objects:
         yield Finding(manifests.file, "", "expected objects of Kubernetes, got none")
@@ -34,7 +49,7 @@ def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
     spaces = {
         str(one["metadata"].get("namespace", "(the current one)"))
         for one in manifests.objects
-        if one.get("kind") not in _OF_NO_NAMESPACE and isinstance(one.get("metadata"), dict)
+        if one.get("kind") not in OF_NO_NAMESPACE and isinstance(one.get("metadata"), dict)
     }
     if len(spaces) > 1:
         got = ", ".join(sorted(spaces))
@@ -47,17 +62,17 @@ def check_set(manifests: Manifests, external: set[str]) -> Iterator[Finding]:
     for one, broken in zip(manifests.objects, structures, strict=True):
         yield from broken
         told = {finding.path for finding in broken}
-        for path, message in _meanings(one, manifests, external, any(structures)):
+        for path, message in _meanings(one, manifests, there, any(structures)):
             finding = Finding(manifests.file, f"{title_of(one)}: {path}", message)
             if finding.path not in told:
                 yield finding
 
 
-def _meanings(one: Object, manifests: Manifests, external: set[str], broken: bool) -> pods.Told:
+def _meanings(one: Object, manifests: Manifests, there: set[str], broken: bool) -> pods.Told:
     """What the rules say. Of an object that is broken they say what they can."""
     rules: list[Rule] = []
     try:
-        rules = list(_rules_for(one, manifests, external))
+        rules = list(_rules_for(one, manifests, there))
     except _STUMBLES:
         if not broken:
             raise
@@ -65,50 +80,58 @@ def _meanings(one: Object, manifests: Manifests, external: set[str], broken: boo
         try:
             yield from list(rule(*arguments))
         except _STUMBLES:
-            if not broken:  # a slip of the rule; else what it stumbles over is told already
+            if not broken and standard.is_there():  # a slip of the rule
                 raise
+            if not broken:
+                yield "", f"expected fields of the types of Kubernetes, got others; {standard.HOW}"
+            # else what it stumbles over is told already
 
 
-def _rules_for(one: Object, manifests: Manifests, external: set[str]) -> Iterator[Rule]:
+def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[Rule]:
+    kind = str(one.get("kind"))
     for path, pod in pods.pods_of(one):
-        yield pods.volumes_told, (path, pod, manifests, external)
+        yield volumes.volumes_told, (path, pod, manifests, there)
+        yield references.references_told, (path, pod, manifests, there)
+        yield volumes.mounts_told, (path, pod, operators_own.volumes_in(one, path))
         yield sweeps.plan_told, (path, pod, manifests)
-        for of_pod in (pods.user_told, pods.memory_told, pods.names_told):
+        for of_pod in _OF_PODS:
             yield of_pod, (path, pod)
+        if kind == "MPIJob":
+            yield containers.lists_told, (path, pod)
         for at, container in pods.containers_of(path, pod):
-            for of_container in (pods.image_told, pods.resources_told, pods.ports_told):
+            for of_container in _OF_CONTAINERS:
                 yield of_container, (at, container)
-            yield meaning.commands_told, (at, container)
-    if one.get("kind") == "MPIJob":
-        for of_job in (meaning.replicas_told, meaning.ssh_told, meaning.program_told):
-            yield of_job, (one,)
-    if one.get("kind") in ("Deployment", "Service"):
-        yield _selector_told, (one, manifests)
+    for of_kind in _OF_KINDS.get(kind, ()):
+        yield of_kind, (one,)
+    if kind == "MPIJob":
+        yield operators_own.objects_told, (one, manifests)
+    if kind in ("Service", *workloads.ALWAYS_RUNNING):
+        yield services.selected_told, (one, manifests)
 
 
-def _selector_told(one: Object, manifests: Manifests) -> pods.Told:
-    """What an object selects is there."""
-    wanted, path = one["spec"].get("selector") or {}, "spec.selector"
-    others = manifests.of_kind("Deployment")
-    if one["kind"] == "Deployment":
-        wanted, path = wanted.get("matchLabels") or {}, "spec.selector.matchLabels"
-        others = [one]
-    found = [
-        template["spec"]
-        for template in (other["spec"]["template"] for other in others)
-        if wanted and wanted.items() <= template.get("metadata", {}).get("labels", {}).items()
-    ]
-    if not found:
-        yield path, f"no pod of these manifests has the labels {wanted}: correct one of the two"
-        return
-    for index, port in enumerate(one["spec"].get("ports") or ()):
-        has = [each for container in found[0]["containers"] for each in container.get("ports", ())]
-        known = [*(each["containerPort"] for each in has), *(each.get("name") for each in has)]
-        if (target := port.get("targetPort", port["port"])) not in known:
-            yield (
-                f"spec.ports[{index}].targetPort",
-                f"expected a port of the pod ({', '.join(map(str, known))}), got {target!r}",
-            )
+_OF_PODS = (
+    security.restricted_told, volumes.memory_told, containers.names_told,
+    containers.host_ports_told, scheduling.tolerations_told, scheduling.spread_told,
+    scheduling.affinity_told, scheduling.network_told,
+)  # fmt: skip
+_OF_CONTAINERS = (
+    pods.image_told, pods.resources_told, pods.ports_told, containers.container_told,
+    meaning.commands_told,
+)  # fmt: skip
+_OF_KINDS: dict[str, tuple[Callable[[Object], pods.Told], ...]] = {
+    "MPIJob": (
+        meaning.replicas_told, meaning.queue_told, meaning.ssh_told, meaning.program_told,
+        operators_own.pods_told,
+    ),
+    "Job": (workloads.job_told,),
+    "CronJob": (workloads.cron_told,),
+    "Service": (services.service_told,),
+    "PersistentVolumeClaim": (storage.volume_told,),
+    "PersistentVolume": (storage.volume_told,),
+    "ConfigMap": (storage.data_told,),
+    "Secret": (storage.data_told,),
+    **dict.fromkeys(workloads.ALWAYS_RUNNING, (workloads.running_told,)),
+}  # fmt: skip
 
 
 def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:

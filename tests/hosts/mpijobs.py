@@ -47,7 +47,8 @@ def ready_pods(
             pods.start_worker(worker)
         log = folder / "init.log"
         assert pods.run_init(log) == 0, log.read_text()
-        yield pods
+        with contextlib.closing(pods):
+            yield pods
 
 
 def job_of(overlay: str, dataset: str) -> dict[str, Any]:

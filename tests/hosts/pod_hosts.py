@@ -8,22 +8,36 @@ file system of an image that was built, as it is, instead of both:
 
     RINGSAGE_IMAGE_ROOT=$(podman image mount ringsage:0.1.0) make test-hosts
 
-What the operator gives: kubeflow/mpi-operator v0.8, pkg/controller/mpi_job_controller.go.
+What the operator gives: kubeflow/mpi-operator v0.8, pkg/controller/mpi_job_controller.go. What a
+cluster does is played too:
+
+- Config map and secret are trees of links (`..data`), and a change of the config map reaches a pod
+  only after `CONFIG_SECONDS`.
+- Of the other pods a name is known (DNS) as long as they are ready. The host file lists all workers
+  that the job is to have, `discover_hosts.sh` those that run, ready or not.
+- A pod that is deleted runs its preStop hook, gets SIGTERM, and SIGKILL when its grace is over. One
+  that the kubelet ends (`evict`: no hook, no grace) stays as it is, and the operator makes no other
+  in its place until it is deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.hosts.namespace_hosts import NETWORK, Hosts
 
@@ -37,6 +51,8 @@ IMAGE_ROOT = os.environ.get("RINGSAGE_IMAGE_ROOT", "")
 USER = 1000
 PORT = 2222
 SSHD = "/usr/sbin/sshd"
+CONFIG_SECONDS = 30.0  # until a change of a config map is seen in a pod; 30 to 90 on a cluster
+NOT_READY_SECONDS = 40.0  # until the cluster misses a node that is cut off
 
 # $1: scratch folder. A container's file system, then its process: the one with number 1 in there.
 _CONTAINER = """\
@@ -52,9 +68,12 @@ mount --rbind /sys "$root/sys"
 hostname {name}
 {files}
 mount -o remount,bind,ro "$root"
-exec chroot "$root" setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs \\
-    --inh-caps=-all --bounding-set=-all env -i --chdir={folder} {variables} {command}
+exec chroot "$root" {process}
 """
+# As the image's user, without capabilities, with no variables but those of the container.
+_PROCESS = """\
+setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs --inh-caps=-all \\
+    --bounding-set=-all env -i --chdir={folder} {variables} {command}"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,16 @@ class Pod:
     name: str
     role: str  # Launcher or Worker
     spec: dict[str, Any]  # of its template
+
+
+@dataclass
+class _State:
+    """What is known of a pod that was started."""
+
+    process: subprocess.Popen[bytes]
+    container: dict[str, Any]
+    ready: bool = False  # its name is known to the others
+    ended: bool = False  # by the kubelet: phase Failed, and the pod stays
 
 
 def obstacle() -> str | None:
@@ -117,8 +146,13 @@ class PodHosts:
             for host, name in zip(hosts.names[1:], names, strict=True)
         ]
         self.shared = folder / "shared"
+        self._states: dict[str, _State] = {}
+        self._timers: list[threading.Timer] = []
+        self._writing = threading.Lock()
         self._make_objects()
-        self.list_workers(self.workers[: roles["Worker"]["replicas"]])
+        self._tell_names()
+        self.num_workers: int = roles["Worker"]["replicas"]
+        self._write_config()
 
     def start(
         self, pod: Pod, log: Path, container: dict[str, Any] | None = None
@@ -133,32 +167,116 @@ class PodHosts:
             name=pod.name,
             image=IMAGE_ROOT or "/",
             files="\n".join(self._files(pod, container, first)),
-            user=USER,
-            folder=shlex.quote(container.get("workingDir", "/opt/ringsage")),
-            variables=shlex.join(f"{name}={value}" for name, value in env.items()),
-            command=shlex.join(words),
+            process=_process(container, env, words),
         )
         scratch = self._folder / f"{pod.name}-{time.monotonic_ns()}"
         scratch.mkdir()
         own = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
         within = ["ip", "netns", "exec", self.hosts.namespace(pod.host), *own]
         with log.open("ab") as into:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*within, "sh", "-c", script, "sh", str(scratch)],
                 stdin=subprocess.DEVNULL, stdout=into, stderr=into, start_new_session=True,
             )  # fmt: skip
+        if first:
+            self._states[pod.name] = _State(process, container)
+        return process
 
     def start_worker(self, pod: Pod, patience_seconds: float = 60) -> None:
-        """Start a worker, and wait until its readiness probe would find it ready."""
+        """Start a worker as the operator would, and wait until it is ready."""
+        if pod.name in self._states and self._states[pod.name].ended:
+            raise RuntimeError(f"{pod.name} has ended and stays: the operator makes no other")
         log = self._folder / f"{pod.name}.log"
         process = self.start(pod, log)
         namespace = self.hosts.namespace(pod.host)
         probe = ["ip", "netns", "exec", namespace, "bash", "-c", f"</dev/tcp/127.0.0.1/{PORT}"]
         deadline = time.monotonic() + patience_seconds
+        self._change_config()  # it runs
         while subprocess.run(probe, capture_output=True).returncode:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{pod.name} is not ready: {log.read_text('utf-8')}")
             time.sleep(0.2)
+        self._states[pod.name].ready = True
+        self._tell_names()
+
+    def scale(self, num_workers: int) -> None:
+        """Patch the number of workers; those that join are started by `start_worker`."""
+        self.num_workers = num_workers
+        self._change_config()
+
+    def crash(self, pod: Pod) -> None:
+        """End a pod at once, as its node does; it is gone, and the operator makes another."""
+        self.hosts.kill(pod.host)
+        self._states[pod.name].process.wait()
+        self._forget(pod)
+
+    def unplug(self, pod: Pod) -> None:
+        """Cut a pod's node off: it runs on and stays listed; its name is known for less long."""
+        self.hosts.set_link(pod.host, up=False)
+        self._after(NOT_READY_SECONDS, self._is_missed, self._states[pod.name])
+
+    def evict(self, pod: Pod) -> None:
+        """Let the kubelet end a pod at once, as for want of disk: it is Failed and stays."""
+        self.hosts.kill(pod.host)
+        self._states[pod.name].process.wait()
+        self._states[pod.name].ready = False
+        self._states[pod.name].ended = True
+        self._tell_names()
+        self._change_config()
+
+    def delete(self, *pods: Pod) -> None:
+        """Delete pods, all at once; waits until the last of them has gone."""
+        for pod in pods:
+            self._states[pod.name].ready = False
+        self._tell_names()
+        ending = [threading.Thread(target=self._end, args=(pod,)) for pod in pods]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+        for pod in pods:
+            self._forget(pod)
+
+    def close(self) -> None:
+        """Let nothing change any more by itself."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _forget(self, pod: Pod) -> None:
+        self._states.pop(pod.name, None)
+        self._tell_names()
+        self._change_config()
+
+    def _end(self, pod: Pod) -> None:
+        """As the kubelet does: the hook, SIGTERM, and SIGKILL when the grace is over."""
+        state = self._states[pod.name]
+        deadline = time.monotonic() + pod.spec.get("terminationGracePeriodSeconds", 30)
+        hook = state.container.get("lifecycle", {}).get("preStop", {}).get("exec")
+        if state.process.poll() is None and hook:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._exec(pod, hook["command"], deadline - time.monotonic())
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            self._first_process(state).send_signal(signal.SIGTERM)
+        try:
+            state.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        self.hosts.kill(pod.host)
+        state.process.wait()
+
+    def _exec(self, pod: Pod, words: Sequence[str], seconds: float) -> None:
+        """Run a command in a container that runs; it ends when the container does."""
+        state = self._states[pod.name]
+        env = self._environment(pod, state.container, first=True)
+        target = f"--target={self._first_process(state).pid}"
+        spaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
+        own = ["nsenter", target, *spaces, "sh", "-c", _process(state.container, env, words)]
+        subprocess.run(own, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
+
+    @staticmethod
+    def _first_process(state: _State) -> psutil.Process:
+        """The one with number 1 in its container."""
+        return psutil.Process(state.process.pid).children()[0]
 
     def launch(self, log: Path, *more: str, mpirun: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Start the launcher, with more flags of the trainer and options of mpirun."""
@@ -166,6 +284,7 @@ class PodHosts:
         changed = dict(own, args=[*own["args"], *more])
         changed["command"] = [own["command"][0], *mpirun, *own["command"][1:]]
         spec = dict(self.launcher.spec, containers=[changed])
+        self._write_config()  # a new pod mounts what is there
         return self.start(replace(self.launcher, spec=spec), log)
 
     def run_init(self, log: Path) -> int:
@@ -175,17 +294,57 @@ class PodHosts:
             code = code or self.start(self.launcher, log, container).wait()
         return code
 
-    def list_workers(self, workers: Sequence[Pod]) -> None:
-        """Tell the launcher which workers there are.
+    def _change_config(self) -> None:
+        """Something that the config map lists has changed: pods see it later."""
+        self._after(CONFIG_SECONDS, self._write_config)
 
-        The operator does so when their number is patched, and when one of them begins or ends.
-        """
-        names = [f"{pod.name}.{self.name}.default.svc" for pod in workers]
+    def _write_config(self) -> None:
+        """Rewrite the config map: all workers in the host file, those that run beside it."""
         slots = self._spec["slotsPerWorker"]
-        hostfile = "".join(f"{name} slots={slots}\n" for name in names)
-        discover = "".join(f"echo {name}\n" for name in names)
-        _write(self._folder / "config" / "hostfile", hostfile, 0o444)
-        _write(self._folder / "config" / "discover_hosts.sh", f"#!/bin/sh\n{discover}", 0o555)
+        listed = [self._full_name(pod) for pod in self.workers]
+        running = [
+            name
+            for pod, name in zip(self.workers, listed, strict=True)
+            if pod.name in self._states and not self._states[pod.name].ended
+        ]
+        discover = "".join(f"echo {name}\n" for name in running)
+        files = {
+            "hostfile": "".join(f"{name} slots={slots}\n" for name in listed[: self.num_workers]),
+            "discover_hosts.sh": f"#!/bin/sh\n{discover}",
+        }
+        modes = {"hostfile": 0o444, "discover_hosts.sh": 0o555}
+        with self._writing:
+            _write_tree(self._folder / "config", files, modes)
+
+    def _after(self, seconds: float, what: Callable[..., None], *arguments: Any) -> None:
+        timer = threading.Timer(seconds, what, arguments)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def _is_missed(self, state: _State) -> None:
+        state.ready = False
+        self._tell_names()
+
+    def _full_name(self, pod: Pod) -> str:
+        return f"{pod.name}.{self.name}.default.svc"
+
+    def _tell_names(self) -> None:
+        """What a name stands for, as the DNS of the cluster has it, in each pod's own file."""
+        lines = ["127.0.0.1 localhost"]
+        every = [self.launcher, *self.workers]
+        entries = {
+            pod.name: f"{NETWORK}.{number} {self._full_name(pod)} {pod.name}"
+            for number, pod in enumerate(every, 1)
+        }
+        known = {pod.name for pod in self.workers if self._is_ready(pod)} | {self.launcher.name}
+        for pod in every:
+            names = [entries[name] for name in entries if name in known | {pod.name}]
+            file = self._folder / f"hosts-{pod.name}"
+            file.write_text("\n".join([*lines, *names, ""]), encoding="utf-8")  # in place: mounted
+
+    def _is_ready(self, pod: Pod) -> bool:
+        return pod.name in self._states and self._states[pod.name].ready
 
     def _make_objects(self) -> None:
         """The keys (secret), the list of hosts (config map), and the volume that is claimed."""
@@ -193,18 +352,14 @@ class PodHosts:
         for folder in (self.shared, secret, config):
             folder.mkdir(exist_ok=True)
         shutil.chown(self.shared, USER, USER)  # fsGroup
-        key = secret / "id_rsa"
+        key = self._folder / "id_rsa"
         key.unlink(missing_ok=True)
         quiet = ["-q", "-t", "ecdsa", "-b", "521", "-m", "PEM", "-N", "", "-C", ""]
         subprocess.run(["ssh-keygen", *quiet, "-f", str(key)], check=True)
-        shutil.copy(secret / "id_rsa.pub", secret / "authorized_keys")
-        for file in secret.iterdir():
-            shutil.chown(file, 0, USER)
-            file.chmod(0o644)  # only for root does the operator ask for 0600
-        lines = ["127.0.0.1 localhost"]
-        for number, pod in enumerate([self.launcher, *self.workers], 1):
-            lines.append(f"{NETWORK}.{number} {pod.name}.{self.name}.default.svc {pod.name}")
-        _write(self._folder / "hosts", "\n".join([*lines, ""]), 0o644)
+        public = key.with_suffix(".pub").read_text("utf-8")
+        keys = {"id_rsa": key.read_text("utf-8"), "id_rsa.pub": public, "authorized_keys": public}
+        # Only for root does the operator ask for 0600.
+        _write_tree(secret, keys, dict.fromkeys(keys, 0o644))
 
     def _environment(self, pod: Pod, container: dict[str, Any], first: bool) -> dict[str, str]:
         """Variables of the image, of the manifest, and of the operator in the first container."""
@@ -228,7 +383,7 @@ class PodHosts:
         """Lines of shell that complete the file system below $root."""
         if not IMAGE_ROOT:
             yield from _image_files()
-        yield _bound("/etc/hosts", self._folder / "hosts")
+        yield _bound("/etc/hosts", self._folder / f"hosts-{pod.name}")
         if first:
             yield _bound(self._spec["sshAuthMountPath"], self._folder / "secret")
             if pod.role == "Launcher":
@@ -284,8 +439,31 @@ def _bound(path: str, here: Path, writable: bool = False) -> str:
     return f"{make}; mount --bind {shlex.quote(str(here))} {target}{lock}"
 
 
-def _write(file: Path, text: str, mode: int) -> None:
-    unfinished = file.with_suffix(".new")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.chmod(mode)
-    unfinished.replace(file)
+def _process(container: dict[str, Any], env: dict[str, str], words: Sequence[str]) -> str:
+    """The line of shell that becomes a process of a container."""
+    return _PROCESS.format(
+        user=USER,
+        folder=shlex.quote(container.get("workingDir", "/opt/ringsage")),
+        variables=shlex.join(f"{name}={value}" for name, value in env.items()),
+        command=shlex.join(words),
+    )
+
+
+def _write_tree(folder: Path, files: dict[str, str], modes: dict[str, int]) -> None:
+    """Files as a volume of keys has them: links through `..data`, which is replaced as a whole."""
+    data = folder / f"..{time.monotonic_ns()}"
+    data.mkdir()
+    for name, text in files.items():
+        file = data / name
+        file.write_text(text, encoding="utf-8")
+        file.chmod(modes[name])
+        shutil.chown(file, 0, USER)  # fsGroup
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(f"..data/{name}")
+    before = (folder / "..data").resolve() if (folder / "..data").is_symlink() else None
+    unfinished = folder / "..data_tmp"
+    unfinished.symlink_to(data.name)
+    unfinished.replace(folder / "..data")
+    if before is not None:
+        shutil.rmtree(before)

@@ -22,10 +22,11 @@ from tests.hosts.mpijobs import (
     record_of,
     until_said,
 )
-from tests.hosts.pod_hosts import Pod, PodHosts
+from tests.hosts.pod_hosts import CONFIG_SECONDS, Pod, PodHosts
 
-# A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s.
-GOES_ON_SECONDS = 90
+# A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s. What the
+# operator lists reaches the launcher's pod after CONFIG_SECONDS.
+GOES_ON_SECONDS = 90 + CONFIG_SECONDS
 ENDS_SECONDS = 90
 FLAGS = ("--precision=fp64", "--epochs=300", "--eval-every=50")
 
@@ -62,18 +63,15 @@ def test_the_job_goes_on_without_a_worker_and_takes_another_one_in(
     log = tmp_path / "job.log"
     launcher = pods.launch(log, *FLAGS)
     until_said(launcher, log, "epoch 5/")
-    lost, kept, joins = pods.workers[number], pods.workers[1 - number], pods.workers[2]
-    listed = [kept]
+    lost, joins = pods.workers[number], pods.workers[2]
     if way == "killed":
-        pods.hosts.kill(lost.host)
+        pods.crash(lost)
     else:  # of which the operator learns minutes later
-        pods.hosts.set_link(lost.host, up=False)
-        listed = [lost, kept]
-    pods.list_workers(listed)
+        pods.unplug(lost)
     until_said(launcher, log, f"on 1 rank without {lost.name}", GOES_ON_SECONDS)
 
+    pods.scale(3)
     pods.start_worker(joins)
-    pods.list_workers([*listed, joins])
     until_said(launcher, log, f"on 2 ranks with {joins.name}", GOES_ON_SECONDS)
     assert end_of(launcher, log, START_SECONDS) == 0, log.read_text()
     record = record_of(pods)
@@ -99,11 +97,10 @@ def test_a_suspended_job_goes_on_where_it_was_with_the_pods_it_then_gets(
     log, again = tmp_path / "job.log", tmp_path / "again.log"
     launcher = pods.launch(log, *FLAGS)
     until_said(launcher, log, "epoch 50/300")
-    for pod in (pods.launcher, *pods.workers[:2]):  # suspended: the operator deletes all of them
-        pods.hosts.kill(pod.host)
+    pods.delete(pods.launcher, *pods.workers[:2])  # suspended: the operator deletes all of them
     launcher.wait()
 
-    pods.list_workers(pods.workers)
+    pods.scale(3)
     for worker in pods.workers:
         pods.start_worker(worker)
     assert end_of(pods.launch(again, *FLAGS), again, START_SECONDS) == 0, again.read_text()
@@ -118,7 +115,7 @@ def test_ranks_do_not_outlive_their_launcher_and_the_next_one_resumes(
     log, again = tmp_path / "job.log", tmp_path / "again.log"
     launcher = pods.launch(log, *FLAGS, "--epochs=100000", "--progress=lines")
     until_said(launcher, log, "epoch 50/")
-    pods.hosts.kill(pods.launcher.host)
+    pods.crash(pods.launcher)
     launcher.wait()
     deadline = time.monotonic() + ENDS_SECONDS
     while ranks := [one for pod in pods.workers for one in trainers_on(pods, pod)]:

@@ -7,7 +7,9 @@ nothing.
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +28,9 @@ from tests.hosts.pod_hosts import PodHosts
 
 # After a worker has gone: 40 of keepalive at most, then SIGTERM, patience and SIGKILL.
 ENDS_SECONDS = 90
+SAVES_SECONDS = 30  # of the 60 that a pod has
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.needs_horovod
 
@@ -75,7 +80,7 @@ def test_ranks_that_all_run_in_the_launchers_pod_refuse(pods: PodHosts, folder: 
 def test_a_worker_that_goes_ends_the_job_and_the_next_launcher_resumes(
     pods: PodHosts,
     folder: Path,
-    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    run_cli: Run,
     number: int,
     way: str,
 ) -> None:
@@ -84,17 +89,66 @@ def test_a_worker_that_goes_ends_the_job_and_the_next_launcher_resumes(
     launcher = pods.launch(log, *flags)
     until_said(launcher, log, "epoch 5/60")
     if way == "killed":
-        pods.hosts.kill(worker.host)
+        pods.crash(worker)
     else:
-        pods.hosts.set_link(worker.host, up=False)
+        pods.unplug(worker)
     assert end_of(launcher, log, ENDS_SECONDS) != 0
     assert worker.name in log.read_text().partition("epoch 5/60")[2]
 
-    pods.hosts.kill(worker.host)  # an unplugged one is what it is, and the operator makes another
-    pods.hosts.set_link(worker.host, up=True)
+    if way == "unplugged":  # its node is deleted, and the operator makes another
+        pods.crash(worker)
+        pods.hosts.set_link(worker.host, up=True)
     pods.start_worker(worker)
     again = folder / f"{way}-{number}-again.log"
     assert end_of(pods.launch(again, *flags), again, START_SECONDS) == 0, again.read_text()
+    resumed(pods, run_cli, *flags)
+
+
+@pytest.mark.long
+def test_a_launcher_waits_for_a_worker_that_was_evicted_and_says_what_to_do(
+    pods: PodHosts, folder: Path, run_cli: Run
+) -> None:
+    flags = ["--precision=fp64", "--epochs=60"]
+    worker, log = pods.workers[1], folder / "evicted.log"
+    launcher = pods.launch(log, *flags)
+    until_said(launcher, log, "epoch 5/60")
+    pods.evict(worker)
+    assert end_of(launcher, log, ENDS_SECONDS) != 0
+
+    again = folder / "evicted-again.log"
+    launcher = pods.launch(again, *flags)
+    until_said(launcher, again, f"kubectl delete pod {worker.name}, and it is made anew", 60)
+    with pytest.raises(RuntimeError, match="the operator makes no other"):
+        pods.start_worker(worker)
+    pods.delete(worker)
+    pods.start_worker(worker)
+    assert end_of(launcher, again, START_SECONDS) == 0, again.read_text()
+    resumed(pods, run_cli, *flags)
+
+
+@pytest.mark.long
+def test_a_suspended_job_saves_at_once_and_says_so(
+    pods: PodHosts, folder: Path, run_cli: Run
+) -> None:
+    flags = ["--precision=fp64", "--epochs=60"]
+    log = folder / "suspended.log"
+    launcher = pods.launch(log, *flags)
+    until_said(launcher, log, "epoch 5/60")
+    begun = time.monotonic()
+    pods.delete(pods.launcher, *pods.workers)
+    assert time.monotonic() - begun < SAVES_SECONDS
+    assert launcher.wait() == 128 + signal.SIGTERM
+    assert "interrupted" in log.read_text(), log.read_text()
+
+    for worker in pods.workers:
+        pods.start_worker(worker)
+    again = folder / "suspended-again.log"
+    assert end_of(pods.launch(again, *flags), again, START_SECONDS) == 0, again.read_text()
+    resumed(pods, run_cli, *flags)
+
+
+def resumed(pods: PodHosts, run_cli: Run, *flags: str) -> None:
+    """The newest record went on from a checkpoint; its losses are those of one process."""
     record = record_of(pods)
     assert record.resumed_from is not None
     losses = curve_here(pods, run_cli, *flags)

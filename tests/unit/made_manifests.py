@@ -32,6 +32,58 @@ def spoil(objects: list[dict[str, Any]], kind: str, path: str, value: Any = None
         place[key] = value
 
 
-def told(objects: list[dict[str, Any]], external: Sequence[str] = ()) -> list[str]:
-    """What is wrong with them, as lines."""
-    return [str(finding) for finding in check([Manifests("f", objects)], set(external))]
+def told(objects: list[dict[str, Any]], there: Sequence[str] = ()) -> list[str]:
+    """What is wrong with them, as lines; `there`: objects in the cluster, as KIND/NAME."""
+    return [str(finding) for finding in check([Manifests("f", objects)], set(there))]
+
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j}
+spec:
+  backoffLimit: 3
+  podFailurePolicy:
+    rules:
+    - {action: Ignore, onPodConditions: [{type: DisruptionTarget}]}
+    - {action: FailJob, onExitCodes: {operator: In, values: [1, 2]}}
+  template:
+    metadata: {labels: {app: j}}
+    spec:
+      restartPolicy: Never
+      securityContext: {runAsNonRoot: true, runAsUser: 1, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: c
+        image: i:1
+        command: [sleep, "1"]
+        env: [{name: A, value: "1"}]
+        ports: [{name: http, containerPort: 80}]
+        resources: {limits: {cpu: 1, memory: 1Gi}}
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+        volumeMounts: [{name: v, mountPath: /v}]
+      volumes: [{name: v, emptyDir: {}}]
+"""
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      securityContext: {runAsNonRoot: true, runAsUser: 1, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: c
+        image: i:1
+        command: [tensorboard]
+        ports: [{name: http, containerPort: 6006}]
+        resources: {limits: {cpu: 1, memory: 1Gi}}
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+"""
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec: {selector: {app: a}, ports: [{port: 80, targetPort: http}]}
+---""" + DEPLOYMENT

@@ -53,7 +53,7 @@ class Discovery:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def of(self, *listed: str) -> list[str]:
+    def of(self, *listed: str, says: str = "") -> list[str]:
         operators = self._folder / "operators.sh"
         operators.write_text("#!/bin/sh\n" + "".join(f"echo {one}\n" for one in listed))
         operators.chmod(0o755)
@@ -62,8 +62,14 @@ class Discovery:
             env={**os.environ, "TMPDIR": str(self._folder)}, capture_output=True, text=True,
             timeout=patient(30),
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        assert says in done.stderr and (says or not done.stderr)
         return sorted(done.stdout.splitlines())
+
+    def has_workers(self, *names: str) -> None:
+        """What the operator's host file lists, gone or not."""
+        lines = "".join(f"{name} slots=1\n" for name in names)
+        (self._folder / "hostfile").write_text(lines)
 
     def seconds_pass(self, seconds: float) -> None:
         """Let the last answers lie so much further back."""
@@ -94,3 +100,14 @@ def test_a_worker_that_is_lost_counts_for_a_while(discovery: Discovery, looks: l
     discovery.seconds_pass(11)
     assert discovery.of() == []
     assert len(looks) == 1
+
+
+def test_a_worker_that_is_missing_is_named_once_a_minute(
+    discovery: Discovery, looks: list[str]
+) -> None:
+    discovery.has_workers(HERE, "j-worker-1.j.default.svc")
+    assert discovery.of(HERE) == [HERE]  # it may be starting
+    discovery.seconds_pass(61)
+    says = "missing    worker j-worker-1: if `kubectl get pod j-worker-1` tells another status"
+    assert discovery.of(HERE, says=says) == [HERE]
+    assert discovery.of(HERE) == [HERE]

@@ -1,0 +1,35 @@
+"""What a pod names that the API server looks up when the pod is made, and refuses it without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.pods import Told
+
+_LOOKED_UP = {
+    "priorityClassName": ("PriorityClass", ("system-cluster-critical", "system-node-critical")),
+    "serviceAccountName": ("ServiceAccount", ("default",)),
+    "runtimeClassName": ("RuntimeClass", ()),
+}
+
+
+def references_told(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Told:
+    """Each is among the manifests, in every cluster, or in this one by the user's word.
+
+    Args:
+        path: of the pod's spec.
+        pod: its spec.
+        manifests: what is applied together.
+        there: objects in the cluster, each as KIND/NAME.
+    """
+    for field, (kind, everywhere) in _LOOKED_UP.items():
+        name = pod.get(field)
+        if not name or name in everywhere or name in manifests.names(kind):
+            continue
+        if f"{kind}/{name}" not in there:
+            yield (
+                f"{path}.{field}",
+                f"expected a {kind} among these manifests, got {name!r}, without which no pod "
+                f"comes: add it, or say --external {kind}/{name}",
+            )

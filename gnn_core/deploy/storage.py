@@ -1,0 +1,77 @@
+"""What the API server asks of volumes, of claims on them, and of data that is kept by key."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from gnn_core.deploy.objects import Object
+from gnn_core.deploy.pods import Told
+from gnn_core.deploy.quantity import number_of
+from gnn_core.deploy.shapes import expected, is_scalar, shown
+
+_ALONE = "ReadWriteOncePod"
+_MOST_BYTES = 2**20
+_SOURCES = (
+    "nfs", "hostPath", "csi", "local", "iscsi", "fc", "cephfs", "rbd", "glusterfs", "azureFile",
+    "azureDisk", "awsElasticBlockStore", "gcePersistentDisk", "vsphereVolume", "cinder", "flocker",
+    "flexVolume", "portworxVolume", "photonPersistentDisk", "quobyte", "scaleIO", "storageos",
+)  # fmt: skip
+
+
+def volume_told(one: Object) -> Told:
+    """A claim, or a volume: its modes, its size, its class and where it lies."""
+    spec = one["spec"]
+    modes = spec["accessModes"]
+    if _ALONE in modes and set(modes) != {_ALONE}:
+        others = ", ".join(mode for mode in modes if mode != _ALONE)
+        yield "spec.accessModes", f"expected {_ALONE} alone, got it beside {others}: remove one"
+    if (name := spec.get("storageClassName")) and not is_scalar(name, "name"):
+        yield "spec.storageClassName", f"expected {expected('name')}, got {shown(name)}"
+    if one["kind"] == "PersistentVolumeClaim":
+        yield from _claim_told(spec)
+    else:
+        yield from _source_told(spec)
+
+
+def _claim_told(spec: dict[str, Any]) -> Told:
+    asked = spec["resources"]["requests"]["storage"]
+    yield from _size_told("spec.resources.requests.storage", asked)
+    most = (spec["resources"].get("limits") or {}).get("storage")
+    if most is not None and number_of(most) < number_of(asked):
+        at = "spec.resources.limits.storage"
+        yield at, f"expected at least what is requested, {asked}, got {most}"
+
+
+def _source_told(spec: dict[str, Any]) -> Told:
+    yield from _size_told("spec.capacity.storage", spec["capacity"]["storage"])
+    if len(given := [name for name in _SOURCES if name in spec]) != 1:
+        got = " and ".join(given) or "none"
+        yield "spec", f"expected one source such as nfs, csi or local, got {got}"
+    if "local" in spec and "nodeAffinity" not in spec:
+        yield "spec.nodeAffinity", "expected the node of a local volume, got none: add it"
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    if policy == "Recycle" and not {"nfs", "hostPath"} & spec.keys():
+        yield "spec.persistentVolumeReclaimPolicy", "expected Retain or Delete, got Recycle"
+
+
+def _size_told(path: str, size: Any) -> Told:
+    if number_of(size) <= 0:
+        yield path, f"expected more than 0, got {size}"
+
+
+def data_told(one: Object) -> Told:
+    """A ConfigMap or a Secret: what is bytes is base64, no key is there twice, and it fits."""
+    binary = "binaryData" if one["kind"] == "ConfigMap" else "data"
+    plain = "data" if one["kind"] == "ConfigMap" else "stringData"
+    total = sum(len(text.encode()) for text in (one.get(plain) or {}).values())
+    for key, text in (one.get(binary) or {}).items():
+        try:
+            total += len(base64.b64decode("".join(text.split()), validate=True))
+        except ValueError:
+            hint = f": encode it, or write it to {plain}"
+            yield f"{binary}.{key}", f"expected base64, got {shown(text)}{hint}"
+        if one["kind"] == "ConfigMap" and key in (one.get(plain) or {}):
+            yield f"{binary}.{key}", f"it is in {plain} as well: remove one"
+    if total > _MOST_BYTES:
+        yield plain, f"expected at most {_MOST_BYTES} bytes in all, got {total}: split it"
