@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from gnn_core.compiled import njit
 from gnn_core.data.features import SparseFeatures
 
 Table = Tensor | SparseFeatures  # [N, F]

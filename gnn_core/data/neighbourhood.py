@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.data.batch import Block
 from gnn_core.data.graph import Graph
 

@@ -13,7 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gnn_core.usage import one_line, shown
+
 Record = TypeVar("Record")
+_MOST_DIGITS = 19  # of a number below 2**63
 
 
 class WrongShape(ValueError):
@@ -68,11 +71,27 @@ def parse(line: str) -> Any:
         raise WrongShape(f"holds {word}, which is no number")
 
     try:
-        return json.loads(line, parse_constant=refuse)
+        return json.loads(
+            line, parse_constant=refuse, parse_int=_bounded_int, parse_float=_finite_float
+        )
     except json.JSONDecodeError as problem:
         raise WrongShape(f"not whole JSON ({problem.msg} at column {problem.colno})") from None
     except RecursionError:
         raise WrongShape("nested too deeply for a record") from None
+
+
+def _bounded_int(text: str) -> int:
+    """An int of at most 64 bits: of others Python makes no float, and of thousands of digits no int."""
+    if len(text) > _MOST_DIGITS + text.startswith("-"):
+        raise WrongShape(f"holds {shown(text)}, a number of more than {_MOST_DIGITS} digits")
+    return int(text)
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise WrongShape(f"holds {shown(text)}, which is beyond all numbers")
+    return value
 
 
 def build(kind: type[Record], value: object, path: str = "") -> Record:
@@ -86,7 +105,7 @@ def build(kind: type[Record], value: object, path: str = "") -> Record:
     known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(known))
     if unknown:
-        raise WrongShape(f"unknown field {_at(path, unknown[0])}")
+        raise WrongShape(f"unknown field {one_line(_at(path, unknown[0]))[:200]}")
     kinds = typing.get_type_hints(kind)
     arguments = {}
     for name, field in known.items():

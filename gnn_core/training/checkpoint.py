@@ -22,10 +22,12 @@ import safetensors
 import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
+from gnn_core.files import read_regular
 from gnn_core.training.learner import Progress, Weights
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
+UNFINISHED = ".unfinished"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
 
@@ -91,7 +93,7 @@ class Checkpoints:
 
     def require_free(self) -> None:
         """Refuse to start over where a run has left its checkpoint. Raises UsageError."""
-        if self.folder and (self.folder / LAST).exists():
+        if self.folder and _is_there(self.folder / LAST):
             raise UsageError(
                 f"{self.folder} already holds the checkpoint of a run: add --resume to go on with "
                 "it, or give another --checkpoint-dir"
@@ -102,10 +104,10 @@ class Checkpoints:
 
         Raises UsageError if it is damaged or of another run.
         """
-        if not self.folder or not (path := self.folder / LAST).exists():
+        if not self.folder or not _is_there(path := self.folder / LAST):
             return b""
         try:
-            data = path.read_bytes()
+            data = _bytes_of(path)
             header, _ = _read(data)
             if header["file"] != LAST:
                 raise ValueError(f"a copy of {header['file']}, which has no optimizer in it")
@@ -149,7 +151,9 @@ class Checkpoints:
     def _save(self, name: str, data: bytes) -> None:
         if not self.folder:
             return
-        temporary = self.folder / f".{name}.unfinished"  # of a killed run too: it is overwritten
+        # Of this process alone; `claim` removes those of killed runs.
+        mark = f"{self._run_id[:8]}-{os.getpid()}"
+        temporary = self.folder / f".{name}.{mark}{UNFINISHED}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -174,7 +178,7 @@ def state_of(data: bytes) -> State:
 def weights_of(path: Path) -> Weights:
     """The weights in a checkpoint file, whichever framework wrote it. Raises UsageError."""
     try:
-        return state_of(path.read_bytes()).weights
+        return state_of(_bytes_of(path)).weights
     except Exception as error:
         raise UsageError(
             f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
@@ -196,6 +200,17 @@ def _read(data: bytes) -> tuple[dict[str, Any], State]:
     return header, State(
         parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a closed folder
+        raise UsageError(f"cannot read {path}: {error.strerror}; open its folder") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    return read_regular(path, path.stat().st_size)
 
 
 def _in_short(error: Exception) -> str:
