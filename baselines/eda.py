@@ -126,7 +126,9 @@ def draw(
         "words": drawings.draw_words(graph, classes, words),
         "neighbourhood": drawings.draw_neighbourhood(graph, classes, centre, hops),
     }
-    paths = {folder / f"{file_stem(graph.name)}-{name}.png": figure for name, figure in figures.items()}
+    paths = {
+        folder / f"{file_stem(graph.name)}-{name}.png": figure for name, figure in figures.items()
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, figure in paths.items():

@@ -33,7 +33,7 @@ from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.metrics import RankTally
 from gnn_core.report.records import require_writable
 from gnn_core.training.tasks import open_for
-from gnn_core.usage import Parser, number, read_whole, shown, whole
+from gnn_core.usage import Parser, finite, read_whole, shown, whole
 
 _MEANING = {
     "common neighbours": "papers linked to both (Liben-Nowell, Kleinberg, CIKM 2003)",
@@ -114,7 +114,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--data-root", metavar="DIR", help="as in training")
     add("--cache-dir", metavar="DIR", help="as in training")
     add("--hold-out", choices=("newest", "random", "published"), help="as in training")
-    add("--held-out", type=number(), metavar="X", help="as in training")
+    add("--held-out", type=finite(), metavar="X", help="as in training")
     add("--candidates", type=whole(), default=1000, metavar="N", help="as in training")
     add("--split", choices=("valid", "test"), default="test", help="whose references are ranked")
     add("--seeds", type=_seeds, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)")

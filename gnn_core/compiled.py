@@ -59,9 +59,10 @@ class _ForgivingCache(FunctionCache):
 def _cache_of(function: Callable[..., Any]) -> FunctionCache | None:
     """Where the compiled function is kept; None where nothing can be written."""
     source = Path(function.__code__.co_filename)
-    if not numba.config.CACHE_DIR and not _is_writable(source.parent / "__pycache__"):
-        numba.config.CACHE_DIR = str(_folder_of_user() or "")  # for all functions from now on
-        if not numba.config.CACHE_DIR:
+    settings: Any = numba.config
+    if not settings.CACHE_DIR and not _is_writable(source.parent / "__pycache__"):
+        settings.CACHE_DIR = str(_folder_of_user() or "")  # for all functions from now on
+        if not settings.CACHE_DIR:
             return None
     try:
         return _ForgivingCache(function)

@@ -1,4 +1,4 @@
-"""Files and folders that users name: checked before they are used, read bounded, found without gaps.
+"""Files and folders that users name: checked before use, read up to a bound, all of them found.
 
 What is read here is a regular file: a pipe, a device or a socket might never end. What cannot be
 read is named, and never left out in silence.
@@ -25,7 +25,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _MOST_STEM = 80  # characters, so that there is room for what follows
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that a full disk, or one that is full for this user, gives."""
 
 
 def path_problem(text: str) -> str | None:
@@ -73,7 +74,7 @@ def reason(error: OSError) -> str:
 
 def remedy(error: OSError, flag: str) -> str:
     """What to change where something cannot be written: room, or another folder by `flag`."""
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return f"make room or give another one with {flag}"
     return f"give another one with {flag}"
 
@@ -83,11 +84,14 @@ def read_regular(file: Path, most_bytes: int) -> bytes:
     try:
         # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:
+        try:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{file}: expected a file, got {_kind(mode)}: name another one")
-            content = stream.read(most_bytes + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                content = stream.read(most_bytes + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {reason(error)}") from None
     except ValueError:  # a zero byte
@@ -126,9 +130,7 @@ def files_below(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
     return sorted(found), problems
 
 
-def files_among(
-    paths: Iterable[Path], ending: str, what: str
-) -> tuple[list[Path], list[str]]:
+def files_among(paths: Iterable[Path], ending: str, what: str) -> tuple[list[Path], list[str]]:
     """The files among and below `paths`, each once; and what could not be looked at, a line each.
 
     Raises UsageError, which names `what` was expected, when one of `paths` is not there, or is
@@ -190,7 +192,7 @@ def file_stem(name: str) -> str:
 
 
 def is_file(file: Path) -> bool:
-    """Whether a regular file is there; raises UsageError where the folder does not let it be seen."""
+    """Whether a regular file is there; raises UsageError where its folder is closed."""
     return _is(stat.S_ISREG, file)
 
 

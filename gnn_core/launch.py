@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gnn_core.files import NO_ROOM, reason
 from gnn_core.streams import drop_from_now_on, fails, open_what_is_closed
 from gnn_core.usage import SharedUsageError, UsageError, one_line
 
@@ -160,15 +161,16 @@ def guarded(main: Callable[[], int]) -> int:
         drop_from_now_on(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if fails(sys.stdout):
+        if fails(sys.stdout) or (error.filename is None and error.errno in NO_ROOM):
             drop_from_now_on(sys.stdout)
-            _tell(f"cannot write the output: {error.strerror or error}")
+            _tell(f"cannot write the output: {reason(error)}")
             return 1
         if error.filename is None:  # of a network or a process: the traceback says where
             raise
-        _tell(f"{error.filename}: {error.strerror or error}")
+        _tell(f"{error.filename}: {reason(error)}")
     except MemoryError as error:
-        _tell(f"not enough memory ({error or 'the system gives no more'}): lower what is asked for")
+        why = str(error) or "the system gives no more"
+        _tell(f"not enough memory ({why}): lower what is asked for")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -30,7 +30,7 @@ def open_what_is_closed() -> None:
 def optional_output() -> Iterator[None]:
     """Within it, whatever can no longer be written to stdout or stderr is dropped."""
     out, err = _Optional(sys.stdout), _Optional(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield
 
 

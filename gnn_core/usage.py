@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:  # the doctor runs on any Python
     from typing import Self
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the doctor runs on any Python
 MOST_WHOLE = 2**31 - 1
 """The largest count that a setting may have unless it says otherwise: what int32 can hold."""
 
+Value = TypeVar("Value")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+(_[0-9]+)*\s*")
 _MOST_DIGITS = 100
 _MOST_SHOWN = 60
@@ -102,7 +103,7 @@ def whole(low: int = 1, high: int = MOST_WHOLE) -> Callable[[str], int]:
     return read
 
 
-def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+def finite(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
     """A `type` of argparse: finite numbers from `low` to `high`."""
 
     def read(text: str) -> float:
@@ -127,7 +128,7 @@ def wholes(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _or_refuse(read: Callable[[str], Any], text: str) -> Any:
+def _or_refuse(read: Callable[[str], Value], text: str) -> Value:
     try:
         return read(text)
     except ValueError as error:

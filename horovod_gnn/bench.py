@@ -30,7 +30,7 @@ from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.training.allocator import keep_freed_memory
-from gnn_core.usage import Parser, number, whole, wholes
+from gnn_core.usage import Parser, finite, whole, wholes
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.exchange import to_pyg
@@ -115,7 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--fanouts", type=wholes, default=recipe.fanouts, help="one per layer")
     add("--global-batch-size", type=whole(), default=recipe.global_batch_size)
     add("--hidden", type=whole(1, 1 << 20), default=recipe.hidden)
-    add("--dropout", type=number(0, 0.999), default=recipe.dropout)
+    add("--dropout", type=finite(0, 0.999), default=recipe.dropout)
     add("--threads", type=whole(1, 1024), default=1)
     add("--rounds", type=whole(), default=5, help="how often each implementation takes its turn")
     add("--steps", type=whole(), default=6, help="training steps per turn, each on its own batch")

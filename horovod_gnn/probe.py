@@ -34,7 +34,7 @@ from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.report.tables.cells import counted, three_digits
-from gnn_core.usage import Parser, UsageError, number, whole
+from gnn_core.usage import Parser, UsageError, finite, whole
 from horovod_gnn.parallel import HorovodProcess, OneProcess
 
 _SIZES = tuple(4**power for power in range(1, 13))  # 4 B .. 16 MiB
@@ -77,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--repetitions", type=whole(_LEAST), default=100,
         help="of each size, fewer where they would take longer than --seconds (default: 100)",
     )  # fmt: skip
-    add("--seconds", type=number(0, 86_400), default=4.0, help="for each size, about (default: 4)")
+    add("--seconds", type=finite(0, 86_400), default=4.0, help="for each size, about (default: 4)")
     add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(argv)
     for size in options.bytes:

@@ -82,8 +82,8 @@ def start(
 def _choose_backend() -> None:
     """Have Keras compute with TensorFlow, whatever the user's settings of Keras say.
 
-    Those choose another backend or number format for other programs; here the curve is a function of
-    the seed and our settings alone. Below a device Keras finds no settings, and leaves none behind.
+    Those choose another backend or number format for other programs; here the curve is a function
+    of the seed and our settings alone. Below a device Keras finds no settings, and leaves none.
     Raises SharedUsageError where Keras has been imported with another backend before.
     """
     if keras := sys.modules.get("keras"):

@@ -144,7 +144,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--prefetch", type=whole(), default=2, metavar="N",
         help="how many batches the thread works ahead (default: %(default)s)",
     )  # fmt: skip
-    add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="of the draws (default: %(default)s)")
+    add(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="of the draws (default: %(default)s)",
+    )
     add("--json", type=_writable, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
 

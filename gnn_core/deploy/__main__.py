@@ -72,7 +72,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
     job.add_argument("--workers", type=whole(), required=True, metavar="N", help="pods that train")
-    job.add_argument("--slots", type=whole(), default=1, metavar="N", help="ranks of each (default: 1)")
+    job.add_argument(
+        "--slots", type=whole(), default=1, metavar="N", help="ranks of each (default: 1)"
+    )
     job.add_argument("--dataset", required=True, metavar="NAME", help="data set, or a folder there")
     job.add_argument("--image", required=True, metavar="NAME:TAG", help="the image, with its tag")
     job.add_argument("--strategy", choices=[*TRAINERS], default="horovod", help="default: horovod")
@@ -80,7 +82,11 @@ def _parser() -> Parser:
         "--gpus", type=whole(0), choices=(0, 1), default=0, help="of each rank (default: 0)"
     )
     job.add_argument(
-        "--threads", type=whole(1, 1024), default=1, metavar="N", help="cores of each rank (default: 1)"
+        "--threads",
+        type=whole(1, 1024),
+        default=1,
+        metavar="N",
+        help="cores of each rank (default: 1)",
     )
     job.add_argument("--memory", default="4Gi", help="of each worker (default: 4Gi)")
     job.add_argument("--name", help="of the job (default: made of what it is)")

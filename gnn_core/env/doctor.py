@@ -23,7 +23,7 @@ from gnn_core.env.findings import Finding, as_json, as_text  # noqa: E402
 from gnn_core.env.framework_checks import framework_checks, rank_checks  # noqa: E402
 from gnn_core.env.machine_checks import environment_checks, machine_checks  # noqa: E402
 from gnn_core.launch import guarded  # noqa: E402
-from gnn_core.usage import Parser, number  # noqa: E402
+from gnn_core.usage import Parser, finite  # noqa: E402
 
 _EPILOG = """\
 what is looked at:
@@ -56,7 +56,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="import no framework, start no ranks")
     parser.add_argument(
-        "--timeout", type=number(1, 86_400), default=120.0, metavar="SECONDS",
+        "--timeout", type=finite(1, 86_400), default=120.0, metavar="SECONDS",
         help="how long each framework and each job of ranks may take (default: %(default)s)",
     )  # fmt: skip
     return parser.parse_args(argv)

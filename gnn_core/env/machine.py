@@ -1,8 +1,8 @@
 """What this process may use of the machine: cores, memory, disk. Containers are taken into account.
 
-The limits of a container, or of a job of Slurm or systemd, are those of its control group and of all
-groups around it, which the usual counts (`os.cpu_count`, /proc/meminfo) do not show. Both versions of
-control groups are read; what cannot be read is no limit.
+The limits of a container, or of a job of Slurm or systemd, are those of its control group and of
+all groups around it, which the usual counts (`os.cpu_count`, /proc/meminfo) do not show. Both
+versions of control groups are read; what cannot be read is no limit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def core_quota(root: Path = _ROOT) -> float | None:
 
 
 def granted_cores(proc: Path, cgroup: Path) -> float | None:
-    """The same, with /proc and /sys/fs/cgroup named: the least of our control group and all above."""
+    """The same, with /proc and /sys/fs/cgroup named: the least of our group and all above it."""
     quotas = []
     for group in _groups(proc, cgroup, "cpu"):
         words = _read(group / "cpu.max").split()
@@ -59,7 +59,7 @@ def memory_limit_bytes(root: Path = _ROOT) -> int | None:
 
 
 def granted_memory_bytes(proc: Path, cgroup: Path) -> int | None:
-    """The same, with /proc and /sys/fs/cgroup named: the least of our control group and all above."""
+    """The same, with /proc and /sys/fs/cgroup named: the least of our group and all above it."""
     return min((limit for limit, _ in _memory_groups(proc, cgroup)), default=None)
 
 

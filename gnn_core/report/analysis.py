@@ -30,7 +30,7 @@ from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, counted
 from gnn_core.report.tables.latex import latex_table
 from gnn_core.report.whole_file import write_whole
-from gnn_core.usage import Parser, UsageError, number
+from gnn_core.usage import Parser, UsageError, finite
 
 _WANTED = {
     **dict.fromkeys(TABLES, "runs that ended well"),
@@ -57,7 +57,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
     )
     parser.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
-    parser.add_argument("--output", type=path_argument, metavar="FILE", help="write there, not here")
+    parser.add_argument(
+        "--output", type=path_argument, metavar="FILE", help="write there, not here"
+    )
     _add_choices(parser)
     parser.add_argument(
         "--figures", type=path_argument, metavar="DIR",
@@ -87,13 +89,13 @@ def _add_choices(parser: Parser) -> None:
         help="validation score to reach, a fraction (default: one point below that of `single`)",
     )  # fmt: skip
     parser.add_argument(
-        "--price", type=number(0), metavar="X", help="of one host for one hour; without it no cost"
+        "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
     )
     parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is told)")
 
 
 def _fraction(text: str) -> float:
-    value = number()(text)
+    value = finite()(text)
     if not 0 < value <= 1:
         instead = f"; for {text} percent give {value / 100:g}" if 1 < value <= 100 else ""
         raise argparse.ArgumentTypeError(
@@ -155,9 +157,7 @@ def _name_unused(problems: Sequence[str]) -> None:
         print(f"not used: {problem}", file=sys.stderr)
 
 
-def _show(
-    captioned: Sequence[tuple[str, Table]], origin: str, options: argparse.Namespace
-) -> None:
+def _show(captioned: Sequence[tuple[str, Table]], origin: str, options: argparse.Namespace) -> None:
     """Print the tables, or write them to one file; of CSV, to one file for each caption."""
     if options.format == "csv":
         _show_csv(captioned, origin, options.output)
@@ -182,9 +182,7 @@ def _laid_out(caption: str, table: Table, form: str) -> str:
     return "\n".join([*([f"{caption}:"] if caption else []), table.markdown(), *table.notes, ""])
 
 
-def _show_csv(
-    captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None
-) -> None:
+def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None) -> None:
     """Write the numbers; notes would break a CSV file, so they go to stderr.
 
     Two tables have different columns: they go to `<output>-<caption>.csv`, or are printed with a

@@ -11,7 +11,6 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
@@ -69,7 +68,7 @@ def sentences(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _pair(good: Sequence[RunRecord]) -> tuple[RunRecord, RunRecord]:
-    """The newest run of several ranks that has one of `single` with equal settings, and that one."""
+    """The newest run of `single` and of several ranks that have equal settings."""
     for together in (one for one in reversed(good) if one.world_size > 1):
         for alone in reversed(good):
             if alone.strategy == "single" and work_of(alone) == work_of(together):
@@ -80,9 +79,7 @@ def _pair(good: Sequence[RunRecord]) -> tuple[RunRecord, RunRecord]:
     )
 
 
-def _chosen(
-    records: Sequence[RunRecord], alone: RunRecord, together: RunRecord
-) -> Iterator[str]:
+def _chosen(records: Sequence[RunRecord], alone: RunRecord, together: RunRecord) -> Iterator[str]:
     """Which runs are compared, where the folder has others too."""
     if len(records) > 2:
         named = " and ".join(
@@ -91,8 +88,8 @@ def _chosen(
             for one in (alone, together)
         )
         yield (
-            f"Of {len(records)} runs, compared are the newest two with equal settings: {named}. For "
-            "all of them: python -m gnn_core.report.analysis."
+            f"Of {len(records)} runs, compared are the newest two with equal settings: {named}. "
+            "For all of them: python -m gnn_core.report.analysis."
         )
 
 

@@ -75,9 +75,7 @@ def renewal(document: Path, paths: Sequence[Path], choices: Choices | None = Non
     try:
         text = read_regular(document, _MOST_BYTES).decode("utf-8")
     except (UsageError, UnicodeDecodeError) as problem:
-        raise UsageError(
-            f"expected a Markdown file, but {problem if isinstance(problem, UsageError) else f'cannot read {document}: {problem}'}"
-        ) from None
+        raise UsageError(f"expected a Markdown file, but {document}: {problem}") from None
     parts: list[str] = []
     stale: list[str] = []
     remarks: dict[str, None] = {}

@@ -83,7 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.page")
     add = parser.add_argument
-    add("paths", nargs="+", type=path_argument, metavar="PATH", help="folders and files of run records")
+    add(
+        "paths",
+        nargs="+",
+        type=path_argument,
+        metavar="PATH",
+        help="folders and files of run records",
+    )
     add("--output", type=path_argument, default=Path("results/report.html"), metavar="FILE",
         help="the page (default: results/report.html)")  # fmt: skip
     add("--notebook", type=path_argument, default=_NOTEBOOK, metavar="FILE",

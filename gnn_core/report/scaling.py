@@ -42,7 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.scaling")
     add = parser.add_argument
-    add("paths", nargs="+", type=path_argument, metavar="RECORDS", help="folders and files of run records")
+    add(
+        "paths",
+        nargs="+",
+        type=path_argument,
+        metavar="RECORDS",
+        help="folders and files of run records",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--probe", action="store_true", help="measure an allreduce here, on 1 rank and on several"
@@ -51,7 +57,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--probe-file", type=path_argument, nargs="+", metavar="FILE",
         help="what the strategy's probe wrote with --json; best of 1 rank and of several",
     )  # fmt: skip
-    add("--probe-ranks", type=whole(2, 1024), default=2, metavar="N", help="of --probe (default: 2)")
+    add(
+        "--probe-ranks", type=whole(2, 1024), default=2, metavar="N", help="of --probe (default: 2)"
+    )
     add("--strategy", choices=tuple(_PROBES), default="horovod", help="(default: horovod)")
     add("--dataset", metavar="NAME", help="where the records are of several")
     add("--figures", type=path_argument, metavar="DIR", help="also draw scaling-<data set>.png")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gnn_core.usage import one_line, shown
+from gnn_core import usage
 
 Record = TypeVar("Record")
 _MOST_DIGITS = 19  # of a number below 2**63
@@ -81,16 +81,16 @@ def parse(line: str) -> Any:
 
 
 def _bounded_int(text: str) -> int:
-    """An int of at most 64 bits: of others Python makes no float, and of thousands of digits no int."""
+    """An int of at most 64 bits: not every other has a float, and some cannot be read."""
     if len(text) > _MOST_DIGITS + text.startswith("-"):
-        raise WrongShape(f"holds {shown(text)}, a number of more than {_MOST_DIGITS} digits")
+        raise WrongShape(f"holds {usage.shown(text)}, a number of more than {_MOST_DIGITS} digits")
     return int(text)
 
 
 def _finite_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise WrongShape(f"holds {shown(text)}, which is beyond all numbers")
+        raise WrongShape(f"holds {usage.shown(text)}, which is beyond all numbers")
     return value
 
 
@@ -105,7 +105,7 @@ def build(kind: type[Record], value: object, path: str = "") -> Record:
     known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(known))
     if unknown:
-        raise WrongShape(f"unknown field {one_line(_at(path, unknown[0]))[:200]}")
+        raise WrongShape(f"unknown field {usage.one_line(_at(path, unknown[0]))[:200]}")
     kinds = typing.get_type_hints(kind)
     arguments = {}
     for name, field in known.items():

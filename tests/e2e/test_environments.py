@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.jobs import job
 from tests.e2e.small import DATASET, ROOT, SINGLE, Place, plain_json
+from tests.somebody import opened, somebody_else
 
 pytestmark = pytest.mark.needs_torch
 LAST = "last.safetensors"
@@ -58,7 +59,7 @@ def test_a_folder_of_checkpoints_is_one_run_s_at_a_time(single: Callable, place:
         first.wait_until((place.saved / LAST).exists)
         second = single(place.saving(epochs=1, resume=True))
         assert second.code == 2 and second.err.count("\n") == 1
-        assert f"is in use by run" in second.err and f"process {first.pid}" in second.err
+        assert "is in use by run" in second.err and f"process {first.pid}" in second.err
         os.kill(first.pid, signal.SIGKILL)  # it could not give the folder back
         first.end()
     assert single(place.saving(epochs=_epochs_in(place.saved / LAST) + 1, resume=True)).code == 0
@@ -103,8 +104,6 @@ def test_names_that_are_no_utf_8_cost_no_record(place: Place, tmp_path: Path) ->
 
 @pytest.mark.parametrize("where", [">/dev/full 2>/dev/full", "| head -1", ">&- 2>&-"])
 def test_a_run_without_a_reader_leaves_its_record(place: Place, where: str) -> None:
-    import shlex
-
     words = shlex.join([sys.executable, SINGLE, *map(str, place.flags())])
     done = run(["bash", "-c", f"set -o pipefail; {words} {where}"])
     assert done.returncode == 0, done.stderr
@@ -135,18 +134,13 @@ def test_absurd_values_are_refused_in_a_line(single: Callable, place: Place, nam
     assert not place.records.exists() or not list(place.records.glob("*.jsonl"))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_somebody_without_a_name_or_a_home_can_train(place: Place, tmp_path: Path) -> None:
     """As in `docker run --user 12345` on an image whose files are another one's."""
-    if not shutil.which("setpriv"):
-        pytest.skip("setpriv is not installed")
-    become = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+    become = somebody_else()
     mine = tmp_path / "mine"
     mine.mkdir()
     mine.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o755)
+    opened(tmp_path)
     words = [
         "--dataset", DATASET, "--epochs", "1", "--records", str(mine / "records"),
         "--cache-dir", str(mine / "cache"),

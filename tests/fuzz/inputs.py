@@ -1,4 +1,4 @@
-"""Strategies of hypothesis: what users may type, and what files may hold after whatever befell them."""
+"""Strategies of hypothesis: what users may type, and what files may hold."""
 
 from __future__ import annotations
 
@@ -79,10 +79,11 @@ _YAML = st.sampled_from([
     "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]",
     "seed: 010", "dataset: no", "lr: 1e-3", "? [a]\n: 1", "<<: {seed: 1}", "seed: !!int x",
     "dataset: !!timestamp x", "dataset: !!bool x", 'dataset: "\\ud800"', 'dataset: "\\UFFFFFFFF"',
-    'dataset: "\\0"', "seed: 1\nseed: 2", "a: " + "[" * 2000, "%YAML 9.9\n---\na: 1", "a: 1\n---\nb: 1",
-    "dataset: 2026-99-99", "=: 1", "&a a: *a", "a: &a [*a]", "\ufeffseed: 1", "- 1", "{", "seed: .inf",
-    "seed: 12:30:45", "!!python/object:os.system {}", "seed: 0b1", "flags: [--help]", "flags: ['\"']",
-    "seeds: [true]", "repeats: 99999999999999999999", "ranks: [1000000000]", "records: /dev/full/x",
+    'dataset: "\\0"', "seed: 1\nseed: 2", "a: " + "[" * 2000, "%YAML 9.9\n---\na: 1", "- 1",
+    "a: 1\n---\nb: 1", "dataset: 2026-99-99", "=: 1", "&a a: *a", "a: &a [*a]", "\ufeffseed: 1",
+    "{", "seed: .inf", "seed: 12:30:45", "!!python/object:os.system {}", "seed: 0b1",
+    "flags: [--help]", "flags: ['\"']", "seeds: [true]", "repeats: 99999999999999999999",
+    "ranks: [1000000000]", "records: /dev/full/x",
 ])  # fmt: skip
 
 
@@ -91,7 +92,9 @@ def _yaml_of(draw: Draw, keys: list[str]) -> bytes:
     if how == "known":
         return draw(_YAML).encode("utf-8", "surrogatepass")
     if how == "text":
-        return draw(st.binary(max_size=60) | ANY_TEXT.map(lambda one: one.encode("utf-8", "replace")))
+        return draw(
+            st.binary(max_size=60) | ANY_TEXT.map(lambda one: one.encode("utf-8", "replace"))
+        )
     made = draw(st.dictionaries(st.sampled_from(keys) | ANY_TEXT, VALUES, max_size=5))
     try:
         text = yaml.safe_dump(made, allow_unicode=draw(st.booleans())).encode("utf-8", "replace")
@@ -199,7 +202,9 @@ def graph_folders(draw: Draw) -> Case:
 def _odd_array(draw: Draw, names: list[str]) -> dict[str, bytes]:
     """An array of another type or shape in place of one that belongs there."""
     name = draw(st.sampled_from([one for one in names if one.endswith(".npy")]))
-    dtype = draw(st.sampled_from(["<i8", "<i4", "<u1", "<f4", "<f8", ">i8", "<U3", "?", "<c8", "<M8[s]"]))
+    dtype = draw(
+        st.sampled_from(["<i8", "<i4", "<u1", "<f4", "<f8", ">i8", "<U3", "?", "<c8", "<M8[s]"])
+    )
     shape = draw(st.lists(st.integers(0, 61), max_size=3).filter(lambda one: np.prod(one) < 9999))
     stream = io.BytesIO()
     np.save(stream, np.zeros(shape, dtype))
@@ -215,7 +220,9 @@ def raw_files() -> dict[str, dict[str, bytes]]:
             "data/cora/cora.content": "".join(
                 f"{one}\t{one % 2}\t{one % 3 and 1}\t{'AB'[one % 2]}\n" for one in range(30)
             ).encode(),
-            "data/cora/cora.cites": "".join(f"{one}\t{(one + 1) % 30}\n" for one in range(30)).encode(),
+            "data/cora/cora.cites": "".join(
+                f"{one}\t{(one + 1) % 30}\n" for one in range(30)
+            ).encode(),
         },
         "cit-hepth": {
             f"data/cit_hepth/{name}": gzip.compress(text.encode(), mtime=0)
@@ -332,7 +339,8 @@ def manifests(draw: Draw) -> Case:
 def benchmark_files(draw: Draw) -> Case:
     """Benchmark files, in a document whose table is made of them."""
     bench = {
-        "benchmark": "b", "machine": {"cpu_model": "c", "cores_available": 2}, "versions": {"p": "1"},
+        "benchmark": "b", "machine": {"cpu_model": "c", "cores_available": 2},
+        "versions": {"p": "1"},
         "commit": "c" * 40, "dirty": False, "settings": {"a": 1}, "columns": ["x", "y"],
         "rows": [["a", 1.5], ["b", None]], "notes": ["n"],
     }  # fmt: skip

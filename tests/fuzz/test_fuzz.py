@@ -1,6 +1,6 @@
 """Wrong inputs of every kind, by the hundred: each is refused in a line, or taken; nothing breaks.
 
-A failing input is made as small as it can be, and printed as a `Case` that can be pasted into a test.
+A failing input is made as small as it can be, and printed as a `Case`, to be pasted into a test.
 The inputs are the same each time; RINGSAGE_FUZZ_SEED=7 gives others.
 """
 

@@ -1,4 +1,4 @@
-"""The parent's side of the fuzzer: a child that takes case after case, and is replaced when it dies."""
+"""The parent's side of the fuzzer: a child that takes case after case, replaced when it dies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Worker:
         self._is_warm: set[str] = set()
 
     def problem(self, case: Case) -> str | None:
-        """What is wrong: a traceback, a crash, a hang, an exit without a word; None if nothing is."""
+        """What is wrong: a traceback, a crash, a hang, no word; None if nothing is."""
         place = Path(tempfile.mkdtemp(dir=self._folder))
         try:
             for name, content in case.files.items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.somebody import opened, somebody_else
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -54,20 +55,6 @@ def test_a_cut_file_of_the_cache_is_made_anew(
     file.write_bytes(file.read_bytes()[:keep])
     assert compile_in() == "42 0"
     assert compile_in() == "42 1"
-
-
-def somebody_else() -> list[str]:
-    """Words that make a command somebody else's, who has no name and no home."""
-    if os.getuid() != 0 or not shutil.which("setpriv"):
-        pytest.skip("only root can become somebody else")
-    return ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
-
-
-def opened(folder: Path) -> None:
-    """Let others look into a folder of pytest."""
-    for one in (folder, *folder.parents):
-        if one != Path("/tmp") and one.is_relative_to("/tmp"):
-            one.chmod(0o755)
 
 
 def test_without_a_place_beside_the_source_it_is_kept_with_the_user(

@@ -151,7 +151,7 @@ def test_a_rank_that_is_alone_with_its_mistake_tells_it_and_says_who_it_is(
     assert len(slept) == 1  # rank 0 had the chance to tell it first
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ValueError, KeyError, SystemExit])
 def test_a_bug_keeps_its_traceback(error: type[BaseException]) -> None:
     """Only the user's mistakes are told in a line."""
 

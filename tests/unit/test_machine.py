@@ -331,7 +331,7 @@ def test_the_host_goes_by_its_short_name(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_limits_of_a_job_are_those_of_its_group_and_of_all_above(
     tmp_path: Path, version: int
 ) -> None:
-    """As Slurm and systemd set them: the process is some levels below the group that has the limit."""
+    """As Slurm and systemd set them: the process is some levels below the limited group."""
     proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text("MemTotal:       16777216 kB\n")

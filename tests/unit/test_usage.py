@@ -9,7 +9,9 @@ import pytest
 from gnn_core import usage
 
 
-@pytest.mark.parametrize("text", ["²", "1.5", "", " ", "1e3", "0x10", "9" * 5000, "٣", "1__0", "--1"])
+@pytest.mark.parametrize(
+    "text", ["²", "1.5", "", " ", "1e3", "0x10", "9" * 5000, "٣", "1__0", "--1"]
+)
 def test_what_is_no_whole_number_is_refused_in_a_line(text: str) -> None:
     with pytest.raises(ValueError, match="expected a whole number, got ") as caught:
         usage.read_whole(text)
@@ -39,7 +41,7 @@ def test_counts_are_bounded(text: str, why: str) -> None:
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "2", "x", "1e999"])
 def test_numbers_outside_their_range_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="expected a "):
-        usage.number(0, 1)(text)
+        usage.finite(0, 1)(text)
 
 
 def test_a_value_is_shown_on_a_line_and_cut() -> None:

@@ -93,8 +93,10 @@ def test_a_file_that_cannot_be_read(complaint, tmp_path: Path) -> None:
 
 
 STRANGE = {
-    "aliases that stand for much": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{new}: &{new} [{','.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
+    "aliases that stand for much": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{new}: &{new} [{','.join(['*' + old] * 9)}]\n"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
     ),
     "aliases of a long text": f"a: &a {'x' * 100_000}\nb: [{','.join(['*a'] * 5000)}]",
     "an alias inside of itself": "a: &a [*a]",

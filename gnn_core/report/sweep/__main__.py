@@ -19,9 +19,9 @@ A plan is a YAML file; whatever is left out has the value that stands here:
 
 Each run is the command that a user would type, started in the repository root: paths to data are
 relative to it. Runs alternate, so that whatever else the machine does meets all strategies alike.
-Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop the run; the same command goes on. A run is done when its folder has its
-record; other settings have other folders. A run that fails is recorded, with its output in run.log
-beside the record, and the rest goes on.
+Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the run; the same command goes on. A run is done
+when its folder has its record; other settings have other folders. A run that fails is recorded,
+with its output in run.log beside the record, and the rest goes on.
 
 Exit code 0, 1 when a run has failed, 2 for a mistake told in one line, 130 when stopped.
 """
@@ -162,9 +162,14 @@ def _run(
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog=_PROGRAM, allow_abbrev=False)
-    parser.add_argument("plan", type=path_argument, metavar="PLAN", help="YAML file that says what to run")
     parser.add_argument(
-        "--records", type=path_argument, metavar="DIR", help="put the records there, not where the plan says"
+        "plan", type=path_argument, metavar="PLAN", help="YAML file that says what to run"
+    )
+    parser.add_argument(
+        "--records",
+        type=path_argument,
+        metavar="DIR",
+        help="put the records there, not where the plan says",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs with their commands, start none"

@@ -21,8 +21,8 @@ _PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write the
 def run_to_end(command: Sequence[str], log: Path) -> int:
     """Run the command with all that it says in `log`; its exit code.
 
-    Ctrl-C, SIGTERM and what batch systems send end the run and raise KeyboardInterrupt; a second one
-    does not wait for it.
+    Ctrl-C, SIGTERM and what batch systems send end the run and raise KeyboardInterrupt; a second
+    one does not wait for it.
     """
     with log.open("wb") as stream, stoppable():
         with _deferred() as came:

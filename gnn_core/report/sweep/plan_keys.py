@@ -51,16 +51,14 @@ class Keys:
             return default
         return value
 
-    def wholes(
-        self, key: str, default: tuple[int, ...], low: int, high: int
-    ) -> tuple[int, ...]:
+    def wholes(self, key: str, default: tuple[int, ...], low: int, high: int) -> tuple[int, ...]:
         """A list of different whole numbers from `low` to `high`."""
         given = self.value(key)
         is_above = isinstance(given, list) and any(_is_above(one, high) for one in given)
-        wanted = f"whole numbers from {low}" + f" to {high}" * is_above + f", such as {list(default)}"
-        return self._some(
-            key, default, wanted, lambda one: type(one) is int and low <= one <= high
+        wanted = (
+            f"whole numbers from {low}" + f" to {high}" * is_above + f", such as {list(default)}"
         )
+        return self._some(key, default, wanted, lambda one: type(one) is int and low <= one <= high)
 
     def names(self, key: str, known: tuple[str, ...]) -> tuple[str, ...]:
         """A list of different names out of `known`, which is also the default."""
@@ -105,8 +103,9 @@ class Keys:
         elif isinstance(given, list):
             values = self._from_words(where, given)
         else:
-            shown = shown(given)
-            self.problems.append(f"{where}: expected settings such as {{hidden: 64}}, got {shown}")
+            self.problems.append(
+                f"{where}: expected settings such as {{hidden: 64}}, got {shown(given)}"
+            )
             return {}
         refused = refusals(values, own)
         self.problems += [f"{where}: {name}: {reason}" for name, reason in refused.items()]
