@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +25,9 @@ def somebody_else() -> list[str]:
     return _BECOME
 
 
-def opened(folder: Path) -> None:
-    """Let others look into a folder of pytest, which closes it."""
-    for one in (folder, *folder.parents):
-        if one.stat().st_uid == os.getuid() and one.is_relative_to("/tmp") and one != Path("/tmp"):
-            one.chmod(0o755)
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that others can look into; those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

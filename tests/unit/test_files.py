@@ -13,7 +13,7 @@ import pytest
 
 from gnn_core import files
 from gnn_core.usage import UsageError
-from tests.somebody import opened, somebody_else
+from tests.somebody import open_folder, somebody_else
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,21 +114,23 @@ print(len(records), problems)
 
 
 def test_a_closed_folder_is_named_and_the_rest_is_found(
-    tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """Nobody is refused as root, so somebody else looks."""
-    (tmp_path / "closed").mkdir(mode=0o000)
-    (tmp_path / "closed.jsonl").touch(mode=0o000)
-    (tmp_path / "open.jsonl").touch()
-    opened(tmp_path)
     become = somebody_else()
-    done = run_cli([*become, "python", "-c", CLOSED, str(tmp_path)], env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    assert "closed: cannot be read: Permission denied" in done.stdout
-    assert "closed.jsonl: Permission denied" in done.stdout
-    done = run_cli([*become, "python", "-m", "gnn_core.report.analysis", f"{tmp_path}/closed/x"])
-    assert done.returncode == 2
-    assert "Permission denied" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    with open_folder() as folder:
+        (folder / "closed").mkdir(mode=0o000)
+        (folder / "closed.jsonl").touch(mode=0o000)
+        (folder / "open.jsonl").touch()
+        command = [*become, "python", "-c", CLOSED, str(folder)]
+        done = run_cli(command, env={"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        assert "closed: cannot be read: Permission denied" in done.stdout
+        assert "closed.jsonl: Permission denied" in done.stdout
+        command = [*become, "python", "-m", "gnn_core.report.analysis", f"{folder}/closed/x"]
+        done = run_cli(command)
+        assert done.returncode == 2
+        assert "Permission denied" in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize(
