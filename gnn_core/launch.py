@@ -28,6 +28,7 @@ _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
+_MOST_CHARACTERS = 4000  # of a message: what came may be a book
 _GLOO_ADDRESS, _GLOO_PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
 _LAUNCHER_SECONDS = 5.0  # between two looks at the launcher, and the patience of each
 _LAUNCHER_MISSES = 3  # in a row
@@ -198,7 +199,7 @@ def _tell(error: object, by_all: bool = False) -> None:
         of = f"rank {rank}: " if rank else ""
         # In one piece: mpirun tags every write, and a line end of its own becomes a line.
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"error: {of}{one_line(error)}\n")
+            sys.stderr.write(f"error: {of}{one_line(error)[:_MOST_CHARACTERS]}\n")
             sys.stderr.flush()
 
 

@@ -24,8 +24,11 @@ _MOST_MEMORY = 12 << 30  # of addresses: a MemoryError, not the end of the machi
 
 
 def _single(words: Sequence[str]) -> int:
+    import torch
+
     from baselines import single
 
+    torch.set_num_interop_threads = lambda count: None  # only once a process
     return guarded(single.main)
 
 
