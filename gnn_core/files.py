@@ -97,7 +97,7 @@ def read_regular(file: Path, most_bytes: int) -> bytes:
     except ValueError:  # a zero byte
         raise UsageError(f"cannot read {shown(str(file))}: no file has such a name") from None
     if len(content) > most_bytes:
-        raise UsageError(f"{file}: expected at most {most_bytes:,} bytes, got more: split it")
+        raise UsageError(f"{file}: expected at most {most_bytes} bytes, got more: split it")
     return content
 
 

@@ -26,7 +26,7 @@ from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.deploy.validate import check
 from gnn_core.launch import guarded
-from gnn_core.usage import Parser, UsageError, whole
+from gnn_core.usage import MOST_WHOLE, Parser, UsageError, whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,9 +71,9 @@ def _parser() -> Parser:
     parser = Parser.of(__doc__, prog="python -m gnn_core.deploy", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
-    job.add_argument("--workers", type=whole(), required=True, metavar="N", help="pods that train")
+    job.add_argument("--workers", type=whole(-MOST_WHOLE), required=True, metavar="N", help="pods that train")
     job.add_argument(
-        "--slots", type=whole(), default=1, metavar="N", help="ranks of each (default: 1)"
+        "--slots", type=whole(-MOST_WHOLE), default=1, metavar="N", help="ranks of each (default: 1)"
     )
     job.add_argument("--dataset", required=True, metavar="NAME", help="data set, or a folder there")
     job.add_argument("--image", required=True, metavar="NAME:TAG", help="the image, with its tag")
@@ -83,7 +83,7 @@ def _parser() -> Parser:
     )
     job.add_argument(
         "--threads",
-        type=whole(1, 1024),
+        type=whole(-MOST_WHOLE),
         default=1,
         metavar="N",
         help="cores of each rank (default: 1)",

@@ -43,7 +43,7 @@ class BoundedLoader(yaml.SafeLoader):
             raise _refused(f"the tag {event.tag!r}: write the value without it", event)
         self._level += 1
         if self._level > _MOST_LEVELS:
-            raise _refused(f"more than {_MOST_LEVELS} levels: flatten it", event)
+            raise _refused(f"too many levels, more than {_MOST_LEVELS}: flatten it", event)
         node = super().compose_node(parent, index)
         self._level -= 1
         if node is None:

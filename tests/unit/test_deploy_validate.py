@@ -342,7 +342,7 @@ _BOMB = "a0: &a0 [" + "x, " * 9 + "]\n" + "".join(
         ("a: 2020-01-01", "quote it"),
         ("\tx", "expected YAML"),
         ("a: 2020-13-01", "expected YAML"),
-        ("a: !!set {x}", "{'x'}, which is no text"),
+        ("a: !!set {x}", "the tag 'tag:yaml.org,2002:set': write the value without it"),
         ("a: &a [*a]", "an alias inside of what it stands for"),
         (_BOMB, "values, those of aliases counted"),
         ("a: " + "[" * 5000 + "]" * 5000, "too many levels"),
