@@ -71,9 +71,15 @@ def _parser() -> Parser:
     parser = Parser.of(__doc__, prog="python -m gnn_core.deploy", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
-    job.add_argument("--workers", type=whole(-MOST_WHOLE), required=True, metavar="N", help="pods that train")
     job.add_argument(
-        "--slots", type=whole(-MOST_WHOLE), default=1, metavar="N", help="ranks of each (default: 1)"
+        "--workers", type=whole(-MOST_WHOLE), required=True, metavar="N", help="pods that train"
+    )
+    job.add_argument(
+        "--slots",
+        type=whole(-MOST_WHOLE),
+        default=1,
+        metavar="N",
+        help="ranks of each (default: 1)",
     )
     job.add_argument("--dataset", required=True, metavar="NAME", help="data set, or a folder there")
     job.add_argument("--image", required=True, metavar="NAME:TAG", help="the image, with its tag")

@@ -98,7 +98,10 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tensorboard": f"{__file__}/curves"},
         ["Not a directory", "another one with --tensorboard DIR"],
     ),
-    "graphs below a file": ({"cache_dir": f"{__file__}/cache"}, ["give another one with --cache-dir"]),
+    "graphs below a file": (
+        {"cache_dir": f"{__file__}/cache"},
+        ["give another one with --cache-dir"],
+    ),
     "an unknown task": ({"task": "edge"}, ["--task", "got 'edge'"]),
     "links: nothing left to train on": (
         {"task": "link", "hold_out": "random", "held_out": 0.5},

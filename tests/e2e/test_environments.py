@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.jobs import job
-from tests.e2e.small import DATASET, ROOT, SINGLE, Place, plain_json
+from tests.e2e.small import DATASET, ROOT, SINGLE, Place, assert_same_curve, plain_json
 from tests.somebody import open_folder, somebody_else
 
 pytestmark = pytest.mark.needs_torch
@@ -159,3 +159,20 @@ def test_somebody_without_a_name_or_a_home_can_train(
     assert len(list((mine / "records").glob("*.jsonl"))) == 1
     done = run([*become, sys.executable, SINGLE, *words[:-2], "--cache-dir", "/proc/x"], env=env)
     assert done.returncode == 2 and "another one with --cache-dir" in done.stderr, done.stderr
+
+
+@pytest.mark.needs_tensorflow
+def test_settings_of_keras_for_other_programs_change_nothing(
+    single: Callable, place: Place, tmp_path: Path
+) -> None:
+    """Neither its backend nor its number format, wherever they are set."""
+    other = Place(tmp_path / "other", place.cache)
+    assert single(other.flags(epochs=1)).code == 0
+    home = tmp_path / "home"
+    (home / ".keras").mkdir(parents=True)
+    (home / ".keras" / "keras.json").write_text('{"backend": "jax", "floatx": "float16"}')
+    env = {**os.environ, "HOME": str(home), "KERAS_BACKEND": "jax"}
+    words = place.flags(epochs=1, strategy="one")
+    done = run([sys.executable, str(ROOT / "tf_mirrored" / "train.py"), *words], env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_same_curve([place.record()], other.record(), 1e-10)

@@ -174,7 +174,11 @@ def changed(draw: Draw, value: Any) -> Any:
         if not keys:
             return value
         key = draw(st.sampled_from(keys))
-        if isinstance(place[key], dict | list) and place[key] and draw(st.sampled_from("yyyn")) == "y":
+        if (
+            isinstance(place[key], dict | list)
+            and place[key]
+            and draw(st.sampled_from("yyyn")) == "y"
+        ):
             place = place[key]
             continue
         if draw(_SELDOM):
