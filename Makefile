@@ -25,7 +25,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts lint doctor bench reference check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts fuzz lint doctor bench reference check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ test-long: install ## the tests that take minutes
 test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster (root, iproute2, sshd; some minutes)
 	python -m pytest -q -m "long or not long" tests/hosts
 
+fuzz: install ## try 2,200 wrong inputs: no traceback, no hang, no crash (some minutes; others with SEED=7)
+	RINGSAGE_FUZZ_SEED=$(SEED) python -m pytest -q -m long tests/fuzz
+
 lint: install ## ruff and mypy
 	python -m ruff check .
 	python -m mypy
@@ -96,7 +99,7 @@ image: ## build the image for Kubernetes with docker, podman or buildah (ARGS=gp
 	sh mpi-operator/image.sh $(ARGS)
 
 clean: ## remove what runs and tools left behind (not the environment, not results/runs)
-	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist ringsage.egg-info
+	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist ringsage.egg-info
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## also remove .venv

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
+from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.report.markup import markdown_text
 from gnn_core.report.records import read_records, require_writable
@@ -33,7 +34,8 @@ from gnn_core.report.sweep.contenders import Contender, chosen, seen_from_root
 from gnn_core.report.sweep.every_run import refusals
 from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.report.whole_file import write_whole
-from gnn_core.usage import Parser, UsageError
+from gnn_core.streams import optional_output
+from gnn_core.usage import Parser, UsageError, shown, whole, wholes
 
 _OURS = "compare sets it for every run; give it before `--`"
 _OWN = {
@@ -64,13 +66,13 @@ def main() -> int:
     flags += ["--records", str(seen_from_root(folder)), *extra]
     turns = [contender.command(flags) for contender in contenders]
     print(f"{options.rounds} x {counted(len(turns), 'run')}, records in {folder}", flush=True)
-    code = 0
-    try:
-        code = _take_turns(contenders, turns, options.rounds, folder)
-    except KeyboardInterrupt:
-        print("stopped; what there is:", flush=True)
-        code = 130
-    return max(code, _tell(folder))
+    with optional_output():  # whoever reads it may go: the table is kept in a file too
+        try:
+            code = _take_turns(contenders, turns, options.rounds, folder)
+        except KeyboardInterrupt:
+            print("stopped; what there is:", flush=True)
+            code = 130
+        return max(code, _tell(folder))
 
 
 def _take_turns(
@@ -128,7 +130,7 @@ def _tell(folder: Path) -> int:
 def _fresh_folder(parent: Path, config: RunConfig) -> Path:
     """A new folder, so that no comparison is mixed with another one or written over it."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    graph = Path(config.dataset.partition(":")[0]).name
+    graph = file_stem(config.dataset.partition(":")[0])
     for number in range(1, 100):
         folder = parent / (f"{now}-{graph}" + (f"-{number}" if number > 1 else ""))
         try:
@@ -162,33 +164,23 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = Parser.of(__doc__, usage=usage, allow_abbrev=False)
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
-    add("--epochs", type=_at_least(2), default=4, metavar="N",
+    add("--epochs", type=whole(2), default=4, metavar="N",
         help="epochs of a run, of which the first is not counted (default: 4)")  # fmt: skip
-    add("--rounds", type=_at_least(1), default=3, metavar="N",
+    add("--rounds", type=whole(1), default=3, metavar="N",
         help="how often each contender runs (default: 3)")  # fmt: skip
     add("--ranks", type=_ranks, default=(1, 2), metavar="N,N,...",
         help="ranks of those that can have several (default: 1,2)")  # fmt: skip
-    add("--threads", type=_at_least(1), default=1, metavar="N", help="of each rank (default: 1)")
+    add("--threads", type=whole(1), default=1, metavar="N", help="of each rank (default: 1)")
     add("--only", nargs="+", metavar="NAME", help=f"some of: {' '.join(STRATEGIES)}")
-    add("--records", type=Path, default=Path("results/compare"), metavar="DIR",
+    add("--records", type=path_argument, default=Path("results/compare"), metavar="DIR",
         help="where each comparison makes its own folder (default: results/compare)")  # fmt: skip
     return parser.parse_args(words)
 
 
-def _at_least(low: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdigit() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low}, got {text!r}")
-        return int(text)
-
-    return read
-
-
 def _ranks(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected numbers such as 1,2, got {text!r}")
-    return tuple(sorted({int(part) for part in parts}))
+    if min(found := wholes(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,2, got {shown(text)}")
+    return tuple(sorted(set(found)))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from baselines.cora.papers import open_graph
 from baselines.cora.settings import parse
-from gnn_core.data import datasets
 from gnn_core.launch import guarded, launched_size
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
     settings = parse(sys.argv[1:])
     if launched_size() == 1:  # tell at once what is not there: TensorFlow takes long to start
-        datasets.load(settings.dataset, settings.data_root, settings.cache_dir)
+        open_graph(settings)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, below
     from tf_mirrored.strategy import start
 

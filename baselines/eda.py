@@ -32,8 +32,9 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.portrait import edge_homophily, portrait
 from gnn_core.data.sources import NotHere
+from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole
 
 
 def main() -> int:
@@ -125,7 +126,9 @@ def draw(
         "words": drawings.draw_words(graph, classes, words),
         "neighbourhood": drawings.draw_neighbourhood(graph, classes, centre, hops),
     }
-    paths = {folder / f"{graph.name}-{name}.png": figure for name, figure in figures.items()}
+    paths = {
+        folder / f"{file_stem(graph.name)}-{name}.png": figure for name, figure in figures.items()
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, figure in paths.items():
@@ -144,11 +147,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--dataset", metavar="NAME", help="data set (default: cora, else synthetic)")
     add("--data-root", metavar="DIR", help="published files (default: $RINGSAGE_DATA)")
     add("--cache-dir", metavar="DIR", help="prepared graphs (default: $RINGSAGE_CACHE)")
-    add("--output", type=Path, default=Path("results/figures/eda"), metavar="DIR",
+    add("--output", type=path_argument, default=Path("results/figures/eda"), metavar="DIR",
         help="folder of the figures (default: results/figures/eda)")  # fmt: skip
-    add("--paper", type=int, metavar="N", help="centre of the drawing (default: see --most)")
-    add("--hops", type=int, default=2, choices=(1, 2, 3), help="how far around it (default: 2)")
-    add("--most", type=int, default=150, metavar="N",
+    add("--paper", type=whole(0), metavar="N", help="centre of the drawing (default: see --most)")
+    add("--hops", type=whole(1, 3), default=2, metavar="N", help="how far around it (default: 2)")
+    add("--most", type=whole(), default=150, metavar="N",
         help="without --paper, the paper with most neighbours is taken of which no more than N "
         "papers lie around (default: 150)")  # fmt: skip
     return parser.parse_args(argv)

@@ -26,19 +26,21 @@ from scipy import sparse
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.metrics import RankTally
 from gnn_core.report.records import require_writable
 from gnn_core.training.tasks import open_for
-from gnn_core.usage import Parser
+from gnn_core.usage import Parser, finite, read_whole, shown, whole
 
 _MEANING = {
     "common neighbours": "papers linked to both (Liben-Nowell, Kleinberg, CIKM 2003)",
     "preferential attachment": "product of the numbers of links of both (ibid.)",
 }
 _CHUNK_EDGES = 64
+_MOST_SEEDS = 10_000
 Score = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 
 
@@ -112,24 +114,25 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--data-root", metavar="DIR", help="as in training")
     add("--cache-dir", metavar="DIR", help="as in training")
     add("--hold-out", choices=("newest", "random", "published"), help="as in training")
-    add("--held-out", type=float, metavar="X", help="as in training")
-    add("--candidates", type=int, default=1000, metavar="N", help="as in training")
+    add("--held-out", type=finite(), metavar="X", help="as in training")
+    add("--candidates", type=whole(), default=1000, metavar="N", help="as in training")
     add("--split", choices=("valid", "test"), default="test", help="whose references are ranked")
     add("--seeds", type=_seeds, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)")
-    add("--json", metavar="FILE", help="also write a record of all figures")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
 
 
 def _seeds(text: str) -> list[int]:
     first, _, last = text.partition("-")
     try:
-        return list(range(int(first), int(last or first) + 1)) or _refuse(text)
+        begin, end = read_whole(first), read_whole(last or first)
+        return list(range(begin, end + 1)) if 0 <= end - begin < _MOST_SEEDS else _refuse(text)
     except ValueError:
         return _refuse(text)
 
 
 def _refuse(text: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"expected seeds such as 3 or 0-2, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected seeds such as 3 or 0-2, got {shown(text)}")
 
 
 def _record(

@@ -39,6 +39,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from baselines.process_group import ProcessGroup, join
 from gnn_core.config import parse_config
 from gnn_core.data import datasets
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
@@ -48,7 +49,7 @@ from gnn_core.report.sweep.child import interruptible, reason, run_to_end
 from gnn_core.report.sweep.contenders import ROOT, Contender
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.training.run import run
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole
 from horovod_gnn.learner import KERAS_ONLY, torch_framework
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
@@ -214,18 +215,15 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = Parser.of(__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
-    add("--ranks", type=int, default=2, metavar="N", help="processes (default: 2)")
-    add("--epochs", type=int, default=10, metavar="N",
+    add("--ranks", type=whole(), default=2, metavar="N", help="processes (default: 2)")
+    add("--epochs", type=whole(2), default=10, metavar="N",
         help="epochs of a run, of which the first is not counted (default: 10)")  # fmt: skip
-    add("--rounds", type=int, default=5, metavar="N",
+    add("--rounds", type=whole(), default=5, metavar="N",
         help="how often each takes its turn (default: 5)")  # fmt: skip
-    add("--busy", type=int, default=0, metavar="N",
+    add("--busy", type=whole(0, 1024), default=0, metavar="N",
         help="let so many processes of other work compute meanwhile (default: 0)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(words)
-    for name, least in (("ranks", 1), ("epochs", 2), ("rounds", 1), ("busy", 0)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name}: expected at least {least}, got {getattr(options, name)}")
     flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]
     return options, [*flags, "--eval-every", str(options.epochs), "--progress", "off"]
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
@@ -27,7 +28,7 @@ from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.sweep.child import interruptible, reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole
 
 # By the name for --only: the title of the row.
 _WAYS = {
@@ -74,21 +75,15 @@ def _parse() -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m baselines.start_bench")
     add = parser.add_argument
     add("--dataset", default=RunConfig().dataset, help="as in training (default: %(default)s)")
-    add("--ranks", type=_count, default=2, help="of the launchers (default: %(default)s)")
-    add("--rounds", type=_count, default=5, help="warm starts of each (default: %(default)s)")
-    add("--cold-rounds", type=_count, default=1, help="cold starts of each (default: %(default)s)")
+    add("--ranks", type=whole(), default=2, help="of the launchers (default: %(default)s)")
+    add("--rounds", type=whole(), default=5, help="warm starts of each (default: %(default)s)")
+    add("--cold-rounds", type=whole(), default=1, help="cold starts of each (default: %(default)s)")
     add(
         "--only", nargs="+", choices=[*_WAYS], default=[*_WAYS], metavar="NAME",
         help=f"of {', '.join(_WAYS)} (default: all)",
     )  # fmt: skip
-    add("--json", metavar="FILE", help="also write a record of all figures")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args()
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text}")
-    return int(text)
 
 
 def _commands(dataset: str, ranks: int) -> dict[str, list[str]]:

@@ -9,8 +9,8 @@ every framework, with dropout on.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.seeding import GOLDEN_GAMMA, mix, splitmix64
 
 # mypy: disable-error-code="no-untyped-def"

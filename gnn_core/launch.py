@@ -17,12 +17,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gnn_core.usage import SharedUsageError, UsageError, printable
+from gnn_core.files import NO_ROOM, reason
+from gnn_core.streams import drop_from_now_on, fails, open_what_is_closed
+from gnn_core.usage import SharedUsageError, UsageError, one_line
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What ends a run in order: SIGUSR1 and 2 are how batch systems tell that the time is nearly up."""
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
+_MOST_CHARACTERS = 4000  # of a message: what came may be a book
 _GLOO_ADDRESS, _GLOO_PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
 _LAUNCHER_SECONDS = 5.0  # between two looks at the launcher, and the patience of each
 _LAUNCHER_MISSES = 3  # in a row
@@ -86,7 +92,8 @@ def placement_problem(rank_hosts: Sequence[str]) -> str | None:
 def seconds_until_killed() -> float:
     """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
     if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
-        return float(os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", 2))
+        told = os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", "")
+        return float(told) if told.isdecimal() else 2.0
     return 30.0  # of torchrun and of Kubernetes
 
 
@@ -98,7 +105,7 @@ def stop_without_launcher() -> None:
     nothing.
     """
     address, port = os.environ.get(_GLOO_ADDRESS), os.environ.get(_GLOO_PORT, "")
-    if not address or not port.isdigit() or _watching.is_set():
+    if not address or not port.isdecimal() or _watching.is_set():
         return
     _watching.set()
     where = (address, int(port))
@@ -122,37 +129,83 @@ def _watch_launcher(address: str, port: int) -> None:
     os._exit(128 + signal.SIGTERM)  # it waits where no signal reaches it, such as for the launcher
 
 
+def stop_signals() -> list[signal.Signals]:
+    """STOP_SIGNALS but for those that this process was started to ignore, as by `nohup`."""
+    return [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+
+
 def guarded(main: Callable[[], int]) -> int:
     """Run a program's main; a `UsageError` becomes one line on stderr and exit code 2.
 
-    A reader that went away is no mistake: that ends the program as it ends others, with 141.
+    So does a file that cannot be read or written and memory that is not there: no guard foresees
+    all of them. A reader that went away is no mistake: that ends the program as it ends others,
+    with 141; output that cannot be written, as on a full disk, with 1. Ctrl-C is 130.
+
     Rank 0 tells it. Another rank does so only when rank 0 has not ended the job meanwhile, which
     means that the mistake is this rank's own.
     """
+    open_what_is_closed()
     if launched_rank() > 0 and {"-h", "--help"}.intersection(sys.argv):
         return 0  # rank 0 gives it, once
     try:
-        return main()
+        try:
+            _require_working_folder()
+            code = main()
+        except SystemExit:  # after --help
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # here, where a failure can be told
+        return code
     except UsageError as error:
-        rank = launched_rank()
-        if rank > 0:
-            # The launcher ends every rank as soon as one has failed, and this one in its sleep.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(_FIRST_WORD_SECONDS)
-        if rank == 0 or not isinstance(error, SharedUsageError):
-            of = f"rank {rank}: " if rank else ""
-            # In one piece: mpirun tags every write, and a line end of its own becomes a line.
-            sys.stderr.write(f"error: {of}{printable(str(error))}\n")
-            sys.stderr.flush()
-        return 2
+        _tell(error, isinstance(error, SharedUsageError))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        drop_from_now_on(sys.stdout)
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if fails(sys.stdout) or (error.filename is None and error.errno in NO_ROOM):
+            drop_from_now_on(sys.stdout)
+            _tell(f"cannot write the output: {reason(error)}")
+            return 1
+        if error.filename is None:  # of a network or a process: the traceback says where
+            raise
+        _tell(f"{error.filename}: {reason(error)}")
+    except MemoryError as error:
+        why = str(error) or "the system gives no more"
+        _tell(f"not enough memory ({why}): lower what is asked for")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 2
+
+
+def _require_working_folder() -> None:
+    """Raise UsageError where the working folder was removed: no relative path means anything."""
+    try:
+        os.getcwd()  # noqa: PTH109 - the question itself
+    except OSError as error:
+        raise UsageError(
+            f"cannot tell the working folder ({error.strerror}): change to one that is there"
+        ) from None
+
+
+def _tell(error: object, by_all: bool = False) -> None:
+    """Say on stderr what ends this program; `by_all`: every rank ends with the same words."""
+    rank = launched_rank()
+    if rank > 0:
+        # The launcher ends every rank as soon as one has failed, and this one in its sleep.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_FIRST_WORD_SECONDS)
+    if rank == 0 or not by_all:
+        of = f"rank {rank}: " if rank else ""
+        # In one piece: mpirun tags every write, and a line end of its own becomes a line.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"error: {of}{one_line(error)[:_MOST_CHARACTERS]}\n")
+            sys.stderr.flush()
 
 
 def _first_integer(names: tuple[str, ...], default: int) -> int:
     # mpirun may start a torchrun on each host: the ranks are then torchrun's, whose names are last.
     for name in reversed(names) if by_torchrun() else names:
-        if os.environ.get(name, "").isdigit():
+        if os.environ.get(name, "").isdecimal():
             return int(os.environ[name])
     return default

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from gnn_core.compiled import njit
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 _MASK64 = 0xFFFFFFFFFFFFFFFF

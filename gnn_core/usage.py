@@ -1,12 +1,29 @@
-"""How a user's mistake is told: one line that says what was expected, what came, what to change."""
+"""How a user's mistake is told: one line that says what was expected, what came, what to change.
+
+Here are also the guards of numbers that a person types: every parser of flags, files and plans uses
+them, so that a value is refused in the same words everywhere. Those of paths are in `files`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import math
+import re
 import unicodedata
-from collections.abc import Iterable
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:  # the doctor runs on any Python
+    from typing import Self
+
+MOST_WHOLE = 2**31 - 1
+"""The largest count that a setting may have unless it says otherwise: what int32 can hold."""
+
+Value = TypeVar("Value")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]+(_[0-9]+)*\s*")
+_MOST_DIGITS = 100
+_MOST_SHOWN = 60
 
 
 class UsageError(Exception):
@@ -37,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Name the nearest of `known` as `, did you mean X?`; an empty string when nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:_MOST_DIGITS], list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
 
 
@@ -55,3 +72,79 @@ def printable(text: str) -> str:
         repr(sign)[1:-1] if unicodedata.category(sign) in _CONTROL or sign in _DIRECTION else sign
         for sign in text
     )
+
+
+def one_line(message: object) -> str:
+    """The message on one line, `printable`."""
+    return printable(" ".join(str(message).split()))
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: on one line, as Python spells it, at most 60 characters."""
+    try:
+        text = one_line(repr(value))
+    except ValueError:  # Python spells no number of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
+def read_whole(text: str) -> int:
+    """Read a whole number, such as `4096` or `1_000_000`. Raises ValueError saying what came."""
+    if len(text) > _MOST_DIGITS or not _WHOLE.fullmatch(text):
+        raise ValueError(f"expected a whole number, got {shown(text)}")
+    return int(text)
+
+
+def read_number(text: str) -> float:
+    """Read a number, such as `0.1` or `1e-3`; nan and inf too. Raises ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {shown(text)}") from None
+
+
+def whole(low: int = 1, high: int = MOST_WHOLE) -> Callable[[str], int]:
+    """A `type` of argparse: whole numbers from `low` to `high`."""
+
+    def read(text: str) -> int:
+        value = _or_refuse(read_whole, text)
+        if not low <= value <= high:
+            wanted = f"from {low}" if value < low else f"of at most {high}"
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number {wanted}, got {shown(value)}"
+            )
+        return value
+
+    return read
+
+
+def finite(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """A `type` of argparse: finite numbers from `low` to `high`."""
+
+    def read(text: str) -> float:
+        value = _or_refuse(read_number, text)
+        if not math.isfinite(value) or not low <= value <= high:
+            limits = [f"at least {low:g}"] * (low > -math.inf)
+            limits += [f"at most {high:g}"] * (high < math.inf)
+            wanted = " ".join(["expected a finite number", " and ".join(limits)]).rstrip()
+            raise argparse.ArgumentTypeError(f"{wanted}, got {shown(text)}")
+        return value
+
+    return read
+
+
+def wholes(text: str) -> tuple[int, ...]:
+    """A `type` of argparse: whole numbers with commas between, such as 15,10,5."""
+    try:
+        return tuple(read_whole(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas between, such as 15,10,5, got {shown(text)}"
+        ) from None
+
+
+def _or_refuse(read: Callable[[str], Value], text: str) -> Value:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

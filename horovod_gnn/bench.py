@@ -25,10 +25,12 @@ from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
+from gnn_core.files import path_argument
+from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.training.allocator import keep_freed_memory
-from gnn_core.usage import printable
+from gnn_core.usage import Parser, finite, whole, wholes
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.exchange import to_pyg
@@ -74,50 +76,49 @@ class Rival:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 2 after a usage error."""
-    options = _parse(argv)
-    try:
-        torch.set_num_threads(options.threads)
-        kept = options.allocator == "keep" and keep_freed_memory()
-        hardware = machine.hardware()  # before the benchmark is a load of its own
-        print(_opening(options, hardware, kept), flush=True)
-        graph = datasets.load(
-            options.dataset, options.data_root, options.cache_dir,
-            progress=lambda line: print(line, file=sys.stderr),
-        )  # fmt: skip
-        rivals, batches = _prepare(options, graph)
-        for rival in rivals:  # compiles kernels, fetches pages
-            rival.run(batches[:2])
-            rival.elapsed.clear()
-            rival.processor.clear()
-        for number in range(options.rounds):
-            first = number % len(rivals)
-            for rival in rivals[first:] + rivals[:first]:
-                rival.run(batches)
-            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-        record = _record(options, graph, rivals, batches, hardware, kept)
-        print(step_figures.report(record))
-        if options.json:
-            write_bench(Path(options.json), record)
-    except UsageError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(_parse(argv)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    torch.set_num_threads(options.threads)
+    kept = options.allocator == "keep" and keep_freed_memory()
+    hardware = machine.hardware()  # before the benchmark is a load of its own
+    print(_opening(options, hardware, kept), flush=True)
+    graph = datasets.load(
+        options.dataset, options.data_root, options.cache_dir,
+        progress=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    rivals, batches = _prepare(options, graph)
+    for rival in rivals:  # compiles kernels, fetches pages
+        rival.run(batches[:2])
+        rival.elapsed.clear()
+        rival.processor.clear()
+    for number in range(options.rounds):
+        first = number % len(rivals)
+        for rival in rivals[first:] + rivals[:first]:
+            rival.run(batches)
+        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+    record = _record(options, graph, rivals, batches, hardware, kept)
+    print(step_figures.report(record))
+    if options.json:
+        write_bench(Path(options.json), record)
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     recipe = RunConfig(dataset="synthetic-arxiv")
-    parser = argparse.ArgumentParser(prog="python -m horovod_gnn.bench", description=__doc__)
+    parser = Parser.of(__doc__, prog="python -m horovod_gnn.bench")
     add = parser.add_argument
     add("--dataset", default=recipe.dataset, help="as in training (default: %(default)s)")
     add("--data-root", help="as in training")
     add("--cache-dir", help="as in training")
-    add("--fanouts", type=_numbers, default=recipe.fanouts, help="one per layer")
-    add("--global-batch-size", type=int, default=recipe.global_batch_size)
-    add("--hidden", type=int, default=recipe.hidden)
-    add("--dropout", type=float, default=recipe.dropout)
-    add("--threads", type=int, default=1)
-    add("--rounds", type=int, default=5, help="how often each implementation takes its turn")
-    add("--steps", type=int, default=6, help="training steps per turn, each on its own batch")
+    add("--fanouts", type=wholes, default=recipe.fanouts, help="one per layer")
+    add("--global-batch-size", type=whole(), default=recipe.global_batch_size)
+    add("--hidden", type=whole(1, 1 << 20), default=recipe.hidden)
+    add("--dropout", type=finite(0, 0.999), default=recipe.dropout)
+    add("--threads", type=whole(1, 1024), default=1)
+    add("--rounds", type=whole(), default=5, help="how often each implementation takes its turn")
+    add("--steps", type=whole(), default=6, help="training steps per turn, each on its own batch")
     add(
         "--only", nargs="+", choices=[*_RIVALS], default=[*_RIVALS], metavar="NAME",
         help=f"of {', '.join(map(repr, _RIVALS))} (default: all)",
@@ -126,12 +127,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--allocator", choices=("keep", "default"), default="keep",
         help="keep freed memory, as training does, or leave the C library's allocator alone",
     )  # fmt: skip
-    add("--json", metavar="FILE", help="also write a record of all figures")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 def _opening(options: argparse.Namespace, hardware: Mapping[str, Any], kept: bool) -> str:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
+from gnn_core.compiled import njit
 from gnn_core.dropout import draw
 
 # mypy: disable-error-code="no-untyped-def"

@@ -28,12 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded, launched_rank
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, write_bench
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.report.tables.cells import counted, three_digits
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, finite, whole
 from horovod_gnn.parallel import HorovodProcess, OneProcess
 
 _SIZES = tuple(4**power for power in range(1, 13))  # 4 B .. 16 MiB
@@ -69,21 +70,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__)
     add = parser.add_argument
     add(
-        "--bytes", type=int, nargs="+", default=list(_SIZES), metavar="N",
+        "--bytes", type=whole(4, 1 << 30), nargs="+", default=list(_SIZES), metavar="N",
         help="message sizes, multiples of 4 (default: 4 .. 16777216 in powers of 4)",
     )  # fmt: skip
     add(
-        "--repetitions", type=int, default=100,
+        "--repetitions", type=whole(_LEAST), default=100,
         help="of each size, fewer where they would take longer than --seconds (default: 100)",
     )  # fmt: skip
-    add("--seconds", type=float, default=4.0, help="for each size, about (default: 4)")
-    add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
+    add("--seconds", type=finite(0, 86_400), default=4.0, help="for each size, about (default: 4)")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(argv)
     for size in options.bytes:
-        if size < 4 or size % 4:
+        if size % 4:
             raise UsageError(f"--bytes: expected multiples of 4, got {size}")
-    if options.repetitions < _LEAST or not options.seconds > 0:
-        raise UsageError(f"expected --repetitions of at least {_LEAST} and --seconds above 0")
+    if not options.seconds > 0:
+        raise UsageError(f"--seconds: expected more than 0, got {options.seconds:g}")
     # Rank 0 writes it; another host need not have that folder.
     if options.json is not None and launched_rank() == 0 and not options.json.parent.is_dir():
         raise UsageError(f"--json: expected a folder that is there, got {options.json.parent}")

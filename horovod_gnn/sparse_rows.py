@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from gnn_core.compiled import njit
 from gnn_core.data.features import SparseFeatures
 
 

@@ -216,8 +216,8 @@ COMPUTE = (
 NOT_DEPLOYING = tuple(
     f"gnn_core.{name}"
     for name in (
-        "config", "data", "dropout", "env", "initial", "launch", "network", "report", "schedule",
-        "seeding", "settings", "training", "usage",
+        "compiled", "config", "data", "dropout", "env", "files", "initial", "launch", "network",
+        "report", "schedule", "seeding", "settings", "streams", "training", "usage",
     )
 )  # fmt: skip
 TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")

@@ -25,11 +25,13 @@ from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
+from gnn_core.files import path_argument
+from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
-from gnn_core.usage import printable
+from gnn_core.usage import Parser, whole
 
 _WAYS = {
     "as it trains": "segment operations out of the table, their gradient along reversed edges, "
@@ -74,55 +76,45 @@ class Way:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 2 after a usage error."""
-    options = _parse(argv)
-    try:
-        keep_freed_memory()
-        hardware = machine.hardware()  # before the benchmark is a load of its own
-        config = RunConfig(dataset=options.dataset, data_root=options.data_root)
-        graph = datasets.load(config.dataset, config.data_root, None, progress=print)
-        loader = Loader(
-            graph, "train", config.fanouts, config.global_batch_size, seed=0, prefetch=0
-        )
-        batches = [loader.batch(0, step) for step in range(min(options.steps, loader.num_steps))]
-        ways = _ways(config, graph, options.threads)
-        for way in ways:
-            way.run(batches[:2])
-            way.beforehand.clear()
-            way.steps.clear()
-        torch_seconds: list[float] = []
-        for number in range(options.rounds):
-            first = number % len(ways)
-            for way in ways[first:] + ways[:first]:
-                way.run(batches)
-            torch_seconds.append(_torch_seconds(options, len(batches)))
-            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-        record = _record(options, config, ways, torch_seconds, hardware)
-        _print(record)
-        if options.json:
-            write_bench(Path(options.json), record)
-    except UsageError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(_parse(argv)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    keep_freed_memory()
+    hardware = machine.hardware()  # before the benchmark is a load of its own
+    config = RunConfig(dataset=options.dataset, data_root=options.data_root)
+    graph = datasets.load(config.dataset, config.data_root, None, progress=print)
+    loader = Loader(graph, "train", config.fanouts, config.global_batch_size, seed=0, prefetch=0)
+    batches = [loader.batch(0, step) for step in range(min(options.steps, loader.num_steps))]
+    ways = _ways(config, graph, options.threads)
+    for way in ways:
+        way.run(batches[:2])
+        way.beforehand.clear()
+        way.steps.clear()
+    torch_seconds: list[float] = []
+    for number in range(options.rounds):
+        first = number % len(ways)
+        for way in ways[first:] + ways[:first]:
+            way.run(batches)
+        torch_seconds.append(_torch_seconds(options, len(batches)))
+        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+    record = _record(options, config, ways, torch_seconds, hardware)
+    _print(record)
+    if options.json:
+        write_bench(Path(options.json), record)
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tf_mirrored.bench", description=__doc__)
+    parser = Parser.of(__doc__, prog="python -m tf_mirrored.bench")
     add = parser.add_argument
     add("--dataset", default="synthetic-arxiv", help="as in training (default: %(default)s)")
     add("--data-root", help="as in training")
-    add("--threads", type=_count, default=1)
-    add("--rounds", type=_count, default=5, help="how often each way takes its turn")
-    add("--steps", type=_count, default=6, help="steps per turn, each on its own batch")
-    add("--json", metavar="FILE", help="also write a record of all figures")
+    add("--threads", type=whole(1, 1024), default=1)
+    add("--rounds", type=whole(), default=5, help="how often each way takes its turn")
+    add("--steps", type=whole(), default=6, help="steps per turn, each on its own batch")
+    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text}")
-    return number
 
 
 def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:

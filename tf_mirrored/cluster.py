@@ -83,7 +83,7 @@ def parse_tf_config(text: str) -> Cluster:
         raise wrong(f"expected a list of workers, got {workers!r}")
     for worker in workers:
         host, colon, port = str(worker).rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
             raise wrong(f"expected host:port, got the worker {worker!r}")
     if not workers or len(set(workers)) < len(workers):
         raise wrong(f"expected workers that differ, got {workers}")
@@ -131,7 +131,7 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
                 continue
             except (OSError, ValueError):
                 continue  # a port scanner or a health check
-            if name == _GREETING and index.isdigit() and int(index) in everyone:
+            if name == _GREETING and index.isdecimal() and int(index) in everyone:
                 arrived[int(index)] = guest
     missing = sorted(everyone - arrived.keys())
     for guest in arrived.values():

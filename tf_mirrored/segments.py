@@ -9,7 +9,8 @@ one of its own, which with the parts cut apart and added up again takes three ti
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from gnn_core.compiled import njit
 
 # mypy: disable-error-code="no-untyped-def"
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +61,7 @@ def start(
             "launched: start one, or use --strategy multiworker"
         )
     cluster = find_cluster(timeout_seconds) if name == "multiworker" else None
+    _choose_backend()
     with without_greeting():
         import keras  # noqa: F401 - brings a library with the same to say
         import tensorflow as tf
@@ -79,21 +79,21 @@ def start(
     return Replicas(name, strategy, devices, cluster)
 
 
-def _import_in_silence() -> None:
-    """Import TensorFlow, which tells of oneDNN before it has read any setting not to."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+def _choose_backend() -> None:
+    """Have Keras compute with TensorFlow, whatever the user's settings of Keras say.
+
+    Those choose another backend or number format for other programs; here the curve is a function
+    of the seed and our settings alone. Below a device Keras finds no settings, and leaves none.
+    Raises SharedUsageError where Keras has been imported with another backend before.
+    """
+    if keras := sys.modules.get("keras"):
+        if (found := keras.config.backend()) != "tensorflow":
+            raise SharedUsageError(
+                f"expected Keras with its TensorFlow backend, got {found}: set "
+                "KERAS_BACKEND=tensorflow before Keras is imported"
+            )
+        return
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
 
 
 class Replicas(Fellows):

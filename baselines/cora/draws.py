@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from baselines.cora.papers import Papers
 from baselines.cora.settings import Settings
+from gnn_core.compiled import njit
 from gnn_core.dropout import LEVELS, dropout_factors, dropout_threshold
 from gnn_core.seeding import below, key, mix, permutation
 

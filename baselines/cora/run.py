@@ -9,26 +9,29 @@ from dataclasses import asdict, dataclass
 
 from baselines.cora.draws import Draw
 from baselines.cora.networks import Classifier, Encoder
-from baselines.cora.papers import Papers
+from baselines.cora.papers import Papers, open_graph
 from baselines.cora.settings import Settings
 from baselines.cora.stages import Course, classify, pretrain
-from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.report import machine
 from gnn_core.report.metrics import split_fields
-from gnn_core.report.records import begin_run, require_writable, write_record
+from gnn_core.report.records import begin_run, keep_record, require_writable
 from gnn_core.report.schema import DatasetInfo, EpochRecord, RankMemory, RunRecord
 from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.streams import optional_output
 from gnn_core.training.learner import Diverged
 from tf_mirrored.strategy import Replicas
 
 
 def run_all(settings: Settings, fellows: Replicas) -> int:
     """Train once per seed; the exit code, 1 if a run failed. Raises UsageError on every rank."""
+    with optional_output():  # whoever reads it may go: each run has a record to write
+        return _run_all(settings, fellows)
+
+
+def _run_all(settings: Settings, fellows: Replicas) -> int:
     with fellows.agreeing():
-        graph = datasets.load(
-            settings.dataset, settings.data_root, settings.cache_dir, progress=_teller(fellows)
-        )
+        graph = open_graph(settings, _teller(fellows))
         papers = Papers.of(graph)
         if fellows.rank == 0:
             require_writable(settings.records)
@@ -87,10 +90,10 @@ def _run(
         sys.excepthook(*sys.exc_info())
         record = record.finished("failed", f"{type(error).__name__}: {error}")
         if fellows.rank == 0:
-            write_record(record, settings.records)
+            keep_record(record, settings.records)
         raise SystemExit(1) from None  # the others cannot be waited for
     if fellows.rank == 0:
-        path = write_record(record, settings.records)
+        path = keep_record(record, settings.records)
         print(f"seed {seed:<6} {_result(record)}  {path}", flush=True)
     return record
 

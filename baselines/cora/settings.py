@@ -108,9 +108,9 @@ class Settings:
         "one", _MACHINE, "one device, replicas in one process, or processes", choices=STRATEGIES
     )
     replicas: int | None = option(
-        None, _MACHINE, "that are meant (default: a device each; one per process)", low=1
+        None, _MACHINE, "that are meant (default: a device each; one per process)", low=1, high=1024
     )
-    threads: int = option(1, _MACHINE, "threads per replica", low=1)
+    threads: int = option(1, _MACHINE, "threads per replica", low=1, high=1024)
     device: str = option("auto", _MACHINE, "where to compute", choices=("auto", "cpu", "cuda"))
     records: str = option("results/runs", _OUTPUT, "folder of run records", metavar="DIR")
 

@@ -189,14 +189,19 @@ def draw_neighbourhood(graph: Graph, classes: ClassMeasures, centre: int, hops: 
 def _figure(title: str, panels: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(1, panels, squeeze=False).flat)
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(_plain(title), x=0.01, ha="left")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
+def _plain(text: str) -> str:
+    """The text as it is: between two dollar signs matplotlib would read a formula."""
+    return text.replace("$", r"\$")
+
+
 def _names(classes: ClassMeasures, order: Sequence[int]) -> list[str]:
-    return [classes.names[label] for label in order]
+    return [_plain(classes.names[label]) for label in order]
 
 
 def _class_legend(
@@ -204,7 +209,7 @@ def _class_legend(
 ) -> None:
     marker = "o" if as_dots else "s"
     handles = [
-        Line2D([], [], linestyle="", marker=marker, color=colour_of(label), label=name)
+        Line2D([], [], linestyle="", marker=marker, color=colour_of(label), label=_plain(name))
         for label, name in ((int(label), classes.names[int(label)]) for label in labels)
     ]
     axes.legend(handles=handles, frameon=False, loc=loc, fontsize="small")

@@ -23,11 +23,12 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.sampler import Sampler
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report import machine
 from gnn_core.report.bench_file import write_bench
 from gnn_core.report.data_figures import Round, make_record, text_of
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole, wholes
 
 _MOST_BATCHES = 50  # a round, unless told otherwise
 _EXAMPLES = """\
@@ -121,50 +122,41 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="where prepared graphs are kept (default: RINGSAGE_CACHE, else ~/.cache/ringsage)",
     )  # fmt: skip
     add(
-        "--fanouts", type=_fanouts, default=(15, 10, 5), metavar="N,N,...",
+        "--fanouts", type=wholes, default=(15, 10, 5), metavar="N,N,...",
         help="neighbours per node and hop, targets outward; -1 takes all (default: 15,10,5)",
     )  # fmt: skip
     add(
-        "--global-batch-size", type=_positive, default=1024, metavar="N",
+        "--global-batch-size", type=whole(), default=1024, metavar="N",
         help="targets a batch (default: %(default)s)",
     )  # fmt: skip
     add(
-        "--batches", type=_positive, metavar="N",
+        "--batches", type=whole(), metavar="N",
         help=f"batches a round (default: an epoch, but {_MOST_BATCHES} at most)",
     )  # fmt: skip
     add(
         "--rounds",
-        type=_positive,
+        type=whole(),
         default=7,
         metavar="N",
         help="of each way (default: %(default)s)",
     )
     add(
-        "--prefetch", type=_positive, default=2, metavar="N",
+        "--prefetch", type=whole(), default=2, metavar="N",
         help="how many batches the thread works ahead (default: %(default)s)",
     )  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    add(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="of the draws (default: %(default)s)",
+    )
     add("--json", type=_writable, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
-
-
-def _fanouts(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected whole numbers with commas between, such as 15,10,5, got {text!r}"
-        ) from None
-
-
 def _writable(text: str) -> Path:
-    path = Path(text)
+    path = path_argument(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file in a folder that is there, got {text!r}")
     return path

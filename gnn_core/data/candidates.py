@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gnn_core import seeding
+from gnn_core.compiled import njit
 from gnn_core.data.graph import Graph
 from gnn_core.seeding import GOLDEN_GAMMA, below, mix, splitmix64
 from gnn_core.usage import UsageError

@@ -11,7 +11,7 @@ from gnn_core.data import linqs, ogb_raw, planetoid, snap, sources
 from gnn_core.data.progress import Progress
 
 Convert = Callable[[str, Path, Path, dict[str, Any], Progress], None]
-_NO_FILES = "or choose --dataset synthetic, which needs none"
+NO_FILES = "or choose --dataset synthetic, which needs none"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Published:
         if not self.is_fetched:
             looked = f"none under {data_root}" if data_root else "no data root"
             expected = f"{self.name}: expected its published files, got {looked}"
-            raise sources.NotHere(f"{expected}; {self.hint(data_root)}; {_NO_FILES}")
+            raise sources.NotHere(f"{expected}; {self.hint(data_root)}; {NO_FILES}")
 
     @property
     def is_fetched(self) -> bool:
@@ -63,7 +63,7 @@ class Published:
             progress("download", 0, 1)
             _fetch_archive(self.archive, folder)
             return folder
-        hint = f"{self.hint(data_root)}; {_NO_FILES}"
+        hint = f"{self.hint(data_root)}; {NO_FILES}"
         for done, file in enumerate(self.files):
             progress("download", done, len(self.files))
             if not (folder / file).is_file():
@@ -84,14 +84,14 @@ def _fetch_archive(archive: Archive, folder: Path) -> None:
     """Write the files of an archive into `folder`, where it may lie already. Raises NotHere."""
     path = folder / archive.url.rpartition("/")[2]
     if not path.is_file():
-        hint = f"put that file into {folder}, {_NO_FILES}"
+        hint = f"put that file into {folder}, {NO_FILES}"
         sources.download(archive.url, path, hint, archive.most_bytes)
     try:
         if (size := path.stat().st_size) > archive.most_bytes:
             raise ValueError(f"expected at most {archive.most_bytes:,} bytes, got {size:,}")
         parts = archive.read(path.read_bytes())
     except ValueError as error:
-        raise sources.NotHere(f"{path}: {error}; delete it, {_NO_FILES}") from None
+        raise sources.NotHere(f"{path}: {error}; delete it, {NO_FILES}") from None
     sources.unpack(path, parts)
 
 

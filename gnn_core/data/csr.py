@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.store import GraphWriter

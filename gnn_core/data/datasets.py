@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +29,9 @@ from gnn_core.data.portrait import portrait
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
-from gnn_core.usage import UsageError, did_you_mean, printable
+from gnn_core.files import expanded, is_file, is_folder, path_problem
+from gnn_core.launch import guarded
+from gnn_core.usage import Parser, UsageError, did_you_mean, shown
 
 
 def names() -> list[str]:
@@ -57,12 +60,12 @@ def load(
         return Graph.open(_prepare_synthetic(name, cache, progress), verify)
     if name in PUBLISHED:
         return Graph.open(_prepare_published(PUBLISHED[name], root, cache, progress), verify)
-    folder = Path(name).expanduser()
-    if (folder / META).is_file() or os.sep in name:
+    folder = expanded(name, "--dataset")
+    if is_file(folder / META) or os.sep in name:
         return Graph.open(folder, verify)
     near = did_you_mean(name.partition(":")[0], names())
     known = f"; it knows {', '.join(names())} and folders with a {META}"
-    raise UsageError(f"unknown data set {name!r}{near or known}")
+    raise UsageError(f"unknown data set {shown(name)}{near or known}")
 
 
 def find_data_root(given: str | Path | None = None) -> Path | None:
@@ -70,18 +73,23 @@ def find_data_root(given: str | Path | None = None) -> Path | None:
     chosen = given or os.environ.get("RINGSAGE_DATA")
     if not chosen:
         return None
-    root = Path(chosen).expanduser()
-    if not root.is_dir():
+    root = expanded(str(chosen), "--data-root")
+    if not is_folder(root):
         raise UsageError(f"data root {root}: expected a folder, got none; correct --data-root")
     return root.resolve()
 
 
 def find_cache(given: str | Path | None = None) -> Path:
-    """Where prepared graphs are kept: as given, else RINGSAGE_CACHE, else the user's cache."""
+    """Where prepared graphs are kept: as given, else RINGSAGE_CACHE, else the user's cache.
+
+    Raises UsageError for what cannot be a path.
+    """
     chosen = given or os.environ.get("RINGSAGE_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(str(chosen), "--cache-dir (or RINGSAGE_CACHE)").absolute()
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    if path_problem(home):  # no HOME, and a user that the system does not know
+        return Path(tempfile.gettempdir(), f"ringsage-{os.getuid()}")
     return Path(home).expanduser().absolute() / "ringsage"
 
 
@@ -135,18 +143,17 @@ def _prepare_published(entry: Published, root: Path | None, cache: Path, say: Sa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    try:
-        if arguments.command == "list":
-            text = _list(find_data_root(arguments.data_root), find_cache(arguments.cache_dir))
-        else:
-            graph = load(
-                arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
-            )
-            text = portrait(graph) if arguments.command == "show" else f"{graph.folder}"
-    except UsageError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "list":
+        text = _list(find_data_root(arguments.data_root), find_cache(arguments.cache_dir))
+    else:
+        graph = load(
+            arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
+        )
+        text = portrait(graph) if arguments.command == "show" else f"{graph.folder}"
     print(text)
     return 0
 
@@ -194,16 +201,16 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     pairs = [f"{key}={value}" for key, value in asdict(SyntheticSpec()).items()]
     settings = textwrap.fill(", ".join(pairs), 90, initial_indent="  ", subsequent_indent="  ")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m gnn_core.data.datasets",
         description="What graphs there are; prepare one for training; look at one.",
         epilog=_HELP.format(settings=settings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument(
         "--data-root", metavar="DIR", help="where published files lie (default: RINGSAGE_DATA)"
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gnn_core import seeding
+from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.data.batch import Block
 from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph

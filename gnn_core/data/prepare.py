@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from gnn_core.data.meta import META, read_meta
 from gnn_core.data.progress import Progress, Say, tell
+from gnn_core.files import is_file, reason, remedy
 from gnn_core.usage import UsageError
 
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
@@ -25,9 +26,9 @@ _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
 
 def is_prepared(folder: Path, is_current: Callable[[dict[str, Any]], bool] | None = None) -> bool:
     """Whether the folder holds a whole graph of today's schema that `is_current` accepts."""
-    if not (folder / META).is_file():
-        return False
     try:
+        if not is_file(folder / META):
+            return False
         meta = read_meta(folder)
         return is_current is None or is_current(meta)
     except (UsageError, LookupError, TypeError, AttributeError):  # not ours, or older: make it anew
@@ -86,10 +87,9 @@ def _locked(folder: Path, title: str, say: Say) -> Iterator[None]:
 
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:
-    reason = error.strerror or error
     return UsageError(
-        f"{folder.parent}: expected to write a graph there, got {reason}; "
-        "free some space or choose another --cache-dir"
+        f"{folder.parent}: expected to write a graph there, got {reason(error)}; "
+        f"{remedy(error, '--cache-dir (or RINGSAGE_CACHE)')}"
     )
 
 
@@ -97,7 +97,7 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary folders of processes that are no more (the lock is ours)."""
     for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
         pid = leftover.name.rpartition("-")[2]
-        if not pid.isdigit() or not _is_alive(int(pid)) or int(pid) == os.getpid():
+        if not pid.isdecimal() or not _is_alive(int(pid)) or int(pid) == os.getpid():
             shutil.rmtree(leftover, ignore_errors=True)
 
 

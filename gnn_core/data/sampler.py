@@ -15,8 +15,8 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.config import UsageError
 from gnn_core.data.batch import Block
 from gnn_core.data.checks import Subject

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from gnn_core.compiled import njit
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.csr import DEFAULT_BUDGET_BYTES, edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES, encode_features

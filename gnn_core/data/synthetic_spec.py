@@ -103,7 +103,7 @@ def _value(name: str, key: str, text: str) -> Any:
         return text
     try:
         number = float(text)
-        whole = int(text) if text.replace("_", "").isdigit() else int(number)
+        whole = int(text) if text.replace("_", "").isdecimal() else int(number)
     except (ValueError, OverflowError):
         raise UsageError(f"{name}: expected a number for {key}, got {text!r}") from None
     if kind is int and whole != number:

@@ -26,7 +26,7 @@ from gnn_core.deploy.programs import TRAINERS
 from gnn_core.deploy.validate import check
 from gnn_core.deploy.yaml_text import write
 from gnn_core.launch import guarded
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import MOST_WHOLE, Parser, UsageError, whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,16 +74,28 @@ def _parser() -> Parser:
     parser = Parser.of(__doc__, prog="python -m gnn_core.deploy", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     job = commands.add_parser("mpijob", help="print the manifest of a job", allow_abbrev=False)
-    job.add_argument("--workers", type=int, required=True, metavar="N", help="pods that train")
-    job.add_argument("--slots", type=int, default=1, metavar="N", help="ranks of each (default: 1)")
+    job.add_argument(
+        "--workers", type=whole(-MOST_WHOLE), required=True, metavar="N", help="pods that train"
+    )
+    job.add_argument(
+        "--slots",
+        type=whole(-MOST_WHOLE),
+        default=1,
+        metavar="N",
+        help="ranks of each (default: 1)",
+    )
     job.add_argument("--dataset", required=True, metavar="NAME", help="data set, or a folder there")
     job.add_argument("--image", required=True, metavar="NAME:TAG", help="the image, with its tag")
     job.add_argument("--strategy", choices=[*TRAINERS], default="horovod", help="default: horovod")
     job.add_argument(
-        "--gpus", type=int, choices=(0, 1), default=0, help="of each rank (default: 0)"
+        "--gpus", type=whole(0), choices=(0, 1), default=0, help="of each rank (default: 0)"
     )
     job.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="cores of each rank (default: 1)"
+        "--threads",
+        type=whole(-MOST_WHOLE),
+        default=1,
+        metavar="N",
+        help="cores of each rank (default: 1)",
     )
     job.add_argument("--memory", default="4Gi", help="of each worker (default: 4Gi)")
     job.add_argument("--name", help="of the job (default: made of what it is)")

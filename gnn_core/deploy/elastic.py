@@ -31,13 +31,13 @@ def elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
             "worker to find it out"
         )
     least = command.num_ranks or ""
-    if not least.isdigit() or not 1 <= int(least) <= size:
+    if not least.isdecimal() or not 1 <= int(least) <= size:
         yield (
             f"-np: expected 1 to {size}, as many ranks as it takes to begin, got {least or 'none'}"
         )
         return
     fewest, most = options.get("--min-np", least), options.get("--max-np", least)
-    if not fewest.isdigit() or not 1 <= int(fewest) <= int(least):
+    if not fewest.isdecimal() or not 1 <= int(fewest) <= int(least):
         yield f"--min-np: expected 1 to {least}, the -np, got {fewest}"
-    if not most.isdigit() or int(most) < int(least):
+    if not most.isdecimal() or int(most) < int(least):
         yield f"--max-np: expected {least}, the -np, or more, got {most}"

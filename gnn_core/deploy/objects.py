@@ -10,12 +10,11 @@ import yaml
 
 from gnn_core.deploy.shapes import shown
 from gnn_core.deploy.yaml_text import Reader
+from gnn_core.files import read_regular
+from gnn_core.settings.bounded_yaml import MOST_BYTES
 from gnn_core.usage import UsageError
 
 Object = dict[str, Any]
-
-# The API server takes less of one object; PyYAML reads as much within seconds.
-_MOST_BYTES = 2**20
 
 
 def name_of(one: Object) -> str:
@@ -43,18 +42,21 @@ def without_nulls(value: Any) -> Any:
 def load(path: Path, reader: type[Reader] = Reader) -> list[Object]:
     """The documents of one file. Raises UsageError naming it."""
     try:
-        with path.open("rb") as file:
-            return parse(text_in(file, str(path)), str(path), reader)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: expected a manifest or a kustomize folder: {reason}") from None
+        content = read_regular(path, MOST_BYTES)
+    except UsageError as error:
+        raise UsageError(f"{path}: expected a manifest or a kustomize folder: {error}") from None
+    return parse(_decoded(content, str(path)), str(path), reader)
 
 
 def text_in(file: BinaryIO, name: str) -> str:
     """All of an open file. Raises UsageError by its name."""
-    content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{name}: expected manifests of at most {_MOST_BYTES} bytes, got more")
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{name}: expected manifests of at most {MOST_BYTES} bytes, got more")
+    return _decoded(content, name)
+
+
+def _decoded(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -88,7 +90,7 @@ def values_in(text: str, name: str, reader: type[Reader] = Reader) -> list[Any]:
         raise UsageError(f"{name}: expected YAML, got{line}: {' '.join(problem.split())}") from None
     except RecursionError:
         raise UsageError(f"{name}: expected a manifest, got too many levels: flatten it") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # of an escape, a date or a number
         raise UsageError(f"{name}: expected YAML, got {error}") from None
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from gnn_core.deploy.shapes import shown
+from gnn_core.settings.bounded_yaml import BoundedLoader
 
-_MOST_VALUES = 100_000  # the API server takes less; PyYAML reads as much within seconds
 _BOOL = re.compile(
     r"y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON|n|N|no|No|NO|false|False|FALSE|off|Off|OFF"
 )
@@ -33,41 +33,10 @@ _AMBIGUOUS = re.compile(
 )
 
 
-class Reader(yaml.SafeLoader):
-    """Values as kubectl gets them, each key once, without aliases that make megabytes of a line."""
+class Reader(BoundedLoader):
+    """Values as kubectl gets them."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def __init__(self, text: str):
-        super().__init__(text)
-        self._num_nodes = 0  # with aliases counted as what they stand for
-        self._sizes: dict[yaml.Node, int] = {}
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        before, mark = self._num_nodes, self.peek_event().start_mark
-        is_alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        if node is None:
-            return None
-        if is_alias and node not in self._sizes:
-            problem = "an alias inside of what it stands for"
-            raise yaml.composer.ComposerError(None, None, problem, mark)
-        self._num_nodes += self._sizes[node] if is_alias else 1
-        self._sizes[node] = self._num_nodes - before
-        if self._num_nodes > _MOST_VALUES:
-            problem = f"more than {_MOST_VALUES} values, those of aliases counted: split it"
-            raise yaml.composer.ComposerError(None, None, problem, mark)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            word = key.value if isinstance(key, yaml.ScalarNode) else None
-            if word in seen:
-                problem = f"the key {word!r} stands twice: remove one"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(word)
-        return super().construct_mapping(node, deep)
 
 
 def _boolean(reader: Reader, node: yaml.ScalarNode) -> bool:

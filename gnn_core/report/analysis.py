@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report.documents import SELECTIONS, TABLES, renewal, tables
 from gnn_core.report.markup import markdown_text
@@ -31,7 +31,7 @@ from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, counted
 from gnn_core.report.tables.latex import latex_table
 from gnn_core.report.whole_file import write_whole
-from gnn_core.usage import Parser, UsageError, printable
+from gnn_core.usage import Parser, UsageError, finite, printable
 
 _WANTED = {
     **dict.fromkeys(TABLES, "runs that ended well"),
@@ -51,22 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.analysis")
     parser.add_argument(
-        "paths", nargs="*", type=Path, default=[Path("results")], metavar="PATH",
+        "paths", nargs="*", type=path_argument, default=[Path("results")], metavar="PATH",
         help="folders and files of run records (default: results)",
     )  # fmt: skip
     parser.add_argument(
         "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
     )
     parser.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not here")
+    parser.add_argument(
+        "--output", type=path_argument, metavar="FILE", help="write there, not here"
+    )
     _add_choices(parser)
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR",
+        "--figures", type=path_argument, metavar="DIR",
         help="also draw what the records have: speed-up, efficiency, time, loss, memory and so on",
     )  # fmt: skip
     parser.add_argument("--figures-format", choices=("png", "svg"), help="(default: png)")
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE",
+        "--readme", type=path_argument, metavar="FILE",
         help=f"renew the tables between <!-- figures:NAME FOLDER begin --> and "
         f"<!-- figures:NAME end --> in this Markdown file; NAME is one of {', '.join(SELECTIONS)}; "
         f"without FOLDER, which is relative to the file, PATHs are used",
@@ -88,35 +90,18 @@ def _add_choices(parser: Parser) -> None:
         help="validation score to reach, a fraction (default: one point below that of `single`)",
     )  # fmt: skip
     parser.add_argument(
-        "--price", type=_price, metavar="X", help="of one host for one hour; without it no cost"
+        "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
     )
     parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is told)")
 
 
 def _fraction(text: str) -> float:
-    value = _number(text)
+    value = finite()(text)
     if not 0 < value <= 1:
         instead = f"; for {text} percent give {value / 100:g}" if 1 < value <= 100 else ""
         raise argparse.ArgumentTypeError(
             f"expected a fraction above 0, at most 1, got {text}{instead}"
         )
-    return value
-
-
-def _price(text: str) -> float:
-    value = _number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a price of 0 or more, got {text}")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
     return value
 
 
@@ -173,9 +158,7 @@ def _name_unused(problems: Sequence[str]) -> None:
         print(f"not used: {problem}", file=sys.stderr)
 
 
-def _show(
-    captioned: Sequence[tuple[str, Table]], origin: str, options: argparse.Namespace
-) -> None:
+def _show(captioned: Sequence[tuple[str, Table]], origin: str, options: argparse.Namespace) -> None:
     """Print the tables, or write them to one file; of CSV, to one file for each caption."""
     if options.format == "csv":
         _show_csv(captioned, origin, options.output)
@@ -202,9 +185,7 @@ def _laid_out(caption: str, table: Table, form: str) -> str:
     return "\n".join([*([f"{printable(caption)}:"] if caption else []), table.text(), *notes, ""])
 
 
-def _show_csv(
-    captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None
-) -> None:
+def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None) -> None:
     """Write the numbers; notes would break a CSV file, so they go to stderr.
 
     Two tables have different columns: they go to `<output>-<caption>.csv`, or are printed with a

@@ -8,10 +8,11 @@ The folder holds the record of `single` and one of several ranks, of the same se
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report.answers import start_command
 from gnn_core.report.records import read_records
@@ -36,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(arguments: Sequence[str] | None) -> int:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.demo")
-    parser.add_argument("folder", type=Path, help="folder of the two records")
+    parser.add_argument("folder", type=path_argument, help="folder of the two records")
     options: argparse.Namespace = parser.parse_args(arguments)
-    records, _ = read_records(options.folder)
+    records, problems = read_records(options.folder)
+    for problem in problems:
+        print(f"not used: {problem}", file=sys.stderr)
     for sentence in sentences(records):
         print(textwrap.fill(sentence, _WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     print("What to run next (after `source .venv/bin/activate`):")
@@ -48,25 +51,46 @@ def _print(arguments: Sequence[str] | None) -> int:
 
 
 def sentences(records: Sequence[RunRecord]) -> list[str]:
-    """What the newest run of one rank and the newest of several ranks say, one point an entry.
+    """What the newest run of several ranks and one of `single` like it say, one point an entry.
 
     Raises:
         UsageError: one of them is missing, or they did not do the same work.
     """
     good = [record for record in records if record.status == "ok"]
-    alone = next((one for one in reversed(good) if one.strategy == "single"), None)
-    together = next((one for one in reversed(good) if one.world_size > 1), None)
-    if alone is None or together is None or work_of(alone) != work_of(together):
-        raise UsageError(
-            "expected a run of `single` and one of several ranks with equal settings, got "
-            f"{counted(len(good), 'run')} that ended well; make demo makes both"
-        )
+    alone, together = _pair(good)
     return [
+        *_chosen(records, alone, together),
         *_curve(alone, together),
         *_accuracy(alone, together),
         *_gain(alone, together),
         *_limits(alone, together),
     ]
+
+
+def _pair(good: Sequence[RunRecord]) -> tuple[RunRecord, RunRecord]:
+    """The newest run of `single` and of several ranks that have equal settings."""
+    for together in (one for one in reversed(good) if one.world_size > 1):
+        for alone in reversed(good):
+            if alone.strategy == "single" and work_of(alone) == work_of(together):
+                return alone, together
+    raise UsageError(
+        "expected a run of `single` and one of several ranks with equal settings, got "
+        f"{counted(len(good), 'run')} that ended well; make demo makes both"
+    )
+
+
+def _chosen(records: Sequence[RunRecord], alone: RunRecord, together: RunRecord) -> Iterator[str]:
+    """Which runs are compared, where the folder has others too."""
+    if len(records) > 2:
+        named = " and ".join(
+            f"{one.strategy} on {counted(one.world_size, 'rank')} ({one.dataset.name}, started "
+            f"{one.started_at[:19]}, run {one.run_id[:8]})"
+            for one in (alone, together)
+        )
+        yield (
+            f"Of {len(records)} runs, compared are the newest two with equal settings: {named}. "
+            "For all of them: python -m gnn_core.report.analysis."
+        )
 
 
 def _curve(alone: RunRecord, together: RunRecord) -> Iterator[str]:

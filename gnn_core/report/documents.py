@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnn_core.config import UsageError
+from gnn_core.files import read_regular
 from gnn_core.report.markup import markdown_text
 from gnn_core.report.records import read_records
 from gnn_core.report.rows.choices import Choices
@@ -38,6 +39,7 @@ Content = Callable[[Sequence[Path], str, Choices], tuple[str, list[str]]]
 """(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""
 Maker = Callable[[Sequence[RunRecord], Choices], Table]
 
+_MOST_BYTES = 16 << 20
 _MARKER = re.compile(r"<!-- figures:(?P<name>\S+)(?: +(?P<folder>\S.*?))? +(?P<side>begin|end) -->")
 _MARKER_LINE = re.compile(r"^[ \t]*(?P<marker><!--\s*figures:.*?)[ \t]*$", re.M)
 
@@ -72,11 +74,9 @@ def renewal(document: Path, paths: Sequence[Path], choices: Choices | None = Non
     be read, has no markers or wrong ones, and for a folder without anything to make a table from.
     """
     try:
-        text = document.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(
-            f"expected a Markdown file, but cannot read {document}: {problem}"
-        ) from None
+        text = read_regular(document, _MOST_BYTES).decode("utf-8")
+    except (UsageError, UnicodeDecodeError) as problem:
+        raise UsageError(f"expected a Markdown file, but {document}: {problem}") from None
     parts: list[str] = []
     stale: list[str] = []
     remarks: dict[str, None] = {}

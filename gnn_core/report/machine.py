@@ -6,7 +6,9 @@ works the same in every trainer. What a system does not tell is None, never a gu
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gnn_core.env.machine import granted_cores, granted_memory_bytes
 from gnn_core.report.processes import (
     DAEMONS,
     LAUNCHERS,
@@ -71,7 +74,7 @@ def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
         "cpu_flags": cpu[1],
         "cpu_mhz": _cpu_mhz(proc),
         "cores_available": cores_available(proc, cgroup),
-        "memory_bytes": _memory_available(proc, cgroup),
+        "memory_bytes": memory_bytes(proc, cgroup),
         "load_average": _load_average(),
         "others_running": others_running(proc, os.getpid()),
         "gpus": _gpus(),
@@ -104,8 +107,8 @@ def cores_available(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
                     cores = max(cores, len(os.sched_getaffinity(pid)))
                 except OSError:
                     break
-    quota = _cgroup_cores(cgroup)
-    return cores if quota is None else max(1, min(cores, quota))
+    quota = granted_cores(proc, cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def versions() -> dict[str, str]:
@@ -149,7 +152,8 @@ def launch_line(
     values of secrets are struck out, since records are published.
     """
     if told := os.environ.get("RINGSAGE_LAUNCHED"):
-        return shlex.join(presentable(shlex.split(told)))
+        with contextlib.suppress(ValueError):  # a quote without its partner: not ours
+            return shlex.join(presentable(shlex.split(told)))
     command = list(sys.orig_argv) if own is None else list(own)
     above = [words for _, words in ancestors(proc, os.getpid() if pid is None else pid)]
     if any(launcher_at(words, DAEMONS) is not None for words in above):
@@ -218,24 +222,10 @@ def _cpu_mhz(proc: Path) -> float | None:
     return round(sum(map(float, told)) / len(told), 1) if told else None
 
 
-def _memory_available(proc: Path, cgroup: Path) -> int | None:
-    limits = [_kilobytes(proc / "meminfo").get("MemTotal")]
-    for file in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = text_of(cgroup / file).strip()
-        limits.append(int(text) if text.isdigit() else None)
-    known = [limit for limit in limits if limit]
-    return min(known) if known else None
-
-
-def _cgroup_cores(cgroup: Path) -> int | None:
-    """Return the cores' worth of time this container gets, rounded up; None without a limit."""
-    quota, _, period = text_of(cgroup / "cpu.max").strip().partition(" ")
-    if not quota:
-        quota = text_of(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
-        period = text_of(cgroup / "cpu" / "cpu.cfs_period_us").strip()
-    if not (quota.isdigit() and period.isdigit() and int(period)):
-        return None
-    return -(-int(quota) // int(period))
+def memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
+    """Return how much memory the job may use on this host; None where that is not told."""
+    limits = [_kilobytes(proc / "meminfo").get("MemTotal"), granted_memory_bytes(proc, cgroup)]
+    return min((limit for limit in limits if limit), default=None)
 
 
 def _load_average() -> float | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gnn_core.files import is_folder
 from gnn_core.report.documents import tables
 from gnn_core.report.markup import markdown_text, without_math
 from gnn_core.report.page import RECORDS_VARIABLE
@@ -45,7 +46,8 @@ def outlooks(
     A probe is a file `probe-<strategy>-<ranks>.json`. Of several settings, those that ran on most
     numbers of ranks, which the figure's title names. Where none can be made, the reason.
     """
-    files = sorted(file for path in paths if path.is_dir() for file in path.glob("probe-*-*.json"))
+    folders = [path for path in paths if is_folder(path)]
+    files = sorted(file for folder in folders for file in folder.glob("probe-*-*.json"))
     for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
         mine = [file for file in files if file.name.split("-")[1] == strategy]
         for runs, told in _of_one_work(records, strategy):

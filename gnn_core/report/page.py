@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report.markup import safe_html
 from gnn_core.report.records import read_records
@@ -83,10 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.page")
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="folders and files of run records")
-    add("--output", type=Path, default=Path("results/report.html"), metavar="FILE",
+    add(
+        "paths",
+        nargs="+",
+        type=path_argument,
+        metavar="PATH",
+        help="folders and files of run records",
+    )
+    add("--output", type=path_argument, default=Path("results/report.html"), metavar="FILE",
         help="the page (default: results/report.html)")  # fmt: skip
-    add("--notebook", type=Path, default=_NOTEBOOK, metavar="FILE",
+    add("--notebook", type=path_argument, default=_NOTEBOOK, metavar="FILE",
         help="which one to execute (default: results/report.ipynb of the project)")  # fmt: skip
     return parser.parse_args(arguments)
 

@@ -65,7 +65,7 @@ def others_running(proc: Path, pid: int) -> int | None:
 
 
 def _pids(proc: Path) -> Iterator[int]:
-    return (int(folder.name) for folder in proc.iterdir() if folder.name.isdigit())
+    return (int(folder.name) for folder in proc.iterdir() if folder.name.isdecimal())
 
 
 def _parent(status: str) -> int:

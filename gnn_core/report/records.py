@@ -6,15 +6,21 @@ makes the run a failed one; nothing that is read here ever turns it into 0.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import re
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gnn_core.config import UsageError
+from gnn_core.files import file_stem, files_among, read_regular, reason, remedy
 from gnn_core.report import machine
 from gnn_core.report.schema import SCHEMA_VERSION, DatasetInfo, RunRecord, count_ranks, utc_now
 from gnn_core.report.soundness import checked, odd_facts, problems_of
@@ -24,6 +30,7 @@ from gnn_core.usage import printable
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
 _SUM = re.compile(r', "sha256": "[0-9a-f]{64}"\}$')
+_MOST_BYTES = 1 << 30
 
 
 def begin_run(
@@ -66,7 +73,7 @@ def begin_run(
 def file_name(record: RunRecord) -> str:
     """Return `<started>-<strategy>-<dataset>-np<world>-<run_id[:8]>.jsonl`; sorts by start."""
     started = re.sub(r"[-:]|\.\d+", "", record.started_at).replace("+0000", "Z")
-    dataset = re.sub(r"[^A-Za-z0-9._]+", "-", Path(record.dataset.name).name) or "graph"
+    dataset = file_stem(record.dataset.name)
     return f"{started}-{record.strategy}-{dataset}-np{record.world_size}-{record.run_id[:8]}.jsonl"
 
 
@@ -100,7 +107,7 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as stream:
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -111,6 +118,27 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     return path
 
 
+def keep_record(record: RunRecord, directory: str | Path) -> Path:
+    """Write the record to `directory`; the file.
+
+    Whatever keeps it from being written there, a run that took hours is not lost to it: it is put
+    elsewhere, or at last on stderr, and a UsageError says where.
+    """
+    try:
+        return write_record(record, directory)
+    except Exception as error:  # noqa: BLE001 - told below
+        problem = str(error)
+    for place in (tempfile.gettempdir, Path.cwd, Path.home):
+        with contextlib.suppress(Exception):
+            path = write_record(record, place())
+            break
+    else:
+        values = dataclasses.asdict(record)
+        print(json.dumps(values, default=str), file=sys.stderr)
+        raise UsageError(f"{problem}; the record of this run is the line before this one")
+    raise UsageError(f"{problem}; the record of this run is in {path}")
+
+
 def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
     """Return the records in files and folders (*.jsonl, searched downwards), oldest first.
 
@@ -119,9 +147,16 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
     Raises UsageError when a path does not exist or cannot be read.
     """
     records: dict[str, tuple[RunRecord, str]] = {}
-    problems: list[str] = []
-    for file in record_files(*paths):
-        for where, line in _lines(file):
+    files, problems = _found(paths)
+    for file in files:
+        try:
+            lines = _lines(file)
+        except UsageError as problem:
+            if len(files) == 1:
+                raise
+            problems.append(str(problem))
+            continue
+        for where, line in lines:
             try:
                 record = _record_of(line)
             except WrongShape as problem:
@@ -140,31 +175,26 @@ def record_files(*paths: str | Path) -> list[Path]:
     What lies below a folder `reference` is of other machines than the reader's, and is found only
     where that folder, or one in it, is among the paths.
     """
-    files: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*.jsonl") if _is_meant(file, path))
-        elif path.exists():
-            found = [path]
-        else:
-            raise UsageError(f"expected a folder or file of run records, but there is no {path}")
-        files.update((file.resolve(), file) for file in found if file.resolve() not in files)
-    return list(files.values())
+    return _found(paths)[0]
 
 
-def _is_meant(file: Path, path: Path) -> bool:
-    return not file.name.startswith(".") and PUBLISHED not in file.relative_to(path).parts
+def _found(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+    """The files of records, and what could not be looked at."""
+    given = [Path(path) for path in paths]
+    found, problems = files_among(given, ".jsonl", "run records")
+    return [file for file in found if _is_meant(file, given)], problems
 
 
-def _lines(file: Path) -> Iterable[tuple[str, str]]:
-    """Yield (`file:number`, line) for each line that is not blank."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError as problem:
-        raise UsageError(f"cannot read {file}: {problem.strerror or problem}") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{file}:{number}", line
+def _is_meant(file: Path, given: Sequence[Path]) -> bool:
+    above = [path for path in given if file.is_relative_to(path)]
+    return any(PUBLISHED not in file.relative_to(path).parts for path in above)
+
+
+def _lines(file: Path) -> list[tuple[str, str]]:
+    """Return (`file:number`, line) for each line that is not blank. Raises UsageError."""
+    text = read_regular(file, _MOST_BYTES).decode("utf-8", errors="replace")
+    lines = enumerate(text.split("\n"), start=1)
+    return [(f"{file}:{number}", line) for number, line in lines if line.strip()]
 
 
 def _with_sum(line: str) -> str:
@@ -195,7 +225,7 @@ def _unwritable(folder: Path, problem: OSError, setting: str = "records") -> Usa
     flag = "--" + setting.replace("_", "-")
     return UsageError(
         f"{flag}: expected a folder that files can be written to, but {folder}: "
-        f"{problem.strerror or problem}; make room or give another one with {flag} DIR"
+        f"{reason(problem)}; {remedy(problem, f'{flag} DIR')}"
     )
 
 

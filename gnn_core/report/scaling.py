@@ -19,12 +19,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.probes import read_probes
 from gnn_core.report.prediction.work import work_in
 from gnn_core.report.records import read_records
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole
 
 _PROBES = {  # strategy -> what starts its probe on so many ranks
     "horovod": ("horovodrun -np {ranks} python", "horovod_gnn/probe.py"),
@@ -41,27 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.scaling")
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="RECORDS", help="folders and files of run records")
+    add(
+        "paths",
+        nargs="+",
+        type=path_argument,
+        metavar="RECORDS",
+        help="folders and files of run records",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--probe", action="store_true", help="measure an allreduce here, on 1 rank and on several"
     )
     source.add_argument(
-        "--probe-file", type=Path, nargs="+", metavar="FILE",
+        "--probe-file", type=path_argument, nargs="+", metavar="FILE",
         help="what the strategy's probe wrote with --json; best of 1 rank and of several",
     )  # fmt: skip
-    add("--probe-ranks", type=int, default=2, metavar="N", help="of --probe (default: 2)")
+    add(
+        "--probe-ranks", type=whole(2, 1024), default=2, metavar="N", help="of --probe (default: 2)"
+    )
     add("--strategy", choices=tuple(_PROBES), default="horovod", help="(default: horovod)")
     add("--dataset", metavar="NAME", help="where the records are of several")
-    add("--figures", type=Path, metavar="DIR", help="also draw scaling-<data set>.png")
+    add("--figures", type=path_argument, metavar="DIR", help="also draw scaling-<data set>.png")
     add("--force", action="store_true", help="take a probe of another machine all the same")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--strong", action="store_true", help="one global batch (the default)")
     way.add_argument("--weak", action="store_true", help="a global batch for each rank")
-    options = parser.parse_args(arguments)
-    if options.probe_ranks < 2:
-        raise UsageError(f"--probe-ranks: expected 2 or more, got {options.probe_ranks}")
-    return options
+    return parser.parse_args(arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -140,7 +140,7 @@ def build(kind: type[Record], value: object, path: str = "") -> Record:
     known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(known))
     if unknown:
-        raise WrongShape(f"unknown field {_at(path, unknown[0])}")
+        raise WrongShape(f"unknown field {printable(_at(path, unknown[0]))[:200]}")
     kinds = typing.get_type_hints(kind)
     arguments = {}
     for name, field in known.items():

@@ -14,9 +14,14 @@ def write_whole(file: Path, content: str | bytes) -> None:
     unfinished = file.parent / f".{file.name}.{os.getpid()}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.write_bytes(_encoded(content))
         unfinished.replace(file)
     except OSError as problem:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise UsageError(f"cannot write {file}: {problem.strerror or problem}") from None
+
+
+def _encoded(content: str | bytes) -> bytes:
+    # Half of a surrogate pair, as in the name of a file that is no UTF-8, becomes an escape.
+    return content if isinstance(content, bytes) else content.encode(errors="backslashreplace")

@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gnn_core.usage import did_you_mean
+from gnn_core.files import path_problem
+from gnn_core.usage import MOST_WHOLE, did_you_mean, read_number, read_whole, shown
 
+_MOST_FLOAT = 10**300  # below, an int has a float
+_PATHS = ("DIR", "NAME")  # metavars of settings that name a file or folder, or may do so
 FANOUTS = "tuple[int, ...]"
 LINK = "link prediction (--task link)"  # the group of settings that no other task has
 _EXPECTED = {
@@ -56,13 +59,13 @@ class Option:
         """Read a command-line value. Raises ValueError: what was expected and what came."""
         try:
             if self.kind == "int":
-                return int(text)
+                return read_whole(text)
             if self.kind == "float":
-                return float(text)
+                return read_number(text)
             if self.kind == FANOUTS:
-                return tuple(int(part) for part in text.split(","))
+                return tuple(read_whole(part) for part in text.split(","))
         except ValueError:
-            raise ValueError(f"expected {_EXPECTED[self.kind]}, got {text!r}") from None
+            raise ValueError(f"expected {_EXPECTED[self.kind]}, got {shown(text)}") from None
         return text
 
     def from_yaml(self, value: Any) -> Any:
@@ -77,15 +80,16 @@ class Option:
         if self.kind == FANOUTS and type(value) is int:
             return (value,)
         value = self.normalised(value)
-        if isinstance(value, str) and value.startswith("~/"):  # no shell expands it in a file
-            value = str(Path(value).expanduser())
+        if isinstance(value, str) and value.startswith("~/") and not path_problem(value):
+            value = str(Path(value).expanduser())  # no shell expands it in a file
         if problem := self._type_problem(value):
-            raise ValueError(problem)
+            word = self.kind == "str" and isinstance(value, bool)
+            raise ValueError(problem + ": YAML takes yes, no, on and off for that, quote it" * word)
         return value
 
     def normalised(self, value: Any) -> Any:
         """Give the same value in the field's own type: 1 -> 1.0 for a float, a list -> a tuple."""
-        if self.kind == "float" and type(value) is int:
+        if self.kind == "float" and type(value) is int and abs(value) < _MOST_FLOAT:
             return float(value)
         if self.kind == FANOUTS and isinstance(value, list):
             return tuple(value)
@@ -99,13 +103,15 @@ class Option:
             return found
         if self.choices and value not in self.choices:
             hint = did_you_mean(value, self.choices)
-            return f"expected one of {', '.join(self.choices)}, got {value!r}{hint}"
+            return f"expected one of {', '.join(self.choices)}, got {shown(value)}{hint}"
         if self.kind == FANOUTS:
             return _fanouts_problem(value)
         if self.kind in ("int", "float"):
             return self._range_problem(value)
         if self.kind == "str" and not value.strip():
             return "expected a name or a path, got empty text"
+        if self.metavar in _PATHS:
+            return path_problem(value)
         return None
 
     def _type_problem(self, value: Any) -> str | None:
@@ -114,24 +120,29 @@ class Option:
             fits = isinstance(value, tuple) and all(type(entry) is int for entry in value)
         else:
             fits = type(value) is {"int": int, "float": float, "str": str, "bool": bool}[self.kind]
-        return None if fits else f"expected {_EXPECTED[self.kind]}, got {_shown(value)}"
+        return None if fits else f"expected {_EXPECTED[self.kind]}, got {shown(value)}"
 
     def _range_problem(self, value: float) -> str | None:
+        high = self.high
+        if self.kind == "int" and high is None and self.below is None:
+            high = MOST_WHOLE
         limits = [
             (words, bound, compare(value, bound))
             for words, bound, compare in (
                 ("at least", self.low, operator.ge),
                 ("above", self.above, operator.gt),
-                ("at most", self.high, operator.le),
+                ("at most", high, operator.le),
                 ("below", self.below, operator.lt),
             )
             if bound is not None
         ]
-        if math.isfinite(value) and all(holds for _, _, holds in limits):
+        if (self.kind == "int" or math.isfinite(value)) and all(holds for _, _, holds in limits):
             return None
-        wanted = " and ".join(f"{words} {bound}" for words, bound, _ in limits)
+        # The limit that holds for whatever is no other is told only to whom it concerns.
+        told = [one for one in limits if one[1] != MOST_WHOLE or not one[2]]
+        wanted = " and ".join(f"{words} {bound}" for words, bound, _ in told)
         number = "a finite number" if self.kind == "float" else "a whole number"
-        return f"expected {number} {wanted}".rstrip() + f", got {value}"
+        return f"expected {number} {wanted}".rstrip() + f", got {shown(value)}"
 
 
 def _fanouts_problem(fanouts: tuple[int, ...]) -> str | None:
@@ -140,13 +151,10 @@ def _fanouts_problem(fanouts: tuple[int, ...]) -> str | None:
     if 0 in fanouts:
         return "a fan-out of 0 draws no neighbours, so its layer would see no graph: use -1 or >= 1"
     if wrong := [entry for entry in fanouts if entry < -1]:
-        return f"expected entries that are -1 (all neighbours) or at least 1, got {wrong[0]}"
+        return f"expected entries that are -1 (all neighbours) or at least 1, got {shown(wrong[0])}"
+    if max(fanouts) > MOST_WHOLE:
+        return f"expected entries of at most {MOST_WHOLE}, got {shown(max(fanouts))}: -1 draws all"
     return None
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def option(default: Any, group: str, help: str, **more: Any) -> Any:

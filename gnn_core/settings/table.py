@@ -245,7 +245,7 @@ class Settings:
         "memory (cpu); auto is on it if they fit in half of its free memory",
         choices=("auto", "cpu", "cuda"),
     )  # fmt: skip
-    threads: int = option(1, _MACHINE, "threads per rank", low=1)
+    threads: int = option(1, _MACHINE, "threads per rank", low=1, high=1024)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
 
@@ -284,13 +284,14 @@ class Settings:
         choices=("one", "mirrored", "multiworker"),
     )
     replicas: int | None = option(
-        None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1
+        None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1, high=1024
     )
     start_timeout: float = option(
         120.0,
         _LAUNCH,
         "seconds to wait for the ranks of ddp or the workers of multiworker",
         above=0,
+        high=1_000_000,
     )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 

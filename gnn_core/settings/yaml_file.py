@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gnn_core.files import expanded, read_regular
+from gnn_core.settings.bounded_yaml import MOST_BYTES, SettingsLoader, problem_of
 from gnn_core.settings.options import Option
-from gnn_core.usage import UsageError, did_you_mean
+from gnn_core.usage import UsageError, did_you_mean, shown
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_config_file(
@@ -24,10 +27,10 @@ def read_config_file(
     problems: list[str] = []
     bad: set[str] = set()
     for key, value in load_pairs(path, "--config: "):
-        name = key.replace("-", "_") if isinstance(key, str) else str(key)
-        where = f"{path}: {' '.join(str(key).split())}"
+        name = key.replace("-", "_") if isinstance(key, str) else shown(key)
+        where = f"{path}: {name if name in options else shown(key)}"
         if name not in options:
-            problems.append(f"{path}: unknown key {key!r}{did_you_mean(name, options)}")
+            problems.append(f"{path}: unknown key {shown(key)}{did_you_mean(name, options)}")
         elif name in values:
             problems.append(f"{where}: given twice, keep one")
         else:
@@ -45,36 +48,36 @@ def load_pairs(path: str, asked: str = "") -> list[tuple[Any, Any]]:
 
     Raises UsageError when there is no such file, which says `asked` first, or it is no mapping.
     """
+    text = _text_of(path, asked)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{asked}cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{asked}expected YAML text in UTF-8, got bytes in {path}") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = SettingsLoader(text)
+        node = loader.get_single_node()
         if node is None:
             return []
         if not isinstance(node, yaml.MappingNode):
             kind = type(node).__name__.removesuffix("Node").lower()
             raise UsageError(f"{path}: expected lines of `key: value`, got a YAML {kind}")
-        return _pairs(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: PyYAML lets a date such as 2026-99-99 through to datetime.
-        raise UsageError(f"{path}: not valid YAML: {_one_line(error)}") from None
+        return _pairs(loader, node)
+    except UsageError:
+        raise
+    except Exception as error:  # PyYAML lets through whatever a text makes its parts raise
+        raise UsageError(f"{path}: not valid YAML: {problem_of(error)}") from None
 
 
-def _pairs(node: yaml.MappingNode) -> list[tuple[Any, Any]]:
-    # yaml.safe_load would make a dict, in which a key given twice is silently given once.
-    loader = yaml.SafeLoader("")
+def _text_of(path: str, asked: str) -> str:
+    try:
+        return read_regular(expanded(path, "the file"), MOST_BYTES).decode("utf-8")
+    except UsageError as error:
+        raise UsageError(f"{asked}{error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{asked}expected YAML text in UTF-8, got bytes in {path}") from None
+
+
+def _pairs(loader: SettingsLoader, node: yaml.MappingNode) -> list[tuple[Any, Any]]:
+    # A dict would have only the second value of a key that is given twice.
+    if any(key.tag == _MERGE for key, _ in node.value):
+        raise ValueError("`<<` takes in another mapping: write out what it has")
     return [
         (loader.construct_object(key, deep=True), loader.construct_object(value, deep=True))
         for key, value in node.value
     ]
-
-
-def _one_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or str(error)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(reason.split()) + place

@@ -23,12 +23,14 @@ import safetensors
 import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
+from gnn_core.files import read_regular
 from gnn_core.report.strict_json import build
 from gnn_core.training.fit import require_fit
 from gnn_core.training.learner import Learner, Progress, State, Weights
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
+UNFINISHED = ".unfinished"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
 _SUM, _BLANK = "sha256", "0" * 64  # taken while these zeros stand in its place
@@ -85,7 +87,7 @@ class Checkpoints:
 
     def require_free(self) -> None:
         """Refuse to start over where a run has left its checkpoint. Raises UsageError."""
-        if self.folder and (self.folder / LAST).exists():
+        if self.folder and _is_there(self.folder / LAST):
             raise UsageError(
                 f"{self.folder} already holds the checkpoint of a run: add --resume to go on with "
                 "it, or give another --checkpoint-dir"
@@ -97,12 +99,10 @@ class Checkpoints:
         Raises UsageError if it is damaged or of another run, or if the state in it is none that
         `learner` can have been in with this configuration.
         """
-        if not self.folder or not os.path.lexists(path := self.folder / LAST):
+        if not self.folder or not _is_there(path := self.folder / LAST):
             return b""
         try:
-            if not path.is_file():
-                raise ValueError("no regular file")
-            data = path.read_bytes()
+            data = _bytes_of(path)
             header, state = _read(data)
             if header["file"] != LAST:
                 raise ValueError(f"a copy of {header['file']}, which has no optimizer in it")
@@ -152,7 +152,9 @@ class Checkpoints:
     def _save(self, name: str, data: bytes) -> None:
         if not self.folder:
             return
-        temporary = self.folder / f".{name}.unfinished"  # of a killed run too: it is overwritten
+        # Of this process alone; `claim` removes those of killed runs.
+        mark = f"{self._run_id[:8]}-{os.getpid()}"
+        temporary = self.folder / f".{name}.{mark}{UNFINISHED}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -182,9 +184,7 @@ def has_checksum(data: bytes) -> bool:
 def weights_of(path: Path) -> Weights:
     """The weights in a checkpoint file, whichever framework wrote it. Raises UsageError."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("no regular file")
-        return state_of(path.read_bytes()).weights
+        return state_of(_bytes_of(path)).weights
     except Exception as error:
         raise UsageError(
             f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
@@ -223,6 +223,17 @@ def _require_sum(data: bytes, told: str) -> None:
     summed.update(memoryview(data)[place + len(told) :])
     if summed.hexdigest() != told:
         raise ValueError("its checksum is that of other content")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a closed folder
+        raise UsageError(f"cannot read {path}: {error.strerror}; open its folder") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    return read_regular(path, path.stat().st_size)
 
 
 def _in_short(error: Exception) -> str:

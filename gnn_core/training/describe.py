@@ -8,7 +8,7 @@ from pathlib import Path
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.report import machine
-from gnn_core.report.curves import Curves
+from gnn_core.report.curves import Curves, folder_of_run
 from gnn_core.report.schema import EpochRecord, RunRecord, World
 from gnn_core.report.timing import OVERLAPPED, per_second
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
@@ -124,8 +124,10 @@ def closing(record: RunRecord, path: Path) -> str:
         f"{_number(final[f'valid_{name}'])}, test {word} {_number(final[f'test_{name}'])}{more}"
     ]
     lines += [f"note       {note}" for note in record.notes if note in (BEST_IS_LAST, NOTHING_LEFT)]
-    if curves := record.config.get("tensorboard"):
-        lines.append(f"curves     {shlex.join(['tensorboard', '--logdir', curves])}")
+    if folder := record.config.get("tensorboard"):
+        mine = folder_of_run(folder, record.strategy, record.dataset.name, record.run_id)
+        shows = shlex.join(["tensorboard", "--logdir", folder])
+        lines.append(f"curves     {shows} (of this run: {mine})")
     return "\n".join([*lines, f"record     {path}"])
 
 
@@ -142,9 +144,9 @@ def dry_run(config: RunConfig, graph: Graph, fellows: Fellows) -> str:
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
-    lines += [f"  {name:<40}{_size(count):>10}" for name, count in rows.items()]
+    lines += [f"  {name:<40}{size(count):>10}" for name, count in rows.items()]
     if memory and total > memory:
-        lines.append(f"  this host has {_size(memory)}: the graph will be paged in and out")
+        lines.append(f"  this host has {size(memory)}: the graph will be paged in and out")
     return "\n".join(lines)
 
 
@@ -172,11 +174,9 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * max(widths) * width
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
-    parameters = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
-    parameters += config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
     return {
         "program and libraries": 450 << 20,
-        "weights, gradients and optimizer": parameters * width * 4,
+        "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
         "sampler": graph.num_nodes * 4,
@@ -184,7 +184,17 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     }
 
 
-def _size(count: float) -> str:
+def num_weights(config: RunConfig, graph: Graph) -> int:
+    """Numbers in the model that this configuration asks for."""
+    is_link = config.task == "link"
+    out = config.hidden if is_link else graph.num_classes
+    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
+    found = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
+
+
+def size(count: float) -> str:
+    """A number of bytes in words."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

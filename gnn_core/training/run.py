@@ -9,22 +9,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.launch import launched_rank, launched_size
-from gnn_core.report.curves import Curves
+from gnn_core.launch import launched_rank, launched_size, stop_signals
+from gnn_core.report.curves import Curves, folder_of_run
 from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import begin_run, write_record
+from gnn_core.report.records import begin_run, keep_record
 from gnn_core.report.resources.sampler import ResourceSampler
 from gnn_core.report.schema import DatasetInfo, RunRecord
+from gnn_core.streams import optional_output
 from gnn_core.training import describe
 from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.training.checkpoint import UNFINISHED
+from gnn_core.training.claim import claimed
 from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
 from gnn_core.training.kept import History, Kept
 from gnn_core.training.learner import Diverged, Framework
@@ -33,9 +36,13 @@ from gnn_core.training.setup import (
     open_graph,
     pin_to_cores,
     require_launched_hosts,
+    require_memory,
     require_same_job,
 )
 from gnn_core.training.tasks import split_sizes, targets_per_epoch
+from gnn_core.usage import one_line
+
+_NO_MEMORY = re.compile(r"allocate memory|out of memory|OOM when allocating", re.IGNORECASE)
 
 
 def run(read: Callable[[], RunConfig], framework: Framework) -> int:
@@ -61,6 +68,14 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
             raise
         problem = str(error)
     kept = Kept(ResourceSampler(config.sample_seconds if config else 0))
+    with optional_output():  # whoever reads it may go: the run has a record to write
+        return _in_worlds(config, problem, framework, kept)
+
+
+def _in_worlds(
+    config: RunConfig | None, problem: str | None, framework: Framework, kept: Kept
+) -> int:
+    """Run with these ranks, and anew with those that are there when they have changed."""
     former = Fellows()
     while True:
         try:
@@ -108,6 +123,8 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     with fellows.agreeing():
         config = config.for_graph(targets_per_epoch(config, graph))
         _prepare(config, fellows, framework)
+        if not config.dry_run:
+            require_memory(config, graph, fellows)
     require_same_job(config, graph, fellows)
     if config.dry_run:
         narrator.say(describe.dry_run(config, graph, fellows))
@@ -121,26 +138,41 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
         rank_hosts=fellows.replica_hosts,
         controller=fellows.controller,
     )
-    with fellows.agreeing():
-        if config.pin and kept.place is None:
-            pin_to_cores(fellows, config.threads)
     kept.history = kept.history or History(record.run_id, record.started_at)
-    learner = framework.learn(config, graph, fellows)
-    session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
-    if not session.history.worlds:
-        narrator.tell(describe.opening(record, config, graph, learner))
-    with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
+    with contextlib.ExitStack() as held:
+        with fellows.agreeing():
+            if config.pin and kept.place is None:
+                pin_to_cores(fellows, config.threads)
+            if fellows.rank == 0 and config.checkpoint_dir and not fellows.elastic:
+                folder = Path(config.checkpoint_dir)
+                held.enter_context(claimed(folder, kept.history.run_id, f".*{UNFINISHED}"))
+        learner = framework.learn(config, graph, fellows)
+        session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
+        if not session.history.worlds:
+            narrator.tell(describe.opening(record, config, graph, learner))
+        return _train(config, record, session, narrator, fellows)
+
+
+def _train(
+    config: RunConfig, record: RunRecord, session: Session, narrator: Narrator, fellows: Fellows
+) -> int:
+    """Train, evaluate and keep the record; the exit code. Raises WorldChanged."""
+    with fellows.agreeing():
+        parent = config.tensorboard if fellows.rank == 0 else None
+        run_id = session.history.run_id
+        curves = Curves(folder_of_run(parent, record.strategy, record.dataset.name, run_id))
+    with contextlib.closing(curves):
         status, error = _outcome(session, curves, fellows.rank)
     record = session.complete(record, status, error)
     if fellows.rank == 0:
-        told = describe.closing(record, _keep(record, config.records))
+        told = describe.closing(record, keep_record(record, config.records))
         narrator.say(told)
         if config.quiet and record.status != "ok":
             print(told, file=sys.stderr)
     if record.status == "ok":
         fellows.leave()
         return 0
-    if learner.interrupted or fellows.stops_together:
+    if session.learner.interrupted or fellows.stops_together:
         # The launcher ends all ranks as soon as one has left, and rank 0 may have had to save.
         with contextlib.suppress(Stopped, Lost):
             fellows.barrier()
@@ -158,13 +190,16 @@ def _prepare(config: RunConfig, fellows: Fellows, framework: Framework) -> None:
 
 
 def listen_for_stop(fellows: Fellows) -> None:
-    """Let SIGTERM and Ctrl-C end the run at the next step; a second one ends it at once."""
+    """Let SIGTERM, Ctrl-C and what batch systems send end the run at the next step.
+
+    A second signal of the same kind ends it at once.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         fellows.stop_signal = number
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, stop)
 
 
@@ -182,24 +217,26 @@ def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | No
         return "failed", str(error)
     except (Diverged, UsageError) as error:
         return "failed", str(error)
+    except MemoryError as error:
+        return "failed", _no_memory(error)
     except Exception as error:
+        if _NO_MEMORY.search(str(error)):  # as frameworks say it
+            return "failed", _no_memory(error)
         # Not the user's mistake: the record is written, the traceback printed, and the rank leaves.
         sys.excepthook(*sys.exc_info())
         return "failed", f"{type(error).__name__}: {error}"
     return "ok", None
 
 
+def _no_memory(error: Exception) -> str:
+    return (
+        f"not enough memory ({one_line(error)[:200]}): lower --global-batch-size, --hidden or "
+        "--fanouts, or start fewer ranks on a host; --dry-run bounds what a run takes"
+    )
+
+
 def _tell_lost(rank: int, error: Lost) -> None:
     print(f"rank {rank} failed: {error}", file=sys.stderr)
-
-
-def _keep(record: RunRecord, folder: str) -> Path:
-    """Write the record where it belongs; where that fails, elsewhere, and a UsageError says so."""
-    try:
-        return write_record(record, folder)
-    except UsageError as error:
-        path = write_record(record, tempfile.gettempdir())
-        raise UsageError(f"{error}; the record of this run is in {path}") from None
 
 
 def _leave(code: int, fellows: Fellows) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 
-from gnn_core.config import RunConfig, UsageError
+from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.launch import placement_problem
 from gnn_core.report import machine
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import require_writable
+from gnn_core.settings.rules import label
+from gnn_core.training.describe import num_weights, size
 from gnn_core.training.fellows import Fellows
-from gnn_core.training.tasks import open_for
+from gnn_core.training.tasks import open_for, targets_per_epoch
 from gnn_core.usage import SharedUsageError
 
 _MAY_DIFFER = ("data_root", "cache_dir")  # a host may keep its copy of the graph elsewhere
@@ -68,3 +70,24 @@ def require_same_job(config: RunConfig, graph: Graph, fellows: Fellows) -> None:
                 f"and rank {rank} ({fellows.rank_hosts[rank]}) differ: {told}; start all ranks "
                 "with the same command, data and installation"
             )
+
+
+def require_memory(config: RunConfig, graph: Graph, fellows: Fellows) -> None:
+    """Raise UsageError for a model that this host cannot hold, before anything is allocated.
+
+    Counted is what no run can do without: weights, their gradients and, of the targets of one
+    step, the hidden states. What else a step takes depends on the batches; --dry-run bounds it.
+    """
+    have = machine.memory_bytes()
+    replicas = fellows.replica_hosts.count(fellows.rank_hosts[fellows.rank])
+    width = 8 if config.precision == "fp64" else 4
+    targets = min(config.global_batch_size, targets_per_epoch(config, graph))
+    states = -(-targets // fellows.num_replicas) * config.hidden * (config.layers > 1)
+    need = replicas * width * (2 * num_weights(config, graph) + states)
+    if have is not None and need > have:
+        raise UsageError(
+            f"{label(OPTIONS['hidden'], config.origins)} {config.hidden}: expected a model that "
+            f"fits into the memory of this host, {size(have)}, got {size(need)} for weights, "
+            f"gradients and states of {replicas} replica{'s' * (replicas > 1)}: lower --hidden, "
+            "--layers or --global-batch-size"
+        )

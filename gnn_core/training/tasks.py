@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
+from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
@@ -26,7 +27,7 @@ def open_for(config: RunConfig, say: Say) -> Graph:
         split = LinkSplit(config.hold_out, config.held_out or 0.0, config.seed, config.svd_width)
         graph = link_graph(graph, split, cache, say)
     else:
-        _require_labels(graph)
+        _require_labels(graph, config.counts_steps)
     return with_table_dtype(graph, config.table_dtype, cache, say)
 
 
@@ -76,12 +77,20 @@ def sampled_loaders(
     }  # fmt: skip
 
 
-def _require_labels(graph: Graph) -> None:
+def _require_labels(graph: Graph, is_folder: bool) -> None:
     missing = [what for what in ("features", "labels", "splits") if getattr(graph, what) is None]
-    if not missing:
-        missing = [f"{name} nodes" for name, size in split_sizes(graph, "node").items() if not size]
-    if missing:
+    sizes = {} if missing else split_sizes(graph, "node")
+    empty = [split for split, size in sizes.items() if not size]
+    if missing or empty:
+        lacks = missing[0] if missing else f"{empty[0]} nodes"
+        change = "choose another --dataset"
+        if is_folder and empty:
+            change = (
+                f"write the folder anew with some nodes of value {SPLIT_NAMES.index(empty[0])} in "
+                "splits.npy (0 none, 1 train, 2 valid, 3 test)"
+            )
+        elif is_folder:
+            change = f"write the folder anew with {missing[0]}"
         raise UsageError(
-            f"graph {graph.name}: node classification needs {missing[0]}, and it has none; choose "
-            "another --dataset"
+            f"graph {graph.name}: node classification needs {lacks}, and it has none; {change}"
         )

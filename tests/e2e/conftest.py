@@ -50,11 +50,10 @@ def in_process(
     That saves the seconds in which torch is imported.
     """
     torch = pytest.importorskip("torch")
-    from gnn_core.launch import guarded
+    from gnn_core.launch import STOP_SIGNALS, guarded
 
     monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: None)  # only once a process
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [(number, signal.getsignal(number)) for number in numbers]
+    before = [(number, signal.getsignal(number)) for number in STOP_SIGNALS]
     threads = torch.get_num_threads()
 
     def start(main: Main, words: Sequence[str]) -> Outcome:

@@ -116,11 +116,12 @@ def test_mpirun_of_the_module_with_curves_and_a_file(
     assert (done.returncode, done.stderr) == (0, "")
     lines = assert_told_in_plain_lines(done.stdout, curves=True)
     assert lines[0].startswith("launched   mpirun ")
-    assert lines[-2] == f"curves     tensorboard --logdir {curves}"
+    assert lines[-2].startswith(f"curves     tensorboard --logdir {curves} (of this run: ")
+    assert f"{curves}/horovod-" in lines[-2]
     record = place.record()
     assert (record.config["epochs"], record.config["hidden"]) == (2, 16)
     assert_same_curve([record], reference, FP64)
-    (events,) = curves.iterdir()  # one file: rank 0's
+    (events,) = curves.glob("*/events*")  # one file: rank 0's
     content = events.read_bytes()
     for name in (b"loss/train", b"loss/valid", b"accuracy/valid", b"seconds/epoch"):
         assert name in content

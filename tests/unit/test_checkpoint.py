@@ -20,7 +20,16 @@ import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.training import checkpoint
-from gnn_core.training.checkpoint import BEST, LAST, Checkpoints, State, state_of, weights_of
+from gnn_core.training.checkpoint import (
+    BEST,
+    LAST,
+    UNFINISHED,
+    Checkpoints,
+    State,
+    state_of,
+    weights_of,
+)
+from gnn_core.training.claim import claimed
 from gnn_core.training.learner import Progress, Weights
 
 PROGRESS = Progress(2, 7, [1.5, 3.0, 9.0], 1234, 0.75, 1, 2)
@@ -248,7 +257,8 @@ def test_a_kill_leaves_the_old_one(tmp_path: Path, run_cli: Callable[..., Any]) 
     assert 0 < unfinished.stat().st_size < (tmp_path / LAST).stat().st_size
     weights = save(made(tmp_path), seed=2)
     assert_holds(made(tmp_path), weights)
-    assert not unfinished.exists()
+    with claimed(tmp_path, "next", f".*{UNFINISHED}"):  # as the next run does
+        assert not unfinished.exists()
 
 
 def test_a_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_busy_machine_is_pointed_out() -> None:
     ("argv", "said"),
     [
         (["--batches", "9000"], "an epoch of .* batches of 50 targets, got 9,000; lower --batches"),
-        (["--batches", "0"], "--batches: expected a whole number from 1 on, got '0'"),
+        (["--batches", "0"], "--batches: expected a whole number from 1, got 0"),
         (["--fanouts", "5,x"], "--fanouts: expected whole numbers .* such as 15,10,5, got '5,x'"),
         (["--fanouts", "0"], "fan"),
         (["--json", "/nowhere/at/all.json"], "--json: expected a file in a folder that is there"),

@@ -294,7 +294,7 @@ def test_a_download_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refused(lambda: datasets.load(SMALL, cache_dir=tmp_path / "file"))
-    assert "choose another --cache-dir" in line
+    assert "give another one with --cache-dir" in line
 
 
 SLOW = """

@@ -95,7 +95,7 @@ def test_an_elastic_job_is_one_of_horovodrun(capsys: pytest.CaptureFixture[str])
         (["--workers", "0"], "--workers: expected 1 or more, got 0"),
         (["--slots", "0"], "--slots: expected 1 or more, got 0"),
         (["--threads", "-1"], "--threads: expected 1 or more, got -1"),
-        (["--workers", "two"], "--workers: invalid int value: 'two'"),
+        (["--workers", "two"], "--workers: expected a whole number, got 'two'"),
         (["--image", "me/ringsage"], "--image: expected repository:tag"),
         (["--image", "me/ringsage:latest"], "not latest"),
         (

@@ -406,6 +406,41 @@ def test_a_python_without_mpirun_is_told_where_mpi_lies(venv: Path) -> None:
     assert told.stdout == "True\n"
 
 
+@pytest.mark.parametrize(
+    ("home", "known", "told"),
+    [(None, False, "/"), (None, True, "/known"), ("/mine", True, "/mine")],
+)
+def test_there_is_a_home_even_for_a_user_whom_the_system_does_not_know(
+    venv: Path, home: str | None, known: bool, told: str
+) -> None:
+    """Open MPI crashes without one; as in a container that is started with `--user`."""
+    mpi_settings.settle(venv)
+    packages = str(mpi_settings.site_packages(venv))
+    entry = "types.SimpleNamespace(pw_dir='/known')" if known else "{}[uid]"
+    code = (
+        "import os, pwd, site, types; os.environ.pop('HOME', None); home = os.environ.get('MINE'); "
+        "home and os.environ.update(HOME=home); "
+        f"pwd.getpwuid = lambda uid: {entry}; "
+        f"site.addsitedir({packages!r}); print(os.environ['HOME'])"
+    )
+    env = {"MINE": home} if home else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{told}\n"
+
+
+@pytest.mark.parametrize(("home", "told"), [(None, "/"), ("", "/"), ("/mine", "/mine")])
+def test_mpirun_has_a_home(venv: Path, home: str | None, told: str) -> None:
+    mpi_settings.settle(venv)
+    (venv / "bin" / "orterun").write_text('#!/bin/sh\necho "$HOME"\n')
+    env = {"PATH": "/usr/bin:/bin", **({} if home is None else {"HOME": home})}
+    done = subprocess.run(
+        [venv / "bin" / "mpirun"], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{told}\n"
+
+
 # --- what is missing, what went wrong -----------------------------------------------------------
 
 
@@ -705,12 +740,15 @@ def test_the_entry_runs_on_a_bare_python_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_these_rooms_import_nothing_that_must_be_installed_first() -> None:
-    for path in ENV.glob("*.py"):
+    """Nor do those of gnn_core that the doctor needs."""
+    bare = {f"gnn_core.{name}" for name in ("files", "launch", "streams", "usage")}
+    needed = [ENV.parents[1] / (name.replace(".", "/") + ".py") for name in bare]
+    for path in (*ENV.glob("*.py"), *needed):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                inside = name.startswith("gnn_core.env")
+                inside = name.startswith("gnn_core.env") or name in bare
                 assert inside or name.split(".")[0] in sys.stdlib_module_names, (path.name, name)
 
 

@@ -151,7 +151,7 @@ def test_a_rank_that_is_alone_with_its_mistake_tells_it_and_says_who_it_is(
     assert len(slept) == 1  # rank 0 had the chance to tell it first
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ValueError, KeyError, SystemExit])
 def test_a_bug_keeps_its_traceback(error: type[BaseException]) -> None:
     """Only the user's mistakes are told in a line."""
 
@@ -226,3 +226,43 @@ def test_a_rank_stops_when_its_horovodrun_has_gone(heard: bool) -> None:
     assert rank.wait(20) == 77
     if heard:
         assert rank.stderr.read() == "horovodrun has gone: this rank stops\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "/closed/x"), "/closed/x: Permission denied"),
+        (OSError(36, "File name too long", "a" * 9), f"{'a' * 9}: File name too long"),
+        (MemoryError("Unable to allocate 9 TiB"), "not enough memory (Unable to allocate 9 TiB)"),
+        (MemoryError(), "not enough memory (the system gives no more)"),
+        (UsageError("a\nb\x1b[2J"), "a b [2J"),
+    ],
+)
+def test_what_no_guard_foresees_is_told_in_a_line(
+    error: Exception, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise error
+
+    assert guarded(fail) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {told}"), err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    """It is for whoever repairs it; neither is an error of a connection the user's mistake."""
+    for error in (ZeroDivisionError("x"), ConnectionResetError(104, "Connection reset by peer")):
+
+        def fail(error: Exception = error) -> int:
+            raise error
+
+        with pytest.raises(type(error)):
+            guarded(fail)
+
+
+def test_ctrl_c_is_no_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupt) == 130
+    assert capfd.readouterr().err == "interrupted\n"

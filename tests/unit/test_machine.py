@@ -327,3 +327,32 @@ def test_no_git_and_a_git_that_hangs_are_none(
 def test_the_host_goes_by_its_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.socket, "gethostname", lambda: "node7.cluster.example.org")
     assert machine.host_name() == "node7"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_a_job_are_those_of_its_group_and_of_all_above(
+    tmp_path: Path, version: int
+) -> None:
+    """As Slurm and systemd set them: the process is some levels below the limited group."""
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal:       16777216 kB\n")
+    inside = "/slurm/uid_7/job_12/step_0/task_0"
+    if version == 2:
+        (proc / "self" / "cgroup").write_text(f"0::{inside}\n")
+        memory = cpu = cgroup / inside[1:]
+        limits = {"memory.max": f"{3 << 30}", "cpu.max": "150000 100000"}
+    else:
+        (proc / "self" / "cgroup").write_text(f"4:memory:{inside}\n3:cpu,cpuacct:{inside}\n0::/\n")
+        memory, cpu = cgroup / "memory" / inside[1:], cgroup / "cpu" / inside[1:]
+        limits = {
+            "memory.limit_in_bytes": f"{3 << 30}",
+            "cpu.cfs_quota_us": "150000", "cpu.cfs_period_us": "100000",
+        }  # fmt: skip
+    for folder in (memory, cpu):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, value in limits.items():  # of the job, two levels up
+        ((memory if name.startswith("memory") else cpu).parents[1] / name).write_text(value)
+    facts = machine.hardware(proc, cgroup)
+    assert facts["memory_bytes"] == 3 << 30
+    assert facts["cores_available"] == min(2, len(os.sched_getaffinity(0)))

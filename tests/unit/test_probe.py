@@ -47,9 +47,9 @@ def test_the_file_is_a_benchmark_and_a_probe(
     ("argv", "expected"),
     [
         (["--bytes", "4", "6"], "expected multiples of 4, got 6"),
-        (["--bytes", "0"], "expected multiples of 4, got 0"),
-        (["--repetitions", "1"], "--repetitions of at least 5"),
-        (["--seconds", "nan"], "--seconds above 0"),
+        (["--bytes", "0"], "--bytes: expected a whole number from 4, got 0"),
+        (["--repetitions", "1"], "--repetitions: expected a whole number from 5, got 1"),
+        (["--seconds", "nan"], "--seconds: expected a finite number"),
         (["--json", "/nowhere/at/all.json"], "expected a folder that is there"),
         (["--sizes", "4"], "unrecognized arguments"),
     ],

@@ -226,7 +226,9 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     folder, file = kept(timed("single", 1, 0.8, 0.0)), str(probe(2))
     assert "one of the arguments --probe --probe-file" in refused(capsys, folder)
-    assert "--probe-ranks: expected 2" in refused(capsys, folder, "--probe", "--probe-ranks", "1")
+    assert "--probe-ranks: expected a whole number from 2" in refused(
+        capsys, folder, "--probe", "--probe-ranks", "1"
+    )
     assert "there is no /nowhere" in refused(capsys, "/nowhere", "--probe-file", file)
     assert "cannot read" in refused(capsys, folder, "--probe-file", "/nowhere")
     wrong = Path(folder) / "x.json"

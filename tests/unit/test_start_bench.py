@@ -31,4 +31,4 @@ def test_a_wrong_flag_is_one_line(run_cli: Callable) -> None:
     done = run_cli([*BENCH, "--rounds", "0"])
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "--rounds: expected a number from 1 up, got 0" in done.stderr
+    assert "--rounds: expected a whole number from 1, got 0" in done.stderr

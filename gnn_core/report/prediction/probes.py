@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gnn_core.files import read_regular
 from gnn_core.report.rows.summary import machine_words
 from gnn_core.report.strict_json import WrongShape, build, parse
 from gnn_core.usage import UsageError
+
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,12 @@ def read_probes(paths: Sequence[Path], strategy: str) -> list[ProbeFile]:
 
 def _read(path: Path) -> ProbeFile:
     try:
-        values = parse(path.read_text(encoding="utf-8"))
+        values = parse(read_regular(path, _MOST_BYTES).decode("utf-8"))
         if not isinstance(values, dict) or not isinstance(values.get("machine"), dict):
             raise WrongShape("not a benchmark file")
         if "probe" not in values:
             raise WrongShape("a benchmark file, but of something else")
         probe = build(Probe, values["probe"], "probe")
-    except OSError as problem:
-        raise UsageError(f"cannot read {path}: {problem.strerror or problem}") from None
     except (WrongShape, UnicodeDecodeError) as problem:
         raise UsageError(
             f"{path}: expected what horovod_gnn/probe.py --json FILE writes, got: {problem}"

@@ -217,11 +217,11 @@ def _mark(inode: int | None) -> str | None:
 def _pairs(text: str) -> dict[str, int]:
     """Return lines such as `name 1`, `name: 1` and `name: 1 kB` as numbers by name."""
     lines = (line.replace(":", " ").split() for line in text.splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.strip().isdigit() else None
+    return int(text) if text.strip().isdecimal() else None
 
 
 def _times(unit: float, count: int | None) -> float | None:

@@ -19,9 +19,9 @@ A plan is a YAML file; whatever is left out has the value that stands here:
 
 Each run is the command that a user would type, started in the repository root: paths to data are
 relative to it. Runs alternate, so that whatever else the machine does meets all strategies alike.
-Ctrl-C and SIGTERM stop the run; the same command goes on. A run is done when its folder has its
-record; other settings have other folders. A run that fails is recorded, with its output in run.log
-beside the record, and the rest goes on.
+Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the run; the same command goes on. A run is done
+when its folder has its record; other settings have other folders. A run that fails is recorded,
+with its output in run.log beside the record, and the rest goes on.
 
 Exit code 0, 1 when a run has failed, 2 for a mistake told in one line, 130 when stopped.
 """
@@ -39,6 +39,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gnn_core.files import expanded, path_argument
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.report import machine
 from gnn_core.report.records import require_writable
@@ -51,6 +52,7 @@ from gnn_core.report.sweep.progress_lines import columns_of, of_turn, opening
 from gnn_core.report.sweep.time_left import recorded_seconds, seconds_left
 from gnn_core.report.sweep.turns import Turn, in_order, result_in
 from gnn_core.report.tables.cells import counted
+from gnn_core.streams import optional_output
 from gnn_core.usage import Parser, UsageError
 
 _PROGRAM = "python -m gnn_core.report.sweep"
@@ -66,7 +68,8 @@ def main() -> int:
         )
     plan = read_plan(options.plan)
     if options.records is not None:
-        plan = dataclasses.replace(plan, records=options.records.expanduser().absolute())
+        records = expanded(str(options.records), "--records").absolute()
+        plan = dataclasses.replace(plan, records=records)
     turns = in_order(plan)
     commands = [turn.command(plan.records) for turn in turns]  # a missing launcher is told now
     results = {turn.place: result_in(plan.records / turn.place) for turn in turns}
@@ -82,7 +85,7 @@ def main() -> int:
         told = str(problem).partition(";")[0].removeprefix("--records")
         raise UsageError(f"{options.plan}: records{told}; --records gives another one") from None
     try:
-        with _alone(plan, options.plan), stoppable():
+        with _alone(plan, options.plan), stoppable(), optional_output():
             left = [turn for turn in turns if turn.place not in done]
             return _prepare(left) or _run(plan, turns, left, done)
     except KeyboardInterrupt:
@@ -159,9 +162,14 @@ def _run(
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog=_PROGRAM, allow_abbrev=False)
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="YAML file that says what to run")
     parser.add_argument(
-        "--records", type=Path, metavar="DIR", help="put the records there, not where the plan says"
+        "plan", type=path_argument, metavar="PLAN", help="YAML file that says what to run"
+    )
+    parser.add_argument(
+        "--records",
+        type=path_argument,
+        metavar="DIR",
+        help="put the records there, not where the plan says",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs with their commands, start none"

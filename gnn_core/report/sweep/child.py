@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from gnn_core.launch import stop_signals
 from gnn_core.report.sweep.contenders import ROOT
 
 _PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write their record
@@ -20,7 +21,8 @@ _PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write the
 def run_to_end(command: Sequence[str], log: Path) -> int:
     """Run the command with all that it says in `log`; its exit code.
 
-    Ctrl-C and SIGTERM end the run and raise KeyboardInterrupt; a second one does not wait for it.
+    Ctrl-C, SIGTERM and what batch systems send end the run and raise KeyboardInterrupt; a second
+    one does not wait for it.
     """
     with log.open("wb") as stream, stoppable():
         with _deferred() as came:
@@ -68,19 +70,21 @@ def interruptible(main: Callable[[], int]) -> Callable[[], int]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let what ends a run do what Ctrl-C does."""
+    numbers = stop_signals()
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def _deferred() -> Iterator[list[int]]:
     """Hold signals back while a process starts: it would be nobody's. Gives those that came."""
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = stop_signals()
     before = [signal.signal(number, lambda one, frame: came.append(one)) for number in numbers]
     try:
         yield came

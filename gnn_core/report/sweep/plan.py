@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.config import OPTIONS, UsageError, parse_config
+from gnn_core.files import path_problem
 from gnn_core.report.schema import STRATEGIES
 from gnn_core.report.sweep.contenders import Contender, chosen
 from gnn_core.report.sweep.plan_keys import Keys
 from gnn_core.settings.options import show
+from gnn_core.usage import shown
 
 SCALINGS = ("strong", "weak")
+_MOST_RANKS, _MOST_RUNS = 65_536, 10_000
 FEWEST_EPOCHS = 2  # the first warms up and is not counted
 _OWN = {
     "dataset": "name it under datasets",
@@ -96,22 +99,25 @@ _KEYS = tuple(field.name for field in fields(Plan))
 def read_plan(path: Path) -> Plan:
     """Read a plan; raises UsageError that tells all its problems in one line."""
     keys = Keys(path, _KEYS)
-    ranks = keys.wholes("ranks", (1, 2), 1)
+    ranks = keys.wholes("ranks", (1, 2), 1, _MOST_RANKS)
     scaling = keys.text("scaling", "strong", SCALINGS)
     of_scaling = _WEAK if scaling == "weak" else {}
     plan = Plan(
         strategies=keys.names("strategies", STRATEGIES),
         ranks=tuple(sorted(set(ranks))),
         datasets=tuple(_datasets(keys, {**_OWN, **of_scaling})),
-        seeds=keys.wholes("seeds", (0,), 0),
+        seeds=keys.wholes("seeds", (0,), 0, 2**63 - 1),
         repeats=keys.whole("repeats", 3, 1),
         epochs=keys.whole("epochs", 4, FEWEST_EPOCHS),
         threads=keys.whole("threads", 1, 1),
         scaling=scaling,
         local_batch_size=_local_batch_size(keys, scaling),
         flags=keys.settings("flags", keys.value("flags"), {**_OWN_OF_ALL, **of_scaling}),
-        records=Path(keys.text("records", f"results/sweeps/{path.stem}")).expanduser().absolute(),
+        records=_records(keys, f"results/sweeps/{path.stem}"),
     )
+    runs = len(plan.contenders) * len(plan.datasets) * len(plan.seeds) * plan.repeats
+    if runs > _MOST_RUNS:  # each is looked at below
+        raise UsageError(f"{path}: expected at most {_MOST_RUNS} runs, got {runs}: lower repeats")
     problems = list(dict.fromkeys([*keys.problems, *_problems_of_runs(plan)]))
     if problems:
         raise UsageError(f"{path}: {'; '.join(problems)}")
@@ -137,8 +143,9 @@ def _datasets(keys: Keys, own: Mapping[str, str]) -> Iterator[DataSet]:
         given = dict(entry) if isinstance(entry, dict) else {"name": entry}
         name = given.pop("name", None)
         if not isinstance(name, str) or not name.strip():
-            shown = " ".join(repr(entry).split())[:60]
-            keys.problems.append(f"datasets: expected a name or {{name: cora, ...}}, got {shown}")
+            keys.problems.append(
+                f"datasets: expected a name or {{name: cora, ...}}, got {shown(entry)}"
+            )
             continue
         dataset = DataSet(name, keys.settings(f"datasets: {name}", given, own))
         if dataset.settings.get("epochs", FEWEST_EPOCHS) < FEWEST_EPOCHS:
@@ -150,6 +157,14 @@ def _datasets(keys: Keys, own: Mapping[str, str]) -> Iterator[DataSet]:
             keys.problems.append(f"datasets: {dataset.label} is given twice, keep one")
         seen.append(dataset)
         yield dataset
+
+
+def _records(keys: Keys, default: str) -> Path:
+    text = keys.text("records", default)
+    if problem := path_problem(text):
+        keys.problems.append(f"records: {problem}")
+        return Path(text)
+    return Path(text).expanduser().absolute()
 
 
 def _local_batch_size(keys: Keys, scaling: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from gnn_core.config import OPTIONS
 from gnn_core.report.sweep.every_run import refusals
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.yaml_file import load_pairs
-from gnn_core.usage import did_you_mean
+from gnn_core.usage import MOST_WHOLE, did_you_mean, shown
 
 
 class Keys:
@@ -26,10 +27,10 @@ class Keys:
         self.problems: list[str] = []
         self._given: dict[str, Any] = {}
         for key, value in load_pairs(str(path)):
-            name = str(key).replace("-", "_")
+            name = key.replace("-", "_") if isinstance(key, str) else shown(key)
             if name not in known:
                 hint = did_you_mean(name, known) or f", expected some of {', '.join(known)}"
-                self.problems.append(f"unknown key {key!r}{hint}")
+                self.problems.append(f"unknown key {shown(key)}{hint}")
             elif name in self._given:
                 self.problems.append(f"{name}: given twice, keep one")
             else:
@@ -39,20 +40,25 @@ class Keys:
         """What the file says, untouched; None where it says nothing."""
         return self._given.get(key)
 
-    def whole(self, key: str, default: int, low: int) -> int:
-        """A whole number from `low`."""
+    def whole(self, key: str, default: int, low: int, high: int = MOST_WHOLE) -> int:
+        """A whole number from `low` to `high`."""
         value = self.value(key)
         if value is None:
             return default
-        if type(value) is not int or value < low:
-            self.problems.append(f"{key}: expected a whole number from {low}, got {_shown(value)}")
+        if type(value) is not int or not low <= value <= high:
+            wanted = f"a whole number from {low}" + f" to {high}" * _is_above(value, high)
+            self.problems.append(f"{key}: expected {wanted}, got {shown(value)}")
             return default
         return value
 
-    def wholes(self, key: str, default: tuple[int, ...], low: int) -> tuple[int, ...]:
-        """A list of different whole numbers from `low`."""
-        wanted = f"whole numbers from {low}, such as {list(default)}"
-        return self._some(key, default, wanted, lambda one: type(one) is int and one >= low)
+    def wholes(self, key: str, default: tuple[int, ...], low: int, high: int) -> tuple[int, ...]:
+        """A list of different whole numbers from `low` to `high`."""
+        given = self.value(key)
+        is_above = isinstance(given, list) and any(_is_above(one, high) for one in given)
+        wanted = (
+            f"whole numbers from {low}" + f" to {high}" * is_above + f", such as {list(default)}"
+        )
+        return self._some(key, default, wanted, lambda one: type(one) is int and low <= one <= high)
 
     def names(self, key: str, known: tuple[str, ...]) -> tuple[str, ...]:
         """A list of different names out of `known`, which is also the default."""
@@ -61,7 +67,7 @@ class Keys:
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known) or f", expected some of {', '.join(known)}"
-                self.problems.append(f"{key}: unknown name {name!r}{hint}")
+                self.problems.append(f"{key}: unknown name {shown(name)}{hint}")
         return tuple(name for name in names if name in known)
 
     def text(self, key: str, default: str, choices: tuple[str, ...] = ()) -> str:
@@ -71,7 +77,7 @@ class Keys:
             return default
         if not isinstance(value, str) or not value.strip() or (choices and value not in choices):
             wanted = f"one of {', '.join(choices)}" if choices else "a text"
-            self.problems.append(f"{key}: expected {wanted}, got {_shown(value)}")
+            self.problems.append(f"{key}: expected {wanted}, got {shown(value)}")
             return default
         return value
 
@@ -81,7 +87,7 @@ class Keys:
         if value is None:
             return default
         if not isinstance(value, list) or not value:
-            self.problems.append(f"{key}: expected a list such as {default}, got {_shown(value)}")
+            self.problems.append(f"{key}: expected a list such as {default}, got {shown(value)}")
             return default
         return value
 
@@ -97,8 +103,9 @@ class Keys:
         elif isinstance(given, list):
             values = self._from_words(where, given)
         else:
-            shown = _shown(given)
-            self.problems.append(f"{where}: expected settings such as {{hidden: 64}}, got {shown}")
+            self.problems.append(
+                f"{where}: expected settings such as {{hidden: 64}}, got {shown(given)}"
+            )
             return {}
         refused = refusals(values, own)
         self.problems += [f"{where}: {name}: {reason}" for name, reason in refused.items()]
@@ -107,10 +114,10 @@ class Keys:
     def _from_mapping(self, where: str, given: Mapping[Any, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, value in given.items():
-            name = str(key).replace("-", "_")
+            name = key.replace("-", "_") if isinstance(key, str) else shown(key)
             if name not in OPTIONS:
                 hint = did_you_mean(name, OPTIONS)
-                self.problems.append(f"{where}: unknown setting {key!r}{hint}")
+                self.problems.append(f"{where}: unknown setting {shown(key)}{hint}")
             elif value is not None:
                 try:
                     values[name] = OPTIONS[name].from_yaml(value)
@@ -140,16 +147,15 @@ class Keys:
         if value is None:
             return default
         if not isinstance(value, list) or not value or not all(fits(one) for one in value):
-            self.problems.append(f"{key}: expected a list of {wanted}, got {_shown(value)}")
+            self.problems.append(f"{key}: expected a list of {wanted}, got {shown(value)}")
             return default
-        self.problems += [f"{key}: {one!r} is given twice, keep one" for one in _twice(value)]
+        self.problems += [f"{key}: {shown(one)} is given twice, keep one" for one in _twice(value)]
         return tuple(value)
 
 
 def _twice(values: Sequence[Hashable]) -> list[Hashable]:
-    return [value for at, value in enumerate(values) if values.index(value) != at]
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+def _is_above(value: Any, high: int) -> bool:
+    return type(value) is int and value > high

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gnn_core.files import file_stem, is_folder
 from gnn_core.report.records import read_records
 from gnn_core.report.schema import RunRecord
 from gnn_core.report.sweep.contenders import Contender, seen_from_root
@@ -41,7 +41,7 @@ class Turn:
     @property
     def place(self) -> Path:
         """Its own folder, below that of the records: another plan's run has another one."""
-        graph = re.sub(r"[^A-Za-z0-9._]+", "-", Path(self.dataset.name).name) or "graph"
+        graph = file_stem(self.dataset.name)
         who = f"{self.contender.strategy}-{self.contender.ranks}"
         return Path(graph, who, f"seed-{self.seed}-repeat-{self.repeat}-{self.digest}")
 
@@ -79,7 +79,7 @@ def result_in(folder: Path) -> RunRecord | None:
 
     None when there is none, or when it was stopped: such a run is done again.
     """
-    records = read_records(folder)[0] if folder.is_dir() else []
+    records = read_records(folder)[0] if is_folder(folder) else []
     ended = [record for record in records if record.status != "interrupted"]
     good = [record for record in ended if record.status == "ok"]
     return next(reversed(good or ended), None)

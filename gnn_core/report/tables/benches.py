@@ -7,18 +7,19 @@ there are columns) and `notes`. Whatever else is in it is left to other readers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gnn_core.config import UsageError
+from gnn_core.files import files_among, read_regular
 from gnn_core.report.rows.summary import machine_words
 from gnn_core.report.strict_json import WrongShape, parse
 from gnn_core.report.tables.cells import NOTHING, Table, setting_name, setting_text, three_digits
 
+_MOST_BYTES = 64 << 20
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "benchmark": (str,),
     "machine": (dict,),
@@ -54,14 +55,12 @@ def read_benches(*paths: str | Path) -> tuple[list[Bench], list[str]]:
     not exist or cannot be read.
     """
     benches: list[Bench] = []
-    problems: list[str] = []
-    for file in _files(paths):
+    files, problems = files_among(map(Path, paths), ".json", "benchmarks")
+    for file in files:
         try:
-            benches.append(_bench_of(file.read_text(encoding="utf-8")))
+            benches.append(_bench_of(read_regular(file, _MOST_BYTES).decode("utf-8")))
         except (WrongShape, UnicodeDecodeError) as problem:
             problems.append(f"{file}: {problem}")
-        except OSError as problem:
-            raise UsageError(f"cannot read {file}: {problem.strerror or problem}") from None
     return benches, problems
 
 
@@ -91,19 +90,6 @@ def bench_title(bench: Bench) -> str:
     dataset = bench.settings.get("dataset")
     busy = "beside other work" if bench.settings.get("busy") else None
     return ", ".join(str(part) for part in (bench.benchmark, dataset, busy) if part)
-
-
-def _files(paths: Iterable[str | Path]) -> list[Path]:
-    files: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*.json") if not file.name.startswith("."))
-        elif path.exists():
-            found = [path]
-        else:
-            raise UsageError(f"expected a folder or file of benchmarks, but there is no {path}")
-        files.update((file.resolve(), file) for file in found if file.resolve() not in files)
-    return list(files.values())
 
 
 def _bench_of(text: str) -> Bench:

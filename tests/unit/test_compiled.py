@@ -1,0 +1,90 @@
+"""Compiled functions where nothing can be written, and where the cache holds what is no cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.somebody import open_folder, somebody_else
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+from gnn_core.compiled import njit
+
+@njit(cache=True, nogil=True)
+def double(x):
+    return 2 * x
+
+print(double(21), sum(double.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that others can look into."""
+    with open_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def compile_in(folder: Path) -> Callable[..., str]:
+    """Run a program with a compiled function in a folder of its own; what it printed."""
+    (folder / "source").mkdir()
+    program = folder / "source" / "program.py"
+    program.write_text(PROGRAM)
+
+    def run(*before: str, **env: str) -> str:
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [*before, sys.executable, str(program)],
+            capture_output=True, text=True, timeout=120, cwd=folder, env={**base, **env},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    return run
+
+
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+@pytest.mark.parametrize("keep", [0, 7, 40])
+def test_a_cut_file_of_the_cache_is_made_anew(
+    compile_in: Callable[..., str], folder: Path, ending: str, keep: int
+) -> None:
+    assert compile_in() == "42 0"
+    assert compile_in() == "42 1"
+    (file,) = (folder / "source" / "__pycache__").glob(f"*{ending}")
+    file.write_bytes(file.read_bytes()[:keep])
+    assert compile_in() == "42 0"
+    assert compile_in() == "42 1"
+
+
+def test_without_a_place_beside_the_source_it_is_kept_with_the_user(
+    compile_in: Callable[..., str], folder: Path
+) -> None:
+    become = somebody_else()
+    (folder / "temporary").mkdir()
+    (folder / "temporary").chmod(0o777)
+    for hits in "01":
+        told = compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary"))
+        assert told == f"42 {hits}"
+    (kept,) = (folder / "temporary").iterdir()
+    assert kept.name == "ringsage-numba-12345" and kept.stat().st_mode & 0o777 == 0o700
+    kept.chmod(0o777)  # so that anybody could have put something there to be executed
+    assert compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary")) == "42 0"
+
+
+def test_without_any_place_it_is_compiled_each_time(
+    compile_in: Callable[..., str], folder: Path
+) -> None:
+    become = somebody_else()
+    files = "import tempfile; tempfile.tempdir = '/nowhere'\n"
+    program = folder / "source" / "program.py"
+    program.write_text(files + program.read_text())
+    assert compile_in(*become) == "42 0"
+    assert compile_in(*become) == "42 0"
