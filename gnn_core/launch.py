@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gnn_core.usage import SharedUsageError, UsageError
+from gnn_core.launch_variables import settle
+from gnn_core.usage import Lost, SharedUsageError, UsageError
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
@@ -29,6 +30,7 @@ _LAUNCHER_MISSES = 3  # in a row
 _LAST_SECONDS = 30.0  # from SIGTERM on
 _watching = threading.Event()
 _SLOTS = re.compile(r"\bslots=(\d+)")
+_left_behind: list[threading.Thread] = []
 
 
 def launched_rank() -> int:
@@ -86,7 +88,8 @@ def placement_problem(rank_hosts: Sequence[str]) -> str | None:
 def seconds_until_killed() -> float:
     """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
     if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
-        return float(os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", 2))
+        told = os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", "")
+        return float(told) if told.isdecimal() else 2.0
     return 30.0  # of torchrun and of Kubernetes
 
 
@@ -122,32 +125,64 @@ def _watch_launcher(address: str, port: int) -> None:
     os._exit(128 + signal.SIGTERM)  # it waits where no signal reaches it, such as for the launcher
 
 
-def guarded(main: Callable[[], int]) -> int:
+def shares_output() -> bool:
+    """Whether a launcher shows what all ranks say at one place, and ends all when one has failed.
+
+    A rank that was started by hand, or in a pod of its own, has to speak for itself.
+    """
+    return by_torchrun() or any(name in os.environ for name in _RANKS if name != "RANK")
+
+
+def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
     """Run a program's main; a `UsageError` becomes one line on stderr and exit code 2.
 
     A reader that went away is no mistake: that ends the program as it ends others, with 141.
     Rank 0 tells it. Another rank does so only when rank 0 has not ended the job meanwhile, which
-    means that the mistake is this rank's own.
+    means that the mistake is this rank's own. Where a rank still waits in C for others, the process
+    ends here.
+
+    Args:
+        main: returns the exit code.
+        meets_by_rank: whether it meets other ranks by RANK and WORLD_SIZE, whoever has set them.
     """
-    if launched_rank() > 0 and {"-h", "--help"}.intersection(sys.argv):
-        return 0  # rank 0 gives it, once
     try:
-        return main()
+        settle(os.environ, meets_by_rank)
+        if launched_rank() > 0 and shares_output() and {"-h", "--help"}.intersection(sys.argv):
+            return 0  # rank 0 gives it, once
+        return _ended(main())
     except UsageError as error:
         rank = launched_rank()
-        if rank > 0:
+        if rank > 0 and shares_output():
             # The launcher ends every rank as soon as one has failed, and this one in its sleep.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(_FIRST_WORD_SECONDS)
-        if rank == 0 or not isinstance(error, SharedUsageError):
+        if rank == 0 or not shares_output() or not isinstance(error, SharedUsageError):
             of = f"rank {rank}: " if rank else ""
             # In one piece: mpirun tags every write, and a line end of its own becomes a line.
             sys.stderr.write(f"error: {of}{error}\n")
             sys.stderr.flush()
-        return 2
+        return _ended(2)
+    except Lost as error:
+        sys.stderr.write(f"rank {launched_rank()} failed: {error}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1)  # to end in order would wait for the others
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return 128 + signal.SIGPIPE
+
+
+def leave_behind(thread: threading.Thread) -> None:
+    """Give up a thread that waits in C: as long as it does, no interpreter can end in order."""
+    _left_behind.append(thread)
+
+
+def _ended(code: int) -> int:
+    """The exit code; with a thread left behind, the process ends with it here."""
+    if any(thread.is_alive() for thread in _left_behind):
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def _first_integer(names: tuple[str, ...], default: int) -> int:

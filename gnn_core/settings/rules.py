@@ -144,6 +144,7 @@ _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "lr_gamma": ("lr_schedule", ("step",)),
     "replicas": ("strategy", ("mirrored",)),
     "start_timeout": ("strategy", ("multiworker",)),
+    "collective_timeout": ("strategy", ("multiworker",)),
 }
 
 # The fields a rule reads, the one its message is about first.

@@ -13,8 +13,8 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_rank, launched_size
@@ -35,6 +35,7 @@ from gnn_core.training.setup import (
     require_launched_hosts,
     require_same_job,
 )
+from gnn_core.training.stop_signals import listen_for_stop, listen_no_more
 from gnn_core.training.tasks import split_sizes, targets_per_epoch
 
 
@@ -76,6 +77,8 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
         except WorldChanged:
             fellows.disband()
             former = fellows
+        finally:
+            listen_no_more()
 
 
 def _in_world(
@@ -127,6 +130,8 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
     kept.history = kept.history or History(record.run_id, record.started_at)
     learner = framework.learn(config, graph, fellows)
     session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
+    if fellows.monitor is not None:
+        fellows.monitor.last_words = partial(_last_words, session, record, fellows.rank)
     if not session.history.worlds:
         narrator.tell(describe.opening(record, config, graph, learner))
     with contextlib.closing(Curves(config.tensorboard if fellows.rank == 0 else None)) as curves:
@@ -157,17 +162,6 @@ def _prepare(config: RunConfig, fellows: Fellows, framework: Framework) -> None:
     framework.prepare(config, fellows)
 
 
-def listen_for_stop(fellows: Fellows) -> None:
-    """Let SIGTERM and Ctrl-C end the run at the next step; a second one ends it at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        fellows.stop_signal = number
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-
 def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | None]:
     """Train; the status of the run and what went wrong, if anything did. Raises WorldChanged."""
     try:
@@ -187,6 +181,13 @@ def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | No
         sys.excepthook(*sys.exc_info())
         return "failed", f"{type(error).__name__}: {error}"
     return "ok", None
+
+
+def _last_words(session: Session, record: RunRecord, rank: int, reason: str) -> None:
+    """Write the record of a run whose main thread will not return, from another thread."""
+    if rank == 0:
+        record = session.complete(record, "failed", reason)
+        print(describe.closing(record, _keep(record, record.config["records"])))
 
 
 def _tell_lost(rank: int, error: Lost) -> None:
