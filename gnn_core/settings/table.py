@@ -285,8 +285,8 @@ class Settings:
         120.0, _LAUNCH, "seconds to wait for the other ranks to start and to join", above=0
     )
     collective_timeout: float = option(
-        60.0, _LAUNCH, "seconds to wait for a rank that is stopped, cut off or does nothing; for one "
-        "that computes there is no limit", low=5,
+        60.0, _LAUNCH, "seconds to wait for a rank that is stopped, cut off or does nothing; for "
+        "one that computes there is no limit", low=5,
     )  # fmt: skip
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 

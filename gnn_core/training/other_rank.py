@@ -7,6 +7,7 @@ from typing import Any
 from gnn_core.training.process_state import stat_of
 
 _BUSY_SHARE = 0.05  # of a core, from which on a process computes
+_BUSY_BYTES = 1024  # read or written, from which on it works on files
 _LEAST_SECONDS = 2.0  # between two answers that are compared
 _FRESH_SECONDS = 4.0  # old may an answer be that tells of the present
 _UNHEARD = 10  # times as long a rank is waited for that has never answered: it may be unable to
@@ -104,6 +105,7 @@ class OtherRank:
         before, seconds, others = self._compared.setdefault(source, (now, cpu_seconds, moved))
         if now - before < _LEAST_SECONDS:
             return
-        if cpu_seconds - seconds > _BUSY_SHARE * (now - before) or moved > others:
+        computes = cpu_seconds - seconds > _BUSY_SHARE * (now - before)
+        if computes or moved - others > _BUSY_BYTES:
             self._busy_at = now
         self._compared[source] = now, cpu_seconds, moved

@@ -67,10 +67,11 @@ def work_done(helpers: Iterable[int]) -> tuple[float, int, bool]:
     """What this process has done so far: CPU seconds, bytes read and written, whether a disk works.
 
     Args:
-        helpers: threads that are left out, since they work while others wait.
+        helpers: threads that are left out, since they work while others wait; so is this one, which
+            reads what is told here.
     """
     seconds, moved = time.process_time(), _bytes_moved(_PROC / "self")
-    for number in helpers:
+    for number in (threading.get_native_id(), *helpers):
         folder = _PROC / "self/task" / str(number)
         if found := stat(folder):
             seconds -= found.cpu_seconds

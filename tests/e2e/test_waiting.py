@@ -80,7 +80,7 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_job(
     assert re.search(rf"failed: rank {rank} \(\S+, pid {process.pid}\) is stopped", said)
     assert f"(--collective-timeout {LIMIT})" in said
     assert seconds < LIMIT + JOBS[name][2]
-    if "torchrun" not in name:
+    if name not in ("ddp by torchrun", "horovod over Gloo"):  # whose launchers have their own
         assert "Traceback" not in said
     if rank == 1:
         assert place.record().status == "failed"

@@ -46,7 +46,7 @@ BEHAVIOURS = {
     "computes": "compute()",
     "holds": "hold_the_interpreter()",
     "has come": "monitor.begin(); time.sleep(60)",
-    "debugs": "import pdb; pdb.set_trace(); time.sleep(60)",
+    "debugs": "import pdb; pdb.set_trace()\ntime.sleep(60)",
     "locks": (
         "import filelock; filelock.FileLock(sys.argv[1] + '/lock').acquire(); time.sleep(60)"
     ),
@@ -136,7 +136,10 @@ def test_a_rank_that_has_ended(alone: Fellows, tmp_path: Path) -> None:
             wait_for(alone, 30)
 
 
-@pytest.mark.parametrize("behaviour", ["computes", "holds", "debugs", "locks"])
+@pytest.mark.parametrize(
+    "behaviour",
+    ["computes", *(pytest.param(one, marks=pytest.mark.long) for one in ("holds", "debugs", "locks"))],
+)
 def test_a_rank_with_a_reason_is_waited_for_and_named(
     alone: Fellows, tmp_path: Path, capsys: pytest.CaptureFixture[str], behaviour: str
 ) -> None:
@@ -150,7 +153,7 @@ def test_a_rank_with_a_reason_is_waited_for_and_named(
 
             stack.enter_context(FileLock(tmp_path / "lock"))
         stack.enter_context(other_rank(alone, behaviour, tmp_path))
-        wait_for(alone, 3 * LIMIT)
+        wait_for(alone, 2.5 * LIMIT)
     said = capsys.readouterr().out
     assert said.startswith("waiting    for rank 1 (")
     assert words[behaviour] in said
