@@ -21,7 +21,7 @@ from torch import Tensor
 
 from baselines.rendezvous import Meeting, find_meeting
 from gnn_core.config import OPTIONS, RunConfig
-from gnn_core.joining import await_ranks, call_in_time
+from gnn_core.joining import LONG_SECONDS, await_ranks, call_in_time
 from gnn_core.network import host_and_port, interface_towards
 from gnn_core.training.fellows import Lost
 from gnn_core.usage import UsageError
@@ -90,6 +90,8 @@ def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
 
     Raises UsageError.
     """
+    where = host_and_port(meeting.host, meeting.port)
+    told_at = time.monotonic() + LONG_SECONDS
     while True:
         try:
             socket.create_connection((meeting.host, meeting.port), timeout=2).close()
@@ -97,10 +99,13 @@ def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UsageError(
-                    f"expected rank 0 at {meeting.host}:{meeting.port} within {seconds:g} s, got "
+                    f"expected rank 0 at {where} within {seconds:g} s, got "
                     f"no answer ({error.strerror or error}): start it, or wait longer with "
                     "--start-timeout"
                 ) from None
+            if time.monotonic() > told_at:
+                told_at = time.monotonic() + LONG_SECONDS
+                print(f"waiting    for rank 0 at {where}", flush=True)
             time.sleep(0.1)
 
 

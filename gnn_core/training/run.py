@@ -68,6 +68,8 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
             fellows = framework.start(config)
         except WorldChanged:  # before they had met
             continue
+        except UsageError as error:  # nobody is there to hear what this rank had to say
+            raise UsageError(problem) if problem else error from None
         except Lost as error:
             _tell_lost(launched_rank(), error)
             return 1

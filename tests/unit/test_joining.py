@@ -28,7 +28,7 @@ def test_what_comes_in_time_is_returned_or_raised() -> None:
 def test_what_does_not_come_is_named_and_told_meanwhile(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(joining, "_LONG_SECONDS", 0.1)
+    monkeypatch.setattr(joining, "LONG_SECONDS", 0.1)
     for name in ("OMPI_COMM_WORLD_SIZE", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "RANK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")

@@ -138,7 +138,7 @@ def test_a_rank_that_has_ended(alone: Fellows, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    ["computes", *(pytest.param(one, marks=pytest.mark.long) for one in ("holds", "debugs", "locks"))],
+    ["computes", *(pytest.param(b, marks=pytest.mark.long) for b in ("holds", "debugs", "locks"))],
 )
 def test_a_rank_with_a_reason_is_waited_for_and_named(
     alone: Fellows, tmp_path: Path, capsys: pytest.CaptureFixture[str], behaviour: str
