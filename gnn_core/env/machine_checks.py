@@ -13,6 +13,7 @@ from pathlib import Path
 from gnn_core.env import mpi_settings, toolchain
 from gnn_core.env.findings import Finding, ok, problem, warning
 from gnn_core.env.installation import Installation
+from gnn_core.env.launch_variables import found
 from gnn_core.env.machine import (
     available_cores,
     available_memory_bytes,
@@ -23,7 +24,6 @@ from gnn_core.env.machine import (
 from gnn_core.env.progress import Progress
 from gnn_core.env.stamp import made_at
 from gnn_core.env.target import cache_folder
-from gnn_core.launch_variables import found
 
 __all__ = ["environment_checks", "machine_checks"]
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 __all__ = ["PARAMETERS", "settle", "settled", "site_packages"]
 
-_KEEPALIVE = "A host that is cut off ends the job in 40 s; by default it takes eight minutes."
 PARAMETERS: tuple[tuple[str, str, str], ...] = (
     (
         "rmaps_base_oversubscribe",
@@ -53,14 +52,14 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
         "Not more, because mpirun sleeps this long, twice, whenever a rank fails or on Ctrl-C.\n"
         "Where jobs are evicted, raise it: OMPI_MCA_odls_base_sigkill_timeout=15.",
     ),
-    *(
-        (f"oob_tcp_keepalive_{name}", value, f"{why}\n{_KEEPALIVE}")
-        for name, value, why in (
-            ("time", "20", "Seconds of silence, until mpirun asks whether a host is still there."),
-            ("intvl", "5", "Seconds between two such questions."),
-            ("probes", "4", "Questions that may stay without an answer."),
-        )
+    (
+        "oob_tcp_keepalive_time",
+        "20",
+        "A host that is cut off ends the job in 40 s, and not in eight minutes: after so many\n"
+        "seconds of silence mpirun asks whether it is still there,",
     ),
+    ("oob_tcp_keepalive_intvl", "5", "so many seconds later again,"),
+    ("oob_tcp_keepalive_probes", "4", "and so often in all."),
     (
         "plm_rsh_agent",
         "ssh : rsh : false",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.launch_variables import found, settle
+from gnn_core.env.launch_variables import found
+from gnn_core.launch_variables import settle
 from gnn_core.usage import SharedUsageError, UsageError
 
 BY_MPIRUN = {
@@ -101,11 +102,15 @@ def test_one_folder_of_mpi_by_two_names(tmp_path: Path) -> None:
         settle({**BY_MPIRUN, "OPAL_PREFIX": str(ours), "PMIX_INSTALL_PREFIX": str(other)})
 
 
+PROXY = "http://me:secret@proxy:3128"
+
+
 def test_what_is_set_is_listed_with_who_sets_it() -> None:
-    listed = {one.name: one for one in found({**BY_HAND, **BY_MPIRUN, "http_proxy": "x", "A": ""})}
+    listed = {one.name: one for one in found({**BY_HAND, **BY_MPIRUN, "http_proxy": PROXY, "A": ""})}
     assert list(listed) == [
         *sorted(name for name in BY_MPIRUN if name != "PMIX_NAMESPACE"), *sorted(BY_HAND),
         "http_proxy",
     ]  # fmt: skip
     assert listed["RANK"].left_over and not listed["OMPI_COMM_WORLD_RANK"].left_over
     assert "mpirun" in listed["OMPI_COMM_WORLD_RANK"].set_by
+    assert listed["http_proxy"].value == "http://***@proxy:3128"
