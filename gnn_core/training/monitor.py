@@ -9,6 +9,7 @@ more, or does nothing at all ends the wait after `--collective-timeout` seconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -35,6 +36,7 @@ _GONE_SECONDS = 10.0  # of a process that has ended: the framework or the launch
 _ALL_HERE = 10  # times as long, where all have come: what they send may be much
 _MOST_NAMES = 8  # that are told
 _UNPICKED_SECONDS = 5.0  # in which the main thread may end the wait itself
+_GREETINGS = 5  # looks, in which those are asked that have never answered: can they at all?
 _LONG_PAUSE_SECONDS = 10.0  # between two looks: this process itself did not run
 
 
@@ -70,6 +72,7 @@ class RankMonitor(threading.Thread):
         self._others: dict[int, OtherRank] = {}
         self._token = secrets.token_hex(8)
         self._closed = False
+        self._looks = 0
         self._socket = datagram_socket()
         self._socket.settimeout(_TICK_SECONDS)
 
@@ -161,6 +164,9 @@ class RankMonitor(threading.Thread):
         if now - self._looked_at > _LONG_PAUSE_SECONDS:  # stopped, or asleep with the machine
             self._awake_since = now
         self._looked_at = now
+        self._looks += 1
+        if self._looks <= _GREETINGS:
+            self._ask([other for other in self._others.values() if not other.is_known])
         since = self._since
         if self._exit_by is not None and now > self._exit_by:
             self._exit("the other ranks do not part from this one")
@@ -175,11 +181,7 @@ class RankMonitor(threading.Thread):
         suspects = late or list(self._others.values())  # one that has come may have stopped since
         for other in suspects:
             other.look(now)
-            question = {"token": self._token, "asks": True}
-            try:
-                self._socket.sendto(json.dumps(question).encode(), other.at)
-            except OSError:
-                continue  # no way to its host just now
+        self._ask(suspects)
         limit = self.timeout_seconds if late else _ALL_HERE * self.timeout_seconds
         reason = self._in_vain(suspects, limit, max(since, self._awake_since), now)
         if reason is None:
@@ -191,6 +193,12 @@ class RankMonitor(threading.Thread):
                 f"{self.timeout_seconds:g}); start all again, with --resume to go on from the last "
                 "checkpoint"
             )
+
+    def _ask(self, others: Sequence[OtherRank]) -> None:
+        question = json.dumps({"token": self._token, "asks": True}).encode()
+        for other in others:
+            with contextlib.suppress(OSError):  # no way to its host just now
+                self._socket.sendto(question, other.at)
 
     def _in_vain(
         self, suspects: Sequence[OtherRank], idle_limit: float, since: float, now: float

@@ -61,6 +61,11 @@ class OtherRank:
         if found.state == "t":
             self._busy_at = now
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it has ever answered."""
+        return self._answered_at is not None
+
     def gone_for(self, now: float) -> float:
         """Seconds since its process was first missed; 0 while it is there."""
         return 0.0 if self._gone_since is None else now - self._gone_since
@@ -75,8 +80,7 @@ class OtherRank:
 
     def patience(self, limit: float) -> float:
         """How long it may be silent, where `limit` is what a rank has that once answered."""
-        is_known = self._answered_at is not None or self._state == "T"
-        return limit if is_known else _UNHEARD * limit
+        return limit if self.is_known or self._state == "T" else _UNHEARD * limit
 
     def doing(self, now: float) -> str:
         """What it does, in words."""

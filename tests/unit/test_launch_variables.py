@@ -106,7 +106,8 @@ PROXY = "http://me:secret@proxy:3128"
 
 
 def test_what_is_set_is_listed_with_who_sets_it() -> None:
-    listed = {one.name: one for one in found({**BY_HAND, **BY_MPIRUN, "http_proxy": PROXY, "A": ""})}
+    environ = {**BY_HAND, **BY_MPIRUN, "http_proxy": PROXY, "A": ""}
+    listed = {one.name: one for one in found(environ)}
     assert list(listed) == [
         *sorted(name for name in BY_MPIRUN if name != "PMIX_NAMESPACE"), *sorted(BY_HAND),
         "http_proxy",
