@@ -36,7 +36,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = guarded(main)
+    code = guarded(main, meets_by_rank=True)
     sys.stdout.flush()
     sys.stderr.flush()
     # On a busy machine torch's Gloo (2.13) now and then aborts an interpreter that ends in order:

@@ -19,4 +19,4 @@ from gnn_core.launch import guarded
 from horovod_gnn.probe import main
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(lambda: join(None), "ddp")))
+    sys.exit(guarded(lambda: main(lambda: join(None), "ddp"), meets_by_rank=True))

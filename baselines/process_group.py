@@ -21,17 +21,19 @@ from torch import Tensor
 
 from baselines.rendezvous import Meeting, find_meeting
 from gnn_core.config import OPTIONS, RunConfig
-from gnn_core.launch import seconds_until_killed
-from gnn_core.network import interface_towards
-from gnn_core.report.machine import host_name
-from gnn_core.training.fellows import Lost, Stopped
+from gnn_core.joining import LONG_SECONDS, await_ranks, call_in_time
+from gnn_core.network import host_and_port, interface_towards
+from gnn_core.training.fellows import Lost
 from gnn_core.usage import UsageError
 from horovod_gnn.parallel import OneProcess
 
-_SILENCE_SECONDS = 600.0  # of a rank that keeps its connection: no collective takes so long
+# The monitor of the ranks ends a wait much sooner, or lets it go on for a rank that computes.
+_LONGEST = timedelta(days=7)
+_LEAST_SECONDS = 5.0  # to connect, once all are there
 _SLICE = timedelta(seconds=0.2)  # of a wait; between two of them signals are handled
 _POLL_SECONDS = 50e-6
-_LONG_SECONDS = 5.0  # of silence, until a person is told who is waited for
+_REFUSAL = "refusal"  # its key in the store
+_REFUSAL_SECONDS = 1.0  # in which the others read it
 
 
 def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> ProcessGroup:
@@ -41,7 +43,10 @@ def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> P
 
     Raises UsageError: a launcher that does not fit, or ranks that do not come in time.
     """
-    seconds = config.start_timeout if config else float(OPTIONS["start_timeout"].default)
+    seconds, silence = (
+        getattr(config, name) if config else float(OPTIONS[name].default)
+        for name in ("start_timeout", "collective_timeout")
+    )
     deadline = time.monotonic() + seconds
     meeting = find_meeting(seconds)
     # Gloo would take the address that this host's name has, and not every name has a good one.
@@ -51,7 +56,10 @@ def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> P
     try:
         store = _enter(meeting, seconds, deadline)
         _await_everyone(store, meeting, seconds, deadline)
-        return (group or ProcessGroup)(store, meeting.rank, meeting.world_size, wants_gpu)
+        return (group or ProcessGroup)(
+            store, meeting.rank, meeting.world_size, wants_gpu,
+            max(deadline - time.monotonic(), _LEAST_SECONDS), silence,
+        )  # fmt: skip
     except (RuntimeError, Lost) as error:
         raise UsageError(
             f"expected {meeting.world_size} ranks that reach each other, but {_reason(error)}; see "
@@ -63,16 +71,15 @@ def _enter(meeting: Meeting, seconds: float, deadline: float) -> dist.Store:
     """The store in which the ranks find each other. Raises UsageError if nobody keeps it."""
     if meeting.world_size == 1:
         return dist.HashStore()
-    limit = timedelta(seconds=_SILENCE_SECONDS)
     if meeting.door is not None:
         store = dist.TCPStore(
-            "127.0.0.1", meeting.port, is_master=True, timeout=limit, wait_for_workers=False,
+            "127.0.0.1", meeting.port, is_master=True, timeout=_LONGEST, wait_for_workers=False,
             master_listen_fd=meeting.door.detach(),
         )  # fmt: skip
     else:
         _await_store(meeting, seconds, deadline)
         store = dist.TCPStore(
-            meeting.host, meeting.port, is_master=False, timeout=limit, wait_for_workers=False
+            meeting.host, meeting.port, is_master=False, timeout=_LONGEST, wait_for_workers=False
         )
     # After a restart torchrun's store may still know the ranks that were there before.
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
@@ -83,6 +90,8 @@ def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
 
     Raises UsageError.
     """
+    where = host_and_port(meeting.host, meeting.port)
+    told_at = time.monotonic() + LONG_SECONDS
     while True:
         try:
             socket.create_connection((meeting.host, meeting.port), timeout=2).close()
@@ -90,33 +99,64 @@ def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UsageError(
-                    f"expected rank 0 at {meeting.host}:{meeting.port} within {seconds:g} s, got "
+                    f"expected rank 0 at {where} within {seconds:g} s, got "
                     f"no answer ({error.strerror or error}): start it, or wait longer with "
                     "--start-timeout"
                 ) from None
+            if time.monotonic() > told_at:
+                told_at = time.monotonic() + LONG_SECONDS
+                print(f"waiting    for rank 0 at {where}", flush=True)
             time.sleep(0.1)
 
 
 def _await_everyone(store: dist.Store, meeting: Meeting, seconds: float, deadline: float) -> None:
-    """Wait until every rank is there. Raises UsageError, which names those that did not come."""
-    keys = [f"rank {rank}" for rank in range(meeting.world_size)]
-    store.set(keys[meeting.rank], "is here")
-    told_at = time.monotonic() + _LONG_SECONDS
-    while not store.check(keys):
-        now = time.monotonic()
-        if now > min(told_at, deadline):
-            missing = [key for key in keys if not store.check([key])]
-            if missing and now > deadline:
-                raise UsageError(
-                    f"expected {len(keys)} ranks within {seconds:g} s, got "
-                    f"{len(keys) - len(missing)}: {', '.join(missing)} did not arrive at "
-                    f"{meeting.host}:{meeting.port}; start all of them, or wait longer with "
-                    "--start-timeout"
-                )
-            if missing and meeting.rank == 0:
-                print(f"waiting    for {', '.join(missing)}", flush=True)
-            told_at = now + _LONG_SECONDS
-        time.sleep(0.02)
+    """Wait until every rank is there.
+
+    Raises UsageError: it names those that did not come, or says which ranks contradict each other.
+    """
+    _announce(store, meeting)
+
+    def is_here(rank: int) -> bool:
+        if store.check([f"rank {rank}"]):
+            return True
+        _heed_refusal(store)
+        return False
+
+    where = host_and_port(meeting.host, meeting.port)
+    await_ranks(is_here, meeting.rank, meeting.world_size, where, deadline, seconds)
+    _heed_refusal(store)
+
+
+def _announce(store: dist.Store, meeting: Meeting) -> None:
+    """Say that this rank is here. Raises UsageError, on all ranks that still wait, if it cannot be.
+
+    Ranks that were started by hand may have been told of different worlds.
+    """
+    mine = str(meeting.world_size)
+    theirs = store.compare_set("world size", "", mine).decode()
+    problem = None
+    if theirs != mine:
+        problem = (
+            f"expected the same WORLD_SIZE on every rank, got {mine} on rank {meeting.rank} and "
+            f"{theirs} on another: set it to the number of ranks on all of them"
+        )
+    elif store.add(f"processes of rank {meeting.rank}", 1) > 1:
+        problem = (
+            f"expected each RANK once, got a second process with RANK {meeting.rank}: number the "
+            f"ranks from 0 to {meeting.world_size - 1}"
+        )
+    if problem is None:
+        store.set(f"rank {meeting.rank}", "is here")
+        return
+    store.set(_REFUSAL, problem)
+    if meeting.door is not None:  # the others read it before the store goes with this process
+        time.sleep(_REFUSAL_SECONDS)
+    raise UsageError(problem)
+
+
+def _heed_refusal(store: dist.Store) -> None:
+    if store.check([_REFUSAL]):
+        raise UsageError(store.get(_REFUSAL).decode())
 
 
 class ProcessGroup(OneProcess):
@@ -127,29 +167,37 @@ class ProcessGroup(OneProcess):
         rank: of this process.
         world_size: number of processes.
         wants_gpu: whether this one would train on a GPU if it has one.
+        join_seconds: how long they may take to connect.
+        silence_seconds: how long to wait for a rank that shows no sign of life.
 
     Raises:
         Lost: one of them has gone.
         RuntimeError: they do not reach each other.
+        UsageError: they do not connect in time.
     """
 
     starts_four = "torchrun --nproc-per-node 4 baselines/ddp.py"
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int, wants_gpu: bool = False):
+    def __init__(
+        self, store: dist.Store, rank: int, world_size: int, wants_gpu: bool = False,
+        join_seconds: float = OPTIONS["start_timeout"].default,
+        silence_seconds: float = OPTIONS["collective_timeout"].default,
+    ):  # fmt: skip
         super().__init__()
         self.rank, self.world_size = rank, world_size
-        # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
-        self._grace_seconds = 0.6 * seconds_until_killed()
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank,
-            world_size=world_size, timeout=timedelta(seconds=_SILENCE_SECONDS + 60),
+        self.join_by = time.monotonic() + join_seconds
+        call_in_time(
+            lambda: dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank,
+                world_size=world_size, timeout=_LONGEST,
+            ),
+            join_seconds, lambda: "all have come, and some do not connect to the others",
         )  # fmt: skip
-        everyone = self.gather({"host": host_name(), "nccl": nccl and wants_gpu})
+        self.monitor_ranks(silence_seconds)
         # Where one rank computes on its CPU, all meet in host memory.
-        self._by_nccl = all(theirs["nccl"] for theirs in everyone)
+        self._by_nccl = all(self.gather(nccl and wants_gpu))
         self.controller = "nccl" if self._by_nccl else "gloo"
-        self.rank_hosts = [theirs["host"] for theirs in everyone]
         self.local_rank = self.rank_hosts[:rank].count(self.rank_hosts[rank])
 
     def sum_(self, tensor: Tensor) -> Tensor:
@@ -176,7 +224,10 @@ class ProcessGroup(OneProcess):
     def leave(self) -> None:
         """Part when all are done: who left earlier would be missed."""
         self.barrier()
-        dist.destroy_process_group()
+        with self.waiting():
+            dist.destroy_process_group()
+        if self.monitor is not None:
+            self.monitor.close()
 
     def _gathered(self, mine: Tensor) -> list[Tensor]:
         """The tensor of every rank; all of them have one shape."""
@@ -192,24 +243,18 @@ class ProcessGroup(OneProcess):
         """Wait for a collective on `tensor`, so that signals are handled meanwhile.
 
         Raises Stopped when this rank was told to stop and the others do not come any more, Lost
-        when one of them has gone without a word.
+        when one of them has gone without a word or shows no sign of life.
         """
-        begun, told_at = time.monotonic(), None
         try:
-            while not work.is_completed():
-                if tensor.is_cuda:
-                    time.sleep(_POLL_SECONDS)  # a wait would return before the GPU is there
-                else:
-                    with contextlib.suppress(RuntimeError):  # the end of the slice, or of the work
-                        work.wait(_SLICE)
-                now = time.monotonic()
-                if self.stop_signal is not None:
-                    told_at = told_at or now
-                    if now - told_at > self._grace_seconds:
-                        raise Stopped
-                if now - begun > _SILENCE_SECONDS:
-                    raise RuntimeError(f"nothing came for {_SILENCE_SECONDS:g} s")
-            work.wait()
+            with self.waiting() as wait:
+                while not work.is_completed():
+                    if tensor.is_cuda:
+                        time.sleep(_POLL_SECONDS)  # a wait would return before the GPU is there
+                    else:
+                        with contextlib.suppress(RuntimeError):  # the slice has ended, or the work
+                            work.wait(_SLICE)
+                    wait.check()
+                work.wait()
         except RuntimeError as error:
             raise self.without_answer(_reason(error)) from None
 

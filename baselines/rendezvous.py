@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import queue
 import socket
 import statistics
-import threading
 from dataclasses import dataclass
 
+from gnn_core.joining import call_in_time, waited_for_by_mpi
 from gnn_core.launch import by_torchrun, launched_size, under_launcher
-from gnn_core.network import addresses, reachable
+from gnn_core.network import addresses, open_door, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -46,7 +45,7 @@ def find_meeting(seconds: float) -> Meeting:
         if meeting.rank > 0 or kept_by_torchrun or meeting.world_size == 1:
             return meeting
         return _opened(meeting)
-    return _in_time(seconds) if under_launcher() else Meeting()
+    return call_in_time(_ask_mpi, seconds, waited_for_by_mpi) if under_launcher() else Meeting()
 
 
 def _read_variables() -> Meeting:
@@ -92,46 +91,13 @@ def _require_one_world(meeting: Meeting) -> None:
 
 def _opened(meeting: Meeting) -> Meeting:
     try:
-        door = _open_door(meeting.port)
+        door = open_door(meeting.port)
     except OSError as error:
         raise UsageError(
             f"MASTER_PORT: rank 0 is to listen at port {meeting.port}, and cannot "
             f"({error.strerror}): choose another one, or end the program that holds it"
         ) from None
     return Meeting(meeting.rank, meeting.world_size, meeting.host, meeting.port, door)
-
-
-def _open_door(port: int) -> socket.socket:
-    """Listen at a port of every address of this host; port 0 takes a free one."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
-
-
-def _in_time(seconds: float) -> Meeting:
-    """What the MPI world agrees on, if all of it comes within `seconds`.
-
-    MPI waits for its last rank without end and cannot be interrupted: so it does it in a thread.
-    """
-    answers: queue.SimpleQueue[Meeting | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(_ask_mpi())
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise UsageError(
-            f"expected {launched_size()} ranks within {seconds:g} s, but MPI still waits for some "
-            "of them: start them all, or wait longer with --start-timeout"
-        ) from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 def _ask_mpi() -> Meeting:
@@ -155,7 +121,7 @@ def _ask_mpi() -> Meeting:
             f"{launched_size()} ranks were launched, but MPI sees {size}: launch with mpirun (or "
             "horovodrun over MPI) of this environment, or with torchrun"
         )
-    door = _open_door(0) if rank == 0 else None
+    door = open_door(0) if rank == 0 else None
     port = door.getsockname()[1] if door else 0
     everyone = world.allgather((socket.gethostname(), addresses(), port))
     MPI.Finalize()

@@ -20,12 +20,12 @@ from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size
 from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY, torch_framework
+from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, torch_framework
 from horovod_gnn.parallel import OneProcess
 
 UNSUPPORTED = {
     **KERAS_ONLY,
-    **KERAS_AND_DDP,
+    **OF_SEVERAL_RANKS,
     "--scale-lr": "it has one rank, so there is nothing to scale by",
 }
 

@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gnn_core.files import NO_ROOM, reason
+from gnn_core.launch_variables import settle
 from gnn_core.streams import drop_from_now_on, fails, open_what_is_closed
-from gnn_core.usage import SharedUsageError, UsageError, one_line
+from gnn_core.usage import Lost, SharedUsageError, UsageError, one_line
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """What ends a run in order: SIGUSR1 and 2 are how batch systems tell that the time is nearly up."""
@@ -35,6 +36,7 @@ _LAUNCHER_MISSES = 3  # in a row
 _LAST_SECONDS = 30.0  # from SIGTERM on
 _watching = threading.Event()
 _SLOTS = re.compile(r"\bslots=(\d+)")
+_left_behind: list[threading.Thread] = []
 
 
 def launched_rank() -> int:
@@ -134,7 +136,15 @@ def stop_signals() -> list[signal.Signals]:
     return [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
 
 
-def guarded(main: Callable[[], int]) -> int:
+def shares_output() -> bool:
+    """Whether a launcher shows what all ranks say at one place, and ends all when one has failed.
+
+    A rank that was started by hand, or in a pod of its own, has to speak for itself.
+    """
+    return by_torchrun() or any(name in os.environ for name in _RANKS if name != "RANK")
+
+
+def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
     """Run a program's main; a `UsageError` becomes one line on stderr and exit code 2.
 
     So does a file that cannot be read or written and memory that is not there: no guard foresees
@@ -142,12 +152,18 @@ def guarded(main: Callable[[], int]) -> int:
     with 141; output that cannot be written, as on a full disk, with 1. Ctrl-C is 130.
 
     Rank 0 tells it. Another rank does so only when rank 0 has not ended the job meanwhile, which
-    means that the mistake is this rank's own.
+    means that the mistake is this rank's own. Where a rank still waits in C for others, the process
+    ends here.
+
+    Args:
+        main: returns the exit code.
+        meets_by_rank: whether it meets other ranks by RANK and WORLD_SIZE, whoever has set them.
     """
     open_what_is_closed()
-    if launched_rank() > 0 and {"-h", "--help"}.intersection(sys.argv):
-        return 0  # rank 0 gives it, once
     try:
+        settle(os.environ, meets_by_rank)
+        if launched_rank() > 0 and shares_output() and {"-h", "--help"}.intersection(sys.argv):
+            return 0  # rank 0 gives it, once
         try:
             _require_working_folder()
             code = main()
@@ -155,9 +171,14 @@ def guarded(main: Callable[[], int]) -> int:
             sys.stdout.flush()
             raise
         sys.stdout.flush()  # here, where a failure can be told
-        return code
+        return _ended(code)
     except UsageError as error:
         _tell(error, isinstance(error, SharedUsageError))
+    except Lost as error:
+        sys.stderr.write(f"rank {launched_rank()} failed: {one_line(error)}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(1)  # to end in order would wait for the others
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         drop_from_now_on(sys.stdout)
         return 128 + signal.SIGPIPE
@@ -175,7 +196,7 @@ def guarded(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    return 2
+    return _ended(2)
 
 
 def _require_working_folder() -> None:
@@ -191,16 +212,29 @@ def _require_working_folder() -> None:
 def _tell(error: object, by_all: bool = False) -> None:
     """Say on stderr what ends this program; `by_all`: every rank ends with the same words."""
     rank = launched_rank()
-    if rank > 0:
+    if rank > 0 and shares_output():
         # The launcher ends every rank as soon as one has failed, and this one in its sleep.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(_FIRST_WORD_SECONDS)
-    if rank == 0 or not by_all:
+    if rank == 0 or not by_all or not shares_output():
         of = f"rank {rank}: " if rank else ""
         # In one piece: mpirun tags every write, and a line end of its own becomes a line.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"error: {of}{one_line(error)[:_MOST_CHARACTERS]}\n")
             sys.stderr.flush()
+
+
+def leave_behind(thread: threading.Thread) -> None:
+    """Give up a thread that waits in C: as long as it does, no interpreter can end in order."""
+    _left_behind.append(thread)
+
+
+def _ended(code: int) -> int:
+    """The exit code; with a thread left behind, the process ends with it here."""
+    if any(thread.is_alive() for thread in _left_behind):
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def _first_integer(names: tuple[str, ...], default: int) -> int:

@@ -33,6 +33,13 @@ class UsageError(Exception):
     """
 
 
+class Lost(Exception):
+    """Another process has gone, or shows no sign of life: the run cannot go on.
+
+    Command lines print `rank <n> failed: <message>` and exit with code 1.
+    """
+
+
 class SharedUsageError(UsageError):
     """A mistake that every rank raises with the same words, so that one rank tells it for all."""
 

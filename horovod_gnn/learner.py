@@ -185,7 +185,9 @@ def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSA
 
 
 KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-KERAS_AND_DDP = {"--start-timeout": "it is one of tf_mirrored/train.py and baselines/ddp.py"}
+OF_SEVERAL_RANKS = dict.fromkeys(
+    ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
+)
 
 
 def torch_framework(strategy: str, start: Callable[[RunConfig | None], OneProcess]) -> Framework:

@@ -7,7 +7,9 @@ runs on one process and on sixty-four.
 
 from __future__ import annotations
 
+import atexit
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -17,14 +19,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_core.launch import launched_size, seconds_until_killed, stop_without_launcher
-from gnn_core.report.machine import host_name
+from gnn_core.config import OPTIONS, RunConfig
+from gnn_core.joining import (
+    STORE_ADDRESS,
+    await_ranks_at_store,
+    call_in_time,
+    waited_for_by_mpi,
+)
+from gnn_core.launch import by_torchrun, launched_rank, launched_size, stop_without_launcher
+from gnn_core.network import bypass_proxies
 from gnn_core.sockets import OpenedSockets
 from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
+from gnn_core.training.process_state import threads
 from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
 _SILENT_SECONDS = 20  # until a host of an elastic world that says nothing is taken for lost
+_LATER_SECONDS = 30  # than a wait may take, Gloo ends it in its own words
 
 
 class OneProcess(Fellows):
@@ -68,10 +79,59 @@ class HorovodProcess(OneProcess):
 
     starts_four = "horovodrun -np 4 python horovod_gnn/train.py"
 
-    def __init__(self) -> None:
+    def __init__(self, config: RunConfig | None = None) -> None:
+        """Join the other ranks; `config` is None where this one could not read its own.
+
+        Raises:
+            UsageError: a launcher that does not fit, or ranks that do not come in time.
+            Lost: the launcher or another rank has gone meanwhile.
+            WorldChanged: so it has, where ranks may go and join.
+        """
         super().__init__()
+        starting, silence = (
+            getattr(config, name) if config else float(OPTIONS[name].default)
+            for name in ("start_timeout", "collective_timeout")
+        )
+        self.join_by = time.monotonic() + starting
+        self._set_up_horovod(max(starting, silence))
+        stop_without_launcher()
+        self._sockets = OpenedSockets()
+        before = threads()
+        try:
+            with self._sockets:
+                self._join(starting)
+        except ValueError:  # it says no more, and its reason, if any, in a log of its own
+            raise Lost("cannot join the other ranks: they or the launcher have gone") from None
+        helpers = threads() - before
+        hvd = self._hvd
+        self.rank = hvd.rank()
+        self.world_size = hvd.size()
+        self.local_rank = hvd.local_rank()
+        self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
+        if self.elastic:
+            self._sockets.miss_after(_SILENT_SECONDS)
+            # What a process was started with names its rank in the first of its worlds.
+            os.environ |= {"HOROVOD_RANK": str(self.rank), "HOROVOD_SIZE": str(self.world_size)}
+        elif self.world_size != launched_size():
+            raise _other_launcher(self.world_size)
+        try:
+            self.monitor_ranks(silence, helpers)
+        except WorldChanged:
+            self.disband()
+            raise
+        if self.monitor is not None:  # the process ends in `shutdown`, which all ranks do together
+            atexit.register(self.monitor.exit_in_time)
+
+    def _set_up_horovod(self, longest_wait: float) -> None:
+        """Import it, with settings that leave it to the monitor to tell who is lost."""
         # A step has one collective, of about a megabyte: name a missing rank soon.
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "20")
+        self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        if store := os.environ.get(STORE_ADDRESS):
+            bypass_proxies([store])
+        # So long may it take a rank to join: when this time is out, Gloo aborts all of them.
+        patience = 120 if self.elastic else math.ceil(longest_wait) + _LATER_SECONDS
+        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(patience))
         try:
             import horovod.torch as hvd
             from horovod.common.elastic import notification_manager
@@ -85,40 +145,18 @@ class HorovodProcess(OneProcess):
         os.environ.setdefault("HOROVOD_WAKE_ON_ENQUEUE", "1")
         wakes = hasattr(hvd, "wake_on_enqueue_built")
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "20" if wakes else "0.5")  # milliseconds
-        # Told to stop, a rank still waits for the others, but not until it is killed unsaved.
-        self._grace_seconds = 0.6 * seconds_until_killed()
         self._hvd, self._news = hvd, notification_manager
-        self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+
+    def _join(self, seconds: float) -> None:
+        """Call Horovod's init. Raises UsageError: some ranks do not come in time."""
         if self.elastic:  # before there is a world: a host that is found meanwhile is not missed
-            # So long may it take a rank to join: when this time is out, Gloo aborts all of them.
-            os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "120")
             self._news.init()
             self._news.register_listener(self)
-        stop_without_launcher()
-        self._sockets = OpenedSockets()
-        try:
-            with self._sockets:
-                hvd.init()
-        except ValueError:  # it says no more, and its reason, if any, in a log of its own
-            raise Lost("cannot join the other ranks: they or the launcher have gone") from None
-        self.rank = hvd.rank()
-        self.world_size = hvd.size()
-        self.local_rank = hvd.local_rank()
-        self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
-        if self.elastic:
-            self._sockets.miss_after(_SILENT_SECONDS)
-            # What a process was started with names its rank in the first of its worlds.
-            os.environ |= {"HOROVOD_RANK": str(self.rank), "HOROVOD_SIZE": str(self.world_size)}
-        elif self.world_size != launched_size():
-            raise UsageError(
-                f"{launched_size()} processes were launched but Horovod sees {self.world_size}: "
-                "the launcher and Horovod use different MPIs; `make doctor` shows both"
-            )
-        try:
-            self.rank_hosts = self.gather(host_name())
-        except WorldChanged:
-            self.disband()
-            raise
+            self._hvd.init()  # horovodrun bounds this wait, and counts who is there
+            return
+        if os.environ.get(STORE_ADDRESS):  # Gloo would abort a process, and name nobody
+            await_ranks_at_store(launched_rank(), launched_size(), seconds)
+        call_in_time(self._hvd.init, seconds, waited_for_by_mpi)
 
     def on_hosts_updated(self, timestamp: float, update: int) -> None:
         """Called by Horovod, in a thread of its own, when the launcher has found other hosts."""
@@ -127,6 +165,9 @@ class HorovodProcess(OneProcess):
     def disband(self) -> None:
         """Leave a world that has changed, whoever of it is still there."""
         self._news.remove_listener(self)
+        if self.monitor is not None:
+            self.monitor.close()
+            atexit.unregister(self.monitor.exit_in_time)
         self._hvd.shutdown()
         self._sockets.shut()
 
@@ -158,22 +199,32 @@ class HorovodProcess(OneProcess):
         """Begin a collective and wait for it. Unlike Horovod's own wait this can be interrupted.
 
         Raises Stopped when this rank was told to stop and the others do not come any more. When one
-        of them has gone without a word: WorldChanged in an elastic world, Lost in any other.
+        of them has gone without a word: WorldChanged in an elastic world, Lost in any other. Lost,
+        too, when one shows no sign of life.
 
         Polling leaves the core to Horovod's background thread and lets signal handlers run; when a
         rank has died, the launcher's SIGTERM finds this loop and not a call that never returns.
         """
-        deadline = None
         try:
             handle = begin(*arguments, **options)
-            while not self._hvd.poll(handle):
-                time.sleep(_POLL_SECONDS)
-                if self.stop_signal is not None:
-                    deadline = deadline or time.monotonic() + self._grace_seconds
-                    if time.monotonic() > deadline:
-                        raise Stopped
+            with self.waiting() as wait:
+                while not self._hvd.poll(handle):
+                    time.sleep(_POLL_SECONDS)
+                    wait.check()
             return self._hvd.synchronize(handle)
         except RuntimeError as error:  # HorovodInternalError, from any of the three
             if self.elastic:
                 raise WorldChanged from None
             raise self.without_answer(" ".join(str(error).split())) from None
+
+
+def _other_launcher(world_size: int) -> UsageError:
+    if by_torchrun():
+        return UsageError(
+            f"torchrun (TORCHELASTIC_RUN_ID) started {launched_size()} processes, but Horovod sees "
+            f"{world_size}: start them with horovodrun, or baselines/ddp.py with torchrun"
+        )
+    return UsageError(
+        f"{launched_size()} processes were launched but Horovod sees {world_size}: "
+        "the launcher and Horovod use different MPIs; `make doctor` shows both"
+    )

@@ -27,15 +27,14 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded
 from gnn_core.training.run import run
-from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY, torch_framework
+from horovod_gnn.learner import KERAS_ONLY, torch_framework
 from horovod_gnn.parallel import HorovodProcess
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    framework = torch_framework("horovod", lambda config: HorovodProcess())
-    unsupported = {**KERAS_ONLY, **KERAS_AND_DDP}
-    return run(lambda: parse_config(None, "horovod", unsupported), framework)
+    framework = torch_framework("horovod", HorovodProcess)
+    return run(lambda: parse_config(None, "horovod", KERAS_ONLY), framework)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ a hwloc of its own, and Open MPI's shutdown would call those and crash.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import socket
@@ -14,8 +15,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+from gnn_core.joining import call_in_time, waited_for_by_mpi
 from gnn_core.launch import launched_size, under_launcher
-from gnn_core.network import addresses, reachable
+from gnn_core.network import addresses, bypass_proxies, host_and_port, open_door, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _EXAMPLE = (
@@ -46,10 +48,16 @@ class Cluster:
 def find_cluster(seconds: float) -> Cluster:
     """The workers of this job: TF_CONFIG's, else those that MPI has started, else this one alone.
 
-    All of them are there when it returns. Raises UsageError where TF_CONFIG is malformed, differs
-    from the MPI world, where this worker's port is taken, or where a worker does not come within
-    `seconds`.
+    All of them are there when it returns, and no proxy stands between them. Raises UsageError
+    where TF_CONFIG is malformed, differs from the MPI world, where this worker's port is taken, or
+    where a worker does not come within `seconds`.
     """
+    cluster = _find(seconds)
+    bypass_proxies(address.rpartition(":")[0] for address in cluster.workers)
+    return cluster
+
+
+def _find(seconds: float) -> Cluster:
     told = os.environ.get("TF_CONFIG")
     if told:
         cluster = parse_tf_config(told)
@@ -58,7 +66,7 @@ def find_cluster(seconds: float) -> Cluster:
         meet(cluster, seconds)
         return cluster
     if under_launcher():
-        return _from_mpi()
+        return call_in_time(_from_mpi, seconds, waited_for_by_mpi)
     return Cluster((f"127.0.0.1:{_free_port()[1]}",), 0)
 
 
@@ -118,7 +126,7 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
     """Worker 0: let the others report, and tell them who is missing."""
     everyone = set(range(1, len(cluster.workers)))
     arrived: dict[int, socket.socket] = {}
-    with socket.create_server(("", cluster.port)) as door:
+    with open_door(cluster.port) as door:
         while arrived.keys() != everyone and (left := deadline - time.monotonic()) > 0:
             door.settimeout(min(left, _LONG_SECONDS))
             try:
@@ -187,13 +195,16 @@ def _from_mpi() -> Cluster:
     try:
         import mpi4py
 
-        mpi4py.rc.finalize = False  # it is done below, at once
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False  # both are done below, at once
         from mpi4py import MPI
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise UsageError(
             f"expected mpi4py, to learn who the workers are, got {error}: run `make install`, or "
             "set TF_CONFIG"
         ) from None
+    if not MPI.Is_initialized():
+        # mpi4py's own Init would hold the interpreter until the last rank has come.
+        ctypes.CDLL(MPI.__file__).MPI_Init(None, None)
     world = MPI.COMM_WORLD
     rank, size = world.rank, world.size
     if size != launched_size():
@@ -213,14 +224,13 @@ def _from_mpi() -> Cluster:
             raise SharedUsageError(
                 "expected a network between the hosts, got none on one of them; set TF_CONFIG"
             )
-        workers.append(f"{address}:{their_port}")
+        workers.append(host_and_port(address, their_port))
     return Cluster(tuple(workers), rank)
 
 
 def _free_port() -> tuple[socket.socket, int]:
     """A port that nobody uses, and the socket that holds it until it is closed."""
-    held = socket.socket()
-    held.bind(("", 0))
+    held = open_door(0)
     return held, held.getsockname()[1]
 
 
@@ -235,15 +245,13 @@ def _require_same_world(cluster: Cluster) -> None:
 
 def _require_free_port(cluster: Cluster) -> None:
     address = cluster.workers[cluster.index]
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", cluster.port))
-        except OSError as error:
-            raise UsageError(
-                f"TF_CONFIG: worker {cluster.index} is to listen at {address}, and cannot "
-                f"({error.strerror}): choose another port, or end the program that holds it"
-            ) from None
+    try:
+        open_door(cluster.port).close()
+    except OSError as error:
+        raise UsageError(
+            f"TF_CONFIG: worker {cluster.index} is to listen at {address}, and cannot "
+            f"({error.strerror}): choose another port, or end the program that holds it"
+        ) from None
 
 
 def _answers(address: str) -> bool:

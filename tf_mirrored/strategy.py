@@ -11,12 +11,15 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.config import OPTIONS
+from gnn_core.joining import call_in_time
 from gnn_core.launch import launched_size
 from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.usage import SharedUsageError
@@ -28,7 +31,8 @@ if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked
     import tensorflow as tf
 
 STRATEGIES = ("one", "mirrored", "multiworker")
-_SILENCE_SECONDS = 100  # after which a worker that is still connected is taken for lost
+_LATER_SECONDS = 40.0  # than the monitor of the ranks TensorFlow takes a silent worker for lost
+_LEAST_SECONDS = 10.0  # to connect, once all workers are there
 
 
 def start(
@@ -36,7 +40,8 @@ def start(
     replicas: int | None = None,
     threads: int = 1,
     device: str = "auto",
-    timeout_seconds: float = 120.0,
+    timeout_seconds: float = OPTIONS["start_timeout"].default,
+    silence_seconds: float = OPTIONS["collective_timeout"].default,
 ) -> Replicas:
     """Join the other replicas.
 
@@ -45,7 +50,8 @@ def start(
         replicas: of `mirrored`; None takes every GPU, or two on a CPU.
         threads: cores of one replica.
         device: `auto`, `cpu` or `cuda`.
-        timeout_seconds: how long to wait for the other workers of `multiworker`.
+        timeout_seconds: how long to wait for the other workers of `multiworker` to come.
+        silence_seconds: how long to wait for one of them that shows no sign of life.
 
     Raises:
         UsageError: a machine, an environment or a launcher that does not fit.
@@ -60,6 +66,7 @@ def start(
             f"the {name} strategy is one process, but {launched_size()} copies of it were "
             "launched: start one, or use --strategy multiworker"
         )
+    deadline = time.monotonic() + timeout_seconds
     cluster = find_cluster(timeout_seconds) if name == "multiworker" else None
     _choose_backend()
     with without_greeting():
@@ -75,8 +82,11 @@ def start(
             across = tf.distribute.ReductionToOneDevice()
         strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=across)
     else:
-        strategy = _join(cluster)
-    return Replicas(name, strategy, devices, cluster)
+        left = max(deadline - time.monotonic(), _LEAST_SECONDS)
+        strategy = call_in_time(
+            lambda: _join(cluster, silence_seconds), left, lambda: _unconnected(cluster)
+        )
+    return Replicas(name, strategy, devices, cluster, silence_seconds)
 
 
 def _choose_backend() -> None:
@@ -105,6 +115,7 @@ class Replicas(Fellows):
         strategy: tf.distribute.Strategy,
         devices: list[str],
         cluster: Cluster | None,
+        silence_seconds: float = OPTIONS["collective_timeout"].default,
     ):
         super().__init__()
         self.name = name
@@ -115,7 +126,8 @@ class Replicas(Fellows):
         self.rank = cluster.index if cluster else 0
         self.world_size = len(cluster.workers) if cluster else 1
         self._num_replicas = int(strategy.num_replicas_in_sync)
-        self.rank_hosts = self.gather(self.rank_hosts[0])
+        if self.world_size > 1:
+            self.monitor_ranks(silence_seconds, computes_in_waits=True)
         self.local_rank = self.rank_hosts[: self.rank].count(self.rank_hosts[self.rank])
 
     @property
@@ -167,7 +179,8 @@ class Replicas(Fellows):
         import tensorflow as tf
 
         try:
-            yield
+            with self.waiting():  # in C, where only the monitor of the ranks can end it
+                yield
         except (
             tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError,
@@ -234,23 +247,30 @@ class Replicas(Fellows):
         if self._cluster is None or self.world_size == 1:
             return
         self.barrier()
+        if self.monitor is not None:
+            self.monitor.close()
         if self.rank == 0:
             wait_for_departure(self._cluster)
 
 
-def _join(cluster: Cluster) -> tf.distribute.Strategy:
+def _join(cluster: Cluster, silence_seconds: float) -> tf.distribute.Strategy:
     import tensorflow as tf
 
     os.environ["TF_CONFIG"] = cluster.to_tf_config()
     # Automatic would be the same on a CPU: ring allreduce over gRPC; NCCL where there are GPUs.
     automatic = tf.distribute.experimental.CommunicationImplementation.AUTO
     options = tf.distribute.experimental.CommunicationOptions(implementation=automatic)
-    _be_patient(len(cluster.workers))
+    _be_patient(len(cluster.workers), silence_seconds + _LATER_SECONDS)
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _be_patient(num_workers: int) -> None:
-    """Let a worker be silent for longer than TensorFlow would: on a busy host 5 s are soon over.
+def _unconnected(cluster: Cluster) -> str:
+    silent = ", ".join(f"worker {i} ({cluster.workers[i]})" for i in silent_workers(cluster))
+    return f"TensorFlow still waits for {silent or 'some of them'} to connect"
+
+
+def _be_patient(num_workers: int, seconds: float) -> None:
+    """Let the monitor of the ranks decide who is lost: TensorFlow would after 5 s of silence.
 
     A worker that is killed is noticed at once all the same, by its connections. The strategy keeps
     a coordination service that is configured already, which only this private module can do.
@@ -262,6 +282,6 @@ def _be_patient(num_workers: int) -> None:
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
-        heartbeat_timeout_in_ms=1000 * _SILENCE_SECONDS,
+        heartbeat_timeout_in_ms=round(1000 * seconds),
         coordinated_jobs=[workers],
     )

@@ -67,7 +67,11 @@ def compiled_step(fellows: Replicas, losses: Losses, groups: Sequence[Group]) ->
     def step(batches: list[Tensors]) -> tf.Tensor:
         return fellows.on_each(on_replica, batches)[0]
 
-    return lambda batches: step(batches).numpy()
+    def met(batches: list[Batch]) -> npt.NDArray[np.float32]:
+        with fellows.noticing_losses():
+            return step(batches).numpy()
+
+    return met
 
 
 def pretrain(

@@ -25,10 +25,9 @@ IN_IMAGE = "/opt/ringsage"
 """Where the repository lies in the image, and the folder that its programs start in."""
 
 _KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-_WAITING = {"--start-timeout": "it is one of tf_mirrored/train.py and baselines/ddp.py"}
 # strategy of an MPIJob -> its program, the flags that go with it, those that it refuses
 TRAINERS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
-    "horovod": ("horovod_gnn/train.py", (), _KERAS_ONLY | _WAITING),
+    "horovod": ("horovod_gnn/train.py", (), _KERAS_ONLY),
     "ddp": ("baselines/ddp.py", (), _KERAS_ONLY),
     "multiworker": (
         "tf_mirrored/train.py",

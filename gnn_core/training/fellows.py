@@ -7,22 +7,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.launch import seconds_until_killed
 from gnn_core.report.machine import host_name
-from gnn_core.usage import SharedUsageError, UsageError
+from gnn_core.training.monitor import RankMonitor
+from gnn_core.usage import Lost, SharedUsageError, UsageError
+
+__all__ = ["Fellows", "Lost", "Stopped", "Wait", "WorldChanged"]
 
 
 class Stopped(Exception):
     """A stop signal came: all ranks have agreed to end here, or the others answer no more."""
-
-
-class Lost(Exception):
-    """Another process has gone without a word: the run cannot go on."""
 
 
 class WorldChanged(Exception):
@@ -43,6 +45,35 @@ class Fellows:
         self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
         self.stops_together = False  # since one of all was asked to
         self.rank_hosts = [host_name()]  # of each process
+        self.monitor: RankMonitor | None = None  # of the other processes, where there are any
+        self.join_by: float | None = None  # on the clock of `time.monotonic`, until there is one
+        self.grace_seconds = 0.6 * seconds_until_killed()  # told to stop, it still waits so long
+        self.can_save = False  # whether a stop signal may wait for the end of a step
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def monitor_ranks(
+        self,
+        timeout_seconds: float,
+        helpers: frozenset[int] = frozenset(),
+        computes_in_waits: bool = False,
+    ) -> None:
+        """Watch over the waits for other ranks from now on; gives `rank_hosts`, too. Collective.
+
+        Args:
+            timeout_seconds: how long to wait for a rank that shows no sign of life.
+            helpers: threads of this process that work while another rank waits.
+            computes_in_waits: whether a collective is one call with what is computed around it.
+        """
+        monitor = RankMonitor(self.rank, timeout_seconds, helpers, computes_in_waits)
+        cards = self.gather(monitor.card())
+        self.rank_hosts = [card["host"] for card in cards]
+        monitor.watch(cards)
+        self.monitor = monitor
+
+    def waiting(self) -> Wait:
+        """A wait for other ranks: `with fellows.waiting() as wait`, with `wait.check()` inside."""
+        return Wait(self)
 
     # --- the collectives ------------------------------------------------------------------------
 
@@ -137,3 +168,49 @@ class Fellows:
             raise SharedUsageError(next(iter(found)))
         told = (f"rank {rank} ({self.rank_hosts[rank]}): {text}" for text, rank in found.items())
         raise SharedUsageError("; ".join(sorted(told)))
+
+
+class Wait:
+    """A collective of this rank, from when it has nothing to do but wait for the others."""
+
+    __slots__ = ("_fellows", "_monitor", "_stopping_since")
+
+    def __init__(self, fellows: Fellows):
+        self._fellows, self._monitor = fellows, fellows.monitor
+        self._stopping_since: float | None = None
+
+    def __enter__(self) -> Wait:
+        if self._monitor is not None:
+            self._monitor.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._monitor is not None:
+            self._monitor.end()
+
+    def check(self) -> None:
+        """Call it again and again while nothing has come yet.
+
+        Raises:
+            Stopped: this rank was told to stop, and the others do not come any more.
+            Lost: some rank will not come.
+        """
+        if self._monitor is not None and self._monitor.verdict is not None:
+            raise Lost(self._monitor.verdict)
+        joins = self._monitor is None and self._fellows.join_by is not None
+        if self._fellows.stop_signal is None and not joins:
+            return
+        now = time.monotonic()
+        if joins and now > (self._fellows.join_by or now):
+            raise Lost("all ranks have joined, but some do not answer; start all again")
+        if self._fellows.stop_signal is None:
+            return
+        self._stopping_since = self._stopping_since or now
+        # It still waits for the others, but not until it is killed unsaved.
+        if now - self._stopping_since > self._fellows.grace_seconds:
+            raise Stopped

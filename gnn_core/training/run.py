@@ -13,11 +13,11 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.launch import launched_rank, launched_size, stop_signals
+from gnn_core.launch import launched_rank, launched_size
 from gnn_core.report.curves import Curves, folder_of_run
 from gnn_core.report.narrate import Narrator
 from gnn_core.report.records import begin_run, keep_record
@@ -39,6 +39,7 @@ from gnn_core.training.setup import (
     require_memory,
     require_same_job,
 )
+from gnn_core.training.stop_signals import listen_for_stop, listen_no_more
 from gnn_core.training.tasks import split_sizes, targets_per_epoch
 from gnn_core.usage import one_line
 
@@ -82,6 +83,8 @@ def _in_worlds(
             fellows = framework.start(config)
         except WorldChanged:  # before they had met
             continue
+        except UsageError as error:  # nobody is there to hear what this rank had to say
+            raise UsageError(problem) if problem else error from None
         except Lost as error:
             _tell_lost(launched_rank(), error)
             return 1
@@ -91,6 +94,8 @@ def _in_worlds(
         except WorldChanged:
             fellows.disband()
             former = fellows
+        finally:
+            listen_no_more()
 
 
 def _in_world(
@@ -148,6 +153,8 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
                 held.enter_context(claimed(folder, kept.history.run_id, f".*{UNFINISHED}"))
         learner = framework.learn(config, graph, fellows)
         session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
+        if fellows.monitor is not None:
+            fellows.monitor.last_words = partial(_last_words, session, record, fellows.rank)
         if not session.history.worlds:
             narrator.tell(describe.opening(record, config, graph, learner))
         return _train(config, record, session, narrator, fellows)
@@ -189,20 +196,6 @@ def _prepare(config: RunConfig, fellows: Fellows, framework: Framework) -> None:
     framework.prepare(config, fellows)
 
 
-def listen_for_stop(fellows: Fellows) -> None:
-    """Let SIGTERM, Ctrl-C and what batch systems send end the run at the next step.
-
-    A second signal of the same kind ends it at once.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        fellows.stop_signal = number
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in stop_signals():
-        signal.signal(number, stop)
-
-
 def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | None]:
     """Train; the status of the run and what went wrong, if anything did. Raises WorldChanged."""
     try:
@@ -233,6 +226,13 @@ def _no_memory(error: Exception) -> str:
         f"not enough memory ({one_line(error)[:200]}): lower --global-batch-size, --hidden or "
         "--fanouts, or start fewer ranks on a host; --dry-run bounds what a run takes"
     )
+
+
+def _last_words(session: Session, record: RunRecord, rank: int, reason: str) -> None:
+    """Write the record of a run whose main thread will not return, from another thread."""
+    if rank == 0:
+        record = session.complete(record, "failed", reason)
+        print(describe.closing(record, keep_record(record, record.config["records"])))
 
 
 def _tell_lost(rank: int, error: Lost) -> None:

@@ -87,6 +87,7 @@ class Session:
         self._enter_world()
         self._kept.sampler.start()
         self.learner.watch.restart()
+        self._fellows.can_save = True
         goes_on = False
         try:
             self._train(curves)

@@ -56,10 +56,10 @@ def in_process(
     before = [(number, signal.getsignal(number)) for number in STOP_SIGNALS]
     threads = torch.get_num_threads()
 
-    def start(main: Main, words: Sequence[str]) -> Outcome:
+    def start(main: Main, words: Sequence[str], **options: bool) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["program.py", *map(str, words)])
         capsys.readouterr()
-        code = guarded(main)
+        code = guarded(main, **options)
         said = capsys.readouterr()
         return Outcome(code, said.out, said.err)
 

@@ -41,7 +41,7 @@ def ddp(
 
     def start(words: Sequence[str]) -> Outcome:
         try:
-            return in_process(main, words)
+            return in_process(main, words, meets_by_rank=True)
         finally:
             if distributed.is_initialized():
                 distributed.destroy_process_group()
@@ -205,6 +205,10 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "another flag of Keras": ({"strategy": "one"}, ["--strategy: the ddp strategy ignores it"]),
     "no time": ({"start_timeout": 0}, ["--start-timeout: expected a finite number above 0, got"]),
+    "hardly any patience": (
+        {"collective_timeout": 1},
+        ["--collective-timeout: expected a finite number at least 5, got 1"],
+    ),
     "other ranks than meant": ({"world_size": 4}, ["--world-size: ", "4 ranks but 1 started"]),
     "unknown data set": ({"dataset": "coraa"}, ["unknown data set 'coraa', did you mean cora?"]),
 }

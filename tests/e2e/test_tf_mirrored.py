@@ -192,7 +192,7 @@ def test_help_and_slips_do_not_wait_for_tensorflow(
     assert done.returncode == code
     assert done.stdout.splitlines()[-1] == "[]"
     if code == 0:
-        for flag in ("--strategy", "--replicas", "--start-timeout"):
+        for flag in ("--strategy", "--replicas", "--start-timeout", "--collective-timeout"):
             assert flag in done.stdout
         assert "not with the Keras strategy" in done.stdout  # --pin
 
@@ -482,7 +482,7 @@ def test_a_loss_that_is_no_number_fails_the_run(keras: Runs, place: Place) -> No
     assert place.record().status == "failed"
 
 
-KERAS_ONLY = {"--strategy": "one", "--replicas": 2, "--start-timeout": 3}
+KERAS_ONLY = {"--strategy": "one", "--replicas": 2}
 
 
 @pytest.mark.parametrize("flag", KERAS_ONLY)
@@ -498,7 +498,7 @@ def test_the_other_trainers_refuse_flags_of_keras(
 
 @pytest.mark.needs_horovod
 def test_horovod_refuses_flags_of_keras(run_cli: Callable, place: Place) -> None:
-    done = run_cli(["python", TRAIN, *place.flags(strategy="one", replicas=2, start_timeout=3)])
+    done = run_cli(["python", TRAIN, *place.flags(strategy="one", replicas=2)])
     assert_refused(
         done.returncode, done.stderr,
         *(f"{flag}: the horovod strategy ignores it" for flag in KERAS_ONLY),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,3 +128,26 @@ def test_ranks_on_two_hosts_learn_what_one_learns(tmp_path: Path) -> None:
     assert found["hosts"] == ["h1", "h2"] and found["controller"] == "mpi"
     # 64 KiB at 100 Mbit/s: half of it there, half of it back, 5.2 ms in all.
     assert found["lower_quartile_seconds"][1] > 4e-3
+
+
+@pytest.mark.long
+@pytest.mark.needs_horovod
+@pytest.mark.parametrize("program", ["horovod_gnn/train.py", "baselines/ddp.py"])
+def test_a_cut_cable_ends_the_job(program: str, tmp_path: Path) -> None:
+    """By mpirun's keepalive or by the ranks' own monitors, whichever comes first."""
+    flags = ["--dataset", "synthetic:papers=2000", "--epochs", "1000000", "--progress", "off"]
+    flags += ["--checkpoint-dir", str(tmp_path / "saved"), "--records", str(tmp_path)]
+    flags += ["--collective-timeout", "30"]
+    with Hosts(2, LINK) as hosts, ThreadPoolExecutor() as beside:
+        command = [sys.executable, program, *flags]
+        job = beside.submit(hosts.mpirun, 2, command, cwd=ROOT, timeout=300)
+        while not (tmp_path / "saved" / "best.safetensors").exists():
+            assert not job.done(), job.result().stderr
+            time.sleep(0.1)
+        hosts.set_link("h2", up=False)
+        begun = time.monotonic()
+        done = job.result()
+    seconds = time.monotonic() - begun
+    print(f"{program}: {seconds:.0f} s")
+    assert done.returncode != 0
+    assert seconds < 60

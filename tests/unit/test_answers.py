@@ -12,7 +12,7 @@ import pytest
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.report.answers import answers, start_command
 from gnn_core.report.schema import RunRecord
-from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY
+from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS
 from tests.unit.made_records import CLUSTER, MACHINE, run
 from tf_mirrored.framework import UNSUPPORTED
 
@@ -120,8 +120,8 @@ def test_settings_of_another_program_get_no_command() -> None:
     assert commands(told(run("one", config={"model": "gcn"}))[NEXT]) == []
 
 
-_TORCH = KERAS_ONLY | KERAS_AND_DDP
-_REFUSED = {"single": _TORCH, "horovod": _TORCH, "ddp": KERAS_ONLY}
+_SINGLE = KERAS_ONLY | OF_SEVERAL_RANKS
+_REFUSED = {"single": _SINGLE, "horovod": KERAS_ONLY, "ddp": KERAS_ONLY}
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,9 @@ def test_the_flags_that_a_trainer_refuses_are_the_ones_told() -> None:
 
 @pytest.mark.torch
 def test_the_flags_that_a_torch_trainer_refuses_are_the_ones_told() -> None:
-    from horovod_gnn.learner import KERAS_AND_DDP, KERAS_ONLY
+    from horovod_gnn.learner import KERAS_ONLY
 
-    assert TRAINERS["horovod"][2] == {**KERAS_ONLY, **KERAS_AND_DDP}
+    assert TRAINERS["horovod"][2] == KERAS_ONLY
     assert TRAINERS["ddp"][2] == KERAS_ONLY
 
 

@@ -118,7 +118,7 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         "hold_out", "held_out", "svd_width", "negatives", "shared_negatives", "hide_targets",
         "edges_per_epoch", "predictor_layers", "candidates", "eval_edges",  # --task link
         "lr_step_epochs", "lr_gamma", "eval_fanouts", "checkpoint_every_steps", "resume",
-        "start_timeout",  # --strategy multiworker
+        "start_timeout", "collective_timeout",  # --strategy multiworker
     }  # fmt: skip
 
 
@@ -132,9 +132,9 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         ("--lr-schedule step", "--lr-gamma --lr-step-epochs", ""),
         ("--lr-schedule cosine", "--warmup-epochs", "--lr-gamma --lr-step-epochs"),
         ("--checkpoint-dir c", "--resume --checkpoint-every-steps", ""),
-        ("--strategy one", "--strategy", "--replicas --start-timeout"),
+        ("--strategy one", "--strategy", "--replicas --start-timeout --collective-timeout"),
         ("--strategy one --replicas 1", "--replicas", "--start-timeout"),  # given, so it is told
-        ("--strategy multiworker", "--start-timeout", "--replicas"),
+        ("--strategy multiworker", "--start-timeout --collective-timeout", "--replicas"),
     ],
 )
 def test_only_settings_that_apply_are_listed(parse, argv: str, listed: str, left_out: str) -> None:
@@ -144,11 +144,11 @@ def test_only_settings_that_apply_are_listed(parse, argv: str, listed: str, left
 
 
 def test_what_the_strategy_ignores_is_not_listed(parse) -> None:
-    """Also of ddp, which waits for its ranks but knows no --strategy."""
+    """Also of programs that wait for their ranks but know no --strategy."""
     config = parse(strategy="Keras only", replicas="Keras only")
     rows = {flag for _, group in config.describe() for flag, *_ in group}
     assert rows.isdisjoint({"--strategy", "--replicas"})
-    assert "--start-timeout" in rows
+    assert {"--start-timeout", "--collective-timeout"} <= rows
 
 
 def test_the_summary_has_a_line_for_each() -> None:

@@ -47,6 +47,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
+def by_mpirun(monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+    monkeypatch.setenv("PMIX_NAMESPACE", "7")  # without it, it is what another job has left over
+
+
 def refuse() -> int:
     raise UsageError("expected a folder, got a file; correct --data-root")
 
@@ -133,7 +138,7 @@ def test_other_ranks_leave_what_all_did_wrong_to_rank_0(
     capfd: pytest.CaptureFixture[str], slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And wait, since the first rank to fail ends all the others: also the one that tells."""
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    by_mpirun(monkeypatch, "1")
     assert guarded(refuse_as_all_do) == 2
     assert capfd.readouterr() == ("", "")
     assert len(slept) == 1
@@ -143,12 +148,36 @@ def test_other_ranks_leave_what_all_did_wrong_to_rank_0(
 def test_a_rank_that_is_alone_with_its_mistake_tells_it_and_says_who_it_is(
     capfd: pytest.CaptureFixture[str], slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
+    by_mpirun(monkeypatch, "3")
     assert guarded(refuse) == 2
     assert capfd.readouterr().err == (
         "error: rank 3: expected a folder, got a file; correct --data-root\n"
     )
     assert len(slept) == 1  # rank 0 had the chance to tell it first
+
+
+@pytest.mark.parametrize("meets_by_rank", [False, True])
+def test_a_rank_that_nobody_speaks_for_tells_what_all_did_wrong(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meets_by_rank: bool
+) -> None:
+    """In a pod of its own, or where a shell has kept the variables of another job."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert guarded(refuse_as_all_do, meets_by_rank) == 2
+    of = "rank 1: " if meets_by_rank else ""
+    assert capfd.readouterr().err == f"error: {of}expected 4 ranks, got 2\n"
+
+
+def test_a_lost_rank_ends_any_program_in_one_line() -> None:
+    program = """if True:
+        import sys
+        from gnn_core.launch import guarded
+        from gnn_core.usage import Lost
+        def main(): raise Lost("rank 1 has ended")
+        sys.exit(guarded(main))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "rank 0 failed: rank 1 has ended\n")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, SystemExit])

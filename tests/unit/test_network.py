@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from urllib import request
+
 import psutil
 import pytest
 
-from gnn_core.network import addresses, interface_towards, reachable
+from gnn_core.network import (
+    addresses,
+    bypass_proxies,
+    datagram_socket,
+    family_address,
+    host_and_port,
+    interface_towards,
+    open_door,
+    reachable,
+)
 
 # Addresses of a host and of the one that wants to reach it -> where it does.
 REACHABLE = {
@@ -41,3 +54,37 @@ def test_the_interface_of_an_own_address_is_its_own() -> None:
 
 def test_no_interface_leads_to_a_host_that_has_no_address() -> None:
     assert interface_towards("no-such-host.invalid") is None
+
+
+def test_of_ipv4_and_ipv6_the_first_shared_network_counts() -> None:
+    theirs = ["10.0.0.7/24", "fd00:1::7/64"]
+    assert reachable(theirs, ["fd00:1::1/64"]) == "fd00:1::7"
+    assert reachable(theirs, ["10.0.0.1/24", "fd00:1::1/64"]) == "10.0.0.7"
+    assert host_and_port("fd00:1::7", 22) == "[fd00:1::7]:22"
+    assert host_and_port("10.0.0.7", 22) == "10.0.0.7:22"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_door_is_open_to_ipv4_and_to_ipv6(host: str) -> None:
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("this kernel has no IPv6")
+    with open_door(0) as door:
+        port = door.getsockname()[1]
+        socket.create_connection((host, port), timeout=5).close()
+    with datagram_socket() as one, datagram_socket() as two:
+        one.sendto(b"here", family_address(one, host, two.getsockname()[1]))
+        two.settimeout(5)
+        assert two.recvfrom(10)[0] == b"here"
+
+
+def test_hosts_of_the_job_are_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    bypass_proxies(["10.0.0.7", "[fd00:1::7]"])
+    bypass_proxies(["10.0.0.7", "one"])
+    for host in ("intranet", "10.0.0.7", "one"):
+        assert request.proxy_bypass_environment(host)
+    assert not request.proxy_bypass_environment("elsewhere.org")
+    assert os.environ["no_grpc_proxy"] == "intranet,10.0.0.7,fd00:1::7,one"

@@ -15,6 +15,7 @@ from torch import distributed
 from baselines import process_group
 from baselines.process_group import ProcessGroup
 from baselines.rendezvous import Meeting
+from gnn_core import joining
 from gnn_core.training.fellows import Lost, Stopped
 from gnn_core.usage import UsageError
 
@@ -47,7 +48,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> ProcessGroup:
     """One rank, which has met nobody."""
     made = ProcessGroup.__new__(ProcessGroup)
     super(ProcessGroup, made).__init__()
-    made._grace_seconds = 0.0
+    made.grace_seconds = 0.0
     return made
 
 
@@ -69,11 +70,18 @@ def test_a_rank_that_has_gone(group: ProcessGroup) -> None:
     )
 
 
-def test_a_rank_that_is_silent_for_too_long(
-    group: ProcessGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(process_group, "_SILENCE_SECONDS", 0.01)
-    with pytest.raises(Lost, match=r"some rank answers no more \(nothing came for 0.01 s\)"):
+class Monitor:
+    """One that has come to its verdict."""
+
+    verdict = "rank 1 (one, pid 7) is stopped"
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+
+
+def test_a_rank_that_shows_no_sign_of_life(group: ProcessGroup) -> None:
+    group.monitor = Monitor()  # type: ignore[assignment]
+    with pytest.raises(Lost, match="is stopped"):
         finish(group, Work(looks=1 << 30))
 
 
@@ -100,7 +108,7 @@ def test_all_ranks_have_come() -> None:
 def test_ranks_that_do_not_come_are_counted_and_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(process_group, "_LONG_SECONDS", 0.1)
+    monkeypatch.setattr(joining, "LONG_SECONDS", 0.1)
     with pytest.raises(UsageError) as caught:
         arrive([2], 4, seconds=0.3)
     assert str(caught.value) == (
@@ -127,3 +135,26 @@ def test_the_reason_is_one_sentence() -> None:
         assert "\n" not in reason
         assert ". " not in reason
     assert process_group._reason(RuntimeError(GLOO)) == "Connection closed by peer [10.0.0.2]:9606"
+
+
+def announce(store: distributed.Store, rank: int, world_size: int) -> None:
+    process_group._announce(store, Meeting(rank, world_size, "one", 2222))
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_ranks_that_are_told_of_different_worlds_refuse_each_other(late: int) -> None:
+    store = distributed.HashStore()
+    announce(store, 1 - late, 2)
+    with pytest.raises(UsageError) as caught:
+        announce(store, late, 3)
+    told = f"expected the same WORLD_SIZE on every rank, got 3 on rank {late} and 2 on another"
+    assert str(caught.value).startswith(told)
+    with pytest.raises(UsageError, match=told):  # the one that was there first hears of it
+        process_group._heed_refusal(store)
+
+
+def test_a_rank_that_comes_twice_is_refused() -> None:
+    store = distributed.HashStore()
+    announce(store, 1, 3)
+    with pytest.raises(UsageError, match="expected each RANK once, got a second process with RANK"):
+        announce(store, 1, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -161,9 +162,11 @@ def test_hosts_without_a_network() -> None:
 
 def test_an_mpi_world_that_never_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
-    monkeypatch.setattr(rendezvous, "_ask_mpi", lambda: socket.create_server(("", 0)).accept())
+    waits = threading.Event()
+    monkeypatch.setattr(rendezvous, "_ask_mpi", waits.wait)
     with pytest.raises(UsageError, match=r"expected 2 ranks within 0.2 s, but MPI still waits"):
         find_meeting(0.2)
+    waits.set()
 
 
 def test_what_mpi_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

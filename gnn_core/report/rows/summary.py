@@ -28,7 +28,8 @@ _REPETITIONS = {
     "checkpoint_every_steps", "resume", "tensorboard", "progress", "quiet", "world_size",
     "dry_run",
     "sample_seconds",  # the cost is in the record, and far below what repeats differ by
-    "strategy", "replicas", "start_timeout",  # the row's strategy and ranks say it
+    "start_timeout", "collective_timeout",
+    "strategy", "replicas",  # the row's strategy and ranks say it
 }  # fmt: skip
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")

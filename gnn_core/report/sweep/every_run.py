@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 _REFUSED = {
-    **dict.fromkeys(("pin", "scale_lr", "start_timeout"), "not every contender has it"),
+    **dict.fromkeys(
+        ("pin", "scale_lr", "start_timeout", "collective_timeout"), "not every contender has it"
+    ),
     **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
     **dict.fromkeys(("dry_run", "progress", "quiet"), "it is for a person who watches one run"),
 }

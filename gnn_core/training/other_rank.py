@@ -1,0 +1,115 @@
+"""OtherRank: what a rank that waits has seen of another one, and what it makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gnn_core.training.process_state import stat_of
+
+_BUSY_SHARE = 0.05  # of a core, from which on a process computes
+_BUSY_BYTES = 1024  # read or written, from which on it works on files
+_LEAST_SECONDS = 2.0  # between two answers that are compared
+_FRESH_SECONDS = 4.0  # old may an answer be that tells of the present
+_UNHEARD = 10  # times as long a rank is waited for that has never answered: it may be unable to
+
+
+class OtherRank:
+    """Another rank of the job.
+
+    Args:
+        rank: its number.
+        card: what it told of itself (`RankMonitor.card`).
+        at: where its monitor answers.
+        is_local: whether its process can be looked at from here.
+    """
+
+    def __init__(self, rank: int, card: dict[str, Any], at: Any, is_local: bool):
+        self.rank, self.at = rank, at
+        self.begun = -1  # collectives, as far as it has told
+        self._card, self._is_local = card, is_local
+        self._answered_at: float | None = None
+        self._told: dict[str, Any] = {}
+        self._busy_at = 0.0
+        self._gone_since: float | None = None
+        self._state = ""  # of its process, if that can be seen
+        self._heard_since: float | None = None  # without it nothing can be said of idleness
+        self._compared: dict[str, tuple[float, float, int]] = {}  # when, CPU seconds, bytes
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self._card['host']}, pid {self._card['pid']})"
+
+    def hear(self, told: dict[str, Any], now: float) -> None:
+        """Take in an answer. Raises KeyError or TypeError if it is none."""
+        self._heard_since = self._heard_since or now
+        if not told["waits"]:  # which takes a little time of the CPU by itself
+            self._note_work("told", told["cpu_seconds"], told["bytes"], now)
+        if told["disk"] or told["long_wait"]:
+            self._busy_at = now
+        self.begun, self._told, self._answered_at = int(told["begun"]), told, now
+
+    def look(self, now: float) -> None:
+        """Look at its process, where that can be seen."""
+        if not self._is_local:
+            return
+        found = stat_of(self._card["pid"])
+        if found is None or found.started != self._card["started"] or found.state in "ZX":
+            self._gone_since = self._gone_since or now
+            return
+        self._state = found.state
+        if not self._answers(now):  # such as while it holds the interpreter's lock
+            self._note_work("seen", found.cpu_seconds, 0, now)
+        if found.state == "t":
+            self._busy_at = now
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has ever answered."""
+        return self._answered_at is not None
+
+    def gone_for(self, now: float) -> float:
+        """Seconds since its process was first missed; 0 while it is there."""
+        return 0.0 if self._gone_since is None else now - self._gone_since
+
+    def lost_for(self, since: float, now: float) -> float:
+        """Seconds without any sign of life, from `since` at the earliest."""
+        return now - max(since, self._answered_at or 0.0, self._busy_at)
+
+    def idle_for(self, since: float, now: float) -> float:
+        """Seconds in which it did nothing, from `since` at the earliest."""
+        return now - max(since, self._busy_at, self._heard_since or now)
+
+    def patience(self, limit: float) -> float:
+        """How long it may be silent, where `limit` is what a rank has that once answered."""
+        return limit if self.is_known or self._state == "T" else _UNHEARD * limit
+
+    def doing(self, now: float) -> str:
+        """What it does, in words."""
+        if self._gone_since is not None:
+            return "has ended"
+        if self._state == "T":
+            return "is stopped (SIGSTOP)"
+        if self._state == "t":
+            return "is held by a debugger"
+        if not self._answers(now) and now - self._busy_at > _FRESH_SECONDS:
+            if self._answered_at is None:
+                return "has not answered so far"
+            return f"has not answered for {now - self._answered_at:.0f} s"
+        where = f", in {self._told['where']}" if self._told.get("where") else ""
+        if long_wait := self._told.get("long_wait"):
+            return f"{long_wait}{where}"
+        if self._told.get("waits"):
+            return f"waits for others itself{where}"
+        idle = now - self._busy_at
+        return f"is busy{where}" if idle < _FRESH_SECONDS else f"does nothing{where}"
+
+    def _answers(self, now: float) -> bool:
+        return self._answered_at is not None and now - self._answered_at < _FRESH_SECONDS
+
+    def _note_work(self, source: str, cpu_seconds: float, moved: int, now: float) -> None:
+        before, seconds, others = self._compared.setdefault(source, (now, cpu_seconds, moved))
+        if now - before < _LEAST_SECONDS:
+            return
+        computes = cpu_seconds - seconds > _BUSY_SHARE * (now - before)
+        if computes or moved - others > _BUSY_BYTES:
+            self._busy_at = now
+        self._compared[source] = now, cpu_seconds, moved

@@ -1,0 +1,117 @@
+"""Variables that decide how ranks meet: what is left over goes, what contradicts itself is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gnn_core.env.launch_variables import found
+from gnn_core.launch_variables import settle
+from gnn_core.usage import SharedUsageError, UsageError
+
+BY_MPIRUN = {
+    "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "PMIX_NAMESPACE": "7",
+}  # fmt: skip
+BY_HOROVODRUN = {
+    "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_LOCAL_RANK": "1",
+    "HOROVOD_CONTROLLER": "gloo", "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
+    "HOROVOD_GLOO_RENDEZVOUS_PORT": "1234",
+}  # fmt: skip
+BY_MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "PMI_FD": "5"}
+BY_HAND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "one", "MASTER_PORT": "2222"}
+BY_TORCHRUN = {**BY_HAND, "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"}
+LAUNCHES = {
+    "mpirun": BY_MPIRUN, "horovodrun": BY_HOROVODRUN, "MPICH": BY_MPICH, "torchrun": BY_TORCHRUN,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", LAUNCHES)
+def test_what_the_launcher_has_set_stays(launcher: str) -> None:
+    environ = dict(LAUNCHES[launcher])
+    settle(environ)
+    assert environ == LAUNCHES[launcher]
+
+
+@pytest.mark.parametrize(
+    ("variables", "gone"),
+    [
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD"),
+        ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_ELASTIC": "1"}, "HOROVOD"),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, "PMI"),
+        (BY_HAND, "RANK"),
+    ],
+)
+def test_what_another_launcher_has_left_goes(variables: dict[str, str], gone: str) -> None:
+    for launch in ({}, *LAUNCHES.values()):
+        if any(name.startswith(gone) for name in launch):
+            continue
+        environ = {**variables, **launch, "HOME": "/root"}
+        settle(environ)
+        assert environ == {**launch, "HOME": "/root"}
+
+
+def test_a_program_that_meets_by_rank_keeps_what_a_pod_has() -> None:
+    environ = dict(BY_HAND)
+    settle(environ, meets_by_rank=True)
+    assert environ == BY_HAND
+    settle(environ)
+    assert environ == {}
+
+
+def test_a_store_of_an_older_horovodrun_goes_under_mpirun() -> None:
+    environ = {**BY_HOROVODRUN, **BY_MPIRUN}
+    del environ["HOROVOD_CONTROLLER"]
+    settle(environ)
+    assert environ == BY_MPIRUN
+
+
+def test_gloo_under_mpirun_is_refused() -> None:
+    with pytest.raises(SharedUsageError) as caught:
+        settle({**BY_MPIRUN, "HOROVOD_CONTROLLER": "Gloo"})
+    assert str(caught.value).startswith("HOROVOD_CONTROLLER: expected mpi under mpirun, got gloo: ")
+
+
+def test_two_launchers_that_contradict_each_other_are_refused() -> None:
+    settle({**BY_MPIRUN, **BY_HOROVODRUN})  # the same rank of the same world
+    with pytest.raises(UsageError) as caught:
+        settle({**BY_MPIRUN, **BY_HOROVODRUN, "HOROVOD_RANK": "0"})
+    assert "OMPI_COMM_WORLD_RANK tells of rank 1 of 2, HOROVOD_RANK of rank 0 of 2" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("name", ["HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"])
+def test_what_horovod_would_abort_for_is_refused(name: str) -> None:
+    with pytest.raises(SharedUsageError, match=f"{name}: expected mpi or gloo, got 'nccl'"):
+        settle({name: "nccl"})
+
+
+def test_one_folder_of_mpi_by_two_names(tmp_path: Path) -> None:
+    ours, other = tmp_path / "venv", tmp_path / "other"
+    ours.mkdir()
+    other.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(ours)
+    for name in (str(link), "/on/another/host"):
+        environ = {**BY_MPIRUN, "OPAL_PREFIX": str(ours), "PMIX_INSTALL_PREFIX": name}
+        settle(environ)
+        assert environ["PMIX_INSTALL_PREFIX"] == str(ours)
+    with pytest.raises(SharedUsageError, match=f"expected the mpirun of {ours}.* got that of"):
+        settle({**BY_MPIRUN, "OPAL_PREFIX": str(ours), "PMIX_INSTALL_PREFIX": str(other)})
+
+
+PROXY = "http://me:secret@proxy:3128"
+
+
+def test_what_is_set_is_listed_with_who_sets_it() -> None:
+    environ = {**BY_HAND, **BY_MPIRUN, "http_proxy": PROXY, "A": ""}
+    listed = {one.name: one for one in found(environ)}
+    assert list(listed) == [
+        *sorted(name for name in BY_MPIRUN if name != "PMIX_NAMESPACE"), *sorted(BY_HAND),
+        "http_proxy",
+    ]  # fmt: skip
+    assert listed["RANK"].left_over and not listed["OMPI_COMM_WORLD_RANK"].left_over
+    assert "mpirun" in listed["OMPI_COMM_WORLD_RANK"].set_by
+    assert listed["http_proxy"].value == "http://***@proxy:3128"
