@@ -264,7 +264,7 @@ def test_a_rank_stops_when_its_horovodrun_has_gone(heard: bool) -> None:
         (OSError(36, "File name too long", "a" * 9), f"{'a' * 9}: File name too long"),
         (MemoryError("Unable to allocate 9 TiB"), "not enough memory (Unable to allocate 9 TiB)"),
         (MemoryError(), "not enough memory (the system gives no more)"),
-        (UsageError("a\nb\x1b[2J"), "a b [2J"),
+        (UsageError("a\nb\x1b[2J"), r"a b\x1b[2J"),
     ],
 )
 def test_what_no_guard_foresees_is_told_in_a_line(

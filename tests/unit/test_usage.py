@@ -48,4 +48,4 @@ def test_a_value_is_shown_on_a_line_and_cut() -> None:
     assert usage.shown("a\nb\x1b[31m") == "'a\\nb\\x1b[31m'"
     assert len(usage.shown("x" * 1000)) == 60
     assert usage.shown(10**5000) == "a number of thousands of digits"
-    assert usage.one_line("a\r\n b\x00\x9bc\u2028d") == "a  b c d"
+    assert usage.one_line("a\r\n b\x00\x9bc\u2028d") == r"a b\x00\x9bc d"
