@@ -171,4 +171,4 @@ def test_a_pipe_of_that_name_is_refused(tmp_path: Path, learner: TorchLearner) -
     import os
 
     os.mkfifo(tmp_path / LAST)
-    assert "a regular file" in refusal(tmp_path, learner)
+    assert "got a pipe" in refusal(tmp_path, learner)
