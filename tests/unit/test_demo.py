@@ -101,6 +101,6 @@ def test_of_more_than_two_runs_it_says_which_are_compared() -> None:
         run("single", seconds=8.0, config={"hidden": 7}),
     ]
     first, *_ = sentences(records)
-    assert first.startswith("Of 3 runs, compared are the newest two with equal settings: single on ")
+    assert first.startswith("Of 3 runs, compared are the newest two with equal settings: single")
     assert records[0].run_id[:8] in first and records[1].run_id[:8] in first
     assert not sentences(records[:2])[0].startswith("Of ")
