@@ -83,6 +83,8 @@ def parse_tf_config(text: str) -> Cluster:
         workers = roles.pop("worker")
     except json.JSONDecodeError as error:
         raise wrong(f"it is not JSON ({error})") from None
+    except RecursionError:
+        raise wrong("it is nested too deeply") from None
     except (KeyError, TypeError, ValueError) as error:
         raise wrong(f"it lacks a cluster of workers or a task ({error})") from None
     if strangers := sorted({*roles, task} - {"worker"}):

@@ -55,7 +55,7 @@ def _cores() -> Finding:
     cores, installed, quota = available_cores(), os.cpu_count() or 1, core_quota()
     text = f"{cores} usable of {installed}"
     if quota is not None:
-        text += f" (the container grants {quota:g})"
+        text += f" (the container or job grants {quota:g})"
     load = os.getloadavg()[0]
     if load > cores * 0.75:
         return warning(
@@ -70,7 +70,7 @@ def _memory() -> Finding:
     free, limit = available_memory_bytes(), memory_limit_bytes()
     text = f"{free / _GB:.1f} GB free"
     if limit is not None:
-        text += f" (the container allows {limit / _GB:.1f} GB in all)"
+        text += f" (the container or job allows {limit / _GB:.1f} GB in all)"
     if free < 2 * _GB:
         return warning("memory", text, "each rank needs about 0.5 GB and its share of the batch")
     return ok("memory", text)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gnn_core.files import path_argument
+from gnn_core.files import path_argument, read_regular
 from gnn_core.launch import guarded
 from gnn_core.report.markup import safe_html
 from gnn_core.report.records import read_records
@@ -30,6 +30,7 @@ RECORDS_VARIABLE = "RINGSAGE_RECORDS"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NOTEBOOK = _ROOT / "results" / "report.ipynb"
+_MOST_BYTES = 64 << 20  # of a notebook
 _START_SECONDS, _CELL_SECONDS = 600, 1200  # a busy machine takes minutes for either
 _PAGE = """\
 <!DOCTYPE html>
@@ -140,8 +141,9 @@ def render(notebook: Path, paths: Sequence[Path]) -> str:
             "`make install` installs them"
         ) from None
     try:
-        source: Any = nbformat.read(notebook, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as problem:
+        content = read_regular(notebook, _MOST_BYTES).decode("utf-8")
+        source: Any = nbformat.reads(content, as_version=4)
+    except (UsageError, ValueError, nbformat.reader.NotJSONError) as problem:
         raise UsageError(
             f"--notebook: expected a notebook, but {notebook}: {_one_line(problem)}"
         ) from None

@@ -101,8 +101,8 @@ def test_ctrl_c_ends_the_run_and_prints_what_there_is(place: Place) -> None:
 @pytest.mark.parametrize(
     ("options", "extra", "named"),
     [
-        (["--epochs", "1"], [], "--epochs: expected a whole number from 2, got '1'"),
-        (["--rounds", "x"], [], "--rounds: expected a whole number from 1"),
+        (["--epochs", "1"], [], "--epochs: expected a whole number from 2, got 1"),
+        (["--rounds", "x"], [], "--rounds: expected a whole number, got 'x'"),
         (["--ranks", "1,0"], [], "--ranks: expected numbers such as 1,2"),
         (["--only", "horovd"], [], "unknown strategy 'horovd', did you mean horovod?"),
         (["--onlly", "single"], [], "--onlly"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.config import UsageError
-from gnn_core.report.curves import Curves
+from gnn_core.report.curves import Curves, folder_of_run
 
 Point = tuple[str, int, float]
 
@@ -79,3 +79,27 @@ def test_without_the_package_it_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(UsageError, match="tensorboardX"):
         Curves(str(tmp_path))
+
+
+def test_each_run_has_a_folder_of_its_own() -> None:
+    one = folder_of_run("curves", "single", "synthetic:papers=1e6", "0123456789ab")
+    assert one == "curves/single-synthetic-papers-1e6-01234567"
+    assert folder_of_run(None, "single", "cora", "0123456789ab") is None
+
+
+@pytest.mark.usefixtures("needs_writer")
+def test_a_disk_that_is_full_at_the_end_costs_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = Curves(str(tmp_path))
+    curves.add(1, {"loss/train": 0.5})
+    writer = curves._writer
+    assert writer is not None
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    writer.close, close = fail, writer.close
+    curves.close()
+    close()
+    assert "the TensorBoard curves are cut: [Errno 28] No space left" in capsys.readouterr().err

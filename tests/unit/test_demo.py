@@ -91,3 +91,16 @@ def test_what_to_run_next_fits_the_machine() -> None:
 def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["/no/such/folder"]) == 2
     assert capsys.readouterr().err.startswith("error: expected a folder or file of run records")
+
+
+def test_of_more_than_two_runs_it_says_which_are_compared() -> None:
+    """The newest two with equal settings, and not just the newest two."""
+    records = [
+        run("single", seconds=8.0),
+        run("horovod", 2, 4.0),
+        run("single", seconds=8.0, config={"hidden": 7}),
+    ]
+    first, *_ = sentences(records)
+    assert first.startswith("Of 3 runs, compared are the newest two with equal settings: single")
+    assert records[0].run_id[:8] in first and records[1].run_id[:8] in first
+    assert not sentences(records[:2])[0].startswith("Of ")
