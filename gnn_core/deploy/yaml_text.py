@@ -23,7 +23,7 @@ _PLAIN_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
 _INT = re.compile(
     r"[-+]?(?:0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|0|[1-9][0-9_]*)"
 )  # fmt: skip
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9][0-9_]*|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9][0-9_]*)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _NULL = re.compile(r"~|null|Null|NULL|")
 _WHOLE_FLOAT = 1e21  # Go writes whole numbers below it without an exponent
@@ -53,7 +53,7 @@ def _integer(reader: Reader, node: yaml.ScalarNode) -> int | float:
 
 
 def _number(reader: Reader, node: yaml.ScalarNode) -> int | float:
-    value = float(node.value)
+    value = float(node.value.replace("_", ""))
     return int(value) if value.is_integer() and abs(value) < _WHOLE_FLOAT else value
 
 

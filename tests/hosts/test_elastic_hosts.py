@@ -28,6 +28,8 @@ from tests.hosts.pod_hosts import CONFIG_SECONDS, Pod, PodHosts
 # operator lists reaches the launcher's pod after CONFIG_SECONDS.
 GOES_ON_SECONDS = 90 + CONFIG_SECONDS
 ENDS_SECONDS = 90
+NAMED_SECONDS = 120  # the last answer counts for 40 s, and it is said once a minute
+BACK_SECONDS = 300 + CONFIG_SECONDS  # --blacklist-cooldown-range
 FLAGS = ("--precision=fp64", "--epochs=300", "--eval-every=50")
 
 pytestmark = pytest.mark.needs_horovod
@@ -77,6 +79,23 @@ def test_the_job_goes_on_without_a_worker_and_takes_another_one_in(
     record = record_of(pods)
     assert record.step_losses == pytest.approx(curve_here(pods, run_cli, *FLAGS), rel=1e-12)
     assert hosts_of(record) == [["0", "1"], [str(1 - number)], sorted([str(1 - number), "2"])]
+
+
+@pytest.mark.long
+def test_a_worker_that_was_evicted_is_named_until_somebody_deletes_it(
+    pods: PodHosts, tmp_path: Path
+) -> None:
+    log = tmp_path / "job.log"
+    launcher = pods.launch(log, *FLAGS, "--epochs=100000", "--progress=lines")
+    until_said(launcher, log, "epoch 5/")
+    lost = pods.workers[1]
+    pods.evict(lost)
+    until_said(launcher, log, f"on 1 rank without {lost.name}", GOES_ON_SECONDS)
+    until_said(launcher, log, f"missing    worker {lost.name}: ", NAMED_SECONDS)
+    pods.delete(lost)
+    pods.start_worker(lost)
+    until_said(launcher, log, f"on 2 ranks with {lost.name}", BACK_SECONDS)
+    pods.crash(pods.launcher)
 
 
 def resumed_part(pods: PodHosts, run_cli: Run, *flags: str) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -94,6 +95,26 @@ def test_what_the_image_copies_is_let_through() -> None:
         for source in line.split()[:-1]:
             assert (REPOSITORY / source).exists()
             assert source == "." or source.split("/")[0] in allowed
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_manifests_run_is_in_the_image(folder: Path) -> None:
+    text = json.dumps(read_manifests(str(folder)).objects)
+    for path in re.findall(rf"{IN_IMAGE}/([\w/.-]+\.(?:sh|py))", text):
+        assert (REPOSITORY / path).is_file(), path
+        assert path.endswith(".py") or os.access(REPOSITORY / path, os.X_OK), path
+
+
+def test_pods_that_train_save_before_they_end() -> None:
+    for folder in (MANIFESTS / "overlays").iterdir():
+        for job in read_manifests(str(folder)).of_kind("MPIJob"):
+            for _, pod in pods_of(job):
+                hook = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+                assert hook == [f"{IN_IMAGE}/mpi-operator/save_ranks.sh"]
+                script = (MANIFESTS / "save_ranks.sh").read_text("utf-8")
+                seconds = re.search(r"seconds=\$\{1:-(\d+)\}", script)
+                assert seconds is not None
+                assert int(seconds[1]) + 10 < pod["terminationGracePeriodSeconds"]
 
 
 def test_the_readme_tells_of_every_overlay() -> None:
