@@ -94,6 +94,9 @@ class HorovodProcess(OneProcess):
         )
         self.join_by = time.monotonic() + starting
         self._set_up_horovod(max(starting, silence))
+        if self.elastic:  # before there is a world: a host that is found meanwhile is not missed
+            self._news.init()
+            self._news.register_listener(self)
         stop_without_launcher()
         self._sockets = OpenedSockets()
         before = threads()
@@ -149,10 +152,8 @@ class HorovodProcess(OneProcess):
 
     def _join(self, seconds: float) -> None:
         """Call Horovod's init. Raises UsageError: some ranks do not come in time."""
-        if self.elastic:  # before there is a world: a host that is found meanwhile is not missed
-            self._news.init()
-            self._news.register_listener(self)
-            self._hvd.init()  # horovodrun bounds this wait, and counts who is there
+        if self.elastic:  # horovodrun bounds this wait, and counts who is there
+            self._hvd.init()
             return
         if os.environ.get(STORE_ADDRESS):  # Gloo would abort a process, and name nobody
             await_ranks_at_store(launched_rank(), launched_size(), seconds)

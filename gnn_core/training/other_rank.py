@@ -10,6 +10,9 @@ _BUSY_SHARE = 0.05  # of a core, from which on a process computes
 _BUSY_BYTES = 1024  # read or written, from which on it works on files
 _LEAST_SECONDS = 2.0  # between two answers that are compared
 _FRESH_SECONDS = 4.0  # old may an answer be that tells of the present
+# mpirun notices in 40 s that a host is cut off (gnn_core/env/mpi_settings.py), unless a rank that
+# ends before makes it speak to that host: it then waits for the answer instead.
+_FAR_SECONDS = 45.0
 _UNHEARD = 10  # times as long a rank is waited for that has never answered: it may be unable to
 
 
@@ -80,7 +83,10 @@ class OtherRank:
 
     def patience(self, limit: float) -> float:
         """How long it may be silent, where `limit` is what a rank has that once answered."""
-        return limit if self.is_known or self._state == "T" else _UNHEARD * limit
+        if self._state == "T":
+            return limit
+        limit = limit if self._is_local else max(limit, _FAR_SECONDS)
+        return limit if self.is_known else _UNHEARD * limit
 
     def doing(self, now: float) -> str:
         """What it does, in words."""
