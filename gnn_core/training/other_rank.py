@@ -12,7 +12,7 @@ _LEAST_SECONDS = 2.0  # between two answers that are compared
 _FRESH_SECONDS = 4.0  # old may an answer be that tells of the present
 # mpirun notices in 40 s that a host is cut off (gnn_core/env/mpi_settings.py), unless a rank that
 # ends before makes it speak to that host: it then waits for the answer instead.
-_FAR_SECONDS = 45.0
+_FAR_SECONDS = 60.0
 _UNHEARD = 10  # times as long a rank is waited for that has never answered: it may be unable to
 
 

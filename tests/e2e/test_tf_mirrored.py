@@ -390,7 +390,7 @@ def test_a_gpu_where_there_is_none(run_cli: Callable, place: Place) -> None:
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
 def test_several_copies_of_one_process(keras: Runs, place: Place, strategy: str) -> None:
-    env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
+    env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_NAMESPACE": "7"}
     done = keras(place.flags(strategy=strategy), **env)
     assert_refused(
         done.code, done.err, f"the {strategy} strategy is one process, but 2 copies of it were",
@@ -430,7 +430,8 @@ def test_a_malformed_tf_config(keras: Runs, place: Place, case: str) -> None:
 
 
 def test_other_workers_than_launched(keras: Runs, place: Place) -> None:
-    env = {**two_workers()[0], "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}
+    by_mpirun = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_NAMESPACE": "7"}
+    env = {**two_workers()[0], **by_mpirun}
     done = keras(place.flags(**WORKERS), **env)
     assert_refused(done.code, done.err, "TF_CONFIG names 2 workers, but 4 were launched")
 

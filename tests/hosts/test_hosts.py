@@ -137,7 +137,6 @@ def test_a_cut_cable_ends_the_job(program: str, tmp_path: Path) -> None:
     """By mpirun's keepalive or by the ranks' own monitors, whichever comes first."""
     flags = ["--dataset", "synthetic:papers=2000", "--epochs", "1000000", "--progress", "off"]
     flags += ["--checkpoint-dir", str(tmp_path / "saved"), "--records", str(tmp_path)]
-    flags += ["--collective-timeout", "30"]
     with Hosts(2, LINK) as hosts, ThreadPoolExecutor() as beside:
         command = [sys.executable, program, *flags]
         job = beside.submit(hosts.mpirun, 2, command, cwd=ROOT, timeout=300)
@@ -150,4 +149,4 @@ def test_a_cut_cable_ends_the_job(program: str, tmp_path: Path) -> None:
     seconds = time.monotonic() - begun
     print(f"{program}: {seconds:.0f} s")
     assert done.returncode != 0
-    assert seconds < 60
+    assert seconds < 75
