@@ -33,6 +33,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.portrait import edge_homophily, portrait
 from gnn_core.data.sources import NotHere
 from gnn_core.launch import guarded
+from gnn_core.report.markup import without_math
 from gnn_core.usage import Parser, UsageError
 
 
@@ -125,10 +126,12 @@ def draw(
         "words": drawings.draw_words(graph, classes, words),
         "neighbourhood": drawings.draw_neighbourhood(graph, classes, centre, hops),
     }
-    paths = {folder / f"{graph.name}-{name}.png": figure for name, figure in figures.items()}
+    stem = Path(graph.name).name
+    paths = {folder / f"{stem}-{name}.png": figure for name, figure in figures.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, figure in paths.items():
+            without_math(figure)
             figure.savefig(path, dpi=130, metadata={"Software": None})
     except OSError as problem:
         reason = problem.strerror or problem

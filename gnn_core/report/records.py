@@ -7,6 +7,7 @@ makes the run a failed one; nothing that is read here ever turns it into 0.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import uuid
@@ -23,6 +24,7 @@ from gnn_core.usage import printable
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
+_MOST_LINE_BYTES = 64 << 20
 _SUM = re.compile(r', "sha256": "[0-9a-f]{64}"\}$')
 
 
@@ -153,18 +155,26 @@ def record_files(*paths: str | Path) -> list[Path]:
 
 
 def _is_meant(file: Path, path: Path) -> bool:
-    return not file.name.startswith(".") and PUBLISHED not in file.relative_to(path).parts
+    is_hidden = file.name.startswith(".") or not file.is_file()
+    return not is_hidden and PUBLISHED not in file.relative_to(path).parts
 
 
 def _lines(file: Path) -> Iterable[tuple[str, str]]:
     """Yield (`file:number`, line) for each line that is not blank."""
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        with file.open("rb") as stream:
+            for number in itertools.count(1):
+                data = stream.readline(_MOST_LINE_BYTES)
+                rest = data
+                while rest and not rest.endswith(b"\n"):  # a longer one is cut, and then no JSON
+                    rest = stream.readline(_MOST_LINE_BYTES)
+                if not data:
+                    return
+                line = data.decode("utf-8", errors="replace").rstrip("\r\n")
+                if line.strip():
+                    yield f"{file}:{number}", line
     except OSError as problem:
         raise UsageError(f"cannot read {file}: {problem.strerror or problem}") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{file}:{number}", line
 
 
 def _with_sum(line: str) -> str:

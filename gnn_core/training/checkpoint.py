@@ -31,6 +31,7 @@ FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
+_HEADER_BYTES = 64 << 20  # far more than names and settings take
 _SUM, _BLANK = "sha256", "0" * 64  # taken while these zeros stand in its place
 
 
@@ -100,8 +101,7 @@ class Checkpoints:
         if not self.folder or not os.path.lexists(path := self.folder / LAST):
             return b""
         try:
-            if not path.is_file():
-                raise ValueError("no regular file")
+            _require_sensible_size(path, learner)
             data = path.read_bytes()
             header, state = _read(data)
             if header["file"] != LAST:
@@ -206,6 +206,18 @@ def _read(data: bytes) -> tuple[dict[str, Any], State]:
     return header, State(
         parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
     )
+
+
+def _require_sensible_size(path: Path, learner: Learner | None) -> None:
+    """Raise ValueError for what is no file, or is far larger than a checkpoint of this model."""
+    if not path.is_file():
+        raise ValueError("no regular file")
+    if learner is None:
+        return
+    one_copy = sum(array.nbytes for array in learner.weights().values())
+    most = len(_PARTS) * 2 * one_copy + _HEADER_BYTES
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{size:,} bytes, where this model takes at most {most:,}")
 
 
 def _header(data: bytes) -> dict[str, Any]:

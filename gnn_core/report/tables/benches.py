@@ -19,6 +19,7 @@ from gnn_core.report.rows.summary import machine_words
 from gnn_core.report.strict_json import WrongShape, parse
 from gnn_core.report.tables.cells import NOTHING, Table, setting_name, setting_text, three_digits
 
+_MOST_BYTES = 64 << 20
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "benchmark": (str,),
     "machine": (dict,),
@@ -57,6 +58,8 @@ def read_benches(*paths: str | Path) -> tuple[list[Bench], list[str]]:
     problems: list[str] = []
     for file in _files(paths):
         try:
+            if (size := file.stat().st_size) > _MOST_BYTES:
+                raise WrongShape(f"{size:,} bytes, which no benchmark has")
             benches.append(_bench_of(file.read_text(encoding="utf-8")))
         except (WrongShape, UnicodeDecodeError) as problem:
             problems.append(f"{file}: {problem}")
