@@ -34,6 +34,7 @@ from gnn_core.data.portrait import edge_homophily, portrait
 from gnn_core.data.sources import NotHere
 from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded
+from gnn_core.report.markup import without_math
 from gnn_core.usage import Parser, UsageError, whole
 
 
@@ -132,6 +133,7 @@ def draw(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, figure in paths.items():
+            without_math(figure)
             figure.savefig(path, dpi=130, metadata={"Software": None})
     except OSError as problem:
         reason = problem.strerror or problem

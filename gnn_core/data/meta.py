@@ -9,10 +9,11 @@ from typing import Any
 
 from gnn_core.data.checks import ARRAY_NAMES
 from gnn_core.data.features import SPARSE_PARTS, feature_dtype_name
-from gnn_core.usage import UsageError
+from gnn_core.usage import UsageError, printable
 
 SCHEMA = 1
 META = "meta.json"
+_MOST_BYTES = 64 << 20
 _SUM = "meta_sha256"  # of the other entries; a folder made by hand need not have it
 
 
@@ -52,6 +53,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
             "is this folder a graph written by gnn_core.data?"
         )
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES:,} bytes")
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected JSON, got {error}; prepare the graph again") from None
@@ -67,6 +70,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{what}, got {str(value)[:60]!r}; prepare the graph again")
     known = {f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
     strange = next((str(file) for file in meta["checksums"] if file not in known), None)
+    if printable(meta["name"]) != meta["name"]:
+        raise UsageError(f"{path}: expected a name of printable characters, got {meta['name']!r}")
     if strange or not 0 <= meta["num_classes"] < 2**31:
         got = f"a file {strange}" if strange else f"{meta['num_classes']} classes"
         raise UsageError(f"{path}: expected the description of a graph, got {got[:60]}")

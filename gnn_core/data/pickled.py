@@ -21,6 +21,7 @@ Names = Mapping[tuple[str, str], Any]  # (module, name) -> what stands for it
 Storage = Callable[[Any], Any]  # persistent id -> what stands for it
 
 _MOST_TUPLES = 1000  # hashing one within another, and so on, uses up the stack
+_UNUSED = ("DUP", "POP", "POP_MARK")  # by whoever pickles arrays
 _PLACES = ("PUT", "BINPUT", "LONG_BINPUT")  # of the memo, which has room up to the largest
 _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _LENGTH_BYTES = {
@@ -183,7 +184,8 @@ def _check_sizes(file: IO[bytes]) -> None:
     start = file.tell()
     end = file.seek(0, 2)
     file.seek(start)
-    num_tuples = 0
+    num_tuples = num_placed = 0
+    was_tuple, tuples = False, set[int]()  # where in the memo they are
     while code := file.read(1):
         operation = _OPERATIONS.get(code.decode("latin1"))
         if operation is None:
@@ -200,7 +202,14 @@ def _check_sizes(file: IO[bytes]) -> None:
             _refuse(f"claims {value:,} bytes, {end - start:,} long")
         if operation.name in _PLACES and not 0 <= value <= end - start:
             _refuse(f"claims to hold {value:,} objects, {end - start:,} bytes long")
-        num_tuples += operation.name.startswith("TUPLE")
+        if operation.name in (*_PLACES, "MEMOIZE"):
+            tuples.update([num_placed if operation.name == "MEMOIZE" else value] * was_tuple)
+            num_placed += 1
+        was_tuple = operation.name.startswith("TUPLE")
+        is_again = operation.name in ("GET", "BINGET", "LONG_BINGET") and value in tuples
+        if is_again or operation.name in _UNUSED:  # to hash such tuples may take for ever
+            _refuse("uses one tuple several times")
+        num_tuples += was_tuple
         if num_tuples > _MOST_TUPLES:
             _refuse(f"has more than {_MOST_TUPLES} tuples")
         if operation.name == "STOP":

@@ -29,6 +29,7 @@ from gnn_core.usage import printable
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
+_MOST_LINE_BYTES = 64 << 20
 _SUM = re.compile(r', "sha256": "[0-9a-f]{64}"\}$')
 _MOST_BYTES = 1 << 30
 
@@ -192,9 +193,9 @@ def _is_meant(file: Path, given: Sequence[Path]) -> bool:
 
 def _lines(file: Path) -> list[tuple[str, str]]:
     """Return (`file:number`, line) for each line that is not blank. Raises UsageError."""
-    text = read_regular(file, _MOST_BYTES).decode("utf-8", errors="replace")
-    lines = enumerate(text.split("\n"), start=1)
-    return [(f"{file}:{number}", line) for number, line in lines if line.strip()]
+    pieces = read_regular(file, _MOST_BYTES).split(b"\n")  # a longer one is cut, and then no JSON
+    lines = [piece[:_MOST_LINE_BYTES].decode("utf-8", errors="replace") for piece in pieces]
+    return [(f"{file}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _with_sum(line: str) -> str:

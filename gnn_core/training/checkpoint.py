@@ -33,6 +33,7 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 UNFINISHED = ".unfinished"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
+_HEADER_BYTES = 64 << 20  # far more than names and settings take
 _SUM, _BLANK = "sha256", "0" * 64  # taken while these zeros stand in its place
 
 
@@ -102,6 +103,7 @@ class Checkpoints:
         if not self.folder or not _is_there(path := self.folder / LAST):
             return b""
         try:
+            _require_sensible_size(path, learner)
             data = _bytes_of(path)
             header, state = _read(data)
             if header["file"] != LAST:
@@ -206,6 +208,18 @@ def _read(data: bytes) -> tuple[dict[str, Any], State]:
     return header, State(
         parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
     )
+
+
+def _require_sensible_size(path: Path, learner: Learner | None) -> None:
+    """Raise ValueError for what is no file, or is far larger than a checkpoint of this model."""
+    if not path.is_file():
+        raise ValueError("no regular file")
+    if learner is None:
+        return
+    one_copy = sum(array.nbytes for array in learner.weights().values())
+    most = len(_PARTS) * 2 * one_copy + _HEADER_BYTES
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{size:,} bytes, where this model takes at most {most:,}")
 
 
 def _header(data: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from gnn_core.data.csr import build_csr, edges_in, edges_of, write_csr
 from gnn_core.data.graph import Graph
 from gnn_core.data.store import GraphWriter
+from gnn_core.usage import UsageError
 
 
 class Rows:
@@ -95,3 +96,15 @@ def test_no_edges_at_all() -> None:
     rows = Rows()
     degrees = build_csr(edges_of(np.empty((0, 2), np.int32)), 3, rows)
     assert degrees.tolist() == [0, 0, 0] and sum(len(piece) for piece in rows.pieces) == 0
+
+
+WRONG = [
+    np.array([[0, 3]]), np.array([[-1, 0]]), np.array([[0.0, 1.0]]), np.array([[0, 2**40]]),
+    np.array([[0, 1, 2]]), np.array([0, 1]), np.array([[0, 2**63]], np.uint64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edges", WRONG, ids=str)
+def test_edges_that_point_elsewhere_are_refused(edges: npt.NDArray) -> None:
+    with pytest.raises(UsageError, match="edge list: expected "):
+        build_csr(edges_of(edges), 3, Rows())

@@ -200,3 +200,13 @@ def test_a_record_without_a_checksum_is_read_and_one_that_was_changed_is_not(fol
     (folder / "changed.jsonl").write_text(json.dumps(values))
     found, problems = read_records(folder)
     assert len(found) == 3 and problems == []
+
+
+def test_a_line_without_end_is_cut_and_the_others_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gnn_core.report.records._MOST_LINE_BYTES", 20_000)
+    (folder / "long.jsonl").write_text('{"notes": "' + "x" * 100_000 + '"}\n' + "[]\n")
+    found, problems = read_records(folder)
+    assert len(found) == 2 and len(problems) == 2
+    assert "long.jsonl:1: not whole JSON" in problems[0] and "long.jsonl:2" in problems[1]

@@ -19,6 +19,7 @@ CALLS_NDARRAY = (
     b"c_codecs\nencode\n(X\x08\x00\x00\x00AAAAAAAAX\x06\x00\x00\x00latin1tRtRs."
 )
 REDUCED = pickle.dumps(np.arange(3), protocol=2)
+TWICE = b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60))
 REFUSED = {
     "an object array over bytes": CALLS_NDARRAY,
     "ndarray of numbers": CALLS_NDARRAY.replace(b"\x01\x00\x00\x00O", b"\x01\x00\x00\x00q"),
@@ -34,6 +35,8 @@ REFUSED = {
     "text of 2**32 characters": b"\x80\x02X\xff\xff\xff\xffx.",
     "a frame of 2**60": b"\x80\x04\x95" + (2**60).to_bytes(8, "little") + b"N.",
     "tuples in tuples": b"\x80\x02N" + b"\x85" * 200_000 + b"Ns.",
+    "a tuple of two tuples of two and so on": b"\x80\x02}N\x85q\x00" + TWICE + b"Ns.",
+    "the same without a memo": b"\x80\x02}N\x85" + b"2\x86" * 60 + b"Ns.",
     "nothing": b"",
     "no pickle": b"\xff\xff",
     "cut": REDUCED[:-9],
@@ -52,7 +55,7 @@ def test_what_only_an_attack_holds_is_an_exception(case: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], input=REFUSED[case], capture_output=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)),
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[2], timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, b"refused\n"), done.stderr.decode()[-500:]
 

@@ -17,6 +17,7 @@ from gnn_core.config import UsageError
 from gnn_core.data import sampler as module
 from gnn_core.data.batch import Block
 from gnn_core.data.graph import Graph
+from gnn_core.data.neighbourhood import all_neighbours, reach
 from gnn_core.data.sampler import ALL_NEIGHBOURS, Sampler
 from tests.unit import made_graphs
 from tests.unit.made_graphs import HUB, edge_set, edges_of, from_rows
@@ -424,3 +425,26 @@ def test_ids_beyond_32_bits_are_kept_whole(tmp_path: Path) -> None:
     assert num_nodes == 4
     assert nodes[1:4].tolist() == [3, 2**31 + 5, 7]
     assert columns.tolist() == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("array", "value"),
+    [("indices", -1), ("indices", 10**6), ("indptr", 2**40), ("indptr", -(2**40))],
+)
+def test_a_file_that_changed_is_told_and_nothing_is_written_where_it_points(
+    array: str, value: int
+) -> None:
+    """A graph of many GB is checked in samples, and its file may change after that."""
+    arrays = {
+        "indptr": np.array([0, 2, 4, 6, 8]), "indices": np.array([1, 2, 0, 3, 0, 3, 1, 2], np.int32)
+    }  # fmt: skip
+    arrays[array][3] = value
+    graph = Graph("damaged", None, arrays["indptr"], arrays["indices"])
+    for fanouts in ((1, 1), (-1, -1), (2, 2)):
+        with pytest.raises(UsageError, match="expected (rows within|node ids)|lower --global"):
+            for key in range(20):
+                Sampler(graph, fanouts).sample(np.array([1, 2, 3, 0]), key)
+    with pytest.raises(UsageError, match="indices: expected rows of node ids"):
+        reach(graph, np.array([1, 2]), 2)
+    with pytest.raises(UsageError, match="indices: expected rows of node ids"):
+        all_neighbours(graph, np.arange(4))

@@ -14,6 +14,7 @@ import psutil
 
 from gnn_core.launch import stop_signals
 from gnn_core.report.sweep.contenders import ROOT
+from gnn_core.usage import printable
 
 _PATIENCE_SECONDS = 20.0  # in which ranks stop at their next step and write their record
 
@@ -51,7 +52,7 @@ def reason(log: Path, code: int) -> str:
     for line in lines:
         _, found, message = line.partition("error: ")
         if found:
-            return " ".join(message.split())[:300]
+            return printable(" ".join(message.split())[:300])
     return f"ended by signal {-code}" if code < 0 else f"exit code {code}"
 
 
