@@ -15,6 +15,7 @@ import pytest
 
 from gnn_core.report.schema import RunRecord
 from gnn_core.training.checkpoint import state_of
+from gnn_core.training.claim import FILE
 from tests.e2e.jobs import Job, job
 from tests.e2e.small import LAUNCHERS, SINGLE, TRAIN, Place, assert_same_curve
 
@@ -155,6 +156,7 @@ from pathlib import Path
 import torch
 from gnn_core.launch import guarded
 from gnn_core.training.checkpoint import state_of
+from gnn_core.training.claim import FILE
 from baselines.single import main
 
 rounds, last, words = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
@@ -192,12 +194,11 @@ def test_killed_while_it_saves_and_saves(
     done = run_cli(script)
     assert done.returncode == 0, done.stderr
     assert not place.records.exists() or not list(place.records.iterdir())
-    names = {path.name for path in place.saved.iterdir()}
-    unfinished = {f".{LAST}.unfinished", f".{BEST}.unfinished"}
-    assert names - unfinished <= {LAST, BEST}
+    whole = {path.name for path in place.saved.iterdir() if not path.match(".*.unfinished")}
+    assert whole <= {LAST, BEST, FILE}
     epochs = epochs_reached() + 1
     assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
-    assert not unfinished & {path.name for path in place.saved.iterdir()}
+    assert not list(place.saved.glob(".*.unfinished"))
 
 
 def test_a_loss_that_is_no_number_fails_the_run(single: Callable, place: Place) -> None:
