@@ -397,13 +397,19 @@ def test_a_python_without_mpirun_is_told_where_mpi_lies(venv: Path) -> None:
     code = (
         "import site, os, sys; "
         f"site.addsitedir({packages!r}); "
-        "print(os.environ['OPAL_PREFIX'] == sys.prefix)"
+        "print(*{os.environ.get(name) == sys.prefix for name in sys.argv[1:]})"
     )
     told = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, "OPAL_PREFIX"],
         env={"OPAL_PREFIX": "/opt/other"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert told.stdout == "True\n"
+    by_another_name = {"OPAL_PREFIX": "/a/link", "PMIX_INSTALL_PREFIX": "/a/link"}
+    told = subprocess.run(
+        [sys.executable, "-c", code, *by_another_name],
+        env=by_another_name, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout == "True\n"  # by two names Open MPI would wait for ever
 
 
 @pytest.mark.parametrize(
