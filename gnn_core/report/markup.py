@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "[": r"\[", "]": r"\]"})
-_CELL = str.maketrans({"|": r"\|", "`": r"\`", "\n": " "})
+_CELL = str.maketrans({"|": r"\|", "`": r"\`"})
 _TAGS = frozenset(
     "a blockquote br code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span "
     "strong sub summary sup table tbody td th thead tr ul".split()
@@ -53,7 +53,10 @@ def safe_html(body: str) -> str:
 
     return str(
         bleach.clean(
-            body, tags=_TAGS, attributes=is_allowed, protocols={"http", "https", "data"},
+            body,
+            tags=_TAGS,
+            attributes=is_allowed,
+            protocols={"http", "https", "data"},
             css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"]),
         )  # fmt: skip
     )
