@@ -207,7 +207,9 @@ class RankMonitor(threading.Thread):
         limit = self.timeout_seconds
         lost = [one for one in suspects if one.lost_for(since, now) > one.patience(limit)]
         lost += [one for one in suspects if one.gone_for(now) > min(limit, _GONE_SECONDS)]
-        if not lost and all(one.idle_for(since, now) > idle_limit for one in suspects):
+        if not lost and all(
+            one.answers(now) and one.idle_for(since, now) > idle_limit for one in suspects
+        ):
             lost = list(suspects)
         return "; ".join(f"{one} {one.doing(now)}" for one in dict.fromkeys(lost)) or None
 

@@ -59,7 +59,7 @@ class OtherRank:
             self._gone_since = self._gone_since or now
             return
         self._state = found.state
-        if not self._answers(now):  # such as while it holds the interpreter's lock
+        if not self.answers(now):  # such as while it holds the interpreter's lock
             self._note_work("seen", found.cpu_seconds, 0, now)
         if found.state == "t":
             self._busy_at = now
@@ -96,7 +96,7 @@ class OtherRank:
             return "is stopped (SIGSTOP)"
         if self._state == "t":
             return "is held by a debugger"
-        if not self._answers(now) and now - self._busy_at > _FRESH_SECONDS:
+        if not self.answers(now) and now - self._busy_at > _FRESH_SECONDS:
             if self._answered_at is None:
                 return "has not answered so far"
             return f"has not answered for {now - self._answered_at:.0f} s"
@@ -108,7 +108,8 @@ class OtherRank:
         idle = now - self._busy_at
         return f"is busy{where}" if idle < _FRESH_SECONDS else f"does nothing{where}"
 
-    def _answers(self, now: float) -> bool:
+    def answers(self, now: float) -> bool:
+        """Whether it answers at present: otherwise nothing is known of what it does."""
         return self._answered_at is not None and now - self._answered_at < _FRESH_SECONDS
 
     def _note_work(self, source: str, cpu_seconds: float, moved: int, now: float) -> None:

@@ -20,6 +20,7 @@ import pytest
 from gnn_core.training import monitor as module
 from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.training.monitor import RankMonitor
+from gnn_core.training.other_rank import OtherRank
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3.0  # seconds; then some for looks and words
@@ -208,3 +209,18 @@ def test_strangers_are_not_answered(alone: Fellows) -> None:
         stranger.sendto(known, ("127.0.0.1", card["port"]))
         assert json.loads(stranger.recvfrom(4096)[0])["rank"] == 0
     monitor.close()
+
+
+@pytest.mark.parametrize(("is_local", "lost_after"), [(True, 5.0), (False, 60.0)])
+def test_a_host_that_is_cut_off_is_left_to_mpirun_for_a_minute(
+    is_local: bool, lost_after: float
+) -> None:
+    """A rank that ended sooner would make it wait for an answer of that host."""
+    card = {"host": "two", "pid": 2**22 + 1, "started": 0}
+    other = OtherRank(1, card, None, is_local)
+    told = dict.fromkeys(("cpu_seconds", "bytes", "begun"), 0)
+    other.hear({**told, "disk": False, "long_wait": "", "waits": False}, now=100.0)
+    monitor = RankMonitor(0, 5.0)
+    in_vain = [monitor._in_vain([other], 5.0, 90.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)]
+    assert in_vain[0] is None
+    assert in_vain[1] is not None and "has not answered for" in in_vain[1]
