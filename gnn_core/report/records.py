@@ -102,13 +102,15 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     why. Raises UsageError when the folder cannot be made or written, or the disk is full.
     """
     values, _ = checked(record)
-    line = _with_sum(one_line(values)) + "\n"
+    # A byte of a name that is no UTF-8 is half of a surrogate pair: JSON spells it \udc80.
+    text = one_line(values).encode("utf-8", "backslashreplace").decode("utf-8")
+    line = _with_sum(text) + "\n"
     folder = Path(directory)
     path = folder / file_name(record)
     unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        with unfinished.open("w", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
