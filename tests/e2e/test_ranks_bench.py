@@ -43,8 +43,8 @@ def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--ranks", "0"], "--ranks: expected at least 1, got 0"),
-        (["--epochs", "1"], "--epochs: expected at least 2, got 1"),
+        (["--ranks", "0"], "--ranks: expected a whole number from 1, got 0"),
+        (["--epochs", "1"], "--epochs: expected a whole number from 2, got 1"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--json", "/proc/nowhere/ranks.json"], "json"),
     ],
