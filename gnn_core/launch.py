@@ -132,8 +132,9 @@ def _watch_launcher(address: str, port: int) -> None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """STOP_SIGNALS but for those that this process was started to ignore, as by `nohup`."""
-    return [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    """STOP_SIGNALS; without SIGHUP if this process was started to ignore it, as by `nohup`."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [one for one in STOP_SIGNALS if one != signal.SIGHUP or not ignored]
 
 
 def shares_output() -> bool:

@@ -11,8 +11,6 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import psutil
-
 _NO_PROXY = ("no_proxy", "NO_PROXY")
 
 
@@ -21,6 +19,8 @@ def addresses() -> list[str]:
 
     Those that only this host or this cable reaches, loopback and link-local, are left out.
     """
+    import psutil  # here, since one process alone asks nothing and need not load it
+
     up = psutil.net_if_stats()
     found = [
         ipaddress.ip_interface(f"{address.address}/{_prefix(address.netmask)}")
@@ -59,6 +59,8 @@ def reachable(theirs: Sequence[str], mine: Sequence[str]) -> str | None:
 
 def interface_towards(host: str) -> str | None:
     """The name of the interface from which this host reaches another; None if that is not told."""
+    import psutil
+
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:

@@ -32,7 +32,10 @@ TRAINERS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "multiworker": (
         "tf_mirrored/train.py",
         ("--strategy=multiworker",),
-        {"--pin": "replicas share a process; --threads tells how many cores each may use"},
+        {
+            "--pin": "replicas share a process; --threads tells how many cores each may use",
+            "--table-on": "the features stay in host memory",
+        },
     ),
 }
 # Options of mpirun (Open MPI 4.1) and horovodrun (0.28.1) in use with MPIJobs, and how many words

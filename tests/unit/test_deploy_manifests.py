@@ -195,7 +195,7 @@ def test_operations(tmp_path: Path, operation: str, spec: dict[str, Any]) -> Non
         (_patch("{op: add, path: /spec/x/-1, value: 0}"), "meets nothing"),
         (_patch('{op: add, path: "", value: 0}'), "patch[0].path: expected a path"),
         (_patch("3"), "patch[0]: expected a mapping, got 3"),
-        (_patch("{op: add, path: /spec/y, value: !!set {x}}"), "{'x'}, which is no"),
+        (_patch("{op: add, path: /spec/y, value: !!set {x}}"), "the tag"),
         (_patch("{op: replace, path: /metadata, value: 3}") + _AGAIN, "no resource is"),
         ("resources: [../base]\npatches: [{target: {}, patch: ''}]", "expected one or more"),
         ("resources: [../base]\npatches: [{target: {}, patch: '[1'}]", "expected YAML"),

@@ -34,4 +34,4 @@ def test_all_ways_are_timed_and_kept(tmp_path: Path, run_cli) -> None:
 def test_nothing_can_be_measured_no_times(flag: str, run_cli) -> None:
     done = run_cli([*BENCH, flag, "0"])
     assert done.returncode == 2
-    assert f"{flag}: expected a number from 1 up, got 0" in done.stderr
+    assert f"{flag}: expected a whole number from 1, got 0" in done.stderr

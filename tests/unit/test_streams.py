@@ -50,9 +50,9 @@ def test_a_run_outlives_its_output(tmp_path: Path, where: str) -> None:
 @pytest.mark.parametrize("buffered", ["", "1"])
 def test_a_full_disk_is_told_in_a_line(command: str, buffered: str) -> None:
     done = shell(f"PYTHONUNBUFFERED={buffered} {command} >/dev/full")
-    if command == HELP and buffered:  # argparse keeps it to itself
-        assert (done.returncode, done.stderr) == (0, "")
-        return
+    if command == HELP and buffered:  # from Python 3.11.3 on argparse keeps it to itself
+        if (done.returncode, done.stderr) == (0, ""):
+            return
     assert done.returncode == 1
     assert done.stderr == "error: cannot write the output: No space left on device\n"
 

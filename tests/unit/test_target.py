@@ -127,8 +127,8 @@ def test_a_cost_is_hosts_times_hours_times_price(
     ("arguments", "named"),
     [
         (["--table", "cost"], "--price X"),
-        (["--table", "cost", "--price", "-1"], "0 or more, got -1"),
-        (["--table", "cost", "--price", "nan"], "expected a number, got 'nan'"),
+        (["--table", "cost", "--price", "-1"], "at least 0, got '-1'"),
+        (["--table", "cost", "--price", "nan"], "expected a finite number at least 0, got 'nan'"),
         (["--currency", "EUR"], "--price X"),
         (["--price", "1"], "no difference to --table speed"),
         (["--target", "0.8"], "no difference to --table speed"),
