@@ -204,7 +204,10 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["--replicas: the ddp strategy ignores it: it is one of tf_mirrored/train.py"],
     ),
     "another flag of Keras": ({"strategy": "one"}, ["--strategy: the ddp strategy ignores it"]),
-    "no time": ({"start_timeout": 0}, ["--start-timeout: expected a finite number above 0 and at most 1000000, got"]),
+    "no time": (
+        {"start_timeout": 0},
+        ["--start-timeout: expected a finite number above 0 and at most 1000000, got"],
+    ),
     "hardly any patience": (
         {"collective_timeout": 1},
         ["--collective-timeout: expected a finite number at least 5, got 1"],

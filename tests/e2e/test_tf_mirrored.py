@@ -349,7 +349,10 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["--strategy: expected one of one, mirrored, multiworker", "did you mean mirrored?"],
     ),
     "pinning": ({"pin": True}, ["--pin: the Keras strategy ignores it", "--threads"]),
-    "no replicas": ({"replicas": 0}, ["--replicas: expected a whole number at least 1 and at most 1024, got 0"]),
+    "no replicas": (
+        {"replicas": 0},
+        ["--replicas: expected a whole number at least 1 and at most 1024, got 0"],
+    ),
     "no time": ({"start_timeout": 0}, ["--start-timeout: expected a finite number above 0"]),
     "replicas of one": (
         {"strategy": "one", "replicas": 2},
