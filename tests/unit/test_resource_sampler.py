@@ -111,7 +111,7 @@ def test_it_sees_what_the_training_uses() -> None:
 
     def work() -> None:
         seen.extend(threads_of_samplers())
-        end = time.process_time() + 0.3
+        end = time.process_time() + 0.6
         while time.process_time() < end:
             pass
 
