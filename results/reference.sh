@@ -108,7 +108,7 @@ weak() {
 scaling() {
     fresh scaling
     results/scaling_hosts.sh
-    python tests/hosts/measure_controllers.py --json results/reference/benches/controllers-hosts.json
+    python tests/hosts/measure_controllers.py --rounds 7 --json results/reference/benches/controllers-hosts.json
 }
 
 # Four ranks share one copy of a graph of 2 GiB.
