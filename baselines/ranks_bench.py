@@ -45,7 +45,7 @@ from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.sweep.child import interruptible, reason, run_to_end
+from gnn_core.report.sweep.child import reason, run_to_end
 from gnn_core.report.sweep.contenders import ROOT, Contender
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.training.run import run
@@ -239,4 +239,4 @@ if __name__ == "__main__":
         code = guarded(partial(_train_uncoupled, sys.argv[2:]))
         sys.stdout.flush()
         os._exit(code)  # as baselines/ddp.py, and for its reason
-    sys.exit(guarded(interruptible(main)))
+    sys.exit(guarded(main))

@@ -26,7 +26,7 @@ from gnn_core.report import machine
 from gnn_core.report.bench_file import origin, spread_text, write_bench
 from gnn_core.report.records import read_records, require_writable
 from gnn_core.report.schema import RunRecord
-from gnn_core.report.sweep.child import interruptible, reason, run_to_end
+from gnn_core.report.sweep.child import reason, run_to_end
 from gnn_core.report.sweep.contenders import Contender
 from gnn_core.usage import Parser, UsageError, whole
 
@@ -171,4 +171,4 @@ def _record(
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(interruptible(main)))
+    sys.exit(guarded(main))

@@ -18,7 +18,7 @@ from urllib import request
 
 import psutil
 
-from gnn_core.launch import launched_rank, launched_size, leave_behind
+from gnn_core.launch import STOP_SIGNALS, launched_rank, launched_size, leave_behind
 from gnn_core.network import host_and_port
 from gnn_core.usage import UsageError
 
@@ -30,7 +30,6 @@ LONG_SECONDS = 5.0  # of silence, until a person is told who is waited for
 _OPTION = "--start-timeout"
 _ANSWER_SECONDS = 2.0  # of a store
 STORE_ADDRESS, _STORE_PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def call_in_time(work: Callable[[], T], seconds: float, missing: Callable[[], str]) -> T:
@@ -56,7 +55,7 @@ def call_in_time(work: Callable[[], T], seconds: float, missing: Callable[[], st
         except BaseException as error:
             answers.put((None, error))
 
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     begun = time.monotonic()
     told_at = begun + LONG_SECONDS
     thread = threading.Thread(target=run, name="joining", daemon=True)

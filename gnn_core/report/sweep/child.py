@@ -6,8 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -54,19 +53,6 @@ def reason(log: Path, code: int) -> str:
         if found:
             return printable(" ".join(message.split())[:300])
     return f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def interruptible(main: Callable[[], int]) -> Callable[[], int]:
-    """The same program, which Ctrl-C ends with one line and exit code 130."""
-
-    def run() -> int:
-        try:
-            return main()
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 128 + signal.SIGINT
-
-    return run
 
 
 @contextlib.contextmanager
