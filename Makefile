@@ -44,10 +44,10 @@ compare: install ## every strategy on the same graph and cores, taking turns: ta
 	python baselines/compare.py $(ARGS)
 
 sweep: install ## run a plan of many runs, or go on with it (PLAN=results/plans/short.yaml)
-	python -m gnn_core.report.sweep $(PLAN)
+	python -m gnn_core.sweep $(PLAN)
 
 report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), then tables, figures and one page of HTML
-	python -m gnn_core.report.sweep $(PLAN) || test $$? -eq 1  # what failed stands in the report
+	python -m gnn_core.sweep $(PLAN) || test $$? -eq 1  # what failed stands in the report
 	for ranks in 1 2; do \
 	    horovodrun -np $$ranks python horovod_gnn/probe.py --json $(SWEPT)/probe-horovod-$$ranks.json || exit 1; \
 	done
@@ -82,7 +82,7 @@ doctor: ## examine machine and environment, run a real 2-rank allreduce; says wh
 	else $(PYTHON) gnn_core/env/doctor.py; fi
 
 bench: install ## measure this machine: sampler and loader, a training step against its rivals, how runs start
-	python -m gnn_core.data.bench
+	python -m gnn_core.bench.sampling
 	python -m horovod_gnn.bench
 	python -m tf_mirrored.bench
 	python -m baselines.start_bench

@@ -5,7 +5,7 @@
     python baselines/compare.py --only single horovod            # torch alone
     python baselines/compare.py -- --hidden 256 --seed 1         # flags of every run
 
-A round runs each contender once, so that whatever else the machine does meets them alike, and the
+A round runs each launch once, so that whatever else the machine does meets them alike, and the
 speed-ups are made round by round. The first epoch of a run warms up and is not counted. Each
 comparison has a folder of its own, with the records, the table and a picture.
 """
@@ -25,17 +25,17 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded, under_launcher
-from gnn_core.report.markup import markdown_text
-from gnn_core.report.records import read_records, require_writable
+from gnn_core.markup import markdown_text
+from gnn_core.measure.records import read_records, require_writable
+from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.schema import STRATEGIES, RunRecord
-from gnn_core.report.sweep.child import reason, run_to_end
-from gnn_core.report.sweep.contenders import Contender, chosen, seen_from_root
-from gnn_core.report.sweep.every_run import refusals
 from gnn_core.report.tables.cells import counted, three_digits
-from gnn_core.report.whole_file import write_whole
 from gnn_core.streams import optional_output
+from gnn_core.sweep.child import reason, run_to_end
+from gnn_core.sweep.every_run import refusals
+from gnn_core.sweep.launches import Launch, chosen, seen_from_root
 from gnn_core.usage import Parser, UsageError, shown, whole, wholes
+from gnn_core.whole_file import write_whole
 
 _OURS = "compare sets it for every run; give it before `--`"
 _OWN = {
@@ -46,7 +46,7 @@ _OWN = {
 
 
 def main() -> int:
-    """Read the command line, let the contenders take turns, print the table; the exit code."""
+    """Read the command line, let the launches take turns, print the table; the exit code."""
     before, extra = _split(sys.argv[1:])
     options = _parse(before)
     if under_launcher():
@@ -57,18 +57,18 @@ def main() -> int:
     flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]
     flags += ["--threads", str(options.threads)]
     config = parse_config([*flags, *_allowed(extra)], "compare")
-    contenders = chosen(options.only, options.ranks)
+    launches = chosen(options.only, options.ranks)
     require_writable(options.records)
-    # Prepared here, so that no contender does it in its turn.
+    # Prepared here, so that no launch does it in its turn.
     datasets.load(config.dataset, config.data_root, config.cache_dir, progress=print)
     folder = _fresh_folder(options.records, config)
     flags += ["--eval-every", str(options.epochs), "--progress", "off"]
     flags += ["--records", str(seen_from_root(folder)), *extra]
-    turns = [contender.command(flags) for contender in contenders]
+    turns = [launch.command(flags) for launch in launches]
     print(f"{options.rounds} x {counted(len(turns), 'run')}, records in {folder}", flush=True)
     with optional_output():  # whoever reads it may go: the table is kept in a file too
         try:
-            code = _take_turns(contenders, turns, options.rounds, folder)
+            code = _take_turns(launches, turns, options.rounds, folder)
         except KeyboardInterrupt:
             print("stopped; what there is:", flush=True)
             code = 130
@@ -76,18 +76,18 @@ def main() -> int:
 
 
 def _take_turns(
-    contenders: Sequence[Contender], commands: Sequence[Sequence[str]], rounds: int, folder: Path
+    launches: Sequence[Launch], commands: Sequence[Sequence[str]], rounds: int, folder: Path
 ) -> int:
-    """Run each contender once a round; 1 when a run failed. Raises KeyboardInterrupt."""
+    """Run each launch once a round; 1 when a run failed. Raises KeyboardInterrupt."""
     code = 0
     for number in range(1, rounds + 1):
-        for contender, command in zip(contenders, commands, strict=True):
-            log = folder / f"round-{number}-{contender.name}.log"
+        for launch, command in zip(launches, commands, strict=True):
+            log = folder / f"round-{number}-{launch.name}.log"
             known = set(folder.glob("*.jsonl"))
             ended = run_to_end(command, log)
             record = _new_record(folder, known)
-            told = f"round {number}/{rounds}  {contender.strategy:<12}"
-            told += f"{counted(contender.ranks, 'rank'):<9}"
+            told = f"round {number}/{rounds}  {launch.strategy:<12}"
+            told += f"{counted(launch.ranks, 'rank'):<9}"
             if ended == 0 and record is not None:
                 seconds = three_digits(epoch_seconds(record))
                 print(f"{told}{seconds:>7} s/epoch", flush=True)
@@ -108,7 +108,7 @@ def _new_record(folder: Path, known: set[Path]) -> RunRecord | None:
 def _tell(folder: Path) -> int:
     """Print the table, keep it beside the records and draw it; 1 when there is nothing to tell."""
     # pandas and matplotlib take a second to import, and a wrong flag should be told at once.
-    from gnn_core.report.pictures.bars import draw_bars
+    from gnn_core.report.figures.bars import draw_bars
     from gnn_core.report.tables.cells import settings_beside_ranks
     from gnn_core.report.tables.side_by_side import side_by_side_table
 
@@ -167,7 +167,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     add("--epochs", type=whole(2), default=4, metavar="N",
         help="epochs of a run, of which the first is not counted (default: 4)")  # fmt: skip
     add("--rounds", type=whole(1), default=3, metavar="N",
-        help="how often each contender runs (default: 3)")  # fmt: skip
+        help="how often each launch runs (default: 3)")  # fmt: skip
     add("--ranks", type=_ranks, default=(1, 2), metavar="N,N,...",
         help="ranks of those that can have several (default: 1,2)")  # fmt: skip
     add("--threads", type=whole(1), default=1, metavar="N", help="of each rank (default: 1)")

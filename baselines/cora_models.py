@@ -33,11 +33,11 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, below
     from tf_mirrored.strategy import start
 
-    fellows = start(settings.strategy, settings.replicas, settings.threads, settings.device)
+    world = start(settings.strategy, settings.replicas, settings.threads, settings.device)
     from baselines.cora.run import run_all  # imports TensorFlow, which must not precede `start`
 
-    code = run_all(settings, fellows)
-    fellows.leave()
+    code = run_all(settings, world)
+    world.leave()
     return code
 
 

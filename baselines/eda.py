@@ -20,7 +20,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 import numpy as np
 
-from baselines.look.measures import (
+from baselines.citation_plots.measures import (
     ClassMeasures,
     WordMeasures,
     measure_classes,
@@ -30,11 +30,11 @@ from baselines.look.measures import (
 )
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
-from gnn_core.data.portrait import edge_homophily, portrait
+from gnn_core.data.graph_statistics import edge_homophily, statistics
 from gnn_core.data.sources import NotHere
 from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded
-from gnn_core.report.markup import without_math
+from gnn_core.markup import without_math
 from gnn_core.usage import Parser, UsageError, whole
 
 
@@ -48,7 +48,7 @@ def main() -> int:
             f"--paper: expected a paper from 0 to {graph.num_nodes - 1}, got {options.paper}"
         )
     classes, words = measure_classes(graph), measure_words(graph)
-    print(portrait(graph))
+    print(statistics(graph))
     print(f"\n{class_table(graph, classes, words)}\n\n{word_table(classes, words)}\n")
     centre = options.paper
     if centre is None:
@@ -118,7 +118,7 @@ def draw(
 ) -> list[Path]:
     """Write every figure as a PNG; the files. Raises UsageError when the folder cannot be."""
     # matplotlib takes most of a second to import, and a wrong flag should be told at once.
-    from baselines.look import drawings
+    from baselines.citation_plots import drawings
 
     figures = {
         "classes": drawings.draw_classes(graph, classes),

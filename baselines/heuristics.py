@@ -23,15 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from gnn_core.bench.bench_file import origin, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
-from gnn_core.report.metrics import RankTally
-from gnn_core.report.records import require_writable
+from gnn_core.measure import machine
+from gnn_core.measure.metrics import RankingTally
+from gnn_core.measure.records import require_writable
 from gnn_core.training.tasks import open_for
 from gnn_core.usage import Parser, finite, read_whole, shown, whole
 
@@ -49,7 +49,7 @@ def main() -> int:
     options = _parse(sys.argv[1:])
     if options.json:
         require_writable(Path(options.json).parent, "json")
-    tallies: dict[str, list[RankTally]] = {name: [] for name in _MEANING}
+    tallies: dict[str, list[RankingTally]] = {name: [] for name in _MEANING}
     config = None
     for seed in options.seeds:
         config = RunConfig(
@@ -90,16 +90,16 @@ def heuristics(graph: Graph) -> dict[str, Score]:
     return dict(zip(_MEANING, rules, strict=True))
 
 
-def ranked(graph: Graph, split: str, count: int, score: Score) -> RankTally:
+def ranked(graph: Graph, split: str, count: int, score: Score) -> RankingTally:
     """The tally of a split whose references are ranked by `score`. Raises UsageError."""
     edges = np.asarray(getattr(graph, f"{split}_edges"), np.int64)
     candidates = Candidates(graph, split, count)
-    total = RankTally()
+    total = RankingTally()
     for first in range(0, len(edges), _CHUNK_EDGES):
         rows = np.arange(first, min(first + _CHUNK_EDGES, len(edges)))
         others = np.concatenate([edges[rows, 1:], candidates.of(rows)], axis=1)
         scores = score(edges[rows, 0], others)
-        total += RankTally.of(scores[:, 0], scores[:, 1:])
+        total += RankingTally.of(scores[:, 0], scores[:, 1:])
     return total
 
 
@@ -136,7 +136,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _record(
-    config: RunConfig, options: argparse.Namespace, tallies: dict[str, list[RankTally]]
+    config: RunConfig, options: argparse.Namespace, tallies: dict[str, list[RankingTally]]
 ) -> dict[str, Any]:
     """Means over the seeds and what they were measured on, as JSON can hold it."""
     names = ("mrr", "hits_1", "hits_10", "hits_100", "auc")

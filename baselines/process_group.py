@@ -19,13 +19,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from baselines.rendezvous import Meeting, find_meeting
+from baselines.rendezvous import Rendezvous, find_rendezvous
 from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.joining import LONG_SECONDS, await_ranks, call_in_time
 from gnn_core.network import host_and_port, interface_towards
-from gnn_core.training.fellows import Lost
+from gnn_core.training.world import Lost
 from gnn_core.usage import UsageError
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 # The monitor of the ranks ends a wait much sooner, or lets it go on for a rank that computes.
 _LONGEST = timedelta(days=7)
@@ -48,53 +48,53 @@ def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> P
         for name in ("start_timeout", "collective_timeout")
     )
     deadline = time.monotonic() + seconds
-    meeting = find_meeting(seconds)
+    rendezvous = find_rendezvous(seconds)
     # Gloo would take the address that this host's name has, and not every name has a good one.
-    if interface := interface_towards(meeting.host):
+    if interface := interface_towards(rendezvous.host):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     wants_gpu = config is not None and config.device != "cpu"
     try:
-        store = _enter(meeting, seconds, deadline)
-        _await_everyone(store, meeting, seconds, deadline)
+        store = _enter(rendezvous, seconds, deadline)
+        _await_everyone(store, rendezvous, seconds, deadline)
         return (group or ProcessGroup)(
-            store, meeting.rank, meeting.world_size, wants_gpu,
+            store, rendezvous.rank, rendezvous.world_size, wants_gpu,
             max(deadline - time.monotonic(), _LEAST_SECONDS), silence,
         )  # fmt: skip
     except (RuntimeError, Lost) as error:
         raise UsageError(
-            f"expected {meeting.world_size} ranks that reach each other, but {_reason(error)}; see "
+            f"expected {rendezvous.world_size} ranks that reach each other, but {_reason(error)}; see "
             "that all of them run, and name the network between them with GLOO_SOCKET_IFNAME"
         ) from None
 
 
-def _enter(meeting: Meeting, seconds: float, deadline: float) -> dist.Store:
+def _enter(rendezvous: Rendezvous, seconds: float, deadline: float) -> dist.Store:
     """The store in which the ranks find each other. Raises UsageError if nobody keeps it."""
-    if meeting.world_size == 1:
+    if rendezvous.world_size == 1:
         return dist.HashStore()
-    if meeting.door is not None:
+    if rendezvous.listener is not None:
         store = dist.TCPStore(
-            "127.0.0.1", meeting.port, is_master=True, timeout=_LONGEST, wait_for_workers=False,
-            master_listen_fd=meeting.door.detach(),
+            "127.0.0.1", rendezvous.port, is_master=True, timeout=_LONGEST, wait_for_workers=False,
+            master_listen_fd=rendezvous.listener.detach(),
         )  # fmt: skip
     else:
-        _await_store(meeting, seconds, deadline)
+        _await_store(rendezvous, seconds, deadline)
         store = dist.TCPStore(
-            meeting.host, meeting.port, is_master=False, timeout=_LONGEST, wait_for_workers=False
+            rendezvous.host, rendezvous.port, is_master=False, timeout=_LONGEST, wait_for_workers=False
         )
     # After a restart torchrun's store may still know the ranks that were there before.
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
 
-def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
+def _await_store(rendezvous: Rendezvous, seconds: float, deadline: float) -> None:
     """Wait until somebody listens. torch would, but uninterruptible, and would print a traceback.
 
     Raises UsageError.
     """
-    where = host_and_port(meeting.host, meeting.port)
+    where = host_and_port(rendezvous.host, rendezvous.port)
     told_at = time.monotonic() + LONG_SECONDS
     while True:
         try:
-            socket.create_connection((meeting.host, meeting.port), timeout=2).close()
+            socket.create_connection((rendezvous.host, rendezvous.port), timeout=2).close()
             return
         except OSError as error:
             if time.monotonic() > deadline:
@@ -109,12 +109,12 @@ def _await_store(meeting: Meeting, seconds: float, deadline: float) -> None:
             time.sleep(0.1)
 
 
-def _await_everyone(store: dist.Store, meeting: Meeting, seconds: float, deadline: float) -> None:
+def _await_everyone(store: dist.Store, rendezvous: Rendezvous, seconds: float, deadline: float) -> None:
     """Wait until every rank is there.
 
     Raises UsageError: it names those that did not come, or says which ranks contradict each other.
     """
-    _announce(store, meeting)
+    _announce(store, rendezvous)
 
     def is_here(rank: int) -> bool:
         if store.check([f"rank {rank}"]):
@@ -122,34 +122,34 @@ def _await_everyone(store: dist.Store, meeting: Meeting, seconds: float, deadlin
         _heed_refusal(store)
         return False
 
-    where = host_and_port(meeting.host, meeting.port)
-    await_ranks(is_here, meeting.rank, meeting.world_size, where, deadline, seconds)
+    where = host_and_port(rendezvous.host, rendezvous.port)
+    await_ranks(is_here, rendezvous.rank, rendezvous.world_size, where, deadline, seconds)
     _heed_refusal(store)
 
 
-def _announce(store: dist.Store, meeting: Meeting) -> None:
+def _announce(store: dist.Store, rendezvous: Rendezvous) -> None:
     """Say that this rank is here. Raises UsageError, on all ranks that still wait, if it cannot be.
 
     Ranks that were started by hand may have been told of different worlds.
     """
-    mine = str(meeting.world_size)
+    mine = str(rendezvous.world_size)
     theirs = store.compare_set("world size", "", mine).decode()
     problem = None
     if theirs != mine:
         problem = (
-            f"expected the same WORLD_SIZE on every rank, got {mine} on rank {meeting.rank} and "
+            f"expected the same WORLD_SIZE on every rank, got {mine} on rank {rendezvous.rank} and "
             f"{theirs} on another: set it to the number of ranks on all of them"
         )
-    elif store.add(f"processes of rank {meeting.rank}", 1) > 1:
+    elif store.add(f"processes of rank {rendezvous.rank}", 1) > 1:
         problem = (
-            f"expected each RANK once, got a second process with RANK {meeting.rank}: number the "
-            f"ranks from 0 to {meeting.world_size - 1}"
+            f"expected each RANK once, got a second process with RANK {rendezvous.rank}: number the "
+            f"ranks from 0 to {rendezvous.world_size - 1}"
         )
     if problem is None:
-        store.set(f"rank {meeting.rank}", "is here")
+        store.set(f"rank {rendezvous.rank}", "is here")
         return
     store.set(_REFUSAL, problem)
-    if meeting.door is not None:  # the others read it before the store goes with this process
+    if rendezvous.listener is not None:  # the others read it before the store goes with this process
         time.sleep(_REFUSAL_SECONDS)
     raise UsageError(problem)
 
@@ -159,7 +159,7 @@ def _heed_refusal(store: dist.Store) -> None:
         raise UsageError(store.get(_REFUSAL).decode())
 
 
-class ProcessGroup(OneProcess):
+class ProcessGroup(SingleProcess):
     """One of several ranks that meet in the collectives of torch.distributed.
 
     Args:

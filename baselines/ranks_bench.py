@@ -37,17 +37,17 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from baselines.process_group import ProcessGroup, join
+from gnn_core.bench.bench_file import origin, spread_text, write_bench
 from gnn_core.config import parse_config
 from gnn_core.data import datasets
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, spread_text, write_bench
-from gnn_core.report.records import read_records, require_writable
+from gnn_core.measure import machine
+from gnn_core.measure.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.sweep.child import reason, run_to_end
-from gnn_core.report.sweep.contenders import ROOT, Contender
 from gnn_core.report.tables.benches import Bench, bench_table
+from gnn_core.sweep.child import reason, run_to_end
+from gnn_core.sweep.launches import ROOT, Launch
 from gnn_core.training.run import run
 from gnn_core.usage import Parser, UsageError, whole
 from horovod_gnn.learner import KERAS_ONLY, torch_framework
@@ -130,12 +130,12 @@ def _computing(count: int) -> Iterator[None]:
 
 
 def _entries(ranks: int, flags: Sequence[str]) -> list[Entry]:
-    horovod = Contender("horovod", ranks).command(flags)
-    ddp = Contender("ddp", ranks).command(flags)
+    horovod = Launch("horovod", ranks).command(flags)
+    ddp = Launch("ddp", ranks).command(flags)
     program = ddp.index(str(ROOT / "baselines" / "ddp.py"))
     bound = [*ddp[:program], str(Path(__file__).resolve()), _UNCOUPLED, *ddp[program + 1 :]]
     return [
-        Entry("single", "one process", Contender("single", 1).command(flags)),
+        Entry("single", "one process", Launch("single", 1).command(flags)),
         Entry("bound", f"{ranks} processes, each on its slice of every batch, that exchange "
               "nothing", bound),
         Entry("horovod over mpi", "`horovodrun --mpi`", [horovod[0], "--mpi", *horovod[1:]]),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gnn_core.joining import call_in_time, waited_for_by_mpi
 from gnn_core.launch import by_torchrun, launched_size, under_launcher
-from gnn_core.network import addresses, open_door, reachable
+from gnn_core.network import addresses, open_listener, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -22,33 +22,33 @@ _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the ranks of a job meet, and which of them this one is."""
 
     rank: int = 0
     world_size: int = 1
     host: str = _LOOPBACK  # where one process keeps what the ranks tell each other
     port: int = 0
-    door: socket.socket | None = None  # listens at that port, if it is this rank that keeps it
+    listener: socket.socket | None = None  # listens at that port, if it is this rank that keeps it
 
 
-def find_meeting(seconds: float) -> Meeting:
+def find_rendezvous(seconds: float) -> Rendezvous:
     """Where torchrun's variables say; else where the MPI world agrees; else this rank is alone.
 
     Raises UsageError: variables that are malformed or tell of another world than MPI's, a port that
     is taken, or an MPI world that is not complete within `seconds`.
     """
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
-        meeting = _read_variables()
-        _require_one_world(meeting)
+        rendezvous = _read_variables()
+        _require_one_world(rendezvous)
         kept_by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        if meeting.rank > 0 or kept_by_torchrun or meeting.world_size == 1:
-            return meeting
-        return _opened(meeting)
-    return call_in_time(_ask_mpi, seconds, waited_for_by_mpi) if under_launcher() else Meeting()
+        if rendezvous.rank > 0 or kept_by_torchrun or rendezvous.world_size == 1:
+            return rendezvous
+        return _opened(rendezvous)
+    return call_in_time(_ask_mpi, seconds, waited_for_by_mpi) if under_launcher() else Rendezvous()
 
 
-def _read_variables() -> Meeting:
+def _read_variables() -> Rendezvous:
     missing = [name for name in _VARIABLES if not os.environ.get(name)]
     if missing:
         raise UsageError(
@@ -57,7 +57,7 @@ def _read_variables() -> Meeting:
         )
     size = _number("WORLD_SIZE", 1, 1 << 20)
     rank = _number("RANK", 0, size - 1)
-    return Meeting(rank, size, os.environ["MASTER_ADDR"], _number("MASTER_PORT", 1, 65535))
+    return Rendezvous(rank, size, os.environ["MASTER_ADDR"], _number("MASTER_PORT", 1, 65535))
 
 
 def _number(name: str, low: int, high: int) -> int:
@@ -67,7 +67,7 @@ def _number(name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _require_one_world(meeting: Meeting) -> None:
+def _require_one_world(rendezvous: Rendezvous) -> None:
     """Raise UsageError if MPI tells of another world than torchrun's variables."""
     for names in _MPI_VARIABLES:
         if not all(os.environ.get(name, "").isdecimal() for name in names):
@@ -82,25 +82,25 @@ def _require_one_world(meeting: Meeting) -> None:
                     f"{hosts or 1}: start the ranks with one of the two, or give torchrun "
                     f"--nnodes {size}"
                 )
-        elif (rank, size) != (meeting.rank, meeting.world_size):
+        elif (rank, size) != (rendezvous.rank, rendezvous.world_size):
             raise UsageError(
-                f"RANK and WORLD_SIZE tell of rank {meeting.rank} of {meeting.world_size}, but "
+                f"RANK and WORLD_SIZE tell of rank {rendezvous.rank} of {rendezvous.world_size}, but "
                 f"mpirun started rank {rank} of {size}: unset them, or set them to the same"
             )
 
 
-def _opened(meeting: Meeting) -> Meeting:
+def _opened(rendezvous: Rendezvous) -> Rendezvous:
     try:
-        door = open_door(meeting.port)
+        listener = open_listener(rendezvous.port)
     except OSError as error:
         raise UsageError(
-            f"MASTER_PORT: rank 0 is to listen at port {meeting.port}, and cannot "
+            f"MASTER_PORT: rank 0 is to listen at port {rendezvous.port}, and cannot "
             f"({error.strerror}): choose another one, or end the program that holds it"
         ) from None
-    return Meeting(meeting.rank, meeting.world_size, meeting.host, meeting.port, door)
+    return Rendezvous(rendezvous.rank, rendezvous.world_size, rendezvous.host, rendezvous.port, listener)
 
 
-def _ask_mpi() -> Meeting:
+def _ask_mpi() -> Rendezvous:
     try:
         import mpi4py
 
@@ -121,11 +121,11 @@ def _ask_mpi() -> Meeting:
             f"{launched_size()} ranks were launched, but MPI sees {size}: launch with mpirun (or "
             "horovodrun over MPI) of this environment, or with torchrun"
         )
-    door = open_door(0) if rank == 0 else None
-    port = door.getsockname()[1] if door else 0
+    listener = open_listener(0) if rank == 0 else None
+    port = listener.getsockname()[1] if listener else 0
     everyone = world.allgather((socket.gethostname(), addresses(), port))
     MPI.Finalize()
-    return Meeting(rank, size, _meeting_host(everyone), everyone[0][2], door)
+    return Rendezvous(rank, size, _meeting_host(everyone), everyone[0][2], listener)
 
 
 def _meeting_host(everyone: list[tuple[str, list[str], int]]) -> str:

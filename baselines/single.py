@@ -21,7 +21,7 @@ from gnn_core.launch import guarded, launched_size
 from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
 from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, torch_framework
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 UNSUPPORTED = {
     **KERAS_ONLY,
@@ -38,7 +38,7 @@ def main() -> int:
             "`python baselines/single.py`, or several ranks with "
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
-    framework = torch_framework("single", lambda config: OneProcess())
+    framework = torch_framework("single", lambda config: SingleProcess())
     return run(lambda: parse_config(None, "single", UNSUPPORTED), framework)
 
 

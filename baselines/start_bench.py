@@ -18,16 +18,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gnn_core.bench.bench_file import origin, spread_text, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, spread_text, write_bench
-from gnn_core.report.records import read_records, require_writable
-from gnn_core.report.schema import RunRecord
-from gnn_core.report.sweep.child import reason, run_to_end
-from gnn_core.report.sweep.contenders import Contender
+from gnn_core.measure import machine
+from gnn_core.measure.records import read_records, require_writable
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.sweep.child import reason, run_to_end
+from gnn_core.sweep.launches import Launch
 from gnn_core.usage import Parser, UsageError, whole
 
 # By the name for --only: the title of the row.
@@ -91,10 +91,10 @@ def _commands(dataset: str, ranks: int) -> dict[str, list[str]]:
     flags = ["--dataset", dataset, "--epochs", "1", "--progress", "off"]
     mpirun = [str(Path(sys.executable).parent / "mpirun"), "-np", str(ranks), sys.executable]
     return {
-        "single": Contender("single", 1).command(flags),
-        "horovodrun": Contender("horovod", ranks).command(flags),
+        "single": Launch("single", 1).command(flags),
+        "horovodrun": Launch("horovod", ranks).command(flags),
         "mpirun-horovod": [*mpirun, "horovod_gnn/train.py", *flags],
-        "torchrun": Contender("ddp", ranks).command(flags),
+        "torchrun": Launch("ddp", ranks).command(flags),
         "mpirun-ddp": [*mpirun, "baselines/ddp.py", *flags],
     }
 

@@ -79,7 +79,7 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def open_door(port: int) -> socket.socket:
+def open_listener(port: int) -> socket.socket:
     """Listen at a port of every address of this host, of IPv4 and IPv6; 0 takes a free one.
 
     Raises OSError, such as that the port is taken.

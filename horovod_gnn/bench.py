@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnn_core.bench.bench_file import origin, write_bench
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
@@ -27,19 +28,18 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.measure import machine
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.usage import Parser, finite, whole, wholes
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
+from horovod_gnn.device import feature_table
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.loop import GradientBucket
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.products import Products
 from horovod_gnn.reference import ReferenceSAGE
-from horovod_gnn.setup import feature_table
 
 _RIVALS = {
     "fused fp32": "the model as it trains",

@@ -10,9 +10,9 @@ import torch
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import RankTally, Tally
-from gnn_core.training import evaluate, rank
-from gnn_core.training.fellows import Fellows
+from gnn_core.measure.metrics import RankingTally, Tally
+from gnn_core.training import evaluate, link_ranking
+from gnn_core.training.world import World
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.sparse_rows import Table
@@ -36,7 +36,7 @@ class Layers:
 
 
 class LinkLayers(Layers):
-    """The layers of a model's encoder, and its predictor, for `rank.RankEvaluator`."""
+    """The layers of a model's encoder, and its predictor, for `link_ranking.LinkEvaluator`."""
 
     def __init__(self, model: LinkModel, table: Table):
         super().__init__(model.encoder, table)
@@ -44,32 +44,32 @@ class LinkLayers(Layers):
 
     @torch.no_grad()
     def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Scores of pairs of embeddings: see `rank.LinkModel`."""
+        """Scores of pairs of embeddings: see `link_ranking.LinkScorer`."""
         device = self._model.device
         ends = [torch.from_numpy(end).to(device) for end in (left, right)]
         return self._predictor(*ends).cpu().numpy()
 
 
-class RankEvaluator(rank.RankEvaluator):
+class LinkEvaluator(link_ranking.LinkEvaluator):
     """Ranks held-out references: see the base class.
 
     Args:
         graph: with its held-out edges.
         table: `[N, F]` its features as a tensor that shares their memory.
-        fellows: the other ranks.
+        world: the other ranks.
         candidates: how many papers a reference is ranked against.
         most_edges: references that tell one epoch from the next; 0 is all.
     """
 
     def __init__(
-        self, graph: Graph, table: Table, fellows: Fellows, candidates: int, most_edges: int
+        self, graph: Graph, table: Table, world: World, candidates: int, most_edges: int
     ):
-        super().__init__(graph, fellows, candidates=candidates, most_edges=most_edges)
+        super().__init__(graph, world, candidates=candidates, most_edges=most_edges)
         self._table = table
 
     def tallies(
         self, model: LinkModel, splits: tuple[str, ...], whole: bool = True
-    ) -> dict[str, RankTally]:
+    ) -> dict[str, RankingTally]:
         """The tally of each split, over all ranks. Every rank must call it."""
         return super().tallies(LinkLayers(model, self._table), splits, whole)
 
@@ -80,14 +80,14 @@ class ExactEvaluator(evaluate.ExactEvaluator):
     Args:
         graph: the graph.
         table: `[N, F]` its features as a tensor that shares their memory.
-        fellows: the other ranks.
+        world: the other ranks.
         share_directly: as in the base class.
     """
 
     def __init__(
-        self, graph: Graph, table: Table, fellows: Fellows, share_directly: bool | None = None
+        self, graph: Graph, table: Table, world: World, share_directly: bool | None = None
     ):
-        super().__init__(graph, fellows, share_directly)
+        super().__init__(graph, world, share_directly)
         self._table = table
 
     def tallies(
@@ -103,13 +103,13 @@ class SampledEvaluator:
     Args:
         loaders: one loader per split, not shuffled.
         table: `[N, F]` features.
-        fellows: the other ranks.
+        world: the other ranks.
     """
 
-    def __init__(self, loaders: Mapping[str, Loader], table: Table, fellows: Fellows):
+    def __init__(self, loaders: Mapping[str, Loader], table: Table, world: World):
         self._loaders = {split: [loader] for split, loader in loaders.items()}
         self._table = table
-        self._fellows = fellows
+        self._world = world
 
     def tallies(
         self, model: GraphSAGE, splits: tuple[str, ...], whole: bool = True
@@ -122,4 +122,4 @@ class SampledEvaluator:
             logits = model(self._table, batch.input_nodes, batch.blocks)
             return logits[: batch.num_real].cpu().numpy()
 
-        return evaluate.SampledEvaluator(self._loaders, self._fellows, logits_of).tallies(splits)
+        return evaluate.SampledEvaluator(self._loaders, self._world, logits_of).tallies(splits)

@@ -12,22 +12,22 @@ from torch import Tensor
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
-from gnn_core.report.metrics import AnyTally, Tally
-from gnn_core.report.timing import Stopwatch
+from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.fellows import Fellows
-from gnn_core.training.learner import Framework, Progress, Weights, require_alike
+from gnn_core.training.learner import Framework, RunProgress, Weights, require_alike
 from gnn_core.training.tasks import sampled_loaders, train_loader
-from horovod_gnn.evaluate import ExactEvaluator, RankEvaluator, SampledEvaluator
+from gnn_core.training.world import World
+from horovod_gnn.device import choose_device, feature_table
+from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import link_objective, node_objective
 from horovod_gnn.optimizer import OPTIMIZERS, Adam
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.product_rates import ProductRates, product_rates, slowest
-from horovod_gnn.setup import choose_device, feature_table
 
 
 class TorchLearner:
@@ -39,7 +39,7 @@ class TorchLearner:
         parallel: the other ranks.
     """
 
-    def __init__(self, config: RunConfig, graph: Graph, parallel: OneProcess):
+    def __init__(self, config: RunConfig, graph: Graph, parallel: SingleProcess):
         self._parallel = parallel
         share = (parallel.rank, parallel.world_size, config.prefetch)
         table = feature_table(graph)
@@ -64,9 +64,9 @@ class TorchLearner:
             parallel=parallel,
             watch=Stopwatch(),
         )
-        self._evaluator: ExactEvaluator | SampledEvaluator | RankEvaluator
+        self._evaluator: ExactEvaluator | SampledEvaluator | LinkEvaluator
         if is_link:
-            self._evaluator = RankEvaluator(
+            self._evaluator = LinkEvaluator(
                 graph, table, parallel, config.candidates, config.eval_edges
             )
         elif config.eval == "exact":
@@ -101,7 +101,7 @@ class TorchLearner:
                          "rows of each batch copied to the GPU ahead of its step")  # fmt: skip
         return found
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         """Take a step that changes nothing, so that no epoch is timed while kernels compile.
 
         One rank of a host goes first: it compiles, and the others find its results on disk.
@@ -115,7 +115,7 @@ class TorchLearner:
                 loss_sum.backward()
             parallel.barrier()
 
-    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train to the end of the epoch."""
         return train_epoch(self.training, progress, after_step)
 
@@ -159,7 +159,7 @@ class TorchLearner:
 
 
 def _agreed_rates(
-    config: RunConfig, device: torch.device, parallel: OneProcess
+    config: RunConfig, device: torch.device, parallel: SingleProcess
 ) -> ProductRates | None:
     """What decides how all ranks multiply bfloat16; None if no rank does so on a CPU.
 
@@ -190,13 +190,13 @@ OF_SEVERAL_RANKS = dict.fromkeys(
 )
 
 
-def torch_framework(strategy: str, start: Callable[[RunConfig | None], OneProcess]) -> Framework:
+def torch_framework(strategy: str, start: Callable[[RunConfig | None], SingleProcess]) -> Framework:
     """PyTorch with its ranks joined by `start`."""
     return Framework(lambda config: strategy, start, _prepare, TorchLearner)
 
 
-def _prepare(config: RunConfig, fellows: Fellows) -> None:
-    choose_device(config, fellows)
+def _prepare(config: RunConfig, world: World) -> None:
+    choose_device(config, world)
     torch.set_num_threads(config.threads)
     if config.threads == 1 and torch.get_num_interop_threads() != 1:  # it can be set only once
         torch.set_num_interop_threads(1)

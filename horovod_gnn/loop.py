@@ -11,16 +11,16 @@ from torch import nn
 
 from gnn_core.data.batch import Batch
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import Tally
-from gnn_core.report.timing import Stopwatch
+from gnn_core.measure.metrics import Tally
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.learner import Progress
+from gnn_core.training.learner import RunProgress
 from horovod_gnn.feed import Feed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import Objective
 from horovod_gnn.optimizer import SGD
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 _STATISTICS = 4  # loss sum, correct, sampled edges, ranks that are to be interrupted
 
@@ -53,7 +53,7 @@ class GradientBucket:
         """Zero gradients and sums."""
         self._buffer.zero_()
 
-    def sum_over_ranks(self, parallel: OneProcess, statistics: list[float]) -> list[float]:
+    def sum_over_ranks(self, parallel: SingleProcess, statistics: list[float]) -> list[float]:
         """Add up gradients and `statistics` (`_STATISTICS` numbers) over the ranks."""
         self._statistics.copy_(torch.tensor(statistics, dtype=self._buffer.dtype))
         parallel.sum_(self._buffer)
@@ -71,13 +71,13 @@ class Training:
     loader: Loader
     feed: Feed  # brings features and batches to the device
     schedule: Schedule
-    parallel: OneProcess
+    parallel: SingleProcess
     watch: Stopwatch
     interrupted: bool = False  # some rank knew a reason to, and all ranks know it
 
 
 def train_epoch(
-    training: Training, progress: Progress, after_step: Callable[[float], None]
+    training: Training, progress: RunProgress, after_step: Callable[[float], None]
 ) -> Tally:
     """Train from `progress` to the end of its epoch; the tally of the whole epoch.
 

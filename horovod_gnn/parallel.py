@@ -1,6 +1,6 @@
 """Parallel: what the training loop needs of its fellow ranks. The only file that names horovod.
 
-`OneProcess` has no fellows; `HorovodProcess` meets them in Horovod's collectives, and the
+`SingleProcess` has no world; `HorovodWorld` meets them in Horovod's collectives, and the
 `ProcessGroup` of `baselines` in torch.distributed. The loop takes any of them, so the same code
 runs on one process and on sixty-four.
 """
@@ -29,8 +29,8 @@ from gnn_core.joining import (
 from gnn_core.launch import by_torchrun, launched_rank, launched_size, stop_without_launcher
 from gnn_core.network import bypass_proxies
 from gnn_core.sockets import OpenedSockets
-from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
 from gnn_core.training.process_state import threads
+from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 from gnn_core.usage import UsageError
 
 _POLL_SECONDS = 50e-6
@@ -38,7 +38,7 @@ _SILENT_SECONDS = 20  # until a host of an elastic world that says nothing is ta
 _LATER_SECONDS = 30  # than a wait may take, Gloo ends it in its own words
 
 
-class OneProcess(Fellows):
+class SingleProcess(World):
     """The world of a single process."""
 
     starts_four: str | None = None  # a command that starts four ranks, where there can be several
@@ -69,7 +69,7 @@ class OneProcess(Fellows):
         )
 
 
-class HorovodProcess(OneProcess):
+class HorovodWorld(SingleProcess):
     """One of several ranks that meet in Horovod's ring allreduce.
 
     Under `horovodrun` with `--host-discovery-script` or `--min-np` the world is elastic: whatever
@@ -120,7 +120,7 @@ class HorovodProcess(OneProcess):
         try:
             self.monitor_ranks(silence, helpers)
         except WorldChanged:
-            self.disband()
+            self.leave_world()
             raise
         if self.monitor is not None:  # the process ends in `shutdown`, which all ranks do together
             atexit.register(self.monitor.exit_in_time)
@@ -163,7 +163,7 @@ class HorovodProcess(OneProcess):
         """Called by Horovod, in a thread of its own, when the launcher has found other hosts."""
         self.hosts_changed = True
 
-    def disband(self) -> None:
+    def leave_world(self) -> None:
         """Leave a world that has changed, whoever of it is still there."""
         self._news.remove_listener(self)
         if self.monitor is not None:

@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnn_core.bench.bench_file import origin, write_bench
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded, launched_rank
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, write_bench
+from gnn_core.measure import machine
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.usage import Parser, UsageError, finite, whole
-from horovod_gnn.parallel import HorovodProcess, OneProcess
+from horovod_gnn.parallel import HorovodWorld, SingleProcess
 
 _SIZES = tuple(4**power for power in range(1, 13))  # 4 B .. 16 MiB
 _WARM_UP = 3
@@ -44,14 +44,14 @@ _GOLDEN = 0.6180339887498949  # its multiples, mod 1, fill an interval evenly in
 
 
 def main(
-    join: Callable[[], OneProcess] = HorovodProcess,
+    join: Callable[[], SingleProcess] = HorovodWorld,
     strategy: str = "horovod",
     argv: Sequence[str] | None = None,
 ) -> int:
     """Meet the other ranks by `join`, measure, print and write; 0. Raises UsageError."""
     hardware = machine.hardware()  # before the probe is a load of its own
     parallel = join()
-    with parallel.agreeing():
+    with parallel.errors_on_all_ranks():
         options = _parse(argv)
     torch.set_num_threads(1)
     cycle_seconds = _cycle_seconds(strategy)
@@ -59,7 +59,7 @@ def main(
     for num_bytes in options.bytes:
         samples.append(_measure(parallel, num_bytes, cycle_seconds, options))
         _say(f"{num_bytes} bytes: {counted(len(samples[-1]), 'repetition')} done")
-    with parallel.agreeing():
+    with parallel.errors_on_all_ranks():
         if parallel.rank == 0:
             _report(_record(parallel, strategy, options, samples, hardware), options.json)
     parallel.leave()
@@ -92,7 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(
-    parallel: OneProcess, num_bytes: int, cycle_seconds: float, options: argparse.Namespace
+    parallel: SingleProcess, num_bytes: int, cycle_seconds: float, options: argparse.Namespace
 ) -> np.ndarray:
     """Seconds `[repetitions]` of one allreduce, float64, of the slowest rank of each."""
     message = torch.zeros(num_bytes // 4)
@@ -107,7 +107,7 @@ def _measure(
     return np.max(parallel.gather(mine), axis=0)
 
 
-def _once(parallel: OneProcess, message: torch.Tensor, pause_seconds: float) -> float:
+def _once(parallel: SingleProcess, message: torch.Tensor, pause_seconds: float) -> float:
     parallel.barrier()
     time.sleep(pause_seconds)  # a wait that computes would take the core from a slower rank
     begun = time.perf_counter()
@@ -123,7 +123,7 @@ def _cycle_seconds(strategy: str) -> float:
 
 
 def _record(
-    parallel: OneProcess, strategy: str, options: argparse.Namespace,
+    parallel: SingleProcess, strategy: str, options: argparse.Namespace,
     samples: Sequence[np.ndarray], hardware: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that was measured and what it was measured on, as JSON can hold it."""

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from gnn_core.report import machine
-from gnn_core.report.whole_file import write_whole
+from gnn_core.measure import machine
 from gnn_core.usage import UsageError
+from gnn_core.whole_file import write_whole
 from horovod_gnn.arithmetic import Arithmetic
 
 _ROWS, _INNER, _OUT = 512, 256, 128  # a chunk of the default model's hidden layer

@@ -28,12 +28,12 @@ from gnn_core.config import parse_config
 from gnn_core.launch import guarded
 from gnn_core.training.run import run
 from horovod_gnn.learner import KERAS_ONLY, torch_framework
-from horovod_gnn.parallel import HorovodProcess
+from horovod_gnn.parallel import HorovodWorld
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    framework = torch_framework("horovod", HorovodProcess)
+    framework = torch_framework("horovod", HorovodWorld)
     return run(lambda: parse_config(None, "horovod", KERAS_ONLY), framework)
 
 

@@ -101,7 +101,7 @@ workers() {
 # The same work for each rank: the global batch grows with their number.
 weak() {
     fresh weak
-    python -m gnn_core.report.sweep results/plans/weak.yaml --records results/reference/weak
+    python -m gnn_core.sweep results/plans/weak.yaml --records results/reference/weak
 }
 
 # What an allreduce costs on this machine, and the prediction held to hosts of their own (needs root).
@@ -121,7 +121,7 @@ memory() {
 # Sampler and training step on the arxiv-sized graph; ranks against their bound; how long starts take.
 benches() {
     fresh benches
-    python -m gnn_core.data.bench --json results/reference/benches/sampler.json
+    python -m gnn_core.bench.sampling --json results/reference/benches/sampler.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
     python -m baselines.ranks_bench --rounds 7 --json results/reference/benches/ranks.json

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gnn_core.bench.bench_file import origin, spread_text, write_bench
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
@@ -27,8 +28,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report import machine
-from gnn_core.report.bench_file import origin, spread_text, write_bench
+from gnn_core.measure import machine
 from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.usage import Parser, whole
@@ -123,7 +123,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
     replicas = start(_STRATEGY, threads=threads)
     import tensorflow as tf
 
-    from gnn_core.report.timing import Stopwatch
+    from gnn_core.measure.timing import Stopwatch
     from tf_mirrored.input import Feed, feature_table
     from tf_mirrored.loop import Training
     from tf_mirrored.model import GraphSAGE, trainable

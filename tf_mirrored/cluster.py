@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from gnn_core.joining import call_in_time, waited_for_by_mpi
 from gnn_core.launch import launched_size, under_launcher
-from gnn_core.network import addresses, bypass_proxies, host_and_port, open_door, reachable
+from gnn_core.network import addresses, bypass_proxies, host_and_port, open_listener, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _EXAMPLE = (
@@ -128,7 +128,7 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
     """Worker 0: let the others report, and tell them who is missing."""
     everyone = set(range(1, len(cluster.workers)))
     arrived: dict[int, socket.socket] = {}
-    with open_door(cluster.port) as door:
+    with open_listener(cluster.port) as door:
         while arrived.keys() != everyone and (left := deadline - time.monotonic()) > 0:
             door.settimeout(min(left, _LONG_SECONDS))
             try:
@@ -232,7 +232,7 @@ def _from_mpi() -> Cluster:
 
 def _free_port() -> tuple[socket.socket, int]:
     """A port that nobody uses, and the socket that holds it until it is closed."""
-    held = open_door(0)
+    held = open_listener(0)
     return held, held.getsockname()[1]
 
 
@@ -248,7 +248,7 @@ def _require_same_world(cluster: Cluster) -> None:
 def _require_free_port(cluster: Cluster) -> None:
     address = cluster.workers[cluster.index]
     try:
-        open_door(cluster.port).close()
+        open_listener(cluster.port).close()
     except OSError as error:
         raise UsageError(
             f"TF_CONFIG: worker {cluster.index} is to listen at {address}, and cannot "

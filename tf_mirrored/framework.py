@@ -10,8 +10,8 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Framework
+from gnn_core.training.world import World
 from gnn_core.usage import UsageError
 
 UNSUPPORTED = {
@@ -25,7 +25,7 @@ def keras_framework() -> Framework:
     return Framework(lambda config: config.strategy, _start, _prepare, _learn)
 
 
-def _start(config: RunConfig | None) -> Fellows:
+def _start(config: RunConfig | None) -> World:
     from tf_mirrored.strategy import start
 
     if config is None:  # the others are to hear of it, and only workers have others
@@ -36,8 +36,8 @@ def _start(config: RunConfig | None) -> Fellows:
     )  # fmt: skip
 
 
-def _prepare(config: RunConfig, fellows: Fellows) -> None:
-    replicas = fellows.num_replicas
+def _prepare(config: RunConfig, world: World) -> None:
+    replicas = world.num_replicas
     if rest := config.global_batch_size % replicas:
         nearest = config.global_batch_size - rest
         raise UsageError(
@@ -47,10 +47,10 @@ def _prepare(config: RunConfig, fellows: Fellows) -> None:
         )
 
 
-def _learn(config: RunConfig, graph: Graph, fellows: Fellows) -> Any:
+def _learn(config: RunConfig, graph: Graph, world: World) -> Any:
     from tf_mirrored.learner import KerasLearner
     from tf_mirrored.strategy import Replicas
 
-    assert isinstance(fellows, Replicas)
-    with fellows.noticing_losses():  # variables are the same everywhere: all workers have to come
-        return KerasLearner(config, graph, fellows)
+    assert isinstance(world, Replicas)
+    with world.noticing_losses():  # variables are the same everywhere: all workers have to come
+        return KerasLearner(config, graph, world)

@@ -13,12 +13,12 @@ import tensorflow as tf
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
-from gnn_core.report.metrics import AnyTally, Tally
-from gnn_core.report.timing import Stopwatch
+from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
-from gnn_core.training.learner import Progress, Weights, require_alike
-from gnn_core.training.rank import RankEvaluator
+from gnn_core.training.learner import RunProgress, Weights, require_alike
+from gnn_core.training.link_ranking import LinkEvaluator
 from gnn_core.training.tasks import sampled_loaders, train_loader
 from tf_mirrored.input import Feed, feature_table, shared_tensor
 from tf_mirrored.link import LinkModel
@@ -90,7 +90,7 @@ class KerasLearner:
             )
         return found
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         """Trace the step, and take it with no learning: weights and optimizer stay as they are."""
         weights, memory = self.weights(), self.optimizer_state()
         training = self.training
@@ -101,7 +101,7 @@ class KerasLearner:
         self.load_optimizer_state(memory)
         self._replicas.barrier()
 
-    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train to the end of the epoch."""
         return train_epoch(self.training, progress, after_step)
 
@@ -153,7 +153,7 @@ class KerasLearner:
         feed, threads = Feed(config, graph, training=False), len(self._replicas.local_replicas)
         if isinstance(model, LinkModel):
             self._layers: Layers = (scored := LinkLayers(model, self.training.table, feed))
-            ranks = RankEvaluator(
+            ranks = LinkEvaluator(
                 graph, replicas, candidates=config.candidates, most_edges=config.eval_edges,
                 threads=threads,
             )  # fmt: skip
@@ -230,7 +230,7 @@ class Layers:
 
 
 class LinkLayers(Layers):
-    """The layers of a model's encoder, and its predictor, for `rank.RankEvaluator`."""
+    """The layers of a model's encoder, and its predictor, for `rank.LinkEvaluator`."""
 
     def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
         super().__init__(model.encoder, table, feed)
@@ -240,5 +240,5 @@ class LinkLayers(Layers):
         )
 
     def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Scores of pairs of embeddings: see `gnn_core.training.rank.LinkModel`."""
+        """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
         return self._scores(shared_tensor(left), shared_tensor(right)).numpy()

@@ -15,10 +15,10 @@ import keras
 import tensorflow as tf
 
 from gnn_core.data.loader import Loader
-from gnn_core.report.metrics import Tally
-from gnn_core.report.timing import Stopwatch
+from gnn_core.measure.metrics import Tally
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.learner import Progress
+from gnn_core.training.learner import RunProgress
 from tf_mirrored.input import Feed, Prepared, StepInput, prepared
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE, trainable
@@ -100,7 +100,7 @@ class Training:
 
 
 def train_epoch(
-    training: Training, progress: Progress, after_step: Callable[[float], None]
+    training: Training, progress: RunProgress, after_step: Callable[[float], None]
 ) -> Tally:
     """Train from `progress` to the end of its epoch; the tally of the whole epoch.
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from gnn_core.config import OPTIONS
 from gnn_core.joining import call_in_time
 from gnn_core.launch import launched_size
-from gnn_core.training.fellows import Fellows, Lost, Stopped
+from gnn_core.training.world import Lost, Stopped, World
 from gnn_core.usage import SharedUsageError
 from tf_mirrored.cluster import Cluster, find_cluster, silent_workers, wait_for_departure
 from tf_mirrored.devices import devices_of
@@ -106,7 +106,7 @@ def _choose_backend() -> None:
     os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
 
 
-class Replicas(Fellows):
+class Replicas(World):
     """All replicas of a job; `rank` and `world_size` are of processes."""
 
     def __init__(

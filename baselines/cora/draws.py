@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.cora.papers import Papers
-from baselines.cora.settings import Settings
+from baselines.cora.settings import CoraSettings
 from gnn_core.compiled import njit
 from gnn_core.dropout import LEVELS, dropout_factors, dropout_threshold
 from gnn_core.seeding import below, key, mix, permutation
@@ -96,7 +96,7 @@ class Draw:
     """Draws the batches of one run."""
 
     papers: Papers
-    settings: Settings
+    settings: CoraSettings
     seed: int
 
     @property

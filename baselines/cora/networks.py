@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from baselines.cora.settings import Settings
+from baselines.cora.settings import CoraSettings
 from gnn_core.seeding import key
 
 Tensors = Mapping[str, tf.Tensor]
@@ -28,7 +28,7 @@ class Encoder:
         seed: of the initial weights.
     """
 
-    def __init__(self, settings: Settings, num_papers: int, num_words: int, seed: int):
+    def __init__(self, settings: CoraSettings, num_papers: int, num_words: int, seed: int):
         self.table = self.tower = None
         self.is_pretrained = settings.model != "words"
         if "graph" in settings.model:

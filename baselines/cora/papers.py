@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from baselines.cora.settings import Settings
+from baselines.cora.settings import CoraSettings
 from gnn_core.data import datasets
 from gnn_core.data.catalog import NO_FILES
 from gnn_core.data.graph import Graph
 from gnn_core.data.progress import Say
 from gnn_core.data.sources import NotHere
-from gnn_core.report.metrics import SPLITS
+from gnn_core.measure.metrics import SPLITS
 from gnn_core.usage import UsageError
 
 
@@ -55,7 +55,7 @@ class Papers:
         return len(self.words)
 
 
-def open_graph(settings: Settings, progress: Say | None = None) -> Graph:
+def open_graph(settings: CoraSettings, progress: Say | None = None) -> Graph:
     """The graph that the settings name. Raises UsageError; no other data set stands in for it."""
     try:
         where = (settings.data_root, settings.cache_dir)

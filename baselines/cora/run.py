@@ -10,37 +10,37 @@ from dataclasses import asdict, dataclass
 from baselines.cora.draws import Draw
 from baselines.cora.networks import Classifier, Encoder
 from baselines.cora.papers import Papers, open_graph
-from baselines.cora.settings import Settings
+from baselines.cora.settings import CoraSettings
 from baselines.cora.stages import Course, classify, pretrain
 from gnn_core.data.graph import Graph
-from gnn_core.report import machine
-from gnn_core.report.metrics import split_fields
-from gnn_core.report.records import begin_run, keep_record, require_writable
-from gnn_core.report.schema import DatasetInfo, EpochRecord, RankMemory, RunRecord
-from gnn_core.report.timing import lap_to_vector, slowest_lap
+from gnn_core.measure import machine
+from gnn_core.measure.metrics import split_fields
+from gnn_core.measure.records import begin_run, keep_record, require_writable
+from gnn_core.measure.run_record import DatasetInfo, EpochRecord, ProcessMemory, RunRecord
+from gnn_core.measure.timing import lap_to_vector, slowest_lap
 from gnn_core.streams import optional_output
 from gnn_core.training.learner import Diverged
 from tf_mirrored.strategy import Replicas
 
 
-def run_all(settings: Settings, fellows: Replicas) -> int:
+def run_all(settings: CoraSettings, world: Replicas) -> int:
     """Train once per seed; the exit code, 1 if a run failed. Raises UsageError on every rank."""
     with optional_output():  # whoever reads it may go: each run has a record to write
-        return _run_all(settings, fellows)
+        return _run_all(settings, world)
 
 
-def _run_all(settings: Settings, fellows: Replicas) -> int:
-    with fellows.agreeing():
-        graph = open_graph(settings, _teller(fellows))
+def _run_all(settings: CoraSettings, world: Replicas) -> int:
+    with world.errors_on_all_ranks():
+        graph = open_graph(settings, _teller(world))
         papers = Papers.of(graph)
-        if fellows.rank == 0:
+        if world.rank == 0:
             require_writable(settings.records)
-    _teller(fellows)(_opening(settings, graph, fellows))
-    records = [_run(settings, seed, graph, papers, fellows) for seed in settings.seed_list]
+    _teller(world)(_opening(settings, graph, world))
+    records = [_run(settings, seed, graph, papers, world) for seed in settings.seed_list]
     accuracies = [record.final["test_accuracy"] for record in records if record.status == "ok"]
     if len(accuracies) > 1:
         found = [100 * (value or 0.0) for value in accuracies]
-        _teller(fellows)(
+        _teller(world)(
             f"{len(found)} seeds   test accuracy {statistics.fmean(found):.2f} "
             f"+- {statistics.stdev(found):.2f} %"
         )
@@ -48,7 +48,7 @@ def _run_all(settings: Settings, fellows: Replicas) -> int:
 
 
 @dataclass
-class Learnt:
+class TrainedModel:
     """What training leaves."""
 
     classifier: Classifier
@@ -57,22 +57,22 @@ class Learnt:
     pretrain_seconds: float
 
 
-def learn(settings: Settings, papers: Papers, seed: int, fellows: Replicas) -> Learnt:
+def learn(settings: CoraSettings, papers: Papers, seed: int, world: Replicas) -> TrainedModel:
     """Both stages for one seed. Raises Diverged."""
     draw = Draw(papers, settings, seed)
-    with fellows.strategy.scope():
+    with world.strategy.scope():
         encoder = Encoder(settings, papers.num_papers, papers.words.shape[1], seed)
         classifier = Classifier(encoder, papers.num_classes, seed)
     losses: list[float] = []
     began = time.perf_counter()
     if settings.pretrain_epochs:
-        pretrain(encoder, draw, fellows, losses.append)
+        pretrain(encoder, draw, world, losses.append)
     seconds = time.perf_counter() - began
-    return Learnt(classifier, classify(classifier, draw, fellows), losses, seconds)
+    return TrainedModel(classifier, classify(classifier, draw, world), losses, seconds)
 
 
 def _run(
-    settings: Settings, seed: int, graph: Graph, papers: Papers, fellows: Replicas
+    settings: CoraSettings, seed: int, graph: Graph, papers: Papers, world: Replicas
 ) -> RunRecord:
     """Train with one seed and write the record; a run that fails leaves one too."""
     record = begin_run(
@@ -80,30 +80,30 @@ def _run(
         config=settings.recorded(seed),
         config_digest=settings.digest(seed),
         dataset=DatasetInfo.of(graph),
-        rank_hosts=fellows.replica_hosts,
+        rank_hosts=world.replica_hosts,
     )
     try:
-        record = _completed(record, learn(settings, papers, seed, fellows), settings, fellows)
+        record = _completed(record, learn(settings, papers, seed, world), settings, world)
     except Diverged as error:  # on every rank alike, since they all see the same loss
         record = record.finished("failed", str(error))
     except Exception as error:
         sys.excepthook(*sys.exc_info())
         record = record.finished("failed", f"{type(error).__name__}: {error}")
-        if fellows.rank == 0:
+        if world.rank == 0:
             keep_record(record, settings.records)
         raise SystemExit(1) from None  # the others cannot be waited for
-    if fellows.rank == 0:
+    if world.rank == 0:
         path = keep_record(record, settings.records)
         print(f"seed {seed:<6} {_result(record)}  {path}", flush=True)
     return record
 
 
 def _completed(
-    record: RunRecord, learnt: Learnt, settings: Settings, fellows: Replicas
+    record: RunRecord, learnt: TrainedModel, settings: CoraSettings, world: Replicas
 ) -> RunRecord:
     """The record of a run that went well; the seconds of an epoch are the slowest process's."""
     course = learnt.course
-    everyones = fellows.gather([lap_to_vector(lap).tolist() for lap in course.laps])
+    everyones = world.gather([lap_to_vector(lap).tolist() for lap in course.laps])
     epochs = [
         EpochRecord.of(
             epoch,
@@ -119,7 +119,7 @@ def _completed(
     final: dict[str, float | int | None] = {"best_epoch": course.best_epoch}
     for split, tally in course.scores.items():
         final |= split_fields(split, tally)
-    memory = fellows.gather(asdict(machine.rank_memory()))
+    memory = world.gather(asdict(machine.process_memory()))
     seconds = learnt.pretrain_seconds + sum(epoch.seconds for epoch in epochs)
     weights = [*learnt.classifier.encoder.variables, *learnt.classifier.head.trainable_variables]
     numbers = sum(int(weight.value.shape.num_elements()) for weight in weights)
@@ -127,17 +127,17 @@ def _completed(
         "ok",
         epochs=epochs,
         step_losses=[epoch.train_loss for epoch in epochs],
-        memory=[RankMemory(**values) for values in memory],
+        memory=[ProcessMemory(**values) for values in memory],
         final=final,
         training_seconds=seconds,
         evaluation_seconds=sum(lap.get("evaluate", 0.0) for lap in course.laps),
         num_parameters=numbers,
-        allreduce_bytes_per_step=4 * numbers if fellows.num_replicas > 1 else 0,
+        allreduce_bytes_per_step=4 * numbers if world.num_replicas > 1 else 0,
         notes=_notes(learnt),
     )
 
 
-def _notes(learnt: Learnt) -> list[str]:
+def _notes(learnt: TrainedModel) -> list[str]:
     losses = learnt.pretrain_losses
     if not losses:
         return []
@@ -147,12 +147,12 @@ def _notes(learnt: Learnt) -> list[str]:
     ]
 
 
-def _opening(settings: Settings, graph: Graph, fellows: Replicas) -> str:
+def _opening(settings: CoraSettings, graph: Graph, world: Replicas) -> str:
     sizes = " / ".join(str(len(graph.split(split))) for split in ("train", "valid", "test"))
     return (
         f"{settings.model} on {graph.name}, train / valid / test {sizes} papers; "
-        f"{settings.strategy}, {fellows.num_replicas} "
-        f"replica{'s' if fellows.num_replicas > 1 else ''}"
+        f"{settings.strategy}, {world.num_replicas} "
+        f"replica{'s' if world.num_replicas > 1 else ''}"
     )
 
 
@@ -166,11 +166,11 @@ def _result(record: RunRecord) -> str:
     )
 
 
-def _teller(fellows: Replicas):  # type: ignore[no-untyped-def]
+def _teller(world: Replicas):  # type: ignore[no-untyped-def]
     """A function that prints a line, on rank 0 only."""
 
     def tell(line: str) -> None:
-        if fellows.rank == 0:
+        if world.rank == 0:
             print(line, flush=True)
 
     return tell

@@ -39,7 +39,7 @@ training papers; the epoch that is reported is the best one on the validation pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CoraSettings:
     """Every setting of a run. What is None is filled from the recipe of the model.
 
     What the model has no use for stays None.
@@ -143,7 +143,7 @@ class Settings:
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-OPTIONS: Mapping[str, Option] = options_of(Settings)
+OPTIONS: Mapping[str, Option] = options_of(CoraSettings)
 # Chosen on Cora's validation papers with seeds 100 to 102, which no reported figure uses.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "words": {
@@ -185,7 +185,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def parse(argv: Sequence[str]) -> Settings:
+def parse(argv: Sequence[str]) -> CoraSettings:
     """Read a command line. UsageError tells all its problems; SystemExit(0) after `--help`."""
     parser = build_parser(OPTIONS, "", {})
     parser.description = _HELP
@@ -203,7 +203,7 @@ def parse(argv: Sequence[str]) -> Settings:
     problems += _ignored(values)
     if problems:
         raise UsageError("; ".join(problems))
-    settings = filled(Settings(**values))
+    settings = filled(CoraSettings(**values))
     if settings.strategy == "one" and (settings.replicas or 1) > 1:
         raise UsageError(
             f"--replicas: expected 1 with --strategy one, got {settings.replicas}; "
@@ -226,7 +226,7 @@ def _ignored(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def filled(settings: Settings) -> Settings:
+def filled(settings: CoraSettings) -> CoraSettings:
     """The settings with the recipe of the model in place of each None."""
     recipe = RECIPES[settings.model]
     return replace(settings, **{k: v for k, v in recipe.items() if getattr(settings, k) is None})

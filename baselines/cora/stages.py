@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from baselines.cora.draws import Batch, Draw
 from baselines.cora.networks import Classifier, Encoder, Tensors, contrastive_losses
-from baselines.cora.settings import Settings
-from gnn_core.report.metrics import SPLITS, Tally
-from gnn_core.report.timing import Stopwatch
+from baselines.cora.settings import CoraSettings
+from gnn_core.measure.metrics import SPLITS, Tally
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import tally_of
 from gnn_core.training.learner import Diverged
 from tf_mirrored.strategy import Replicas
@@ -41,11 +41,11 @@ class Group:
         self.optimizer.build(self.variables)
 
 
-def compiled_step(fellows: Replicas, losses: Losses, groups: Sequence[Group]) -> Step:
+def compiled_step(world: Replicas, losses: Losses, groups: Sequence[Group]) -> Step:
     """One step over all replicas, and what it returns: sums of losses and of right answers, [2].
 
     Args:
-        fellows: the replicas.
+        world: the replicas.
         losses: a batch's loss and whether it was right, float32 `[n]` each.
         groups: what is moved.
     """
@@ -58,41 +58,41 @@ def compiled_step(fellows: Replicas, losses: Losses, groups: Sequence[Group]) ->
         moved = [variable.value for group in groups for variable in group.variables]
         gradients = iter(tape.gradient(mean, moved))
         for group in groups:
-            pull = group.decay / fellows.num_replicas  # the replicas' pulls are added up, too
+            pull = group.decay / world.num_replicas  # the replicas' pulls are added up, too
             dense = [tf.convert_to_tensor(next(gradients)) + v * pull for v in group.variables]
             group.optimizer.apply_gradients(zip(dense, group.variables, strict=True))
-        return fellows.add_up(tf.stack([loss, tf.reduce_sum(right * batch["weights"])]))
+        return world.add_up(tf.stack([loss, tf.reduce_sum(right * batch["weights"])]))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def step(batches: list[Tensors]) -> tf.Tensor:
-        return fellows.on_each(on_replica, batches)[0]
+        return world.on_each(on_replica, batches)[0]
 
     def met(batches: list[Batch]) -> npt.NDArray[np.float32]:
-        with fellows.noticing_losses():
+        with world.noticing_losses():
             return step(batches).numpy()
 
     return met
 
 
 def pretrain(
-    encoder: Encoder, draw: Draw, fellows: Replicas, after_epoch: Callable[[float], None]
+    encoder: Encoder, draw: Draw, world: Replicas, after_epoch: Callable[[float], None]
 ) -> None:
     """Teach the encoder which papers lie around which; no label is read."""
     settings = draw.settings
-    with fellows.strategy.scope():
+    with world.strategy.scope():
         group = Group(encoder.variables, keras.optimizers.Adam(settings.pretrain_lr))
 
     def losses(batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         each = contrastive_losses(encoder, batch, settings.temperature)
         return each, tf.zeros_like(each)
 
-    step = compiled_step(fellows, losses, [group])
+    step = compiled_step(world, losses, [group])
     for epoch in range(settings.pretrain_epochs):
         falling = (1 + math.cos(math.pi * epoch / settings.pretrain_epochs)) / 2
         group.optimizer.learning_rate = settings.pretrain_lr * falling
         parts = [
-            draw.pretraining(epoch, replica, fellows.num_replicas)
-            for replica in fellows.local_replicas
+            draw.pretraining(epoch, replica, world.num_replicas)
+            for replica in world.local_replicas
         ]
         total = sum(step(list(batches))[0] for batches in zip(*parts, strict=True))
         after_epoch(_finite(total / draw.papers.num_papers, "pre-training", epoch))
@@ -109,14 +109,14 @@ class Course:
     scores: dict[str, Tally] = field(default_factory=dict)  # of each split after the best epoch
 
 
-def classify(classifier: Classifier, draw: Draw, fellows: Replicas) -> Course:
+def classify(classifier: Classifier, draw: Draw, world: Replicas) -> Course:
     """Teach the classifier the training papers' labels, and what lies below it along with it.
 
     The best epoch is the first of the best on the validation papers. Only then is the test looked
     at; nothing depends on it.
     """
     settings, course, watch = draw.settings, Course(), Stopwatch()
-    step = _classifier_step(classifier, settings, fellows)
+    step = _classifier_step(classifier, settings, world)
     forward = tf.function(classifier.__call__, autograph=False)
 
     def score(split: str) -> Tally:
@@ -126,8 +126,8 @@ def classify(classifier: Classifier, draw: Draw, fellows: Replicas) -> Course:
     for epoch in range(settings.epochs):
         with watch.section("fetch"):
             batches = [
-                draw.training(epoch, replica, fellows.num_replicas, classifier.encoder.outputs)
-                for replica in fellows.local_replicas
+                draw.training(epoch, replica, world.num_replicas, classifier.encoder.outputs)
+                for replica in world.local_replicas
             ]
         with watch.section("compute"):
             loss, right = map(float, step(batches))
@@ -144,12 +144,12 @@ def classify(classifier: Classifier, draw: Draw, fellows: Replicas) -> Course:
     return course
 
 
-def _classifier_step(classifier: Classifier, settings: Settings, fellows: Replicas) -> Step:
+def _classifier_step(classifier: Classifier, settings: CoraSettings, world: Replicas) -> Step:
     adam, encoder, head = keras.optimizers.Adam, classifier.encoder, classifier.head
     # What was pre-trained stays where it is unless a label pulls: with Adam, a decay however small
     # would move the rows of papers without labels as fast as those with one.
     decay = 0.0 if encoder.is_pretrained else settings.decay
-    with fellows.strategy.scope():
+    with world.strategy.scope():
         groups = [
             Group(encoder.variables, adam(settings.tuning_lr), decay),
             Group(head.trainable_variables, adam(settings.head_lr), settings.decay),
@@ -161,7 +161,7 @@ def _classifier_step(classifier: Classifier, settings: Settings, fellows: Replic
         each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return each, tf.cast(right, tf.float32)
 
-    return compiled_step(fellows, losses, groups)
+    return compiled_step(world, losses, groups)
 
 
 def _finite(loss: float, stage: str, epoch: int) -> float:

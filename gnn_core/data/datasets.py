@@ -24,8 +24,8 @@ from typing import Any
 from gnn_core.data import sources, synthetic
 from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
 from gnn_core.data.graph import Graph
+from gnn_core.data.graph_statistics import statistics
 from gnn_core.data.meta import META
-from gnn_core.data.portrait import portrait
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace) -> int:
         graph = load(
             arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
         )
-        text = portrait(graph) if arguments.command == "show" else f"{graph.folder}"
+        text = statistics(graph) if arguments.command == "show" else f"{graph.folder}"
     print(text)
     return 0
 

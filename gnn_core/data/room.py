@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gnn_core.env.machine import available_memory_bytes, free_bytes
+from gnn_core.env.granted import available_memory_bytes, free_bytes
 from gnn_core.usage import UsageError
 
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 
 from gnn_core.deploy import standard
-from gnn_core.deploy.documents import Finding, Manifests, read_manifests
+from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.deploy.validate import check
@@ -56,7 +56,7 @@ def _validate(given: Sequence[str], there: set[str]) -> int:
         try:
             sets.append(read_manifests(name))
         except UsageError as error:
-            findings.append(Finding("", "", str(error)))
+            findings.append(ManifestProblem("", "", str(error)))
     findings += check(sets, there)
     if not standard.is_there():
         print(f"note: {standard.NOT_CHECKED}", file=sys.stderr)

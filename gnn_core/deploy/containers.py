@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gnn_core.deploy.pods import PROBES, Told, containers_of, handlers_of
+from gnn_core.deploy.pods import PROBES, Problems, containers_of, handlers_of
 from gnn_core.deploy.quantity import number_of
 from gnn_core.deploy.shapes import expected, is_scalar, shown
 
@@ -24,18 +24,18 @@ _RESOURCE_FIELD = re.compile(
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "secretKeyRef", "configMapKeyRef", "fileKeyRef")
 
 
-def container_told(path: str, container: dict[str, Any]) -> Told:
+def container_problems(path: str, container: dict[str, Any]) -> Problems:
     """One container by itself; `path` tells whether it is an init container."""
-    yield from _ports_told(path, container)
-    yield from _variables_told(path, container)
-    yield from _handlers_told(path, container)
-    yield from _amounts_told(path, container)
-    yield from _mounts_told(path, container)
+    yield from _ports_problems(path, container)
+    yield from _variables_problems(path, container)
+    yield from _handlers_problems(path, container)
+    yield from _amounts_problems(path, container)
+    yield from _mounts_problems(path, container)
     if ".initContainers[" in path:
-        yield from _init_told(path, container)
+        yield from _init_problems(path, container)
 
 
-def names_told(path: str, pod: dict[str, Any]) -> Told:
+def names_problems(path: str, pod: dict[str, Any]) -> Problems:
     """No two containers of a pod, init containers among them, and no two volumes have one name."""
     seen: dict[str, str] = {}
     for at, container in containers_of(path, pod):
@@ -49,7 +49,7 @@ def names_told(path: str, pod: dict[str, Any]) -> Told:
     yield from _twice(f"{path}.volumes", pod.get("volumes") or (), ("name",))
 
 
-def host_ports_told(path: str, pod: dict[str, Any]) -> Told:
+def host_ports_problems(path: str, pod: dict[str, Any]) -> Problems:
     """In the network of the host a port is the host's, and no two containers have the same."""
     seen = set()
     for at, container in containers_of(path, pod):
@@ -64,7 +64,7 @@ def host_ports_told(path: str, pod: dict[str, Any]) -> Told:
             seen.add(key)
 
 
-def lists_told(path: str, pod: dict[str, Any]) -> Told:
+def lists_problems(path: str, pod: dict[str, Any]) -> Problems:
     """Lists that the API of an MPIJob takes as mappings: no two entries of them have one key.
 
     In a pod of Kubernetes' own the second variable, or port, of a name may stand.
@@ -89,7 +89,7 @@ def lists_told(path: str, pod: dict[str, Any]) -> Told:
                 )
 
 
-def _twice(path: str, entries: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> Told:
+def _twice(path: str, entries: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> Problems:
     seen = set()
     for index, one in enumerate(entries):
         value = tuple(one.get(key, "TCP" if key == "protocol" else None) for key in keys)
@@ -99,7 +99,7 @@ def _twice(path: str, entries: Sequence[dict[str, Any]], keys: tuple[str, ...]) 
         seen.add(value)
 
 
-def _ports_told(path: str, container: dict[str, Any]) -> Told:
+def _ports_problems(path: str, container: dict[str, Any]) -> Problems:
     named = [
         (index, one["name"])
         for index, one in enumerate(container.get("ports") or ())
@@ -110,7 +110,7 @@ def _ports_told(path: str, container: dict[str, Any]) -> Told:
             yield f"{path}.ports[{index}].name", f"{name!r} stands twice: rename or remove one"
 
 
-def _variables_told(path: str, container: dict[str, Any]) -> Told:
+def _variables_problems(path: str, container: dict[str, Any]) -> Problems:
     for index, one in enumerate(container.get("env") or ()):
         at, source = f"{path}.env[{index}]", one.get("valueFrom")
         if source is not None and one.get("value"):
@@ -150,7 +150,7 @@ def _field_problem(field: str) -> str | None:
     )
 
 
-def _handlers_told(path: str, container: dict[str, Any]) -> Told:
+def _handlers_problems(path: str, container: dict[str, Any]) -> Problems:
     """A probe or a hook does one thing."""
     for name, one in handlers_of(container):
         possible = [handler for handler in _HANDLERS if handler != "sleep" or "." in name]
@@ -168,7 +168,7 @@ def _handlers_told(path: str, container: dict[str, Any]) -> Told:
             yield at, "a readiness probe ends nothing: leave it out"
 
 
-def _amounts_told(path: str, container: dict[str, Any]) -> Told:
+def _amounts_problems(path: str, container: dict[str, Any]) -> Problems:
     """Resources have names that Kubernetes knows, and devices are whole."""
     resources = container.get("resources") or {}
     limits = resources.get("limits") or {}
@@ -191,7 +191,7 @@ def _amounts_told(path: str, container: dict[str, Any]) -> Told:
                 yield at, "expected the same among the limits, got none: add it there"
 
 
-def _mounts_told(path: str, container: dict[str, Any]) -> Told:
+def _mounts_problems(path: str, container: dict[str, Any]) -> Problems:
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         at = f"{path}.volumeMounts[{index}]"
         if ":" in mount["mountPath"]:
@@ -204,7 +204,7 @@ def _mounts_told(path: str, container: dict[str, Any]) -> Told:
             yield f"{at}.subPathExpr", "expected subPath or subPathExpr, got both: remove one"
 
 
-def _init_told(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _init_problems(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """An init container ends, unless it is restarted always: then it is a sidecar."""
     policy = container.get("restartPolicy")
     if policy == "Always":

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from gnn_core.config import RunConfig
-from gnn_core.deploy.documents import MANIFESTS
 from gnn_core.deploy.elastic import DISCOVER, ELASTIC, elastic_problems
+from gnn_core.deploy.manifest_files import MANIFESTS
 from gnn_core.deploy.objects import Object, name_of
 from gnn_core.deploy.operators_own import SSH_DEFAULT
-from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.programs import (
     Command,
     dataset_problem,
@@ -48,7 +48,7 @@ def name_problem(name: str, num_workers: int) -> str | None:
     return None
 
 
-def replicas_told(job: Object) -> Told:
+def replicas_problems(job: Object) -> Problems:
     """One launcher, workers, and names that can be host names."""
     roles = job["spec"]["mpiReplicaSpecs"]
     num_launchers = roles.get("Launcher", {}).get("replicas", 1)
@@ -67,7 +67,7 @@ def replicas_told(job: Object) -> Told:
         yield "metadata.name", problem
 
 
-def queue_told(job: Object) -> Told:
+def queue_problems(job: Object) -> Problems:
     """Kueue suspends its jobs itself; whoever writes it down suspends the job at the next apply."""
     queue = (job["metadata"].get("labels") or {}).get(_QUEUE)
     if queue and "suspend" in (job["spec"].get("runPolicy") or {}):
@@ -78,7 +78,7 @@ def queue_told(job: Object) -> Told:
         )
 
 
-def ssh_told(job: Object) -> Told:
+def ssh_problems(job: Object) -> Problems:
     """Workers run sshd, as whom and where the launcher looks for it, and say when it answers."""
     spec = job["spec"]
     mounted = spec.get("sshAuthMountPath", SSH_DEFAULT)
@@ -128,7 +128,7 @@ def _of_file(name: str, key: str = "Port") -> str:
     return found[1]
 
 
-def program_told(job: Object) -> Told:
+def program_problems(job: Object) -> Problems:
     """What the launcher starts is here, takes its flags, and fits the workers."""
     spec = job["spec"]
     launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
@@ -171,10 +171,10 @@ def program_told(job: Object) -> Told:
     if problem := dataset_problem(config.dataset):
         yield f"{at}.args", f"--dataset: {problem}"
     else:
-        yield from _prepared_told(launcher, config)
+        yield from _prepared_problems(launcher, config)
     for role in roles:
-        yield from _machine_told(role, spec, config)
-    yield from _kept_told(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], config, at)
+        yield from _machine_problems(role, spec, config)
+    yield from _kept_problems(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], config, at)
     if config.checkpoint_dir and not config.resume:
         if spec.get("runPolicy", {}).get("backoffLimit", 6):
             yield (
@@ -184,7 +184,7 @@ def program_told(job: Object) -> Told:
             )
 
 
-def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
+def _prepared_problems(launcher: dict[str, Any], config: RunConfig) -> Problems:
     for path, container in containers_of(f"{_SPECS}.Launcher.template.spec", launcher):
         command = read_command(container)
         if command.program != "gnn_core/data/datasets.py":
@@ -202,7 +202,7 @@ def _prepared_told(launcher: dict[str, Any], config: RunConfig) -> Told:
                 break
 
 
-def _machine_told(role: str, spec: dict[str, Any], config: RunConfig) -> Told:
+def _machine_problems(role: str, spec: dict[str, Any], config: RunConfig) -> Problems:
     """Ranks have the cores, the GPUs and the shared memory that they were told of."""
     path = f"{_SPECS}.{role}.template.spec.containers[0]"
     at, slots = f"{path}.resources.limits", spec.get("slotsPerWorker", 1)
@@ -238,7 +238,7 @@ def _machine_told(role: str, spec: dict[str, Any], config: RunConfig) -> Told:
         yield f"{at}.{GPU}", f"--device cpu: expected none, got {num_gpus}: leave it out"
 
 
-def _kept_told(worker: dict[str, Any], config: RunConfig, at: str) -> Told:
+def _kept_problems(worker: dict[str, Any], config: RunConfig, at: str) -> Problems:
     """Rank 0's pod: what it reads is there, what it writes outlives it, on a claim alone."""
     kept = {
         one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one
@@ -261,7 +261,7 @@ def _kept_told(worker: dict[str, Any], config: RunConfig, at: str) -> Told:
         yield f"{at}.args", f"{flag}: expected a folder in {where}, got {folder or 'the default'}"
 
 
-def commands_told(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def commands_problems(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Any container: its program is one of the image's, and has the flags."""
     command = read_command(container)
     for problem in command.problems:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gnn_core.data.catalog import PUBLISHED
-from gnn_core.deploy.documents import MANIFESTS, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
 from gnn_core.deploy.meaning import GPU, name_problem
 from gnn_core.deploy.objects import Object
 from gnn_core.deploy.overlay import containers_in

@@ -6,9 +6,9 @@ What has one of them already is refused when the operator adds its own, and no p
 
 from __future__ import annotations
 
-from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.manifest_files import Manifests
 from gnn_core.deploy.objects import Object, name_of
-from gnn_core.deploy.pods import Told, pods_of
+from gnn_core.deploy.pods import Problems, pods_of
 
 SSH_DEFAULT = "/root/.ssh"
 _KEYS, _CONFIG, _CONFIG_PATH = "ssh-auth", "mpi-job-config", "/etc/mpi"
@@ -21,7 +21,7 @@ def volumes_in(job: Object, path: str) -> set[str]:
     return {_KEYS, _CONFIG} if ".Launcher." in path else {_KEYS}
 
 
-def pods_told(job: Object) -> Told:
+def pods_problems(job: Object) -> Problems:
     """Volumes and mounts of the first container, where the operator adds keys and host file."""
     ssh = job["spec"].get("sshAuthMountPath", SSH_DEFAULT)
     for path, pod in pods_of(job):
@@ -43,7 +43,7 @@ def pods_told(job: Object) -> Told:
                 )
 
 
-def objects_told(job: Object, manifests: Manifests) -> Told:
+def objects_problems(job: Object, manifests: Manifests) -> Problems:
     """Other objects of the set that have the name of one that the operator makes."""
     name = name_of(job)
     for kind, taken in (

@@ -10,7 +10,7 @@ from gnn_core.deploy.objects import Object
 from gnn_core.deploy.quantity import number_of
 from gnn_core.deploy.shapes import shown
 
-Told = Iterator[tuple[str, str]]
+Problems = Iterator[tuple[str, str]]
 """(path in the document, message)."""
 
 _PART = "[a-z0-9]+(?:(?:[.]|_{1,2}|-+)[a-z0-9]+)*"
@@ -55,7 +55,7 @@ def handlers_of(container: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
             yield name, one
 
 
-def image_told(path: str, container: dict[str, Any]) -> Told:
+def image_problems(path: str, container: dict[str, Any]) -> Problems:
     """An image has a tag, and one that goes on meaning the same."""
     if problem := image_problem(container["image"]):
         yield f"{path}.image", problem
@@ -76,7 +76,7 @@ def image_problem(image: str) -> str | None:
     return None
 
 
-def resources_told(path: str, container: dict[str, Any]) -> Told:
+def resources_problems(path: str, container: dict[str, Any]) -> Problems:
     """Requests equal limits: a pod that may be squeezed measures its neighbours."""
     resources = container.get("resources") or {}
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
@@ -92,7 +92,7 @@ def resources_told(path: str, container: dict[str, Any]) -> Told:
             )
 
 
-def ports_told(path: str, container: dict[str, Any]) -> Told:
+def ports_problems(path: str, container: dict[str, Any]) -> Problems:
     """A probe asks at a port that the container names."""
     ports = container.get("ports") or ()
     known = {port.get("name"): port["containerPort"] for port in ports}

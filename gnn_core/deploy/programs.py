@@ -18,7 +18,7 @@ from typing import Any
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data.datasets import names
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
-from gnn_core.deploy.documents import REPOSITORY
+from gnn_core.deploy.manifest_files import REPOSITORY
 from gnn_core.usage import UsageError, did_you_mean
 
 IN_IMAGE = "/opt/ringsage"

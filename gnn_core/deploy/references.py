@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.documents import Manifests
-from gnn_core.deploy.pods import Told
+from gnn_core.deploy.manifest_files import Manifests
+from gnn_core.deploy.pods import Problems
 
 _LOOKED_UP = {
     "priorityClassName": ("PriorityClass", ("system-cluster-critical", "system-node-critical")),
@@ -14,7 +14,7 @@ _LOOKED_UP = {
 }
 
 
-def references_told(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Told:
+def references_problems(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Problems:
     """Each is among the manifests, in every cluster, or in this one by the user's word.
 
     Args:

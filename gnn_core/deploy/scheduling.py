@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from gnn_core.deploy.pods import Told
+from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _MOST_NAMESERVERS = 3
 
 
-def tolerations_told(path: str, pod: dict[str, Any]) -> Told:
+def tolerations_problems(path: str, pod: dict[str, Any]) -> Problems:
     """A toleration says no more than its operator and its effect have a use for."""
     for index, one in enumerate(pod.get("tolerations") or ()):
         at, operator = f"{path}.tolerations[{index}]", one.get("operator", "Equal")
@@ -35,7 +35,7 @@ def tolerations_told(path: str, pod: dict[str, Any]) -> Told:
             )
 
 
-def spread_told(path: str, pod: dict[str, Any]) -> Told:
+def spread_problems(path: str, pod: dict[str, Any]) -> Problems:
     """Constraints on how pods are spread do not contradict each other, nor themselves."""
     seen = set()
     for index, one in enumerate(pod.get("topologySpreadConstraints") or ()):
@@ -47,7 +47,7 @@ def spread_told(path: str, pod: dict[str, Any]) -> Told:
         if "minDomains" in one and one["whenUnsatisfiable"] != "DoNotSchedule":
             yield f"{at}.minDomains", "expected whenUnsatisfiable: DoNotSchedule beside it"
         selector = one.get("labelSelector")
-        yield from selector_told(f"{at}.labelSelector", selector or {})
+        yield from selector_problems(f"{at}.labelSelector", selector or {})
         keys = one.get("matchLabelKeys") or ()
         if keys and selector is None:
             yield f"{at}.matchLabelKeys", "expected a labelSelector beside it, got none: add it"
@@ -62,7 +62,7 @@ def spread_told(path: str, pod: dict[str, Any]) -> Told:
                 )
 
 
-def affinity_told(path: str, pod: dict[str, Any]) -> Told:
+def affinity_problems(path: str, pod: dict[str, Any]) -> Problems:
     """Expressions have the values that their operators compare."""
     affinity = pod.get("affinity") or {}
     node = affinity.get("nodeAffinity") or {}
@@ -80,26 +80,26 @@ def affinity_told(path: str, pod: dict[str, Any]) -> Told:
     weighed = [(f"{at}.{preferred}", node.get(preferred) or ())]
     for where, term in terms:
         for index, one in enumerate(term.get("matchExpressions") or ()):
-            yield from _expression_told(f"{where}.matchExpressions[{index}]", one)
+            yield from _expression_problems(f"{where}.matchExpressions[{index}]", one)
     for name in ("podAffinity", "podAntiAffinity"):
         at, of_pods = f"{path}.affinity.{name}", affinity.get(name) or {}
         weighed.append((f"{at}.{preferred}", of_pods.get(preferred) or ()))
         for index, term in enumerate(of_pods.get(required) or ()):
             where = f"{at}.{required}[{index}].labelSelector"
-            yield from selector_told(where, term.get("labelSelector") or {})
+            yield from selector_problems(where, term.get("labelSelector") or {})
     for where, entries in weighed:
         for index, one in enumerate(entries):
             if not 1 <= one["weight"] <= 100:
                 yield f"{where}[{index}].weight", f"expected 1 to 100, got {one['weight']}"
 
 
-def selector_told(path: str, selector: dict[str, Any]) -> Told:
+def selector_problems(path: str, selector: dict[str, Any]) -> Problems:
     """The expressions of a selector of labels."""
     for index, one in enumerate(selector.get("matchExpressions") or ()):
-        yield from _expression_told(f"{path}.matchExpressions[{index}]", one)
+        yield from _expression_problems(f"{path}.matchExpressions[{index}]", one)
 
 
-def _expression_told(path: str, one: dict[str, Any]) -> Told:
+def _expression_problems(path: str, one: dict[str, Any]) -> Problems:
     operator, values = one["operator"], one.get("values") or []
     if operator in ("In", "NotIn") and not values:
         yield f"{path}.values", f"expected one or more with operator {operator}, got none: add them"
@@ -111,7 +111,7 @@ def _expression_told(path: str, one: dict[str, Any]) -> Told:
         yield f"{path}.values", f"expected one whole number in quotes, got {shown(values)}"
 
 
-def network_told(path: str, pod: dict[str, Any]) -> Told:
+def network_problems(path: str, pod: dict[str, Any]) -> Problems:
     """A pod that uses no DNS of the cluster says which one it does use; addresses are addresses."""
     config = pod.get("dnsConfig") or {}
     servers = config.get("nameservers") or []

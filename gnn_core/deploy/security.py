@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.pods import Told, containers_of, handlers_of
+from gnn_core.deploy.pods import Problems, containers_of, handlers_of
 from gnn_core.deploy.shapes import shown
 
 _RESTRICTED = "Pod Security's level restricted"
@@ -24,15 +24,15 @@ _SYSCTLS = (
 _SELINUX = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 
 
-def restricted_told(path: str, pod: dict[str, Any]) -> Told:
+def restricted_problems(path: str, pod: dict[str, Any]) -> Problems:
     """The level as a whole, and our own rule that a pod names the user that it runs as."""
-    yield from _pod_told(path, pod)
+    yield from _pod_problems(path, pod)
     above = pod.get("securityContext") or {}
-    yield from _context_told(f"{path}.securityContext", above)
+    yield from _context_problems(f"{path}.securityContext", above)
     for at, container in containers_of(path, pod):
         own = container.get("securityContext") or {}
-        yield from _container_told(at, container, own)
-        yield from _context_told(f"{at}.securityContext", own)
+        yield from _container_problems(at, container, own)
+        yield from _context_problems(f"{at}.securityContext", own)
         context = above | own
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser"):
             got = ", ".join(f"{key} {context.get(key)}" for key in ("runAsNonRoot", "runAsUser"))
@@ -47,7 +47,7 @@ def restricted_told(path: str, pod: dict[str, Any]) -> Told:
             )
 
 
-def _pod_told(path: str, pod: dict[str, Any]) -> Told:
+def _pod_problems(path: str, pod: dict[str, Any]) -> Problems:
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(name):
             yield f"{path}.{name}", f"{_RESTRICTED}: expected false, got true: leave it out"
@@ -67,7 +67,7 @@ def _pod_told(path: str, pod: dict[str, Any]) -> Told:
             )
 
 
-def _context_told(path: str, context: dict[str, Any]) -> Told:
+def _context_problems(path: str, context: dict[str, Any]) -> Problems:
     """Of a pod as of a container."""
     for name in ("seccompProfile", "appArmorProfile"):
         profile = context.get(name) or {}
@@ -93,7 +93,7 @@ def _context_told(path: str, context: dict[str, Any]) -> Told:
         yield f"{path}.windowsOptions.hostProcess", f"{_RESTRICTED}: expected false, got true"
 
 
-def _container_told(path: str, container: dict[str, Any], own: dict[str, Any]) -> Told:
+def _container_problems(path: str, container: dict[str, Any], own: dict[str, Any]) -> Problems:
     at = f"{path}.securityContext"
     if own.get("privileged"):
         yield f"{at}.privileged", f"{_RESTRICTED}: expected false, got true: leave it out"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.manifest_files import Manifests
 from gnn_core.deploy.objects import Object
-from gnn_core.deploy.pods import Told
+from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.scheduling import is_address
 from gnn_core.deploy.shapes import is_scalar, shown
 from gnn_core.deploy.workloads import ALWAYS_RUNNING
@@ -15,7 +15,7 @@ _OUTSIDE = ("NodePort", "LoadBalancer")
 _NODE_PORTS = range(30000, 32768)  # unless the server was started with others
 
 
-def service_told(one: Object) -> Told:
+def service_problems(one: Object) -> Problems:
     """Its type, its address and its ports agree."""
     spec = one["spec"]
     kind, address = spec.get("type", "ClusterIP"), spec.get("clusterIP", "")
@@ -32,10 +32,10 @@ def service_told(one: Object) -> Told:
         yield "spec.ports", "expected one or more, got none: add them, or say clusterIP: None"
     if "externalTrafficPolicy" in spec and kind not in _OUTSIDE:
         yield "spec.externalTrafficPolicy", f"expected none with type {kind}: leave it out"
-    yield from _ports_told(spec.get("ports") or (), kind)
+    yield from _ports_problems(spec.get("ports") or (), kind)
 
 
-def _ports_told(ports: Any, kind: str) -> Told:
+def _ports_problems(ports: Any, kind: str) -> Problems:
     names: set[str] = set()
     numbers, node_ports = set(), set()
     for index, port in enumerate(ports):
@@ -64,7 +64,7 @@ def _ports_told(ports: Any, kind: str) -> Told:
         node_ports.add((number, protocol))
 
 
-def selected_told(one: Object, manifests: Manifests) -> Told:
+def selected_problems(one: Object, manifests: Manifests) -> Problems:
     """What an object selects is there."""
     wanted, path = one["spec"].get("selector") or {}, "spec.selector"
     if one["kind"] in ALWAYS_RUNNING:

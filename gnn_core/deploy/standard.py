@@ -52,12 +52,12 @@ def kinds() -> set[str]:
     return {kind for _, _, kind in _kinds()}
 
 
-def object_told(one: Object) -> Iterator[tuple[str, str]]:
+def object_problems(one: Object) -> Iterator[tuple[str, str]]:
     """Yield (path, message) of each field that the schema has otherwise."""
     yield from _told(one, _kinds()[_key_of(one)], "")
 
 
-def template_told(template: Any, path: str) -> Iterator[tuple[str, str]]:
+def template_problems(template: Any, path: str) -> Iterator[tuple[str, str]]:
     """The same of the template of a pod that an MPIJob has at `path`."""
     yield from _told(template, "io.k8s.api.core.v1.PodTemplateSpec", path, _OPERATORS)
 

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from gnn_core.deploy.objects import Object
-from gnn_core.deploy.pods import Told
+from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.quantity import number_of
 from gnn_core.deploy.shapes import expected, is_scalar, shown
 
@@ -19,7 +19,7 @@ _SOURCES = (
 )  # fmt: skip
 
 
-def volume_told(one: Object) -> Told:
+def volume_problems(one: Object) -> Problems:
     """A claim, or a volume: its modes, its size, its class and where it lies."""
     spec = one["spec"]
     modes = spec["accessModes"]
@@ -29,22 +29,22 @@ def volume_told(one: Object) -> Told:
     if (name := spec.get("storageClassName")) and not is_scalar(name, "name"):
         yield "spec.storageClassName", f"expected {expected('name')}, got {shown(name)}"
     if one["kind"] == "PersistentVolumeClaim":
-        yield from _claim_told(spec)
+        yield from _claim_problems(spec)
     else:
-        yield from _source_told(spec)
+        yield from _source_problems(spec)
 
 
-def _claim_told(spec: dict[str, Any]) -> Told:
+def _claim_problems(spec: dict[str, Any]) -> Problems:
     asked = spec["resources"]["requests"]["storage"]
-    yield from _size_told("spec.resources.requests.storage", asked)
+    yield from _size_problems("spec.resources.requests.storage", asked)
     most = (spec["resources"].get("limits") or {}).get("storage")
     if most is not None and number_of(most) < number_of(asked):
         at = "spec.resources.limits.storage"
         yield at, f"expected at least what is requested, {asked}, got {most}"
 
 
-def _source_told(spec: dict[str, Any]) -> Told:
-    yield from _size_told("spec.capacity.storage", spec["capacity"]["storage"])
+def _source_problems(spec: dict[str, Any]) -> Problems:
+    yield from _size_problems("spec.capacity.storage", spec["capacity"]["storage"])
     if len(given := [name for name in _SOURCES if name in spec]) != 1:
         got = " and ".join(given) or "none"
         yield "spec", f"expected one source such as nfs, csi or local, got {got}"
@@ -55,12 +55,12 @@ def _source_told(spec: dict[str, Any]) -> Told:
         yield "spec.persistentVolumeReclaimPolicy", "expected Retain or Delete, got Recycle"
 
 
-def _size_told(path: str, size: Any) -> Told:
+def _size_problems(path: str, size: Any) -> Problems:
     if number_of(size) <= 0:
         yield path, f"expected more than 0, got {size}"
 
 
-def data_told(one: Object) -> Told:
+def data_problems(one: Object) -> Problems:
     """A ConfigMap or a Secret: what is bytes is base64, no key is there twice, and it fits."""
     binary = "binaryData" if one["kind"] == "ConfigMap" else "data"
     plain = "data" if one["kind"] == "ConfigMap" else "stringData"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gnn_core.deploy import standard
-from gnn_core.deploy.documents import Finding
 from gnn_core.deploy.kinds import SCHEMAS
+from gnn_core.deploy.manifest_files import ManifestProblem
 from gnn_core.deploy.objects import Object, title_of
 from gnn_core.deploy.shapes import compare, shown
 from gnn_core.usage import did_you_mean
 
 
-def structure_findings(file: str, one: Object) -> Iterator[Finding]:
+def structure_findings(file: str, one: Object) -> Iterator[ManifestProblem]:
     """What is wrong with the object's fields, as long as nobody asks what they mean.
 
     Of each path once: first what our shapes say, then the schema, where that is installed.
@@ -21,7 +21,7 @@ def structure_findings(file: str, one: Object) -> Iterator[Finding]:
     for path, message in _told(one):
         if path not in told:
             told.add(path)
-            yield Finding(file, f"{title_of(one)}: {path}", message)
+            yield ManifestProblem(file, f"{title_of(one)}: {path}", message)
 
 
 def _told(one: Object) -> Iterator[tuple[str, str]]:
@@ -33,9 +33,9 @@ def _told(one: Object) -> Iterator[tuple[str, str]]:
         hint = did_you_mean(str(kind), known)
         yield "kind", f"expected a kind that can be checked, such as {_SOME}; got {_of(one)}{hint}"
     if kind == "MPIJob":
-        yield from _templates_told(one)
+        yield from _templates_problems(one)
     elif standard.is_known(one):
-        yield from standard.object_told(one)
+        yield from standard.object_problems(one)
 
 
 _SOME = "MPIJob, Job, Deployment, Service, PersistentVolumeClaim or ConfigMap"
@@ -46,10 +46,10 @@ def _of(one: Object) -> str:
     return shown(one.get("kind")) + (f" of {shown(version)}" if version is not None else "")
 
 
-def _templates_told(job: Object) -> Iterator[tuple[str, str]]:
+def _templates_problems(job: Object) -> Iterator[tuple[str, str]]:
     spec = job.get("spec")
     roles = spec.get("mpiReplicaSpecs") if isinstance(spec, dict) else None
     for role, replicas in (roles if isinstance(roles, dict) else {}).items():
         template = replicas.get("template") if isinstance(replicas, dict) else None
         if template is not None and standard.is_there():
-            yield from standard.template_told(template, f"spec.mpiReplicaSpecs.{role}.template")
+            yield from standard.template_problems(template, f"spec.mpiReplicaSpecs.{role}.template")

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.manifest_files import Manifests
 from gnn_core.deploy.objects import name_of
-from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.programs import dataset_problem, read_command
-from gnn_core.report.sweep.plan import read_plan
+from gnn_core.sweep.plan import read_plan
 from gnn_core.usage import UsageError
 
-_PROGRAM = "gnn_core/report/sweep/__main__.py"
+_PROGRAM = "gnn_core/sweep/__main__.py"
 
 
-def plan_told(path: str, pod: dict[str, Any], manifests: Manifests) -> Told:
+def plan_problems(path: str, pod: dict[str, Any], manifests: Manifests) -> Problems:
     """The plan, where a ConfigMap among the manifests has it."""
     volumes = {one["name"]: one for one in pod.get("volumes") or ()}
     for at, container in containers_of(path, pod):

@@ -20,16 +20,16 @@ from gnn_core.deploy import (
     volumes,
     workloads,
 )
-from gnn_core.deploy.documents import Finding, Manifests
 from gnn_core.deploy.kinds import OF_NO_NAMESPACE
+from gnn_core.deploy.manifest_files import ManifestProblem, Manifests
 from gnn_core.deploy.objects import Object, name_of, title_of, without_nulls
 from gnn_core.deploy.structure import structure_findings
 
-Rule = tuple[Callable[..., pods.Told], tuple[Any, ...]]
+Rule = tuple[Callable[..., pods.Problems], tuple[Any, ...]]
 _STUMBLES = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
-def check(sets: Sequence[Manifests], there: set[str]) -> list[Finding]:
+def check(sets: Sequence[Manifests], there: set[str]) -> list[ManifestProblem]:
     """Everything that is wrong in the sets, each being applied as a whole, in one namespace.
 
     `there` are objects that are in the cluster already, each as KIND/NAME.
@@ -39,13 +39,13 @@ def check(sets: Sequence[Manifests], there: set[str]) -> list[Finding]:
     return [*findings, *_contradictions(plain)]
 
 
-def _check_set(manifests: Manifests, there: set[str]) -> Iterator[Finding]:
+def _check_set(manifests: Manifests, there: set[str]) -> Iterator[ManifestProblem]:
     """What is wrong in one of them."""
     if not manifests.objects:
-        yield Finding(manifests.file, "", "expected objects of Kubernetes, got none")
+        yield ManifestProblem(manifests.file, "", "expected objects of Kubernetes, got none")
     titles = [title_of(one) for one in manifests.objects]
     for title in sorted({title for title in titles if titles.count(title) > 1}):
-        yield Finding(manifests.file, title, "it stands twice: remove one")
+        yield ManifestProblem(manifests.file, title, "it stands twice: remove one")
     spaces = {
         str(one["metadata"].get("namespace", "(the current one)"))
         for one in manifests.objects
@@ -53,7 +53,7 @@ def _check_set(manifests: Manifests, there: set[str]) -> Iterator[Finding]:
     }
     if len(spaces) > 1:
         got = ", ".join(sorted(spaces))
-        yield Finding(
+        yield ManifestProblem(
             manifests.file,
             "metadata.namespace",
             f"expected one namespace, got {got}: pods see the claims of their own alone",
@@ -63,12 +63,12 @@ def _check_set(manifests: Manifests, there: set[str]) -> Iterator[Finding]:
         yield from broken
         told = {finding.path for finding in broken}
         for path, message in _meanings(one, manifests, there, any(structures)):
-            finding = Finding(manifests.file, f"{title_of(one)}: {path}", message)
+            finding = ManifestProblem(manifests.file, f"{title_of(one)}: {path}", message)
             if finding.path not in told:
                 yield finding
 
 
-def _meanings(one: Object, manifests: Manifests, there: set[str], broken: bool) -> pods.Told:
+def _meanings(one: Object, manifests: Manifests, there: set[str], broken: bool) -> pods.Problems:
     """What the rules say. Of an object that is broken they say what they can."""
     rules: list[Rule] = []
     try:
@@ -90,51 +90,51 @@ def _meanings(one: Object, manifests: Manifests, there: set[str], broken: bool) 
 def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[Rule]:
     kind = str(one.get("kind"))
     for path, pod in pods.pods_of(one):
-        yield volumes.volumes_told, (path, pod, manifests, there)
-        yield references.references_told, (path, pod, manifests, there)
-        yield volumes.mounts_told, (path, pod, operators_own.volumes_in(one, path))
-        yield sweeps.plan_told, (path, pod, manifests)
+        yield volumes.volumes_problems, (path, pod, manifests, there)
+        yield references.references_problems, (path, pod, manifests, there)
+        yield volumes.mounts_problems, (path, pod, operators_own.volumes_in(one, path))
+        yield sweeps.plan_problems, (path, pod, manifests)
         for of_pod in _OF_PODS:
             yield of_pod, (path, pod)
         if kind == "MPIJob":
-            yield containers.lists_told, (path, pod)
+            yield containers.lists_problems, (path, pod)
         for at, container in pods.containers_of(path, pod):
             for of_container in _OF_CONTAINERS:
                 yield of_container, (at, container)
     for of_kind in _OF_KINDS.get(kind, ()):
         yield of_kind, (one,)
     if kind == "MPIJob":
-        yield operators_own.objects_told, (one, manifests)
+        yield operators_own.objects_problems, (one, manifests)
     if kind in ("Service", *workloads.ALWAYS_RUNNING):
-        yield services.selected_told, (one, manifests)
+        yield services.selected_problems, (one, manifests)
 
 
 _OF_PODS = (
-    security.restricted_told, volumes.memory_told, containers.names_told,
-    containers.host_ports_told, scheduling.tolerations_told, scheduling.spread_told,
-    scheduling.affinity_told, scheduling.network_told,
+    security.restricted_problems, volumes.memory_problems, containers.names_problems,
+    containers.host_ports_problems, scheduling.tolerations_problems, scheduling.spread_problems,
+    scheduling.affinity_problems, scheduling.network_problems,
 )  # fmt: skip
 _OF_CONTAINERS = (
-    pods.image_told, pods.resources_told, pods.ports_told, containers.container_told,
-    meaning.commands_told,
+    pods.image_problems, pods.resources_problems, pods.ports_problems, containers.container_problems,
+    meaning.commands_problems,
 )  # fmt: skip
-_OF_KINDS: dict[str, tuple[Callable[[Object], pods.Told], ...]] = {
+_OF_KINDS: dict[str, tuple[Callable[[Object], pods.Problems], ...]] = {
     "MPIJob": (
-        meaning.replicas_told, meaning.queue_told, meaning.ssh_told, meaning.program_told,
-        operators_own.pods_told,
+        meaning.replicas_problems, meaning.queue_problems, meaning.ssh_problems, meaning.program_problems,
+        operators_own.pods_problems,
     ),
-    "Job": (workloads.job_told,),
-    "CronJob": (workloads.cron_told,),
-    "Service": (services.service_told,),
-    "PersistentVolumeClaim": (storage.volume_told,),
-    "PersistentVolume": (storage.volume_told,),
-    "ConfigMap": (storage.data_told,),
-    "Secret": (storage.data_told,),
-    **dict.fromkeys(workloads.ALWAYS_RUNNING, (workloads.running_told,)),
+    "Job": (workloads.job_problems,),
+    "CronJob": (workloads.cron_problems,),
+    "Service": (services.service_problems,),
+    "PersistentVolumeClaim": (storage.volume_problems,),
+    "PersistentVolume": (storage.volume_problems,),
+    "ConfigMap": (storage.data_problems,),
+    "Secret": (storage.data_problems,),
+    **dict.fromkeys(workloads.ALWAYS_RUNNING, (workloads.running_problems,)),
 }  # fmt: skip
 
 
-def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:
+def _contradictions(sets: Sequence[Manifests]) -> Iterator[ManifestProblem]:
     """Objects of one name that are not the same: applied after each other, one replaces the other.
 
     Or is refused, since most of an MPIJob and of a claim cannot be changed.
@@ -146,7 +146,7 @@ def _contradictions(sets: Sequence[Manifests]) -> Iterator[Finding]:
             others, other = first.setdefault(key, (manifests, one))
             if others is not manifests and other != one:
                 path = _first_difference(one, other)
-                yield Finding(
+                yield ManifestProblem(
                     manifests.file,
                     f"{title_of(one)}: {path}",
                     f"it is another one than in {others.file}: give one of them another name, or "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.documents import Manifests
+from gnn_core.deploy.manifest_files import Manifests
 from gnn_core.deploy.objects import name_of
-from gnn_core.deploy.pods import Told, containers_of
+from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.quantity import number_of
 from gnn_core.deploy.shapes import shown
 from gnn_core.usage import did_you_mean
@@ -23,7 +23,7 @@ _PROJECTED = ("configMap", "secret", "downwardAPI", "serviceAccountToken", "clus
               "podCertificate")  # fmt: skip
 
 
-def volumes_told(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Told:
+def volumes_problems(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Problems:
     """Every volume has one source, and the source is there."""
     claims = _names("PersistentVolumeClaim", manifests, there)
     configs = _names("ConfigMap", manifests, there)
@@ -32,7 +32,7 @@ def volumes_told(path: str, pod: dict[str, Any], manifests: Manifests, there: se
         if len(sources := [name for name in _SOURCES if name in volume]) != 1:
             got = " and ".join(sources) or "none"
             yield at, f"expected one of {', '.join(_USUAL)}, got {got}"
-        yield from _source_told(at, volume)
+        yield from _source_problems(at, volume)
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         if claim is not None and claim not in claims:
             hint = did_you_mean(claim, claims) or ": add it, or say --external-pvc " + claim
@@ -62,7 +62,7 @@ def _names(kind: str, manifests: Manifests, there: set[str]) -> set[str]:
     return manifests.names(kind) | known
 
 
-def _source_told(at: str, volume: dict[str, Any]) -> Told:
+def _source_problems(at: str, volume: dict[str, Any]) -> Problems:
     for kind in ("configMap", "secret", "downwardAPI"):
         for index, item in enumerate((volume.get(kind) or {}).get("items") or ()):
             if problem := _path_problem(item["path"]):
@@ -90,7 +90,7 @@ def _path_problem(path: str) -> str | None:
     return None
 
 
-def mounts_told(path: str, pod: dict[str, Any], added: set[str]) -> Told:
+def mounts_problems(path: str, pod: dict[str, Any], added: set[str]) -> Problems:
     """Every mount has a place of its own and a volume; what is read-only leaves room to write.
 
     `added` are the names of volumes that the pod is given when it is made.
@@ -115,7 +115,7 @@ def mounts_told(path: str, pod: dict[str, Any], added: set[str]) -> Told:
             )
 
 
-def memory_told(path: str, pod: dict[str, Any]) -> Told:
+def memory_problems(path: str, pod: dict[str, Any]) -> Problems:
     """A volume in memory is bounded, and is counted as memory of the container that fills it."""
     for index, volume in enumerate(pod.get("volumes") or ()):
         in_memory = volume.get("emptyDir") or {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gnn_core.deploy.objects import Object
-from gnn_core.deploy.pods import Told
-from gnn_core.deploy.scheduling import selector_told
+from gnn_core.deploy.pods import Problems
+from gnn_core.deploy.scheduling import selector_problems
 from gnn_core.deploy.shapes import shown
 
 ALWAYS_RUNNING = ("Deployment", "StatefulSet", "DaemonSet")
@@ -14,20 +14,20 @@ _MOST_RULES, _MOST_CODES = 20, 255
 _MOST_CODE = 255
 
 
-def job_told(job: Object) -> Told:
+def job_problems(job: Object) -> Problems:
     """A Job's pods end, and its rules on failures are rules that can be followed."""
-    yield from _job_told(job["spec"], "spec")
+    yield from _job_problems(job["spec"], "spec")
 
 
-def cron_told(cron: Object) -> Told:
+def cron_problems(cron: Object) -> Problems:
     """The same of the Jobs of a CronJob."""
-    yield from _job_told(cron["spec"]["jobTemplate"]["spec"], "spec.jobTemplate.spec")
+    yield from _job_problems(cron["spec"]["jobTemplate"]["spec"], "spec.jobTemplate.spec")
     if len(cron["spec"]["schedule"].split()) != 5 and cron["spec"]["schedule"][:1] != "@":
         got = shown(cron["spec"]["schedule"])
         yield "spec.schedule", f"expected five fields as in cron, or @daily, got {got}"
 
 
-def _job_told(spec: dict[str, Any], at: str) -> Told:
+def _job_problems(spec: dict[str, Any], at: str) -> Problems:
     pod, policy = spec["template"]["spec"], spec.get("podFailurePolicy")
     restart = pod.get("restartPolicy", "Always, the default")
     if restart not in ("Never", "OnFailure"):
@@ -39,7 +39,7 @@ def _job_told(spec: dict[str, Any], at: str) -> Told:
             "podFailurePolicy out",
         )
     if policy is not None:
-        yield from _failures_told(spec, f"{at}.podFailurePolicy")
+        yield from _failures_problems(spec, f"{at}.podFailurePolicy")
         if spec.get("podReplacementPolicy", "Failed") != "Failed":
             got = f"expected Failed beside a podFailurePolicy, got {spec['podReplacementPolicy']}"
             yield f"{at}.podReplacementPolicy", got
@@ -53,7 +53,7 @@ def _job_told(spec: dict[str, Any], at: str) -> Told:
         yield f"{at}.selector", "the server makes it: leave it out"
 
 
-def _failures_told(spec: dict[str, Any], at: str) -> Told:
+def _failures_problems(spec: dict[str, Any], at: str) -> Problems:
     rules = spec["podFailurePolicy"]["rules"]
     if len(rules) > _MOST_RULES:
         yield f"{at}.rules", f"expected at most {_MOST_RULES}, got {len(rules)}"
@@ -68,7 +68,7 @@ def _failures_told(spec: dict[str, Any], at: str) -> Told:
         if rule["action"] == "FailIndex" and "backoffLimitPerIndex" not in spec:
             yield f"{where}.action", "expected a backoffLimitPerIndex beside FailIndex, got none"
         if codes := rule.get("onExitCodes"):
-            yield from _codes_told(codes, f"{where}.onExitCodes")
+            yield from _codes_problems(codes, f"{where}.onExitCodes")
             if codes.get("containerName", names[0]) not in names:
                 yield (
                     f"{where}.onExitCodes.containerName",
@@ -76,7 +76,7 @@ def _failures_told(spec: dict[str, Any], at: str) -> Told:
                 )
 
 
-def _codes_told(codes: dict[str, Any], at: str) -> Told:
+def _codes_problems(codes: dict[str, Any], at: str) -> Problems:
     values = codes["values"]
     if values != sorted(set(values)):
         right = sorted(set(values))
@@ -89,7 +89,7 @@ def _codes_told(codes: dict[str, Any], at: str) -> Told:
         yield f"{at}.values", f"expected exit codes of at most {_MOST_CODE}, got {wrong[0]}"
 
 
-def running_told(one: Object) -> Told:
+def running_problems(one: Object) -> Problems:
     """What a Deployment, StatefulSet or DaemonSet makes runs for ever, and is what it selects."""
     spec = one["spec"]
     pod = spec["template"]["spec"]
@@ -104,11 +104,11 @@ def running_told(one: Object) -> Told:
     selector = spec["selector"]
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield "spec.selector", "expected labels, got none: name those of the template"
-    yield from selector_told("spec.selector", selector)
-    yield from _strategy_told(spec)
+    yield from selector_problems("spec.selector", selector)
+    yield from _strategy_problems(spec)
 
 
-def _strategy_told(spec: dict[str, Any]) -> Told:
+def _strategy_problems(spec: dict[str, Any]) -> Problems:
     strategy = spec.get("strategy") or {}
     rolling = strategy.get("rollingUpdate") or {}
     if strategy.get("type") == "Recreate" and "rollingUpdate" in strategy:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gnn_core.env.granted import available_cores, available_memory_bytes
 from gnn_core.env.horovod_source import (
     PATCH_TOOL,
     RUNPATH,
@@ -35,7 +36,6 @@ from gnn_core.env.horovod_source import (
     correct_source,
 )
 from gnn_core.env.locks import hold
-from gnn_core.env.machine import available_cores, available_memory_bytes
 from gnn_core.env.mpi_settings import site_packages
 from gnn_core.env.progress import Progress
 from gnn_core.env.target import Target, clean_environment, pip_command

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from gnn_core.env import mpi_settings, toolchain
 from gnn_core.env.findings import Finding, ok, problem, warning
-from gnn_core.env.installation import Installation
-from gnn_core.env.launch_variables import found
-from gnn_core.env.machine import (
+from gnn_core.env.granted import (
     available_cores,
     available_memory_bytes,
     core_quota,
     free_bytes,
     memory_limit_bytes,
 )
+from gnn_core.env.installation import Installation
+from gnn_core.env.launch_variables import found
 from gnn_core.env.progress import Progress
 from gnn_core.env.stamp import made_at
 from gnn_core.env.target import cache_folder

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gnn_core.env.failures import diagnose
-from gnn_core.env.machine import free_bytes
+from gnn_core.env.granted import free_bytes
 
 __all__ = [
     "compiler",

@@ -23,15 +23,15 @@ from pathlib import Path
 
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.report.documents import SELECTIONS, TABLES, renewal, tables
-from gnn_core.report.markup import markdown_text
-from gnn_core.report.records import read_records, record_files
+from gnn_core.markup import markdown_text
+from gnn_core.measure.records import read_records, record_files
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.report.generated_blocks import SELECTIONS, TABLES, renewal, tables
 from gnn_core.report.rows.choices import Choices
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, counted
 from gnn_core.report.tables.latex import latex_table
-from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import Parser, UsageError, finite, printable
+from gnn_core.whole_file import write_whole
 
 _WANTED = {
     **dict.fromkeys(TABLES, "runs that ended well"),
@@ -224,7 +224,7 @@ def _renew(options: argparse.Namespace) -> int:
 
 def _draw(records: Sequence[RunRecord], options: argparse.Namespace) -> None:
     # matplotlib takes most of a second to import, and only this needs it
-    from gnn_core.report.pictures.gallery import draw_figures
+    from gnn_core.report.figures.gallery import draw_figures
 
     kind = options.figures_format or "png"
     files, missing = draw_figures(records, options.figures, _choices(options), kind)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.config import OPTIONS, RunConfig, UsageError
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
 from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
-from gnn_core.report.schema import RunRecord
-from gnn_core.report.sweep.plan import words_of
 from gnn_core.report.tables.cells import counted, percent, three_digits
 from gnn_core.report.tables.side_by_side import told_apart
 from gnn_core.report.tables.slowdowns import (
@@ -26,6 +25,7 @@ from gnn_core.report.tables.slowdowns import (
     threads_of,
 )
 from gnn_core.report.tables.verdicts import ratio_text
+from gnn_core.sweep.plan import words_of
 
 GOOD_EFFICIENCY = 0.7
 """Down to this speed-up per rank, more ranks are the next thing to try."""

@@ -13,16 +13,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gnn_core.files import is_folder
-from gnn_core.report.documents import tables
-from gnn_core.report.markup import markdown_text, without_math
+from gnn_core.markup import markdown_text, without_math
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.report.generated_blocks import tables
 from gnn_core.report.page import RECORDS_VARIABLE
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.picture import scaling_figure
-from gnn_core.report.prediction.probes import read_probes
+from gnn_core.report.prediction.probe_files import read_probes
 from gnn_core.report.prediction.work import work_in
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.rows.summary import grouped, machine_kind, work_of, work_settings
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import Table, differing_settings, graph_mark
 from gnn_core.usage import UsageError
 

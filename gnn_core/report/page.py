@@ -20,10 +20,10 @@ from typing import Any
 
 from gnn_core.files import path_argument, read_regular
 from gnn_core.launch import guarded
-from gnn_core.report.markup import safe_html
-from gnn_core.report.records import read_records
-from gnn_core.report.whole_file import write_whole
+from gnn_core.markup import safe_html
+from gnn_core.measure.records import read_records
 from gnn_core.usage import Parser, UsageError, printable
+from gnn_core.whole_file import write_whole
 
 RECORDS_VARIABLE = "RINGSAGE_RECORDS"
 """Folders and files of records for the notebook, separated as PATH is."""

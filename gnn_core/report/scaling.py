@@ -21,10 +21,10 @@ from pathlib import Path
 
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
+from gnn_core.measure.records import read_records
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
-from gnn_core.report.prediction.probes import read_probes
+from gnn_core.report.prediction.probe_files import read_probes
 from gnn_core.report.prediction.work import work_in
-from gnn_core.report.records import read_records
 from gnn_core.usage import Parser, UsageError, whole
 
 _PROBES = {  # strategy -> what starts its probe on so many ranks

@@ -24,9 +24,9 @@ import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.files import read_regular
-from gnn_core.report.strict_json import build
+from gnn_core.measure.strict_json import build
 from gnn_core.training.fit import require_fit
-from gnn_core.training.learner import Learner, Progress, State, Weights
+from gnn_core.training.learner import Learner, RunProgress, State, Weights
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -68,7 +68,7 @@ class Checkpoints:
         self._run_id = run_id
 
     def pack(
-        self, weights: Weights, optimizer: Weights, progress: Progress, best: Weights
+        self, weights: Weights, optimizer: Weights, progress: RunProgress, best: Weights
     ) -> bytes:
         """The bytes of a checkpoint, which `state_of` reads."""
         parts = {"model": weights, "optimizer": optimizer, "best": best}
@@ -76,12 +76,12 @@ class Checkpoints:
         return self._pack(LAST, arrays, progress)
 
     def save_last(
-        self, weights: Weights, optimizer: Weights, progress: Progress, best: Weights
+        self, weights: Weights, optimizer: Weights, progress: RunProgress, best: Weights
     ) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
         self._save(LAST, self.pack(weights, optimizer, progress, best))
 
-    def save_best(self, weights: Weights, progress: Progress) -> None:
+    def save_best(self, weights: Weights, progress: RunProgress) -> None:
         """Replace the best weights."""
         arrays = {f"model.{name}": array for name, array in weights.items()}
         self._save(BEST, self._pack(BEST, arrays, progress))
@@ -135,7 +135,7 @@ class Checkpoints:
             return "--scale-lr ties it to another number of ranks"
         return f"its format is {found['format']}, expected {FORMAT}; start in another folder"
 
-    def _pack(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: Progress) -> bytes:
+    def _pack(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: RunProgress) -> bytes:
         header = {
             _SUM: _BLANK,
             **self._identity,
@@ -204,7 +204,7 @@ def _read(data: bytes) -> tuple[dict[str, Any], State]:
     for name, array in arrays.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = array
-    progress = build(Progress, header["progress"])
+    progress = build(RunProgress, header["progress"])
     return header, State(
         parts["model"], parts["optimizer"], parts["best"], progress, header["run_id"]
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gnn_core.files import reason
-from gnn_core.report.machine import host_name
+from gnn_core.measure.machine import host_name
 from gnn_core.usage import UsageError
 
 FILE = ".in-use"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.report import machine
-from gnn_core.report.curves import Curves, folder_of_run
-from gnn_core.report.schema import EpochRecord, RunRecord, World
-from gnn_core.report.timing import OVERLAPPED, per_second
+from gnn_core.measure import machine
+from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
+from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
+from gnn_core.measure.timing import OVERLAPPED, per_second
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
-from gnn_core.training.fellows import Fellows
 from gnn_core.training.learner import Learner
-from gnn_core.training.rank import CHUNK_PAIRS
+from gnn_core.training.link_ranking import CHUNK_PAIRS
 from gnn_core.training.tasks import targets_per_epoch
+from gnn_core.training.world import World
 
 BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
 NOTHING_LEFT = "nothing was left to train: all epochs are of the run that it resumed"
@@ -72,7 +72,7 @@ def _ranks(record: RunRecord) -> str:
     return f"{record.world_size}: " + ", ".join(f"{count} on {host}" for host, count in hosts)
 
 
-def new_world(world: World, before: World) -> str:
+def new_world(world: WorldRecord, before: WorldRecord) -> str:
     """One line about the ranks that go on after others have gone or joined."""
     gone = [host for host in before.hosts if host not in world.hosts]
     come = [host for host in world.hosts if host not in before.hosts]
@@ -131,16 +131,16 @@ def closing(record: RunRecord, path: Path) -> str:
     return "\n".join([*lines, f"record     {path}"])
 
 
-def dry_run(config: RunConfig, graph: Graph, fellows: Fellows) -> str:
+def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
     """The resolved settings and the memory they will need."""
     memory = machine.hardware()["memory_bytes"]
     lines = [config.summary(), "", *_length(config, graph)]
-    lines += [f"graph {graph!r}", f"ranks {fellows.num_replicas}", "memory"]
-    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, fellows.num_replicas)
+    lines += [f"graph {graph!r}", f"ranks {world.num_replicas}", "memory"]
+    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, world.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
         width = 8 if config.precision == "fp64" else 4
         shared += 2 * graph.num_nodes * config.hidden * width
-    ranks = max(fellows.replica_hosts.count(host) for host in fellows.replica_hosts)
+    ranks = max(world.replica_hosts.count(host) for host in world.replica_hosts)
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
@@ -206,7 +206,7 @@ def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def add_to_curves(curves: Curves, record: EpochRecord) -> None:
+def add_to_curves(curves: TensorBoard, record: EpochRecord) -> None:
     """One point on each TensorBoard curve."""
     seconds = {
         f"seconds/{name}": value

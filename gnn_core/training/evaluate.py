@@ -25,8 +25,8 @@ from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
-from gnn_core.report.metrics import Tally
-from gnn_core.training.fellows import Fellows
+from gnn_core.measure.metrics import Tally
+from gnn_core.training.world import World
 
 CHUNK_NODES = 16_384
 CHUNK_EDGES = 262_144
@@ -67,7 +67,7 @@ class ExactEvaluator:
 
     Args:
         graph: the graph.
-        fellows: the other ranks.
+        world: the other ranks.
         share_directly: ranks write into one scratch file instead of exchanging rows; None asks
             whether they share a host.
         threads: chunks that this rank computes at a time: one for each of its replicas.
@@ -76,13 +76,13 @@ class ExactEvaluator:
     def __init__(
         self,
         graph: Graph,
-        fellows: Fellows,
+        world: World,
         share_directly: bool | None = None,
         threads: int = 1,
     ):
         self._graph = graph
-        self._fellows = fellows
-        self._direct = fellows.single_host if share_directly is None else share_directly
+        self._world = world
+        self._direct = world.single_host if share_directly is None else share_directly
         self._threads = threads
 
     def tallies(self, model: LayerwiseModel, splits: tuple[str, ...]) -> dict[str, Tally]:
@@ -121,7 +121,7 @@ class ExactEvaluator:
         target: npt.NDArray[Any],
     ) -> None:
         """Fill the rows `ids` of `target` with the output of one hidden layer, on every host."""
-        bounds = shares(self._graph, ids, self._fellows.world_size)
+        bounds = shares(self._graph, ids, self._world.world_size)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
             block, nodes = all_neighbours(self._graph, part)
@@ -141,10 +141,10 @@ class ExactEvaluator:
 
         All ranks are done with theirs when it returns. Raises Stopped, on all of them alike.
         """
-        mine = ids[bounds[self._fellows.rank] : bounds[self._fellows.rank + 1]]
+        mine = ids[bounds[self._world.rank] : bounds[self._world.rank + 1]]
 
         def unless_stopped(part: npt.NDArray[np.int64]) -> Any:
-            return work(part) if self._fellows.stop_signal is None else None
+            return work(part) if self._world.stop_signal is None else None
 
         parts = chunks(self._graph, mine, CHUNK_NODES, CHUNK_EDGES)
         if self._threads == 1:
@@ -152,7 +152,7 @@ class ExactEvaluator:
         else:
             with ThreadPoolExecutor(self._threads) as pool:
                 done = list(pool.map(unless_stopped, parts))
-        self._fellows.stop_together()
+        self._world.stop_together()
         return done
 
     def _exchange(
@@ -162,12 +162,12 @@ class ExactEvaluator:
         bounds: npt.NDArray[np.int64],
     ) -> None:
         """Bring the rows of each rank to all others, a bounded piece at a time."""
-        for root in range(self._fellows.world_size):
+        for root in range(self._world.world_size):
             theirs = ids[bounds[root] : bounds[root + 1]]
             for first in range(0, len(theirs), CHUNK_NODES):
                 rows = theirs[first : first + CHUNK_NODES]
-                piece = self._fellows.broadcast(target[rows], root)
-                if root != self._fellows.rank:
+                piece = self._world.broadcast(target[rows], root)
+                if root != self._world.rank:
                     target[rows] = piece
 
     def _score(
@@ -181,8 +181,8 @@ class ExactEvaluator:
             assert self._graph.labels is not None
             return tally_of(logits, self._graph.labels[part])
 
-        bounds = shares(self._graph, ids, self._fellows.world_size)
-        return _summed(sum(self._for_my_parts(ids, bounds, score), Tally()), self._fellows)
+        bounds = shares(self._graph, ids, self._world.world_size)
+        return _summed(sum(self._for_my_parts(ids, bounds, score), Tally()), self._world)
 
     def _scratch(self, num_rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Room for a layer's states, `[N, width]`, of which `num_rows` rows will be written.
@@ -192,18 +192,18 @@ class ExactEvaluator:
         writes take no space. Raises UsageError, on every rank, where there is too little of it.
         """
         shape = (self._graph.num_nodes, width)
-        fellows = self._fellows
-        creates = fellows.rank == 0 or not self._direct
+        world = self._world
+        creates = world.rank == 0 or not self._direct
         path, problem = "", None
         if creates:
             try:
                 path = _create(shape[0] * width * dtype.itemsize, num_rows * width * dtype.itemsize)
             except UsageError as error:
                 problem = str(error)
-        fellows.require_agreement(fellows.gather(problem)[0] if self._direct else problem)
-        opened = fellows.gather(path)[0] if self._direct else path
+        world.require_agreement(world.gather(problem)[0] if self._direct else problem)
+        opened = world.gather(path)[0] if self._direct else path
         states = np.memmap(opened, dtype, "r+", shape=shape)
-        fellows.barrier()
+        world.barrier()
         if creates:
             with contextlib.suppress(FileNotFoundError):
                 Path(path).unlink()
@@ -234,23 +234,23 @@ class SampledEvaluator:
 
     Args:
         loaders: one loader per split and replica of this rank, not shuffled.
-        fellows: the other ranks.
+        world: the other ranks.
         logits_of: `[num_real, classes]` of a batch, without dropout.
     """
 
     def __init__(
         self,
         loaders: Mapping[str, list[Loader]],
-        fellows: Fellows,
+        world: World,
         logits_of: Callable[[Batch], npt.NDArray[Any]],
     ):
         self._loaders = loaders
-        self._fellows = fellows
+        self._world = world
         self._logits_of = logits_of
 
     def tallies(self, splits: tuple[str, ...]) -> dict[str, Tally]:
         """The tally of each split, over all ranks. Every rank must call it."""
-        return {split: _summed(self._tally(split), self._fellows) for split in splits}
+        return {split: _summed(self._tally(split), self._world) for split in splits}
 
     def _tally(self, split: str) -> Tally:
         loaders = self._loaders[split]
@@ -266,5 +266,5 @@ class SampledEvaluator:
                 yield tally_of(self._logits_of(batch), batch.labels[: batch.num_real])
 
 
-def _summed(tally: Tally, fellows: Fellows) -> Tally:
-    return Tally.from_vector(fellows.sum(tally.to_vector()))
+def _summed(tally: Tally, world: World) -> Tally:
+    return Tally.from_vector(world.sum(tally.to_vector()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.training.learner import Learner, Progress, State, Weights, require_alike
+from gnn_core.training.learner import Learner, RunProgress, State, Weights, require_alike
 
 _EXACT_STEPS = 2**24  # float32, in which torch counts them, knows no more
 
@@ -41,7 +41,7 @@ def require_fit(path: Path, state: State, learner: Learner, config: RunConfig) -
         )
 
 
-def _problems(progress: Progress, num_steps: int, batch_size: int) -> Iterator[str]:
+def _problems(progress: RunProgress, num_steps: int, batch_size: int) -> Iterator[str]:
     """What cannot be true of where a run is."""
     epoch, step = progress.epoch, progress.step
     if epoch < 0 or not 0 <= step <= num_steps:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
-from gnn_core.report.metrics import AnyTally, Tally
-from gnn_core.report.timing import Stopwatch
-from gnn_core.training.fellows import Fellows
+from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.timing import Stopwatch
+from gnn_core.training.world import World
 
 Weights = dict[str, npt.NDArray[Any]]  # name -> array; names and shapes are those of `initial`
 
@@ -27,7 +27,7 @@ class Diverged(Exception):
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Where a run is: everything that decides how it goes on, besides weights and optimizer."""
 
     epoch: int = 0  # the next step's epoch
@@ -64,7 +64,7 @@ class State:
     weights: Weights
     optimizer: Weights
     best: Weights  # {} until an evaluation
-    progress: Progress
+    progress: RunProgress
     run_id: str  # of the run that saved it
 
 
@@ -97,10 +97,10 @@ class Learner(Protocol):
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know of the way they were made."""
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         """Take a step that changes nothing, so that no epoch is timed while code compiles."""
 
-    def train_epoch(self, progress: Progress, after_step: Callable[[float], None]) -> Tally:
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop.
 
         Returns the tally of the whole epoch over all ranks; `after_step` is told each step's mean
@@ -138,10 +138,10 @@ class Learner(Protocol):
 class Framework:
     """How a run starts in one framework."""
 
-    # One of gnn_core.report.schema.STRATEGIES.
+    # One of gnn_core.measure.run_record.STRATEGIES.
     strategy: Callable[[RunConfig], str]
     # Join the other processes. The configuration is None where this one could not read its own.
-    start: Callable[[RunConfig | None], Fellows]
+    start: Callable[[RunConfig | None], World]
     # Check and set what the machine must have; raises UsageError. All ranks wait for each other.
-    prepare: Callable[[RunConfig, Fellows], None]
-    learn: Callable[[RunConfig, Graph, Fellows], Learner]
+    prepare: Callable[[RunConfig, World], None]
+    learn: Callable[[RunConfig, Graph, World], Learner]

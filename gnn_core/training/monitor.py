@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gnn_core.measure.machine import host_name
 from gnn_core.network import addresses, datagram_socket, family_address, reachable
-from gnn_core.report.machine import host_name
 from gnn_core.training.other_rank import OtherRank
 from gnn_core.training.process_state import (
     place_of_main_thread,

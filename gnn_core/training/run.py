@@ -18,29 +18,29 @@ from pathlib import Path
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_rank, launched_size
-from gnn_core.report.curves import Curves, folder_of_run
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import begin_run, keep_record
-from gnn_core.report.resources.sampler import ResourceSampler
-from gnn_core.report.schema import DatasetInfo, RunRecord
+from gnn_core.measure.console import Console
+from gnn_core.measure.records import begin_run, keep_record
+from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.run_record import DatasetInfo, RunRecord
+from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
 from gnn_core.streams import optional_output
 from gnn_core.training import describe
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.training.checkpoint import UNFINISHED
 from gnn_core.training.claim import claimed
-from gnn_core.training.fellows import Fellows, Lost, Stopped, WorldChanged
-from gnn_core.training.kept import History, Kept
+from gnn_core.training.elastic_state import ElasticState, RunHistory
 from gnn_core.training.learner import Diverged, Framework
-from gnn_core.training.session import Session
-from gnn_core.training.setup import (
+from gnn_core.training.preparation import (
     open_graph,
     pin_to_cores,
     require_launched_hosts,
     require_memory,
     require_same_job,
 )
+from gnn_core.training.session import Session
 from gnn_core.training.stop_signals import listen_for_stop, listen_no_more
 from gnn_core.training.tasks import split_sizes, targets_per_epoch
+from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 from gnn_core.usage import one_line
 
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|OOM when allocating", re.IGNORECASE)
@@ -68,19 +68,19 @@ def run(read: Callable[[], RunConfig], framework: Framework) -> int:
         if launched_size() == 1:
             raise
         problem = str(error)
-    kept = Kept(ResourceSampler(config.sample_seconds if config else 0))
+    kept = ElasticState(ResourceSampler(config.sample_seconds if config else 0))
     with optional_output():  # whoever reads it may go: the run has a record to write
         return _in_worlds(config, problem, framework, kept)
 
 
 def _in_worlds(
-    config: RunConfig | None, problem: str | None, framework: Framework, kept: Kept
+    config: RunConfig | None, problem: str | None, framework: Framework, kept: ElasticState
 ) -> int:
     """Run with these ranks, and anew with those that are there when they have changed."""
-    former = Fellows()
+    former = World()
     while True:
         try:
-            fellows = framework.start(config)
+            world = framework.start(config)
         except WorldChanged:  # before they had met
             continue
         except UsageError as error:  # nobody is there to hear what this rank had to say
@@ -88,12 +88,12 @@ def _in_worlds(
         except Lost as error:
             _tell_lost(launched_rank(), error)
             return 1
-        fellows.stop_signal = former.stop_signal  # it came while this one was made
+        world.stop_signal = former.stop_signal  # it came while this one was made
         try:
-            return _in_world(config, problem, fellows, framework, kept)
+            return _in_world(config, problem, world, framework, kept)
         except WorldChanged:
-            fellows.disband()
-            former = fellows
+            world.leave_world()
+            former = world
         finally:
             listen_no_more()
 
@@ -101,38 +101,38 @@ def _in_worlds(
 def _in_world(
     config: RunConfig | None,
     problem: str | None,
-    fellows: Fellows,
+    world: World,
     framework: Framework,
-    kept: Kept,
+    kept: ElasticState,
 ) -> int:
     """Run with these ranks, from wherever the run is; the exit code. Raises WorldChanged."""
-    listen_for_stop(fellows)
+    listen_for_stop(world)
     try:
-        fellows.require_agreement(problem)  # a rank may stand alone with a file it cannot read
+        world.require_agreement(problem)  # a rank may stand alone with a file it cannot read
         assert config is not None
-        return _run(config, fellows, framework, kept)
+        return _run(config, world, framework, kept)
     except Stopped:  # before training began: there is nothing to save, and nobody to wait for
-        return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
+        return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
     except Lost as error:  # before training began, or after it: no record says so
-        _tell_lost(fellows.rank, error)
-        return _leave(1, fellows)
+        _tell_lost(world.rank, error)
+        return _leave(1, world)
 
 
-def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) -> int:
+def _run(config: RunConfig, world: World, framework: Framework, kept: ElasticState) -> int:
     is_quiet = config.quiet and not config.dry_run
-    narrator = Narrator(fellows.rank == 0, "quiet" if is_quiet else config.progress)
-    with fellows.agreeing():
-        require_launched_hosts(fellows)
-        _prepare(config, fellows, framework)
-    graph = open_graph(config, fellows, narrator)
-    with fellows.agreeing():
+    console = Console(world.rank == 0, "quiet" if is_quiet else config.progress)
+    with world.errors_on_all_ranks():
+        require_launched_hosts(world)
+        _prepare(config, world, framework)
+    graph = open_graph(config, world, console)
+    with world.errors_on_all_ranks():
         config = config.for_graph(targets_per_epoch(config, graph))
-        _prepare(config, fellows, framework)
+        _prepare(config, world, framework)
         if not config.dry_run:
-            require_memory(config, graph, fellows)
-    require_same_job(config, graph, fellows)
+            require_memory(config, graph, world)
+    require_same_job(config, graph, world)
     if config.dry_run:
-        narrator.say(describe.dry_run(config, graph, fellows))
+        console.say(describe.dry_run(config, graph, world))
         return 0
 
     record = begin_run(
@@ -140,63 +140,63 @@ def _run(config: RunConfig, fellows: Fellows, framework: Framework, kept: Kept) 
         config=config.to_dict(),
         config_digest=config.digest(),
         dataset=DatasetInfo.of(graph, split_sizes(graph, config.task)),
-        rank_hosts=fellows.replica_hosts,
-        controller=fellows.controller,
+        rank_hosts=world.replica_hosts,
+        controller=world.controller,
     )
-    kept.history = kept.history or History(record.run_id, record.started_at)
+    kept.history = kept.history or RunHistory(record.run_id, record.started_at)
     with contextlib.ExitStack() as held:
-        with fellows.agreeing():
+        with world.errors_on_all_ranks():
             if config.pin and kept.place is None:
-                pin_to_cores(fellows, config.threads)
-            if fellows.rank == 0 and config.checkpoint_dir and not fellows.elastic:
+                pin_to_cores(world, config.threads)
+            if world.rank == 0 and config.checkpoint_dir and not world.elastic:
                 folder = Path(config.checkpoint_dir)
                 held.enter_context(claimed(folder, kept.history.run_id, f".*{UNFINISHED}"))
-        learner = framework.learn(config, graph, fellows)
-        session = Session(config, learner, fellows, narrator, graph.fingerprint, kept)
-        if fellows.monitor is not None:
-            fellows.monitor.last_words = partial(_last_words, session, record, fellows.rank)
+        learner = framework.learn(config, graph, world)
+        session = Session(config, learner, world, console, graph.fingerprint, kept)
+        if world.monitor is not None:
+            world.monitor.last_words = partial(_last_words, session, record, world.rank)
         if not session.history.worlds:
-            narrator.tell(describe.opening(record, config, graph, learner))
-        return _train(config, record, session, narrator, fellows)
+            console.tell(describe.opening(record, config, graph, learner))
+        return _train(config, record, session, console, world)
 
 
 def _train(
-    config: RunConfig, record: RunRecord, session: Session, narrator: Narrator, fellows: Fellows
+    config: RunConfig, record: RunRecord, session: Session, console: Console, world: World
 ) -> int:
     """Train, evaluate and keep the record; the exit code. Raises WorldChanged."""
-    with fellows.agreeing():
-        parent = config.tensorboard if fellows.rank == 0 else None
+    with world.errors_on_all_ranks():
+        parent = config.tensorboard if world.rank == 0 else None
         run_id = session.history.run_id
-        curves = Curves(folder_of_run(parent, record.strategy, record.dataset.name, run_id))
+        curves = TensorBoard(folder_of_run(parent, record.strategy, record.dataset.name, run_id))
     with contextlib.closing(curves):
-        status, error = _outcome(session, curves, fellows.rank)
+        status, error = _outcome(session, curves, world.rank)
     record = session.complete(record, status, error)
-    if fellows.rank == 0:
+    if world.rank == 0:
         told = describe.closing(record, keep_record(record, config.records))
-        narrator.say(told)
+        console.say(told)
         if config.quiet and record.status != "ok":
             print(told, file=sys.stderr)
     if record.status == "ok":
-        fellows.leave()
+        world.leave()
         return 0
-    if session.learner.interrupted or fellows.stops_together:
+    if session.learner.interrupted or world.stops_together:
         # The launcher ends all ranks as soon as one has left, and rank 0 may have had to save.
         with contextlib.suppress(Stopped, Lost):
-            fellows.barrier()
+            world.barrier()
     if record.status == "interrupted":  # by a signal that reached this rank, or another one only
-        return _leave(128 + (fellows.stop_signal or signal.SIGTERM), fellows)
-    return _leave(1, fellows)
+        return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
+    return _leave(1, world)
 
 
-def _prepare(config: RunConfig, fellows: Fellows, framework: Framework) -> None:
+def _prepare(config: RunConfig, world: World, framework: Framework) -> None:
     """Check these settings against the ranks and the machine, and set that up. UsageError."""
-    config.validate_world(fellows.num_replicas)
-    if fellows.elastic:
+    config.validate_world(world.num_replicas)
+    if world.elastic:
         config.validate_elastic()
-    framework.prepare(config, fellows)
+    framework.prepare(config, world)
 
 
-def _outcome(session: Session, curves: Curves, rank: int) -> tuple[str, str | None]:
+def _outcome(session: Session, curves: TensorBoard, rank: int) -> tuple[str, str | None]:
     """Train; the status of the run and what went wrong, if anything did. Raises WorldChanged."""
     try:
         session.train(curves)
@@ -239,10 +239,10 @@ def _tell_lost(rank: int, error: Lost) -> None:
     print(f"rank {rank} failed: {error}", file=sys.stderr)
 
 
-def _leave(code: int, fellows: Fellows) -> int:
+def _leave(code: int, world: World) -> int:
     """The exit code of a run that did not reach its end."""
     sys.stdout.flush()
-    if fellows.world_size > 1:
+    if world.world_size > 1:
         # A shutdown in order would wait for ranks that may not be there any more.
         os._exit(code)
     return code

@@ -9,20 +9,26 @@ from dataclasses import asdict
 from typing import Any
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.report import machine
-from gnn_core.report.curves import Curves
-from gnn_core.report.metrics import AnyTally, split_fields
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.resources.record import RankResources
-from gnn_core.report.schema import EpochRecord, RankMemory, RunRecord, World, count_ranks
-from gnn_core.report.strict_json import build
-from gnn_core.report.timing import lap_to_vector, slowest_lap, training_seconds
+from gnn_core.measure import machine
+from gnn_core.measure.console import Console
+from gnn_core.measure.metrics import AnyTally, split_fields
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.run_record import (
+    EpochRecord,
+    ProcessMemory,
+    RunRecord,
+    WorldRecord,
+    count_ranks,
+)
+from gnn_core.measure.strict_json import build
+from gnn_core.measure.tensorboard import TensorBoard
+from gnn_core.measure.timing import lap_to_vector, slowest_lap, training_seconds
 from gnn_core.schedule import Schedule
 from gnn_core.training import describe
 from gnn_core.training.checkpoint import Checkpoints, has_checksum, state_of
-from gnn_core.training.fellows import Fellows, Stopped, WorldChanged
-from gnn_core.training.kept import Kept, shared
-from gnn_core.training.learner import Diverged, Learner, Progress, State, Weights
+from gnn_core.training.elastic_state import ElasticState, shared
+from gnn_core.training.learner import Diverged, Learner, RunProgress, State, Weights
+from gnn_core.training.world import Stopped, World, WorldChanged
 
 _LONG_SECONDS = 3.0  # a rehearsal that took longer has compiled something
 
@@ -33,10 +39,10 @@ class Session:
     Args:
         config: what to do.
         learner: what trains.
-        fellows: the other ranks.
-        narrator: where progress is told.
+        world: the other ranks.
+        console: where progress is told.
         fingerprint: of the graph.
-        kept: what this process has of the run, a `History` at least.
+        kept: what this process has of the run, a `RunHistory` at least.
 
     Raises:
         UsageError: a checkpoint that does not fit, or one that would be overwritten.
@@ -46,55 +52,55 @@ class Session:
         self,
         config: RunConfig,
         learner: Learner,
-        fellows: Fellows,
-        narrator: Narrator,
+        world: World,
+        console: Console,
         fingerprint: str,
-        kept: Kept,
+        kept: ElasticState,
     ):
         self.learner = learner
         self._config = config
-        self._fellows = fellows
-        self._narrator = narrator
+        self._world = world
+        self._console = console
         self._kept = kept
-        self._progress = Progress()
+        self._progress = RunProgress()
         self._best: Weights = {}
         self._final: dict[str, Any] = {}
         assert kept.history is not None
-        taken = shared(kept, fellows) if fellows.elastic else None
+        taken = shared(kept, world) if world.elastic else None
         self.history = kept.history if taken is None else taken[1]
         self._checkpoints = Checkpoints(
-            config.checkpoint_dir, config, fingerprint, fellows.num_replicas, self.history.run_id
+            config.checkpoint_dir, config, fingerprint, world.num_replicas, self.history.run_id
         )
         if taken is not None:
             self._load(state_of(taken[0]))
         else:
             self._resume()
 
-    def train(self, curves: Curves) -> None:
+    def train(self, curves: TensorBoard) -> None:
         """All epochs, then the test split with the weights that did best on the validation split.
 
         Raises:
             Stopped: a signal ended the run; the last checkpoint is where it stands.
-            WorldChanged: the ranks are others from now on; `Kept` is where it stands.
+            WorldChanged: the ranks are others from now on; `ElasticState` is where it stands.
             Diverged: the loss is not a number.
             UsageError: a checkpoint could not be written.
         """
         start = time.perf_counter()
-        self.learner.rehearse()
+        self.learner.warm_up()
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
-            self._narrator.tell(f"compiled   in {seconds:.0f} s")
+            self._console.tell(f"compiled   in {seconds:.0f} s")
         self._enter_world()
         self._kept.sampler.start()
         self.learner.watch.restart()
-        self._fellows.can_save = True
+        self._world.can_save = True
         goes_on = False
         try:
             self._train(curves)
         except Stopped:
             raise self._stopped() from None
         except WorldChanged:
-            if self._fellows.stop_signal is not None:  # it is this rank that goes
+            if self._world.stop_signal is not None:  # it is this rank that goes
                 raise self._stopped() from None
             self._keep()
             goes_on = True
@@ -103,7 +109,7 @@ class Session:
             if not goes_on:
                 self._kept.sampler.stop()
 
-    def _train(self, curves: Curves) -> None:
+    def _train(self, curves: TensorBoard) -> None:
         while not self._is_over():
             self._one_epoch(curves)
         if self._best:
@@ -117,9 +123,9 @@ class Session:
         """The record of this run; all ranks must call it if it ended well. Raises WorldChanged."""
         history = self.history
         seen = self._kept.sampler.summary()
-        mine = asdict(machine.rank_memory()), None if seen is None else asdict(seen)
+        mine = asdict(machine.process_memory()), None if seen is None else asdict(seen)
         try:
-            everyone = self._fellows.gather(mine) if status == "ok" else [mine]
+            everyone = self._world.gather(mine) if status == "ok" else [mine]
         except WorldChanged:
             self._keep()
             raise
@@ -131,8 +137,8 @@ class Session:
             started_at=history.started_at,
             epochs=history.epochs,
             step_losses=history.step_losses,
-            memory=[RankMemory(**values) for values in held],
-            resources=[one and build(RankResources, one) for one in used] if any(used) else [],
+            memory=[ProcessMemory(**values) for values in held],
+            resources=[one and build(ProcessResources, one) for one in used] if any(used) else [],
             final=self._final,
             training_seconds=sum(epoch.seconds for epoch in history.epochs),
             evaluation_seconds=history.evaluation_seconds,
@@ -153,19 +159,19 @@ class Session:
     def _resume(self) -> None:
         """Read a checkpoint on rank 0 and give every rank its weights and optimizer state."""
         data, problem = b"", None
-        if self._fellows.rank == 0:
+        if self._world.rank == 0:
             try:
                 if not self._config.resume:
                     self._checkpoints.require_free()
                 data = self._checkpoints.read_last(self.learner)
             except UsageError as error:
                 problem = str(error)
-        self._fellows.require_agreement(self._fellows.gather(problem)[0])
-        data = self._fellows.broadcast_bytes(data)
+        self._world.require_agreement(self._world.gather(problem)[0])
+        data = self._world.broadcast_bytes(data)
         if not data:
             return
         if not has_checksum(data):
-            self._narrator.tell("resuming   from a checkpoint of an older version: no checksum")
+            self._console.tell("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
         self._load(state)
         self.history.resumed_from = {"run_id": state.run_id, "epoch": state.progress.epoch}
@@ -177,19 +183,19 @@ class Session:
 
     def _enter_world(self) -> None:
         """Note who goes on together, where ranks may change."""
-        fellows, kept = self._fellows, self._kept
-        if not fellows.elastic:
+        world, kept = self._world, self._kept
+        if not world.elastic:
             return
         since = None if kept.parted_at is None else time.monotonic() - kept.parted_at
-        waited = [seconds for seconds in fellows.gather(since) if seconds is not None]
-        hosts, ranks_per_host = count_ranks(fellows.rank_hosts)
-        world = World(
+        waited = [seconds for seconds in world.gather(since) if seconds is not None]
+        hosts, ranks_per_host = count_ranks(world.rank_hosts)
+        world = WorldRecord(
             epoch=self._progress.epoch, step=self._progress.step, hosts=hosts,
             ranks_per_host=ranks_per_host, seconds_between=max(waited, default=None),
         )  # fmt: skip
         self.history.worlds.append(world)
         if waited:
-            self._narrator.tell(describe.new_world(world, self.history.worlds[-2]))
+            self._console.tell(describe.new_world(world, self.history.worlds[-2]))
 
     def _keep(self) -> None:
         """Keep where this rank stands: after its last whole step, whatever it was doing then."""
@@ -200,10 +206,10 @@ class Session:
         kept.place = (self._progress.epoch, self._progress.step)
         self._save()  # if another rank goes while they meet anew, Horovod's Gloo aborts all of them
 
-    def _one_epoch(self, curves: Curves) -> None:
+    def _one_epoch(self, curves: TensorBoard) -> None:
         learner, progress = self.learner, self._progress
         title = f"epoch {progress.epoch + 1}/{self._config.epochs}"
-        with self._narrator.steps(title, progress.step, learner.num_steps) as steps:
+        with self._console.steps(title, progress.step, learner.num_steps) as steps:
 
             def after_step(loss: float) -> None:
                 self.history.step_losses.append(loss)
@@ -214,11 +220,11 @@ class Session:
 
             tally = learner.train_epoch(progress, after_step)
         if learner.interrupted:
-            self._fellows.heed()
+            self._world.raise_if_interrupted()
         warm_up, own = learner.watch.warm_up, learner.watch.lap()
         earlier = self.history.epoch_seconds
         self.history.epoch_seconds += training_seconds(own)
-        lap = slowest_lap(self._fellows.gather(lap_to_vector(own).tolist()))
+        lap = slowest_lap(self._world.gather(lap_to_vector(own).tolist()))
         lap["other"] += earlier  # in other worlds, as no section of this one
         lap["total"] += earlier
         evaluated: dict[str, float | None] = {}
@@ -237,7 +243,7 @@ class Session:
         targets = "citations" if self._config.task == "link" else "targets"
         epochs, is_last = self._config.epochs, self._is_last_epoch() or self._has_stalled()
         line = describe.epoch(epoch, epochs, targets)
-        self._narrator.tell_epoch(line, progress.epoch + 1, epochs, is_last)
+        self._console.tell_epoch(line, progress.epoch + 1, epochs, is_last)
         describe.add_to_curves(curves, epoch)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.tally, progress.num_sampled_edges = [0.0, 0.0, 0.0], 0
@@ -247,7 +253,7 @@ class Session:
     def _last_rate(self) -> float:
         """The learning rate of the epoch's last step, even if that was made before a resume."""
         steps = self.learner.num_steps
-        schedule = Schedule.of(self._config, self._fellows.num_replicas)
+        schedule = Schedule.of(self._config, self._world.num_replicas)
         return schedule.rate(self._progress.epoch, steps - 1, steps)
 
     def _evaluate(self, splits: tuple[str, ...], whole: bool) -> Mapping[str, AnyTally]:
@@ -267,7 +273,7 @@ class Session:
             progress.best_score, progress.best_epoch = score, progress.epoch
             progress.evaluations_without_gain = 0
             self._best = self.learner.weights()
-            if self._fellows.rank == 0:
+            if self._world.rank == 0:
                 self._checkpoints.save_best(self._best, progress)
 
     def _is_over(self) -> bool:
@@ -281,11 +287,11 @@ class Session:
         return self._progress.epoch + 1 == self._config.epochs
 
     def _save(self) -> None:
-        if self._fellows.rank == 0 and self._checkpoints.folder:
+        if self._world.rank == 0 and self._checkpoints.folder:
             with self.learner.watch.section("checkpoint"):
                 self._checkpoints.save_last(*self._state())
 
-    def _state(self) -> tuple[Weights, Weights, Progress, Weights]:
+    def _state(self) -> tuple[Weights, Weights, RunProgress, Weights]:
         learner = self.learner
         return learner.weights(), learner.optimizer_state(), self._progress, self._best
 

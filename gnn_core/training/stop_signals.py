@@ -16,21 +16,21 @@ import time
 from types import FrameType
 
 from gnn_core.launch import STOP_SIGNALS, stop_signals
-from gnn_core.training.fellows import Fellows
+from gnn_core.training.world import World
 
 _STARTING_SECONDS = 5.0  # after a signal, in which a run that has not begun to train may end itself
 _LATER_SECONDS = 2.0  # than a wait that can be interrupted one that cannot be is ended
 _TICK_SECONDS = 0.2
 
 
-def listen_for_stop(fellows: Fellows) -> None:
+def listen_for_stop(world: World) -> None:
     """Let a signal to stop end the run at the next step; a second one ends it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        fellows.stop_signal = number
+        world.stop_signal = number
         signal.signal(number, signal.SIG_DFL)
 
-    _Ear.fellows = fellows
+    _Ear.world = world
     for number in stop_signals():
         signal.signal(number, stop)
     _Ear.open()
@@ -38,13 +38,13 @@ def listen_for_stop(fellows: Fellows) -> None:
 
 def listen_no_more() -> None:
     """The run is over: a signal is only for its own handler again."""
-    _Ear.fellows = None
+    _Ear.world = None
 
 
 class _Ear:
     """What hears of signals beside the main thread; one in a process."""
 
-    fellows: Fellows | None = None
+    world: World | None = None
     _ends: tuple[socket.socket, socket.socket] | None = None
 
     @classmethod
@@ -65,26 +65,26 @@ class _Ear:
                 heard = cls._ends[0].recv(1)[0]
             except TimeoutError:
                 heard = 0
-            if cls.fellows is None:
+            if cls.world is None:
                 number = 0
                 continue
             if heard in STOP_SIGNALS:
                 if number:  # the second one, which may not have reached its handler either
                     _end(int(number))
                 number, told_at = heard, time.monotonic()
-            if number and _is_late(cls.fellows, told_at):
+            if number and _is_late(cls.world, told_at):
                 _end(int(number))
 
 
-def _is_late(fellows: Fellows, told_at: float) -> bool:
+def _is_late(world: World, told_at: float) -> bool:
     """Whether the run would have ended itself by now if it could."""
     now = time.monotonic()
-    if not fellows.can_save:
+    if not world.can_save:
         return now - told_at > _STARTING_SECONDS
-    since = fellows.monitor.waits_since() if fellows.monitor is not None else None
+    since = world.monitor.waits_since() if world.monitor is not None else None
     if since is None:  # it computes or saves, and will hear of the signal
         return False
-    return now - max(since, told_at) > fellows.grace_seconds + _LATER_SECONDS
+    return now - max(since, told_at) > world.grace_seconds + _LATER_SECONDS
 
 
 def _end(number: int) -> None:

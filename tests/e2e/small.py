@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnn_core.report.records import read_records
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.records import read_records
+from gnn_core.measure.run_record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE = str(ROOT / "baselines" / "single.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.run_record import RunRecord
 from tests.e2e.small import (
     LAUNCHERS,
     LAUNCHING,

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gnn_core.report.records import read_records
+from gnn_core.measure.records import read_records
 from tests.e2e.small import DATASET, ROOT, Place
 from tests.patience import patient
 

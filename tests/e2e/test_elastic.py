@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.checkpoint import state_of
 from tests.e2e.jobs import Job, job
 from tests.e2e.small import LAUNCHERS, TRAIN, Place, assert_same_curve

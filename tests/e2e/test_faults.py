@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.checkpoint import state_of
 from gnn_core.training.claim import FILE
 from tests.e2e.jobs import Job, job

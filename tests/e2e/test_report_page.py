@@ -14,8 +14,8 @@ import nbformat
 import psutil
 import pytest
 
+from gnn_core.measure.records import write_record
 from gnn_core.report import page
-from gnn_core.report.records import write_record
 from tests.unit.made_records import run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "results" / "report.ipynb"

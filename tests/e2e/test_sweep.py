@@ -15,11 +15,11 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from gnn_core.report.records import read_records
+from gnn_core.measure.records import read_records
 from tests.e2e.small import DATASET, ROOT, Place
 from tests.patience import patient
 
-SWEEP = ["-m", "gnn_core.report.sweep"]
+SWEEP = ["-m", "gnn_core.sweep"]
 
 
 def written(place: Place, *lines: str) -> str:
@@ -42,7 +42,7 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
     done = run_cli(["python", *SWEEP, plan], timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert "2 contenders x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
+    assert "2 launches x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
     shape = r"^\[(\d)/4\] synthetic\S+ +(\w+) x(\d) +seed 0  repeat (\d)   [\d.]+ s/epoch   took "
     told = re.findall(shape, done.stdout, re.M)
     assert [(who, repeat) for _, who, _, repeat in told] == [
@@ -88,7 +88,7 @@ def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> Non
     finally:
         child.kill()
     assert (child.returncode, err) == (130, "")
-    assert out == f"stopped; go on with: python -m gnn_core.report.sweep {plan}\n"
+    assert out == f"stopped; go on with: python -m gnn_core.sweep {plan}\n"
     assert not any(one.is_running() for one in started)
 
     done = run_cli(["python", *SWEEP, plan], timeout=120)

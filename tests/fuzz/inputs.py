@@ -16,7 +16,7 @@ import yaml
 from hypothesis import strategies as st
 
 from gnn_core.config import OPTIONS
-from gnn_core.report.sweep.plan import _KEYS as PLAN_KEYS
+from gnn_core.sweep.plan import _KEYS as PLAN_KEYS
 from tests.fuzz.worker import Case
 
 # Hypothesis draws what stands first more often than the rest.
@@ -307,7 +307,7 @@ def checkpoints(draw: Draw) -> Case:
 @cache
 def records() -> bytes:
     """Three runs: `single`, and two ranks of horovod twice."""
-    from gnn_core.report.strict_json import one_line, plain
+    from gnn_core.measure.strict_json import one_line, plain
     from tests.unit.made_records import run, used
 
     runs = [

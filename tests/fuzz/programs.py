@@ -42,7 +42,7 @@ def _report(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def _sweep(words: Sequence[str]) -> int:
-    from gnn_core.report.sweep.__main__ import main
+    from gnn_core.sweep.__main__ import main
 
     return guarded(main)
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
-from gnn_core.report.curves import Curves
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import begin_run
-from gnn_core.report.resources.sampler import ResourceSampler
-from gnn_core.report.schema import DatasetInfo
-from gnn_core.training.kept import History, Kept
+from gnn_core.measure.console import Console
+from gnn_core.measure.records import begin_run
+from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.run_record import DatasetInfo
+from gnn_core.measure.tensorboard import TensorBoard
+from gnn_core.training.elastic_state import ElasticState, RunHistory
 from gnn_core.training.session import Session
 from horovod_gnn.learner import TorchLearner
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 STORED = Path(__file__).with_name("curve.json")
 SETTINGS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def train(cache_dir: Path) -> dict[str, Any]:
     """The run, made now; its graph is kept in `cache_dir`."""
     config = RunConfig(**SETTINGS, cache_dir=str(cache_dir))
     graph = datasets.load(config.dataset, cache_dir=cache_dir)
-    parallel = OneProcess()
+    parallel = SingleProcess()
     record = begin_run(
         strategy="single",
         config=config.to_dict(),
@@ -56,10 +56,10 @@ def train(cache_dir: Path) -> dict[str, Any]:
         dataset=DatasetInfo.of(graph),
         rank_hosts=parallel.rank_hosts,
     )
-    learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
-    kept = Kept(ResourceSampler(config.sample_seconds), History(record.run_id, record.started_at))
+    learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
+    kept = ElasticState(ResourceSampler(config.sample_seconds), RunHistory(record.run_id, record.started_at))
     session = Session(config, learner, parallel, quiet, graph.fingerprint, kept)
-    session.train(Curves(None))
+    session.train(TensorBoard(None))
     record = session.complete(record, "ok", None)
     sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges}
     return {

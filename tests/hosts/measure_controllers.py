@@ -19,9 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.report import machine  # noqa: E402
-from gnn_core.report.bench_file import origin, spread_text, write_bench  # noqa: E402
-from gnn_core.report.records import read_records  # noqa: E402
+from gnn_core.bench.bench_file import origin, spread_text, write_bench  # noqa: E402
+from gnn_core.measure import machine  # noqa: E402
+from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
 from gnn_core.usage import Parser, UsageError  # noqa: E402
 from tests.hosts.namespace_hosts import Hosts, Link, obstacle  # noqa: E402

@@ -25,15 +25,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.report import machine  # noqa: E402
-from gnn_core.report.bench_file import origin, write_bench  # noqa: E402
+from gnn_core.bench.bench_file import origin, write_bench  # noqa: E402
+from gnn_core.measure import machine  # noqa: E402
+from gnn_core.measure.records import read_records  # noqa: E402
+from gnn_core.measure.run_record import RunRecord  # noqa: E402
 from gnn_core.report.prediction.allreduce import ALGORITHMS, Cost, fit  # noqa: E402
-from gnn_core.report.prediction.probes import Probe, read_probes  # noqa: E402
+from gnn_core.report.prediction.probe_files import Probe, read_probes  # noqa: E402
 from gnn_core.report.prediction.work import efficiency_of, predict, work_in  # noqa: E402
-from gnn_core.report.records import read_records  # noqa: E402
-from gnn_core.report.schema import RunRecord  # noqa: E402
-from gnn_core.report.sweep.contenders import seen_from_root  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
+from gnn_core.sweep.launches import seen_from_root  # noqa: E402
 from gnn_core.usage import Parser, UsageError  # noqa: E402
 from tests.hosts.namespace_hosts import Hosts, Link, can_delay, obstacle  # noqa: E402
 

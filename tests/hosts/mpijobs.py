@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS, read_manifests
-from gnn_core.report.records import read_records
-from gnn_core.report.schema import RunRecord
+from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
+from gnn_core.measure.records import read_records
+from gnn_core.measure.run_record import RunRecord
 from tests.hosts import namespace_hosts, pod_hosts
 from tests.hosts.namespace_hosts import Hosts, Link
 from tests.hosts.pod_hosts import PodHosts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.run_record import RunRecord
 from tests.hosts.mpijobs import (
     START_SECONDS,
     curve_here,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.records import read_records
+from gnn_core.measure.records import read_records
 from tests.hosts.namespace_hosts import Hosts, Link, obstacle
 
 ROOT = Path(__file__).resolve().parents[2]

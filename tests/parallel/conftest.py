@@ -1,7 +1,7 @@
 """Tests that pass unchanged on any number of ranks: `mpirun -np 4 python -m pytest tests/parallel`.
 
 Under plain `pytest` they run on one. Rank 0 alone reports; a rank in which a test fails says so
-itself and ends the job, since its fellows would wait for it in a collective for ever.
+itself and ends the job, since its world would wait for it in a collective for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from gnn_core.launch import launched_rank, launched_size, under_launcher
 
 if TYPE_CHECKING:
-    from horovod_gnn.parallel import OneProcess
+    from horovod_gnn.parallel import SingleProcess
 
 
 class WholeLines:
@@ -71,7 +71,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def parallel() -> OneProcess:
+def parallel() -> SingleProcess:
     """All ranks of this job, joined by Horovod; or this process alone where it is not installed."""
     parallel_module = pytest.importorskip("horovod_gnn.parallel", reason="torch is not installed")
     try:
@@ -80,11 +80,11 @@ def parallel() -> OneProcess:
         if launched_size() > 1:
             raise
         pytest.skip("horovod.torch is not installed: `make install` builds it")
-    return parallel_module.HorovodProcess()
+    return parallel_module.HorovodWorld()
 
 
 @pytest.fixture(scope="session")
-def process_group(parallel: OneProcess) -> Iterator[OneProcess]:
+def process_group(parallel: SingleProcess) -> Iterator[SingleProcess]:
     """The same ranks joined by torch.distributed; through Horovod they hear where to meet."""
     from torch import distributed
 
@@ -102,28 +102,28 @@ def process_group(parallel: OneProcess) -> Iterator[OneProcess]:
 
 
 @pytest.fixture(params=["alone", "Horovod", "torch.distributed"])
-def either(request: pytest.FixtureRequest) -> OneProcess:
+def either(request: pytest.FixtureRequest) -> SingleProcess:
     """A world of this process alone, and those of all ranks: they keep the same promises."""
     if request.param == "alone":
-        return pytest.importorskip("horovod_gnn.parallel").OneProcess()
+        return pytest.importorskip("horovod_gnn.parallel").SingleProcess()
     fixture = {"Horovod": "parallel", "torch.distributed": "process_group"}[request.param]
     return request.getfixturevalue(fixture)
 
 
 @pytest.fixture(params=["parallel", "process_group"], ids=["Horovod", "torch.distributed"])
-def together(request: pytest.FixtureRequest) -> OneProcess:
+def together(request: pytest.FixtureRequest) -> SingleProcess:
     """Either world of all ranks."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def shared_path(parallel: OneProcess, tmp_path: Path) -> Path:
+def shared_path(parallel: SingleProcess, tmp_path: Path) -> Path:
     """A new folder that is the same one on every rank of this machine."""
     return Path(parallel.gather(str(tmp_path))[0])
 
 
 @pytest.fixture
-def same_everywhere(parallel: OneProcess) -> Callable[[object], None]:
+def same_everywhere(parallel: SingleProcess) -> Callable[[object], None]:
     """Give `same_everywhere(value)`: fail unless every rank has the same JSON-able value."""
 
     def check(value: object) -> None:

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.report.curves import Curves
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import begin_run
-from gnn_core.report.resources.sampler import ResourceSampler
-from gnn_core.report.schema import DatasetInfo, RunRecord, utc_now
-from gnn_core.training.kept import History, Kept
+from gnn_core.measure.console import Console
+from gnn_core.measure.records import begin_run
+from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.run_record import DatasetInfo, RunRecord, utc_now
+from gnn_core.measure.tensorboard import TensorBoard
+from gnn_core.training.elastic_state import ElasticState, RunHistory
 from gnn_core.training.session import Session
 from gnn_core.training.tasks import split_sizes
 from horovod_gnn.learner import TorchLearner
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 # 64 train targets in batches of 21: the last batch of an epoch holds one, for all ranks together.
 SETTINGS: dict[str, Any] = {
@@ -51,15 +51,15 @@ class Trained:
         return torch.tensor(self.record.step_losses, dtype=torch.float64)
 
 
-def session_of(graph: Graph, parallel: OneProcess, **changes: Any) -> Session:
+def session_of(graph: Graph, parallel: SingleProcess, **changes: Any) -> Session:
     """A session that has not begun to train."""
     config = RunConfig(**{**SETTINGS, **changes})
-    learner, quiet = TorchLearner(config, graph, parallel), Narrator(False, "off")
-    kept = Kept(ResourceSampler(config.sample_seconds), History("the-run", utc_now()))
+    learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
+    kept = ElasticState(ResourceSampler(config.sample_seconds), RunHistory("the-run", utc_now()))
     return Session(config, learner, parallel, quiet, graph.fingerprint, kept)
 
 
-def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
+def trained(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
     """Train to the end and evaluate."""
     config = RunConfig(**{**SETTINGS, **changes})
     record = begin_run(
@@ -71,7 +71,7 @@ def trained(graph: Graph, parallel: OneProcess, **changes: Any) -> Trained:
         controller=parallel.controller,
     )
     session = session_of(graph, parallel, **changes)
-    session.train(Curves(None))
+    session.train(TensorBoard(None))
     weights = {n: t.clone() for n, t in session.learner.training.model.state_dict().items()}
     return Trained(session.complete(record, "ok", None), weights)
 

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.product_rates import ProductRates, rates_file
 from tests.parallel.made_runs import session_of
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_torch
 
 @pytest.mark.parametrize("slow_rank", [0, -1])
 def test_one_slow_rank_decides_for_all(
-    tiny_graph: Graph, parallel: OneProcess, tmp_path: Path, slow_rank: int
+    tiny_graph: Graph, parallel: SingleProcess, tmp_path: Path, slow_rank: int
 ) -> None:
     is_slow = parallel.rank == slow_rank % parallel.world_size
     rates = ProductRates(90e9, 50e9 if is_slow else 200e9)

@@ -12,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from gnn_core.report.curves import Curves
+from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.training import evaluate
-from gnn_core.training.fellows import Stopped
-from horovod_gnn.parallel import OneProcess
+from gnn_core.training.world import Stopped
+from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import assert_same, distance, session_of, trained
 from tests.parallel.test_same_curve import ROUNDING
 from tests.parallel.test_stopping import stop_in_step
@@ -33,13 +33,13 @@ pytestmark = pytest.mark.needs_torch
 )
 def test_the_curve_is_that_of_horovod_and_of_one_process(
     tiny_graph: Graph,
-    parallel: OneProcess,
-    process_group: OneProcess,
+    parallel: SingleProcess,
+    process_group: SingleProcess,
     same_everywhere: Callable[[object], None],
     changes: dict[str, Any],
 ) -> None:
     ours = trained(tiny_graph, process_group, **changes)
-    for world in (OneProcess(), parallel):
+    for world in (SingleProcess(), parallel):
         theirs = trained(tiny_graph, world, **changes)
         assert_same(ours, theirs, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in ours.weights.values()])
@@ -48,9 +48,9 @@ def test_the_curve_is_that_of_horovod_and_of_one_process(
 
 
 def test_rows_are_exchanged_where_ranks_share_no_files(
-    tiny_graph: Graph, process_group: OneProcess, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: Graph, process_group: SingleProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = trained(tiny_graph, OneProcess(), epochs=1)
+    alone = trained(tiny_graph, SingleProcess(), epochs=1)
     monkeypatch.setattr(evaluate, "CHUNK_NODES", 7)  # so that a share is exchanged in pieces
     monkeypatch.setattr(type(process_group), "single_host", False)
     assert_same(trained(tiny_graph, process_group, epochs=1), alone, 1e-10)
@@ -59,8 +59,8 @@ def test_rows_are_exchanged_where_ranks_share_no_files(
 @pytest.mark.parametrize("first", ["Horovod", "torch.distributed"])
 def test_a_stopped_run_goes_on_in_the_other_world(
     tiny_graph: Graph,
-    parallel: OneProcess,
-    process_group: OneProcess,
+    parallel: SingleProcess,
+    process_group: SingleProcess,
     shared_path: Path,
     first: str,
 ) -> None:
@@ -71,10 +71,10 @@ def test_a_stopped_run_goes_on_in_the_other_world(
     session = session_of(tiny_graph, worlds[0], checkpoint_dir=folder)
     stop_in_step(session, worlds[0], 4)
     with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(Curves(None))
+        session.train(TensorBoard(None))
     worlds[0].stop_signal = None
     rest = trained(tiny_graph, worlds[1], checkpoint_dir=folder, resume=True)
-    whole = trained(tiny_graph, OneProcess())
+    whole = trained(tiny_graph, SingleProcess())
     losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
 from horovod_gnn.loop import train_epoch
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, session_of, trained
 
 pytestmark = pytest.mark.needs_torch
@@ -34,11 +34,11 @@ ROUNDING = {"fp64": 1e-10, "fp32": 1e-5}
 )
 def test_all_ranks_together_train_like_one_process(
     tiny_graph: Graph,
-    parallel: OneProcess,
+    parallel: SingleProcess,
     same_everywhere: Callable[[object], None],
     changes: dict[str, Any],
 ) -> None:
-    alone = trained(tiny_graph, OneProcess(), **changes)
+    alone = trained(tiny_graph, SingleProcess(), **changes)
     together = trained(tiny_graph, parallel, **changes)
     assert_same(together, alone, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in together.weights.values()])
@@ -47,10 +47,10 @@ def test_all_ranks_together_train_like_one_process(
 
 @pytest.mark.parametrize("evaluation", ["exact", "sampled"])
 def test_either_evaluation_gives_what_one_process_gives(
-    tiny_graph: Graph, parallel: OneProcess, evaluation: str
+    tiny_graph: Graph, parallel: SingleProcess, evaluation: str
 ) -> None:
     runs = [
-        trained(tiny_graph, world, eval=evaluation, epochs=2) for world in (OneProcess(), parallel)
+        trained(tiny_graph, world, eval=evaluation, epochs=2) for world in (SingleProcess(), parallel)
     ]
     finals = [run.record.final for run in runs]
     assert finals[0].keys() == finals[1].keys()
@@ -60,7 +60,7 @@ def test_either_evaluation_gives_what_one_process_gives(
 
 
 def test_a_target_weighs_the_same_on_whatever_rank_it_is(
-    tiny_graph: Graph, parallel: OneProcess
+    tiny_graph: Graph, parallel: SingleProcess
 ) -> None:
     """Against autograd over the whole batch at once; ranks have shares of different sizes."""
     session = session_of(
@@ -68,9 +68,9 @@ def test_a_target_weighs_the_same_on_whatever_rank_it_is(
     )
     training = session.learner.training
     batch = session_of(
-        tiny_graph, OneProcess(), global_batch_size=63, fanouts=(-1, -1)
+        tiny_graph, SingleProcess(), global_batch_size=63, fanouts=(-1, -1)
     ).learner.training.loader.batch(0, 0)
-    alone = session_of(tiny_graph, OneProcess(), dropout=0.0, input_dropout=0.0)
+    alone = session_of(tiny_graph, SingleProcess(), dropout=0.0, input_dropout=0.0)
     model = alone.learner.training.model
     logits = model(training.feed.table, batch.input_nodes, batch.blocks, batch.key)
     labels = torch.from_numpy(batch.labels).long()
@@ -89,13 +89,13 @@ def test_a_target_weighs_the_same_on_whatever_rank_it_is(
         assert distance(ours, theirs) < 1e-10
 
 
-def test_the_curve_is_one_that_learns(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_the_curve_is_one_that_learns(tiny_graph: Graph, parallel: SingleProcess) -> None:
     run = trained(tiny_graph, parallel, epochs=15, dropout=0.2, input_dropout=0.0)
     assert _mean_of_epoch(run, -1) < 0.75 * _mean_of_epoch(run, 0)
     assert run.record.final["test_accuracy"] > 0.6  # four classes: chance is a quarter
 
 
-def test_the_seed_and_only_the_seed_decides(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_the_seed_and_only_the_seed_decides(tiny_graph: Graph, parallel: SingleProcess) -> None:
     first, again = (trained(tiny_graph, parallel, epochs=1) for _ in range(2))
     other = trained(tiny_graph, parallel, epochs=1, seed=6)
     assert torch.equal(first.losses, again.losses)

@@ -12,13 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from gnn_core.report.metrics import Tally
+from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
-from gnn_core.training.fellows import Stopped
+from gnn_core.training.world import Stopped
+from horovod_gnn.device import feature_table
 from horovod_gnn.evaluate import ExactEvaluator
 from horovod_gnn.model import GraphSAGE
-from horovod_gnn.parallel import OneProcess
-from horovod_gnn.setup import feature_table
+from horovod_gnn.parallel import SingleProcess
 
 pytestmark = pytest.mark.needs_torch
 SPLITS = ("train", "valid", "test")
@@ -34,14 +34,14 @@ def model_of(graph: Graph, precision: str, layers: int = 3) -> GraphSAGE:
 @pytest.mark.parametrize("share_directly", [True, False], ids=["one file", "exchange"])
 def test_tallies_are_those_of_one_process(
     tiny_graph: Graph,
-    parallel: OneProcess,
+    parallel: SingleProcess,
     monkeypatch: pytest.MonkeyPatch,
     share_directly: bool,
     precision: str,
 ) -> None:
     monkeypatch.setattr(evaluate, "CHUNK_NODES", 7)  # so that a share is exchanged in pieces
     model, table = model_of(tiny_graph, precision), feature_table(tiny_graph)
-    alone = ExactEvaluator(tiny_graph, table, OneProcess()).tallies(model, SPLITS)
+    alone = ExactEvaluator(tiny_graph, table, SingleProcess()).tallies(model, SPLITS)
     together = ExactEvaluator(tiny_graph, table, parallel, share_directly).tallies(model, SPLITS)
     for split in SPLITS:
         assert together[split].count == alone[split].count == len(tiny_graph.split(split))
@@ -50,7 +50,7 @@ def test_tallies_are_those_of_one_process(
         assert together[split].loss == pytest.approx(alone[split].loss, rel=tolerance)
 
 
-def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: SingleProcess) -> None:
     evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), parallel)
     tallies = evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
     sums = {split: _numbers(tally) for split, tally in tallies.items()}
@@ -58,7 +58,7 @@ def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: OneProcess)
 
 
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(
-    tiny_graph: Graph, together: OneProcess
+    tiny_graph: Graph, together: SingleProcess
 ) -> None:
     evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), together)
     if together.rank == together.world_size - 1:
@@ -72,7 +72,7 @@ def test_a_signal_to_one_rank_ends_the_evaluation_of_all(
 @pytest.mark.parametrize("share_directly", [True, False], ids=["one file", "exchange"])
 def test_no_file_is_left_behind(
     tiny_graph: Graph,
-    parallel: OneProcess,
+    parallel: SingleProcess,
     shared_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     share_directly: bool,

@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.report.narrate import Narrator
-from gnn_core.training.setup import open_graph, require_same_job
+from gnn_core.measure.console import Console
+from gnn_core.training.preparation import open_graph, require_same_job
 from gnn_core.usage import UsageError
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import SETTINGS
 
 pytestmark = pytest.mark.needs_torch
@@ -30,7 +30,7 @@ def other_graph(graph: Graph) -> Graph:
     )
 
 
-def complaint(config: RunConfig, graph: Graph, parallel: OneProcess) -> str:
+def complaint(config: RunConfig, graph: Graph, parallel: SingleProcess) -> str:
     """What `require_same_job` says, the same on every rank; empty when it is content."""
     said = ""
     try:
@@ -41,11 +41,11 @@ def complaint(config: RunConfig, graph: Graph, parallel: OneProcess) -> str:
     return said
 
 
-def test_the_same_job_everywhere_is_accepted(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_the_same_job_everywhere_is_accepted(tiny_graph: Graph, parallel: SingleProcess) -> None:
     assert complaint(RunConfig(**SETTINGS), tiny_graph, parallel) == ""
 
 
-def test_a_rank_with_another_setting_is_found(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_a_rank_with_another_setting_is_found(tiny_graph: Graph, parallel: SingleProcess) -> None:
     last = parallel.world_size - 1
     differs = parallel.rank == last and last > 0
     config = RunConfig(**{**SETTINGS, "lr": 0.5 if differs else SETTINGS["lr"]})
@@ -56,7 +56,7 @@ def test_a_rank_with_another_setting_is_found(tiny_graph: Graph, parallel: OnePr
         assert "\n" not in said
 
 
-def test_a_rank_with_other_data_is_found(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_a_rank_with_other_data_is_found(tiny_graph: Graph, parallel: SingleProcess) -> None:
     last = parallel.world_size - 1
     differs = parallel.rank == last and last > 0
     graph = other_graph(tiny_graph) if differs else tiny_graph
@@ -66,13 +66,13 @@ def test_a_rank_with_other_data_is_found(tiny_graph: Graph, parallel: OneProcess
         assert "fingerprint" in said
 
 
-def test_where_the_data_lies_may_differ(tiny_graph: Graph, parallel: OneProcess) -> None:
+def test_where_the_data_lies_may_differ(tiny_graph: Graph, parallel: SingleProcess) -> None:
     places = {"data_root": f"/data/{parallel.rank}", "cache_dir": f"/cache/{parallel.rank}"}
     assert complaint(RunConfig(**SETTINGS, **places), tiny_graph, parallel) == ""
 
 
 def test_data_missing_on_one_rank_stops_all_of_them(
-    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
 ) -> None:
     folder = shared_path / "graph"
     if parallel.rank == 0:
@@ -82,17 +82,17 @@ def test_data_missing_on_one_rank_stops_all_of_them(
     name = shared_path / "nothing" if parallel.rank == last else folder
     settings = {**SETTINGS, "dataset": str(name), "records": str(shared_path / "records")}
     with pytest.raises(UsageError, match="expected a graph folder, got nothing") as caught:
-        open_graph(RunConfig(**settings), parallel, Narrator(False))
+        open_graph(RunConfig(**settings), parallel, Console(False))
     assert (f"rank {last} " in str(caught.value)) == (last > 0)
 
 
 def test_the_data_is_opened_by_all_ranks(
-    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
 ) -> None:
     folder = shared_path / "graph"
     if parallel.rank == 0:
         write_graph(tiny_graph, folder)
     parallel.barrier()
     settings = {**SETTINGS, "dataset": str(folder), "records": str(shared_path / "records")}
-    graph = open_graph(RunConfig(**settings), parallel, Narrator(False))
+    graph = open_graph(RunConfig(**settings), parallel, Console(False))
     assert parallel.gather(graph.fingerprint) == [tiny_graph.fingerprint] * parallel.world_size

@@ -13,10 +13,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from gnn_core.report.curves import Curves
-from gnn_core.training.fellows import Stopped
+from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.training.session import Session
-from horovod_gnn.parallel import OneProcess
+from gnn_core.training.world import Stopped
+from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, distance, session_of, trained
 from tests.parallel.test_stopping import stop_in_step
 from tests.unit.made_links import linked_graph
@@ -37,7 +37,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_asked_to_stop_afterwards(parallel: OneProcess) -> Iterator[None]:
+def nobody_is_asked_to_stop_afterwards(parallel: SingleProcess) -> Iterator[None]:
     yield
     parallel.stop_signal = None
 
@@ -70,12 +70,12 @@ def assert_same_links(ours: Trained, theirs: Trained) -> None:
 )
 def test_all_ranks_together_train_like_one_process(
     graph: Graph,
-    parallel: OneProcess,
+    parallel: SingleProcess,
     same_everywhere: Callable[[object], None],
     changes: dict[str, Any],
 ) -> None:
     settings = {**SETTINGS, **changes}
-    alone = trained(graph, OneProcess(), **settings)
+    alone = trained(graph, SingleProcess(), **settings)
     together = trained(graph, parallel, **settings)
     assert_same_links(together, alone)
     assert together.record.final["test_count"] == len(graph.test_edges)
@@ -85,7 +85,7 @@ def test_all_ranks_together_train_like_one_process(
 
 
 def test_every_rank_makes_the_same_graph(
-    graph: Graph, parallel: OneProcess, tmp_path: Path
+    graph: Graph, parallel: SingleProcess, tmp_path: Path
 ) -> None:
     """Also where its features are made of its edges."""
     bare = linked_graph(tmp_path, width=0)
@@ -95,14 +95,14 @@ def test_every_rank_makes_the_same_graph(
 
 @pytest.mark.parametrize("stop_at", [0, 4], ids="step {}".format)
 def test_a_stopped_run_goes_on_to_the_same_curve(
-    graph: Graph, parallel: OneProcess, shared_path: Path, stop_at: int
+    graph: Graph, parallel: SingleProcess, shared_path: Path, stop_at: int
 ) -> None:
     whole = trained(graph, parallel, **SETTINGS)
     folder = str(shared_path / "saved")
     session: Session = session_of(graph, parallel, checkpoint_dir=folder, **SETTINGS)
     stop_in_step(session, parallel, stop_at)
     with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(Curves(None))
+        session.train(TensorBoard(None))
     parallel.stop_signal = None
     rest = trained(graph, parallel, checkpoint_dir=folder, resume=True, **SETTINGS)
     losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
@@ -112,7 +112,7 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
 
 
 def test_a_stop_during_the_evaluation_ends_all(
-    graph: Graph, parallel: OneProcess, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, parallel: SingleProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = session_of(graph, parallel, **SETTINGS)
     evaluate = session.learner.evaluate
@@ -124,4 +124,4 @@ def test_a_stop_during_the_evaluation_ends_all(
 
     monkeypatch.setattr(session.learner, "evaluate", interrupted)
     with pytest.raises(Stopped):
-        session.train(Curves(None))
+        session.train(TensorBoard(None))

@@ -13,22 +13,22 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from gnn_core.report.curves import Curves
-from gnn_core.training.fellows import Stopped
+from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.training.session import Session
-from horovod_gnn.parallel import OneProcess
+from gnn_core.training.world import Stopped
+from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import distance, session_of, trained
 
 pytestmark = pytest.mark.needs_torch
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_asked_afterwards(parallel: OneProcess) -> Iterator[None]:
+def nobody_is_asked_afterwards(parallel: SingleProcess) -> Iterator[None]:
     yield
     parallel.stop_signal = None
 
 
-def stop_in_step(session: Session, parallel: OneProcess, number: int) -> None:
+def stop_in_step(session: Session, parallel: SingleProcess, number: int) -> None:
     """Have the last rank asked to stop while it samples that batch, counted from 0."""
     loader = session.learner.training.loader
     batches = loader.batches
@@ -47,14 +47,14 @@ def stop_in_step(session: Session, parallel: OneProcess, number: int) -> None:
 
 @pytest.mark.parametrize("stop_at", [0, 3, 5], ids="step {}".format)
 def test_a_stopped_run_goes_on_to_the_same_curve(
-    tiny_graph: Graph, parallel: OneProcess, shared_path: Path, stop_at: int
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path, stop_at: int
 ) -> None:
     whole = trained(tiny_graph, parallel)
     folder = str(shared_path / "saved")
     session = session_of(tiny_graph, parallel, checkpoint_dir=folder)
     stop_in_step(session, parallel, stop_at)
     with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(Curves(None))
+        session.train(TensorBoard(None))
     parallel.stop_signal = None
     assert parallel.gather(len(session.history.step_losses)) == [stop_at + 1] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True)
@@ -67,14 +67,14 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
 
 
 def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
-    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
 ) -> None:
     folder = str(shared_path / "saved")
     changes = {"global_batch_size": 64, "epochs": 5, "eval_every": 3, "lr_schedule": "cosine"}
     session = session_of(tiny_graph, parallel, checkpoint_dir=folder, **changes)
     stop_in_step(session, parallel, 3)
     with pytest.raises(Stopped):
-        session.train(Curves(None))
+        session.train(TensorBoard(None))
     parallel.stop_signal = None
     assert parallel.gather(len(session.history.step_losses)) == [4] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True, **changes)
@@ -89,7 +89,7 @@ def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
 
 
 def test_a_run_may_go_on_after_its_end(
-    tiny_graph: Graph, parallel: OneProcess, shared_path: Path
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
 ) -> None:
     folder = str(shared_path / "saved")
     first = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=2)

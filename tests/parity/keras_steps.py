@@ -26,7 +26,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
 from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.learner import Progress
+from gnn_core.training.learner import RunProgress
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -53,7 +53,7 @@ def steps_of(
 
     seen = seen_sums(replicas)
     learner = KerasLearner(config, graph, replicas)
-    progress = Progress()
+    progress = RunProgress()
     if begun:  # by another framework
         state = state_of(Path(begun).read_bytes())
         learner.load_weights(state.weights)
@@ -62,14 +62,14 @@ def steps_of(
     found = {f"initial.{name}": array for name, array in learner.weights().items()}
     found["num_parameters"] = learner.num_parameters
     found["logits"] = learner._layers.logits_of(a_batch(config, graph))
-    learner.rehearse()
+    learner.warm_up()
     for name, array in learner.weights().items():
         assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"rehearsal changed {name}"
     seen.clear()
     losses: list[float] = []
     while len(losses) < STEPS:
         learner.train_epoch(progress, losses.append)
-        progress = Progress(progress.epoch + 1)
+        progress = RunProgress(progress.epoch + 1)
     found["losses"] = np.array(losses)
     # The sums of a step are seen once on each replica of this process; the last 4 are statistics.
     sums = np.array(seen).reshape(len(losses), len(replicas.local_replicas), -1)

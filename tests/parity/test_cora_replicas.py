@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.report.records import read_records
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.records import read_records
+from gnn_core.measure.run_record import RunRecord
 
 pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]
 PROGRAM = str(Path(__file__).resolve().parents[2] / "baselines" / "cora_models.py")

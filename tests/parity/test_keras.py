@@ -25,10 +25,10 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.training.checkpoint import Checkpoints, state_of, weights_of
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.learner import RunProgress, Weights
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.learner import TorchLearner
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from tests.e2e.jobs import job
 from tests.e2e.small import LAUNCHERS
 from tests.parity.keras_steps import a_batch
@@ -156,11 +156,11 @@ def begun(place: Place) -> Path:
     """The checkpoint that the torch learner leaves after an epoch and two steps."""
     settings = place.settings("begun by torch")
     config, graph = RunConfig(**settings), place.graphs["odd"]
-    learner, progress = TorchLearner(config, graph, OneProcess()), Progress()
+    learner, progress = TorchLearner(config, graph, SingleProcess()), RunProgress()
     learner.train_epoch(progress, lambda loss: None)
     folder = place.folder / "begun"
     checkpoints = Checkpoints(str(folder), config, graph.fingerprint, 1, "torch")
-    checkpoints.save_last(learner.weights(), learner.optimizer_state(), Progress(1), {})
+    checkpoints.save_last(learner.weights(), learner.optimizer_state(), RunProgress(1), {})
     return folder / "last.safetensors"
 
 
@@ -240,7 +240,7 @@ def by_torch(
 ) -> dict[str, npt.NDArray[Any]]:
     """What the torch learner comes to in the same steps."""
     config, graph = RunConfig(**dict(settings)), Graph.open(folder)
-    learner, progress = TorchLearner(config, graph, OneProcess()), Progress()
+    learner, progress = TorchLearner(config, graph, SingleProcess()), RunProgress()
     model = learner.training.model
     if config.precision == "bf16":  # as Keras does it: what it multiplies is rounded, sums are not
         model.arithmetic = Arithmetic("bf16", native_bf16=False)
@@ -261,7 +261,7 @@ def by_torch(
 
     while len(losses) < STEPS:
         learner.train_epoch(progress, after_step)
-        progress = Progress(progress.epoch + 1)
+        progress = RunProgress(progress.epoch + 1)
     found |= {"losses": np.array(losses), "gradients": np.array(gradients)}
     found |= {f"final.{name}": array for name, array in learner.weights().items()}
     found |= {f"optimizer.{name}": array for name, array in learner.optimizer_state().items()}
@@ -327,7 +327,7 @@ def test_a_checkpoint_of_keras_is_one_of_torch(found: Found, place: Place) -> No
     if widths[1] != 2 * graph.num_features or found.tolerance != TOLERANCE["fp64"]:
         return
     settings = {**place.settings("begun by torch"), "fanouts": (3,) * (len(weights) // 2)}
-    learner = TorchLearner(RunConfig(**settings), graph, OneProcess())
+    learner = TorchLearner(RunConfig(**settings), graph, SingleProcess())
     learner.load_weights(weights)  # strict about names and shapes
     state: Weights = state_of(found.checkpoint.read_bytes()).optimizer
     learner.load_optimizer_state(state)

@@ -20,9 +20,9 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
-from gnn_core.report.metrics import RankTally
-from gnn_core.training.fellows import Fellows
-from horovod_gnn.evaluate import RankEvaluator
+from gnn_core.measure.metrics import RankingTally
+from gnn_core.training.world import World
+from horovod_gnn.evaluate import LinkEvaluator
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
@@ -144,7 +144,7 @@ def test_ranks_are_those_of_ogb(values: int | None) -> None:
         scores, others = (np.floor(a * values / 8) for a in (scores, others))
     given = {"y_pred_pos": torch.from_numpy(scores), "y_pred_neg": torch.from_numpy(others)}
     theirs = ogb.Evaluator("ogbl-citation2").eval(given)
-    tally = RankTally.of(scores, others)
+    tally = RankingTally.of(scores, others)
     means = {k: float(np.mean(np.asarray(v, np.float64))) for k, v in theirs.items()}
     assert tally.score == pytest.approx(means["mrr_list"], abs=1e-6)
     fields = tally.fields()
@@ -167,7 +167,7 @@ def test_evaluation_is_that_of_ogb_s_example(graph: Graph, split: str) -> None:
         positive = plain.score(h[held_out[:, 0]], h[held_out[:, 1]])
         negative = plain.score(h[held_out[:, :1]], h[others])
     theirs = ogb.Evaluator("ogbl-citation2").eval({"y_pred_pos": positive, "y_pred_neg": negative})
-    evaluator = RankEvaluator(graph, table_of(graph), Fellows(), CANDIDATES, 0)
+    evaluator = LinkEvaluator(graph, table_of(graph), World(), CANDIDATES, 0)
     tally = evaluator.tallies(model, (split,))[split]
     assert tally.count == len(held_out)
     assert tally.score == pytest.approx(float(theirs["mrr_list"].double().mean()), abs=1e-6)

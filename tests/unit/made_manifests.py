@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gnn_core.deploy.documents import MANIFESTS, Manifests, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, Manifests, read_manifests
 from gnn_core.deploy.validate import check
 
 LAUNCHER = "spec.mpiReplicaSpecs.Launcher.template.spec"

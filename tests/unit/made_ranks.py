@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gnn_core.training.fellows import Fellows
+from gnn_core.training.world import World
 from tests.patience import patient
 
 
-class Meeting:
+class Rendezvous:
     """Where threads that play ranks exchange what each brings."""
 
     def __init__(self, world_size: int):
@@ -27,14 +27,14 @@ class Meeting:
         return result
 
 
-class ThreadRank(Fellows):
+class ThreadRank(World):
     """A rank that is a thread."""
 
-    def __init__(self, rank: int, meeting: Meeting, hosts: list[str]):
+    def __init__(self, rank: int, rendezvous: Rendezvous, hosts: list[str]):
         super().__init__()
         self.rank, self.world_size = rank, len(hosts)
         self.rank_hosts = hosts
-        self._meeting = meeting
+        self._meeting = rendezvous
 
     def gather(self, value: Any) -> list[Any]:
         return self._meeting.exchange(self.rank, value)
@@ -48,16 +48,16 @@ class ThreadRank(Fellows):
         return brought[root].copy()
 
 
-def on_ranks(hosts: list[str], work: Callable[[Fellows], Any]) -> list[Any]:
+def on_ranks(hosts: list[str], work: Callable[[World], Any]) -> list[Any]:
     """What `work` returns on each rank; an exception of one rank is raised here."""
-    meeting = Meeting(len(hosts))
+    rendezvous = Rendezvous(len(hosts))
     results: list[Any] = [None] * len(hosts)
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(ThreadRank(rank, meeting, hosts))
+            results[rank] = work(ThreadRank(rank, rendezvous, hosts))
         except Exception as error:
-            meeting.barrier.abort()
+            rendezvous.barrier.abort()
             results[rank] = error
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(hosts))]

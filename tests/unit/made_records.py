@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from gnn_core.config import RunConfig
-from gnn_core.report.metrics import Tally, split_fields
-from gnn_core.report.resources.record import RankResources, ResourceSeries
-from gnn_core.report.schema import DatasetInfo, EpochRecord, RunRecord
+from gnn_core.measure.metrics import Tally, split_fields
+from gnn_core.measure.resources.record import ProcessResources, ResourceSeries
+from gnn_core.measure.run_record import DatasetInfo, EpochRecord, RunRecord
 
 MACHINE = {"cpu_model": "Test CPU", "cores_available": 2, "memory_bytes": 8 * 2**30, "gpus": []}
 CLUSTER = {**MACHINE, "cores_available": 64}
@@ -69,11 +69,11 @@ def epoch(number: int, seconds: float, communicate: float = 0.25) -> EpochRecord
     )
 
 
-def used(cores: tuple[float | None, ...] = (0.5, 1.0), **changes: Any) -> RankResources:
+def used(cores: tuple[float | None, ...] = (0.5, 1.0), **changes: Any) -> ProcessResources:
     """A rank that used so many cores in seconds of a run, and little of anything else."""
     count = len(cores)
     known = [value for value in cores if value is not None]
-    made = RankResources(
+    made = ProcessResources(
         num_samples=count + 1,
         seconds=float(count),
         sampler_cpu_seconds=0.001,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from gnn_core.measure.records import write_record
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.speed import accuracy_table, speed_table
 from tests.unit.made_records import CLUSTER, run
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gnn_core.config import RunConfig, parse_config
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.answers import answers, start_command
-from gnn_core.report.schema import RunRecord
 from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS
 from tests.unit.made_records import CLUSTER, MACHINE, run
 from tf_mirrored.framework import UNSUPPORTED

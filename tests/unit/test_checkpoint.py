@@ -30,9 +30,9 @@ from gnn_core.training.checkpoint import (
     weights_of,
 )
 from gnn_core.training.claim import claimed
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.learner import RunProgress, Weights
 
-PROGRESS = Progress(2, 7, [1.5, 3.0, 9.0], 1234, 0.75, 1, 2)
+PROGRESS = RunProgress(2, 7, [1.5, 3.0, 9.0], 1234, 0.75, 1, 2)
 
 
 def made(folder: Path | None, fingerprint: str = "f" * 64, ranks: int = 1, **settings: Any):
@@ -118,7 +118,7 @@ def test_every_array_keeps_its_type_shape_and_bits(tmp_path: Path, dtype: type) 
 
 
 def test_progress_comes_back_digit_by_digit(tmp_path: Path) -> None:
-    progress = Progress(3, 0, [0.1 + 0.2, 1e-300, 2.0**53], 2**60, 1 / 3, 2, 0)
+    progress = RunProgress(3, 0, [0.1 + 0.2, 1e-300, 2.0**53], 2**60, 1 / 3, 2, 0)
     made(tmp_path).save_last(made_weights(), {}, progress, {})
     assert load(made(tmp_path)).progress == progress
     assert load(made(tmp_path)).optimizer == {}  # as of SGD

@@ -177,7 +177,7 @@ def test_mpi_must_be_met_before_tensorflow(monkeypatch: pytest.MonkeyPatch) -> N
         find_cluster(0.5)
 
 
-# -- meeting ---------------------------------------------------------------------------------------
+# -- rendezvous ---------------------------------------------------------------------------------------
 
 
 def all_meet(

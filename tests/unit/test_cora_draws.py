@@ -9,11 +9,11 @@ import pytest
 
 from baselines.cora.draws import Batch, Draw, batches, contexts, negatives, share
 from baselines.cora.papers import Papers
-from baselines.cora.settings import Settings, filled
+from baselines.cora.settings import CoraSettings, filled
 from gnn_core.data.graph import Graph
 from gnn_core.usage import UsageError
 
-SETTINGS = filled(Settings(pretrain_batch=50, negatives=16, width=4))
+SETTINGS = filled(CoraSettings(pretrain_batch=50, negatives=16, width=4))
 
 
 @pytest.fixture

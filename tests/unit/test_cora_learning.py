@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from baselines.cora.papers import Papers
-from baselines.cora.settings import MODELS, RECIPES, Settings, filled
+from baselines.cora.settings import MODELS, RECIPES, CoraSettings, filled
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.report.records import read_records
+from gnn_core.measure.records import read_records
 from gnn_core.report.tables.speed import speed_table
 from gnn_core.training.learner import Diverged
 
@@ -42,9 +42,9 @@ def papers(tiny_graph: Graph) -> Papers:
     return dataclasses.replace(papers, words=words)
 
 
-def tiny(model: str, **more: Any) -> Settings:
+def tiny(model: str, **more: Any) -> CoraSettings:
     chosen = {name: value for name, value in TINY.items() if name in RECIPES[model]} | more
-    return filled(Settings(model=model, **({"epochs": 20} | chosen)))
+    return filled(CoraSettings(model=model, **({"epochs": 20} | chosen)))
 
 
 def _weights(learnt: Any) -> list[np.ndarray]:

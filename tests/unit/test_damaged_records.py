@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gnn_core.measure.records import read_records, write_record
+from gnn_core.measure.run_record import DatasetInfo, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.documents import TABLES
-from gnn_core.report.records import read_records, write_record
-from gnn_core.report.schema import DatasetInfo, RunRecord
+from gnn_core.report.generated_blocks import TABLES
 from tests.unit.made_records import CLUSTER, run
 
 
@@ -205,7 +205,7 @@ def test_a_record_without_a_checksum_is_read_and_one_that_was_changed_is_not(fol
 def test_a_line_without_end_is_cut_and_the_others_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gnn_core.report.records._MOST_LINE_BYTES", 20_000)
+    monkeypatch.setattr("gnn_core.measure.records._MOST_LINE_BYTES", 20_000)
     (folder / "long.jsonl").write_text('{"notes": "' + "x" * 100_000 + '"}\n' + "[]\n")
     found, problems = read_records(folder)
     assert len(found) == 2 and len(problems) == 2

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gnn_core.data import bench
+from gnn_core.bench import sampling as bench
+from gnn_core.bench.sampling_figures import Round, make_record, text_of
 from gnn_core.data.loader import Loader
-from gnn_core.report.data_figures import Round, make_record, text_of
 
 SMALL = "synthetic:papers=600,num_features=8"
 

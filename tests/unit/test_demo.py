@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.demo import commands, main, sentences
-from gnn_core.report.schema import RunRecord
 from gnn_core.usage import UsageError
 from tests.unit.made_records import MACHINE, epoch, run, used
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
 from tests.unit.made_manifests import LAUNCHER, spoil, told
 
 COMMAND = f"{LAUNCHER}.containers.0.command"
@@ -59,7 +59,7 @@ def test_the_overlay_is_in_order() -> None:
         ),
     ],
 )
-def test_a_slip_in_the_command_is_told(old: str, new: str | None, message: str) -> None:
+def test_a_slip_in_the_command_is_reported(old: str, new: str | None, message: str) -> None:
     found = with_command(replaced(old, new))
     assert [line for line in found if message in line], found
 

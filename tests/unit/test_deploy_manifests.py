@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gnn_core.deploy import overlay
-from gnn_core.deploy.documents import MANIFESTS, REPOSITORY, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, REPOSITORY, read_manifests
 from gnn_core.deploy.pods import containers_of, pods_of
 from gnn_core.deploy.programs import IN_IMAGE, TRAINERS
 from gnn_core.deploy.validate import check
@@ -125,14 +125,14 @@ def test_the_readme_tells_of_every_overlay() -> None:
         assert name in told
 
 
-def test_the_flags_that_a_trainer_refuses_are_the_ones_told() -> None:
+def test_the_flags_that_a_trainer_refuses_are_the_ones_reported() -> None:
     from tf_mirrored.framework import UNSUPPORTED
 
     assert TRAINERS["multiworker"][2] == UNSUPPORTED
 
 
 @pytest.mark.torch
-def test_the_flags_that_a_torch_trainer_refuses_are_the_ones_told() -> None:
+def test_the_flags_that_a_torch_trainer_refuses_are_the_ones_reported() -> None:
     from horovod_gnn.learner import KERAS_ONLY
 
     assert TRAINERS["horovod"][2] == KERAS_ONLY
@@ -140,7 +140,7 @@ def test_the_flags_that_a_torch_trainer_refuses_are_the_ones_told() -> None:
 
 
 def test_the_sweep_has_a_plan_that_can_be_run(tmp_path: Path) -> None:
-    from gnn_core.report.sweep.plan import read_plan
+    from gnn_core.sweep.plan import read_plan
 
     manifests = read_manifests(str(MANIFESTS / "overlays" / "sweep"))
     file = tmp_path / "plan.yaml"

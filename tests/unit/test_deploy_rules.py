@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
 from gnn_core.deploy.objects import parse
 from tests.unit.made_manifests import DEPLOYMENT, JOB, LAUNCHER, SERVICE, WORKER, base, spoil, told
 
@@ -259,7 +259,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "old", "new", "path", "words"), REFUSED)
-def test_what_the_server_refuses_is_told(
+def test_what_the_server_refuses_is_reported(
     text: str, old: str, new: str, path: str, words: str
 ) -> None:
     assert old in in_order(text)
@@ -393,7 +393,7 @@ metadata: {name: me}
         ("metadata.labels", {"a b": "c"}, "metadata.labels.a b", "got the key"),
     ],
 )
-def test_what_the_operator_cannot_complete_is_told(
+def test_what_the_operator_cannot_complete_is_reported(
     where: str, value: object, path: str, words: str
 ) -> None:
     objects = base()

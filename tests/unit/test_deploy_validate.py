@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.documents import MANIFESTS, Manifests, read_manifests
+from gnn_core.deploy.manifest_files import MANIFESTS, Manifests, read_manifests
 from gnn_core.deploy.objects import parse
 from gnn_core.deploy.quantity import is_quantity, number_of
 from gnn_core.deploy.validate import check
@@ -132,7 +132,7 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "where", "value", "path", "words"), SPOILT)
-def test_what_would_fail_is_told(kind: str, where: str, value: Any, path: str, words: str) -> None:
+def test_what_would_fail_is_reported(kind: str, where: str, value: Any, path: str, words: str) -> None:
     objects = base()
     where = where.replace("nvidia.com/gpu", "GPU")
     spoil(objects, kind, where, value)

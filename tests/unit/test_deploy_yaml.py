@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.documents import read_manifests
+from gnn_core.deploy.manifest_files import read_manifests
 from gnn_core.deploy.objects import parse
 from gnn_core.deploy.yaml_text import write
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS
+from gnn_core.deploy.manifest_files import MANIFESTS
 from tests.patience import patient
 
 PORT = 2222

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.env import framework_checks, machine, machine_checks
+from gnn_core.env import framework_checks, machine_checks
+from gnn_core.env import granted as machine
 from gnn_core.env.findings import as_json, as_text, ok, problem, warning
 from gnn_core.env.framework_checks import judge, judge_libmpi, judge_ranks
 from gnn_core.env.probes import MARK, PROBES, Told, listen, probe

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gnn_core.measure.records import write_record
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
 from tests.unit import test_benches
 from tests.unit.made_records import run
 

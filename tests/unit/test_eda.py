@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from baselines import eda
-from baselines.look.measures import (
+from baselines.citation_plots.measures import (
     ball,
     class_names,
     measure_classes,

@@ -20,13 +20,13 @@ from gnn_core.config import UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import chunks, reach, shares
-from gnn_core.report.metrics import Tally
+from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
 from gnn_core.training.evaluate import tally_of
-from gnn_core.training.fellows import Fellows, Stopped
+from gnn_core.training.world import Stopped, World
 from horovod_gnn.evaluate import ExactEvaluator, Layers, SampledEvaluator
 from horovod_gnn.model import GraphSAGE
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 from tests.unit.made_models import ISOLATED, made_model, odd_graph, sampled, table_of
 from tests.unit.made_ranks import on_ranks
 
@@ -70,8 +70,8 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 ) -> None:
     model = made_model("fp64", layers, dropout=0.5, input_dropout=0.5)
 
-    def work(fellows: Fellows) -> dict[str, Tally]:
-        evaluator = ExactEvaluator(graph, table_of(graph), fellows, share_directly)
+    def work(world: World) -> dict[str, Tally]:
+        evaluator = ExactEvaluator(graph, table_of(graph), world, share_directly)
         return evaluator.tallies(model, ("train", "valid", "test"))
 
     expected = {split: in_one_go(model, graph, split) for split in ("train", "valid", "test")}
@@ -88,7 +88,7 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
     model = made_model("fp64", 2, aggregator=aggregator)
     model.fused = fused
-    tallies = ExactEvaluator(graph, table_of(graph), Fellows()).tallies(model, ("valid",))
+    tallies = ExactEvaluator(graph, table_of(graph), World()).tallies(model, ("valid",))
     assert_same(tallies["valid"], in_one_go(model, graph, "valid"))
     assert not model.training
 
@@ -96,7 +96,7 @@ def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_precision(graph: Graph, precision: str) -> None:
     model = made_model(precision, 3)
-    tallies = ExactEvaluator(graph, table_of(graph), Fellows()).tallies(model, ("test",))
+    tallies = ExactEvaluator(graph, table_of(graph), World()).tallies(model, ("test",))
     theirs = in_one_go(model, graph, "test")
     assert tallies["test"].count == theirs.count
     tolerance = 1e-5 if precision == "fp32" else 1e-2
@@ -126,10 +126,10 @@ def test_several_threads_give_the_same_to_the_last_bit(
     model.fused = fused
 
     def tallies(threads: int) -> list[tuple[dict[str, Tally], int]]:
-        def work(fellows: Fellows) -> tuple[dict[str, Tally], int]:
+        def work(world: World) -> tuple[dict[str, Tally], int]:
             used: set[int] = set()
             layers = counting_threads(Layers(model, table_of(graph)), used)
-            evaluator = evaluate.ExactEvaluator(graph, fellows, share_directly, threads)
+            evaluator = evaluate.ExactEvaluator(graph, world, share_directly, threads)
             return evaluator.tallies(layers, ("train", "valid", "test")), len(used)
 
         return on_ranks(["here"] * ranks, work)
@@ -142,17 +142,17 @@ def test_several_threads_give_the_same_to_the_last_bit(
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_stop_ends_it_between_two_parts(graph: Graph, threads: int) -> None:
-    fellows, computed = Fellows(), []
+    world, computed = World(), []
     layers = Layers(made_model(), table_of(graph))
 
     def stop(*args: Any) -> np.ndarray:
         computed.append(args)
-        fellows.stop_signal = 15
+        world.stop_signal = 15
         return infer(*args)
 
     infer, layers.infer_layer = layers.infer_layer, stop  # type: ignore[method-assign]
     with pytest.raises(Stopped):
-        evaluate.ExactEvaluator(graph, fellows, None, threads).tallies(layers, ("test",))
+        evaluate.ExactEvaluator(graph, world, None, threads).tallies(layers, ("test",))
     assert 1 <= len(computed) <= threads  # the parts that were under way, of a dozen
 
 
@@ -164,12 +164,12 @@ def test_an_error_in_a_part_is_raised(graph: Graph, threads: int) -> None:
     layers = Layers(made_model(), table_of(graph))
     layers.infer_layer = broken  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
-        evaluate.ExactEvaluator(graph, Fellows(), None, threads).tallies(layers, ("test",))
+        evaluate.ExactEvaluator(graph, World(), None, threads).tallies(layers, ("test",))
 
 
 def test_hosts_of_their_own_do_not_share_files(graph: Graph) -> None:
-    def shares_files(fellows: Fellows) -> bool:
-        return ExactEvaluator(graph, table_of(graph), fellows)._direct
+    def shares_files(world: World) -> bool:
+        return ExactEvaluator(graph, table_of(graph), world)._direct
 
     assert on_ranks(["a", "a"], shares_files) == [True, True]
     assert on_ranks(["a", "b"], shares_files) == [False, False]
@@ -187,7 +187,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
     model = made_model("fp64", 3)
     on_ranks(
         ["here"] * 3,
-        lambda fellows: ExactEvaluator(graph, table_of(graph), fellows).tallies(
+        lambda world: ExactEvaluator(graph, table_of(graph), world).tallies(
             model, ("valid", "test")
         ),
     )
@@ -205,9 +205,9 @@ def test_too_little_room_is_told_before_it_is_needed(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     model = made_model("fp64", 2)
 
-    def work(fellows: Fellows) -> str:
+    def work(world: World) -> str:
         with pytest.raises(UsageError) as caught:
-            ExactEvaluator(graph, table_of(graph), fellows, share_directly).tallies(
+            ExactEvaluator(graph, table_of(graph), world, share_directly).tallies(
                 model, ("test",)
             )
         return str(caught.value)
@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_pieces / "missing"))
     with pytest.raises(UsageError, match="TMPDIR"):
-        ExactEvaluator(graph, table_of(graph), Fellows()).tallies(made_model(), ("test",))
+        ExactEvaluator(graph, table_of(graph), World()).tallies(made_model(), ("test",))
 
 
 def test_reach_of_nodes_without_edges() -> None:
@@ -272,12 +272,12 @@ def test_chunks_cover_everything_once_within_bounds(graph: Graph, most_edges: in
 def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -> None:
     model = made_model("fp64", 2, dropout=0.5)
 
-    def work(fellows: Fellows) -> Tally:
+    def work(world: World) -> Tally:
         loader = Loader(
-            graph, "test", (3, 2), 4, seed=0, rank=fellows.rank, world_size=fellows.world_size,
+            graph, "test", (3, 2), 4, seed=0, rank=world.rank, world_size=world.world_size,
             shuffle=False, prefetch=0,
         )  # fmt: skip
-        evaluator = SampledEvaluator({"test": loader}, table_of(graph), fellows)
+        evaluator = SampledEvaluator({"test": loader}, table_of(graph), world)
         return evaluator.tallies(model, ("test",))["test"]
 
     alone = on_ranks(["here"], work)[0]
@@ -303,20 +303,20 @@ def test_sampled_evaluation_with_a_loader_for_each_replica(
             graph, "test", (3, 2), 4, seed=0, rank=which, world_size=of, shuffle=False, prefetch=0
         )
 
-    def work(fellows: Fellows) -> Tally:
-        first = fellows.rank * replicas
+    def work(world: World) -> Tally:
+        first = world.rank * replicas
         mine = [loader(first + i, ranks * replicas) for i in range(replicas)]
-        evaluator = evaluate.SampledEvaluator({"test": mine}, fellows, logits_of)
+        evaluator = evaluate.SampledEvaluator({"test": mine}, world, logits_of)
         return evaluator.tallies(("test",))["test"]
 
-    alone = SampledEvaluator({"test": loader(0, 1)}, table, Fellows()).tallies(model, ("test",))
+    alone = SampledEvaluator({"test": loader(0, 1)}, table, World()).tallies(model, ("test",))
     for tally in on_ranks(["here"] * ranks, work):
         assert_same(tally, alone["test"])
         assert tally.count == len(graph.split("test"))
 
 
 def test_sums_over_one_process_are_what_it_brings() -> None:
-    for world in (Fellows(), OneProcess()):
+    for world in (World(), SingleProcess()):
         assert world.sum(np.array([1.5, 2.0])).tolist() == [1.5, 2.0]
         assert world.broadcast(np.arange(3)).tolist() == [0, 1, 2]
         assert world.broadcast_bytes(b"some") == b"some"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gnn_core.measure.records import write_record
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
 from tests.unit.made_records import epoch, run
 
 figures = pytest.importorskip(
-    "gnn_core.report.pictures.runs", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.runs", reason="needs matplotlib", exc_type=ImportError
 )
 
 

@@ -107,7 +107,7 @@ def test_what_is_among_the_files_and_is_none_is_named(tmp_path: Path) -> None:
 CLOSED = """
 import sys
 from pathlib import Path
-from gnn_core.report.records import read_records
+from gnn_core.measure.records import read_records
 records, problems = read_records(Path(sys.argv[1]))
 print(len(records), problems)
 """

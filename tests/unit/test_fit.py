@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.config import UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.training.checkpoint import LAST, Checkpoints, has_checksum, state_of
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.learner import RunProgress, Weights
 from horovod_gnn.learner import TorchLearner
 from tests.unit.test_learner import made_config, made_learner
 
@@ -31,7 +31,7 @@ Arrays = dict[str, Weights]  # model, optimizer, best
 def learner(tiny_graph: Graph) -> TorchLearner:
     """Give a learner after one epoch."""
     made = made_learner(tiny_graph)
-    made.train_epoch(Progress(0), lambda loss: None)
+    made.train_epoch(RunProgress(0), lambda loss: None)
     return made
 
 
@@ -45,7 +45,7 @@ def save(
     weights = learner.weights()
     arrays = {"model": weights, "optimizer": learner.optimizer_state(), "best": dict(weights)}
     change(arrays)
-    where = dataclasses.replace(Progress(1, best_score=0.5, best_epoch=0), **progress)
+    where = dataclasses.replace(RunProgress(1, best_score=0.5, best_epoch=0), **progress)
     saved(folder).save_last(arrays["model"], arrays["optimizer"], where, arrays["best"])
 
 
@@ -116,7 +116,7 @@ def test_what_a_run_saves_fits(tmp_path: Path, learner: TorchLearner, tiny_graph
     save(tmp_path, learner, lambda arrays: None)
     assert saved(tmp_path).read_last(made_learner(tiny_graph))
     fresh = made_learner(tiny_graph)
-    saved(tmp_path).save_last(fresh.weights(), fresh.optimizer_state(), Progress(), {})
+    saved(tmp_path).save_last(fresh.weights(), fresh.optimizer_state(), RunProgress(), {})
     assert saved(tmp_path).read_last(fresh)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gnn_core.report.schema import DatasetInfo, RankMemory, RunRecord
+from gnn_core.measure.run_record import DatasetInfo, ProcessMemory, RunRecord
 from gnn_core.report.tables.footprint import GIB, footprint, graph_bytes, memory_table
 from tests.unit.made_records import run
 
@@ -14,7 +14,7 @@ SMALL_BYTES = 4 * 8 + 10 * 4 + 15 * 4 + 3 * 4 + 3
 BIG = DatasetInfo("big", 2**20, 2**20, 256, 2, "ab")
 
 
-def measured(dataset: DatasetInfo, *memory: RankMemory, hosts: int = 1) -> RunRecord:
+def measured(dataset: DatasetInfo, *memory: ProcessMemory, hosts: int = 1) -> RunRecord:
     each = len(memory) // hosts
     record = run("horovod", len(memory), memory=list(memory), dataset=dataset)
     return dataclasses.replace(
@@ -33,7 +33,7 @@ def test_the_graph_is_counted_by_its_arrays() -> None:
 
 
 def test_each_host_holds_one_graph_and_ranks_share_it() -> None:
-    ranks = [RankMemory(5000, 1000), RankMemory(7000, 2000)]
+    ranks = [ProcessMemory(5000, 1000), ProcessMemory(7000, 2000)]
     one = footprint(measured(SMALL, *ranks))
     assert (one.pss, one.largest_peak_rss) == (3000, 7000)
     assert one.own_per_rank == (3000 - SMALL_BYTES) / 2
@@ -41,22 +41,22 @@ def test_each_host_holds_one_graph_and_ranks_share_it() -> None:
 
 
 def test_a_sum_without_one_of_its_ranks_is_unknown() -> None:
-    one = footprint(measured(SMALL, RankMemory(5000, 1000), RankMemory(7000, None)))
+    one = footprint(measured(SMALL, ProcessMemory(5000, 1000), ProcessMemory(7000, None)))
     assert (one.pss, one.own_per_rank, one.largest_peak_rss) == (None, None, 7000)
-    assert footprint(measured(SMALL, RankMemory(), RankMemory())).largest_peak_rss is None
+    assert footprint(measured(SMALL, ProcessMemory(), ProcessMemory())).largest_peak_rss is None
 
 
 def test_the_table_is_in_gib_and_says_how_features_were_counted() -> None:
-    table = memory_table([measured(BIG, RankMemory(3 * GIB, GIB), RankMemory(2 * GIB, GIB))])
+    table = memory_table([measured(BIG, ProcessMemory(3 * GIB, GIB), ProcessMemory(2 * GIB, GIB))])
     assert table.headings[3:] == ("graph", "sum of PSS", "largest peak RSS", "own per rank")
     assert table.cells == (("big", "horovod", "2", "1.02", "2.00", "3.00", "0.492"),)
     assert "counted with 4 bytes per number" in table.notes[-1]
     told = dataclasses.replace(BIG, feature_bytes=2**20)
-    assert not any("counted with" in n for n in memory_table([measured(told, RankMemory())]).notes)
+    assert not any("counted with" in n for n in memory_table([measured(told, ProcessMemory())]).notes)
 
 
 def test_a_graph_that_was_not_all_in_memory_is_told() -> None:
-    table = memory_table([measured(BIG, RankMemory(GIB, GIB // 2))])
+    table = memory_table([measured(BIG, ProcessMemory(GIB, GIB // 2))])
     assert table.cells[0][-1].startswith("-0.5")
     assert table.notes[-1].startswith("below 0")
 

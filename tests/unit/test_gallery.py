@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
+from gnn_core.measure.records import write_record
+from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.series import scaling_series
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import rows_with_runs
-from gnn_core.report.schema import RankMemory, RunRecord
 from gnn_core.report.tables.target import target_rows
 from tests.unit.made_records import epoch, run, used
 
 gallery = pytest.importorskip(
-    "gnn_core.report.pictures.gallery", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.gallery", reason="needs matplotlib", exc_type=ImportError
 )
 bars = pytest.importorskip(
-    "gnn_core.report.pictures.resource_bars", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.resource_bars", reason="needs matplotlib", exc_type=ImportError
 )
 lines = pytest.importorskip(
-    "gnn_core.report.pictures.scaling_lines", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.scaling_lines", reason="needs matplotlib", exc_type=ImportError
 )
 
 
@@ -37,7 +37,7 @@ def measured(strategy: str, ranks: int, seconds: float, **more: Any) -> RunRecor
     ]
     return run(
         strategy, ranks, seconds, epochs=epochs, training_seconds=100 + 2 * seconds,
-        evaluation_seconds=1.0, memory=[RankMemory(2**30, 2**29)] * ranks,
+        evaluation_seconds=1.0, memory=[ProcessMemory(2**30, 2**29)] * ranks,
         resources=[used()] * ranks, **more,
     )  # fmt: skip
 
@@ -160,9 +160,9 @@ def test_a_target_that_was_not_reached_is_written_where_its_bar_would_be() -> No
 
 def test_memory_is_that_of_a_process_and_unknown_stays_unknown() -> None:
     mirrored = measured("mirrored", 2, 8.0)
-    mirrored = dataclasses.replace(mirrored, memory=[RankMemory(4 * 2**30, None)])
+    mirrored = dataclasses.replace(mirrored, memory=[ProcessMemory(4 * 2**30, None)])
     ranks = measured("ddp", 2, 8.0)
-    memory = [RankMemory(2**30, 2**29), RankMemory(3 * 2**30, 2**29)]
+    memory = [ProcessMemory(2**30, 2**29), ProcessMemory(3 * 2**30, 2**29)]
     ranks = dataclasses.replace(ranks, memory=memory)
     figure = bars.memory_bars(rows_with_runs([ranks, mirrored]), "title")
     assert [text.get_text() for text in figure.axes[0].texts] == ["3.00", "0.5", "4.00", "unknown"]

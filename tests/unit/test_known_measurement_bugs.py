@@ -29,12 +29,12 @@ import numpy as np
 import pytest
 
 from gnn_core.data.loader import Loader
+from gnn_core.measure.metrics import Tally, split_fields
+from gnn_core.measure.records import read_records, write_record
+from gnn_core.measure.run_record import DatasetInfo, EpochRecord, RunRecord
+from gnn_core.measure.timing import Stopwatch, lap_to_vector, slowest_lap
 from gnn_core.report.analysis import main
-from gnn_core.report.documents import TABLES
-from gnn_core.report.metrics import Tally, split_fields
-from gnn_core.report.records import read_records, write_record
-from gnn_core.report.schema import DatasetInfo, EpochRecord, RunRecord
-from gnn_core.report.timing import Stopwatch, lap_to_vector, slowest_lap
+from gnn_core.report.generated_blocks import TABLES
 from tests.unit.made_graphs import with_train
 from tests.unit.made_records import epoch, run
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gnn_core.measure.records import write_record
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
 from gnn_core.report.tables.cells import Table
 from gnn_core.report.tables.latex import latex_table, latex_text
 from tests.unit.made_records import run

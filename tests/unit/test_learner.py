@@ -15,9 +15,9 @@ from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.initial import initial_weights, layer_widths
 from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.learner import Progress, Weights
+from gnn_core.training.learner import RunProgress, Weights
 from horovod_gnn.learner import TorchLearner
-from horovod_gnn.parallel import OneProcess
+from horovod_gnn.parallel import SingleProcess
 
 pytestmark = pytest.mark.needs_torch
 SETTINGS: dict[str, Any] = {
@@ -39,13 +39,13 @@ def made_config(**changes: Any) -> RunConfig:
 
 
 def made_learner(graph: Graph, **changes: Any) -> TorchLearner:
-    return TorchLearner(made_config(**changes), graph, OneProcess())
+    return TorchLearner(made_config(**changes), graph, SingleProcess())
 
 
 def train(learner: TorchLearner, epoch: int, step: int = 0) -> list[float]:
     """Train from there to the end of the epoch; the losses."""
     losses: list[float] = []
-    learner.train_epoch(Progress(epoch, step), losses.append)
+    learner.train_epoch(RunProgress(epoch, step), losses.append)
     return losses
 
 
@@ -147,7 +147,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(
     changes = {**changes, "precision": precision}
     whole = made_learner(tiny_graph, **changes)
     checkpoints = Checkpoints(str(tmp_path), made_config(**changes), "f" * 64, 1, "run")
-    progress, losses = Progress(1), []
+    progress, losses = RunProgress(1), []
 
     def save() -> None:
         checkpoints.save_last(whole.weights(), whole.optimizer_state(), progress, {})
@@ -183,7 +183,7 @@ def test_a_lost_optimizer_would_be_noticed(tiny_graph: Graph) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_rehearsal_changes_nothing(tiny_graph: Graph, optimizer: str) -> None:
     rehearsed, other = (made_learner(tiny_graph, optimizer=optimizer) for _ in range(2))
-    rehearsed.rehearse()
+    rehearsed.warm_up()
     assert_equal(rehearsed.weights(), other.weights())
     assert rehearsed.optimizer_state() == {}
     assert train(rehearsed, 0) == train(other, 0)

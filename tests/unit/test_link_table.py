@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gnn_core.config import RunConfig
-from gnn_core.report.metrics import RankTally, split_fields
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.metrics import RankingTally, split_fields
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.tables.links import link_table
 from gnn_core.report.tables.speed import accuracy_table, speed_table
 from tests.unit.made_records import run
@@ -21,7 +21,7 @@ def link_run(
     strategy: str = "horovod", ranks: int = 2, mrr: float = 0.5, **config: Any
 ) -> RunRecord:
     """A run of 100 test references, half a minute of training and as long an evaluation."""
-    tally = RankTally(70.0, 100 * mrr, (40, 60, 80), 90.0, 100)
+    tally = RankingTally(70.0, 100 * mrr, (40, 60, 80), 90.0, 100)
     made = run(strategy, ranks, accuracy=None, config={**LINK, **config})
     return dataclasses.replace(
         made, final=split_fields("test", tally), training_seconds=30.0, evaluation_seconds=30.0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report import machine
+from gnn_core.measure import machine
 from tests.patience import patient
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
@@ -140,7 +140,7 @@ def test_a_real_parent_is_found(tmp_path: Path) -> None:
         f"#!{sys.executable}\nimport subprocess, sys\nsubprocess.run(sys.argv[3:], check=True)\n"
     )
     launcher.chmod(0o755)
-    ask = "from gnn_core.report import machine; print(machine.launch_line())"
+    ask = "from gnn_core.measure import machine; print(machine.launch_line())"
     root = Path(machine.__file__).parents[2]
     done = subprocess.run(
         [launcher, "-np", "2", sys.executable, "-c", ask],
@@ -203,7 +203,7 @@ def test_memory_of_this_process_is_in_bytes() -> None:
     assert 10e6 < rss < 10e9 and peak >= 0.9 * rss
     if memory["pss_bytes"] is not None:
         assert 0 < memory["pss_bytes"] <= 1.1 * rss
-    assert machine.rank_memory().peak_rss_bytes is not None
+    assert machine.process_memory().peak_rss_bytes is not None
 
 
 def test_memory_is_read_from_the_right_lines(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_memory_is_read_from_the_right_lines(tmp_path: Path) -> None:
 def test_versions_come_without_importing_a_framework() -> None:
     """In a fresh interpreter: the snapshot names torch where it is installed and imports none."""
     ask = (
-        "import sys; from gnn_core.report import machine, records; v = machine.versions();"
+        "import sys; from gnn_core.measure import machine, records; v = machine.versions();"
         "heavy = {'torch', 'tensorflow', 'horovod', 'pandas', 'matplotlib'} & set(sys.modules);"
         "print(v['python'], v.get('torch'), sorted(heavy))"
     )

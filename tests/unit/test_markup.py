@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from gnn_core.markup import markdown_cell, markdown_text, safe_html, without_math
+from gnn_core.measure.records import read_records, write_record
+from gnn_core.measure.run_record import DatasetInfo
 from gnn_core.report.analysis import main
-from gnn_core.report.markup import markdown_cell, markdown_text, safe_html, without_math
-from gnn_core.report.records import read_records, write_record
-from gnn_core.report.schema import DatasetInfo
 from gnn_core.report.tables.cells import Table
 from gnn_core.report.tables.latex import latex_text
 from gnn_core.usage import printable

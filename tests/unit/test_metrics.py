@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gnn_core.report.metrics import SPLITS, Tally, split_fields
+from gnn_core.measure.metrics import SPLITS, Tally, split_fields
 
 
 def test_accuracy_of_unequal_ranks_is_not_the_average_of_their_averages() -> None:

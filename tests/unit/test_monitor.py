@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from gnn_core.training import monitor as module
-from gnn_core.training.fellows import Fellows, Lost, Stopped
 from gnn_core.training.monitor import RankMonitor
 from gnn_core.training.other_rank import OtherRank
+from gnn_core.training.world import Lost, Stopped, World
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3.0  # seconds; then some for looks and words
@@ -55,16 +55,16 @@ BEHAVIOURS = {
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> Fellows:
+def alone(monkeypatch: pytest.MonkeyPatch) -> World:
     """Rank 0, which looks soon."""
     monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.5)
     monkeypatch.setattr(module, "_FIRST_WORD_SECONDS", 2.0)
-    return Fellows()
+    return World()
 
 
 @contextlib.contextmanager
 def other_rank(
-    fellows: Fellows, behaviour: str, folder: Path, limit: float = LIMIT
+    world: World, behaviour: str, folder: Path, limit: float = LIMIT
 ) -> Iterator[subprocess.Popen[str]]:
     """Rank 1, which behaves like that, watched by rank 0."""
     script = OTHER.replace("{then}", BEHAVIOURS[behaviour])
@@ -73,7 +73,7 @@ def other_rank(
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
-    monitor = fellows.monitor = RankMonitor(0, limit)
+    monitor = world.monitor = RankMonitor(0, limit)
     try:
         cards = [monitor.card(), json.loads(process.stdout.readline())]
         process.stdin.write(json.dumps(cards) + "\n")
@@ -88,9 +88,9 @@ def other_rank(
         process.wait()
 
 
-def wait_for(fellows: Fellows, seconds: float) -> None:
+def wait_for(world: World, seconds: float) -> None:
     """Be in a collective that nobody finishes; Lost and Stopped pass."""
-    with fellows.waiting() as wait:
+    with world.waiting() as wait:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.01)
@@ -98,7 +98,7 @@ def wait_for(fellows: Fellows, seconds: float) -> None:
 
 
 def test_a_rank_that_stands_still_is_named_and_ends_the_wait(
-    alone: Fellows, tmp_path: Path
+    alone: World, tmp_path: Path
 ) -> None:
     with other_rank(alone, "computes", tmp_path) as process:
         wait_for(alone, 2)
@@ -114,7 +114,7 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_wait(
     assert "\n" not in message
 
 
-def test_a_rank_that_stands_still_after_it_has_come(alone: Fellows, tmp_path: Path) -> None:
+def test_a_rank_that_stands_still_after_it_has_come(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "has come", tmp_path) as process:
         wait_for(alone, 2)
         alone.monitor._begun = 0  # the same collective, which it is in
@@ -123,13 +123,13 @@ def test_a_rank_that_stands_still_after_it_has_come(alone: Fellows, tmp_path: Pa
             wait_for(alone, 30)
 
 
-def test_a_rank_that_does_nothing_ends_the_wait(alone: Fellows, tmp_path: Path) -> None:
+def test_a_rank_that_does_nothing_ends_the_wait(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "sleeps", tmp_path), pytest.raises(Lost) as caught:
         wait_for(alone, 30)
     assert "does nothing" in str(caught.value)
 
 
-def test_a_rank_that_has_ended(alone: Fellows, tmp_path: Path) -> None:
+def test_a_rank_that_has_ended(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "computes", tmp_path) as process:
         process.kill()
         process.wait()
@@ -142,7 +142,7 @@ def test_a_rank_that_has_ended(alone: Fellows, tmp_path: Path) -> None:
     ["computes", *(pytest.param(b, marks=pytest.mark.long) for b in ("holds", "debugs", "locks"))],
 )
 def test_a_rank_with_a_reason_is_waited_for_and_named(
-    alone: Fellows, tmp_path: Path, capsys: pytest.CaptureFixture[str], behaviour: str
+    alone: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], behaviour: str
 ) -> None:
     words = {
         "computes": ": is busy", "holds": ": is busy", "debugs": ": is in a debugger",
@@ -160,7 +160,7 @@ def test_a_rank_with_a_reason_is_waited_for_and_named(
     assert words[behaviour] in said
 
 
-def test_told_to_stop_a_rank_waits_a_little_for_the_others(alone: Fellows, tmp_path: Path) -> None:
+def test_told_to_stop_a_rank_waits_a_little_for_the_others(alone: World, tmp_path: Path) -> None:
     alone.grace_seconds = 0.5
     alone.stop_signal = signal.SIGTERM
     begun = time.monotonic()
@@ -193,7 +193,7 @@ time.sleep(60)
     assert done.stdout.startswith("the last word: rank 1")
 
 
-def test_strangers_are_not_answered(alone: Fellows) -> None:
+def test_strangers_are_not_answered(alone: World) -> None:
     import socket
 
     monitor = RankMonitor(0, LIMIT)

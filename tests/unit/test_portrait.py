@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gnn_core.data.graph import Graph
-from gnn_core.data.portrait import edge_homophily, portrait
+from gnn_core.data.graph_statistics import edge_homophily, statistics
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_homophily_counts_edges_with_two_labels(star: Graph) -> None:
 
 
 def test_the_portrait(star: Graph) -> None:
-    text = portrait(star)
+    text = statistics(star)
     facts = lines_of(text, "star\n")
     assert facts["nodes"] == ["6"] and facts["edges"][0] == "8" and facts["citations"][0] == "4"
     assert facts["features"] == ["3", "x", "float32"] and facts["homophily"][0] == "0.667"
@@ -60,7 +60,7 @@ def test_the_portrait(star: Graph) -> None:
 
 
 def test_degrees(star: Graph) -> None:
-    text = portrait(star)
+    text = statistics(star)
     assert re.search(r"degree +least +10 % .* most\n +0 +0 +1 +1 +1 +1 +4 +4\n", text), text
     bins = [line.split() for line in text.split(" most\n")[1].split("\n\n")[1].splitlines()]
     found = [" ".join(words).rstrip(" #%") for words in bins]
@@ -68,7 +68,7 @@ def test_degrees(star: Graph) -> None:
 
 
 def test_a_bare_graph_has_a_portrait() -> None:
-    text = portrait(Graph.from_arrays("bare", [0, 1, 2], [1, 0]))
+    text = statistics(Graph.from_arrays("bare", [0, 1, 2], [1, 0]))
     assert lines_of(text, "bare\n")["features"] == ["none"]
     assert "splits" not in text.split("memory")[0] and "years" not in text
 
@@ -76,6 +76,6 @@ def test_a_bare_graph_has_a_portrait() -> None:
 def test_many_classes_are_summed_up() -> None:
     labels = np.repeat(np.arange(20), np.arange(20, 0, -1))
     indptr = np.zeros(len(labels) + 1, int)
-    text = portrait(Graph.from_arrays("many", indptr, [], labels=labels))
+    text = statistics(Graph.from_arrays("many", indptr, [], labels=labels))
     classes = lines_of(text, "classes, largest first")
     assert classes["0"][0] == "20" and classes["4 others"] == ["10"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnn_core.report.prediction.probes import Probe
-from gnn_core.report.strict_json import build, parse
+from gnn_core.measure.strict_json import build, parse
+from gnn_core.report.prediction.probe_files import Probe
 from gnn_core.report.tables.benches import read_benches
 from gnn_core.usage import UsageError
 
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.needs_torch
 
 
 def probe(*argv: str) -> int:
-    from horovod_gnn.parallel import OneProcess
+    from horovod_gnn.parallel import SingleProcess
     from horovod_gnn.probe import main
 
-    return main(OneProcess, "ddp", argv)
+    return main(SingleProcess, "ddp", argv)
 
 
 def test_the_file_is_a_benchmark_and_a_probe(

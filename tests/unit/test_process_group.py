@@ -14,9 +14,9 @@ from torch import distributed
 
 from baselines import process_group
 from baselines.process_group import ProcessGroup
-from baselines.rendezvous import Meeting
+from baselines.rendezvous import Rendezvous
 from gnn_core import joining
-from gnn_core.training.fellows import Lost, Stopped
+from gnn_core.training.world import Lost, Stopped
 from gnn_core.usage import UsageError
 
 pytestmark = pytest.mark.needs_torch
@@ -97,8 +97,8 @@ def arrive(ranks: list[int], world_size: int, seconds: float) -> None:
     store = distributed.HashStore()
     for rank in ranks:
         store.set(f"rank {rank}", "is here")
-    meeting = Meeting(0, world_size, "one", 2222)
-    process_group._await_everyone(store, meeting, seconds, time.monotonic() + seconds)
+    rendezvous = Rendezvous(0, world_size, "one", 2222)
+    process_group._await_everyone(store, rendezvous, seconds, time.monotonic() + seconds)
 
 
 def test_all_ranks_have_come() -> None:
@@ -122,7 +122,7 @@ def test_without_rank_0_there_is_nowhere_to_meet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     with pytest.raises(UsageError) as caught:
-        process_group._await_store(Meeting(1, 2, "127.0.0.1", port), 0.3, time.monotonic() + 0.3)
+        process_group._await_store(Rendezvous(1, 2, "127.0.0.1", port), 0.3, time.monotonic() + 0.3)
     message = str(caught.value)
     assert message.startswith(f"expected rank 0 at 127.0.0.1:{port} within 0.3 s, got no answer (")
     assert "Connection refused" in message
@@ -138,7 +138,7 @@ def test_the_reason_is_one_sentence() -> None:
 
 
 def announce(store: distributed.Store, rank: int, world_size: int) -> None:
-    process_group._announce(store, Meeting(rank, world_size, "one", 2222))
+    process_group._announce(store, Rendezvous(rank, world_size, "one", 2222))
 
 
 @pytest.mark.parametrize("late", [0, 1])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report import machine
-from gnn_core.report.processes import others_running
+from gnn_core.measure import machine
+from gnn_core.measure.processes import others_running
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
 

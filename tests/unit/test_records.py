@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from gnn_core.config import UsageError
-from gnn_core.report import records
-from gnn_core.report.metrics import Tally, split_fields
-from gnn_core.report.records import begin_run, read_records, require_writable, write_record
-from gnn_core.report.schema import (
+from gnn_core.measure import records
+from gnn_core.measure.metrics import Tally, split_fields
+from gnn_core.measure.records import begin_run, read_records, require_writable, write_record
+from gnn_core.measure.run_record import (
     DatasetInfo,
     EpochRecord,
-    RankMemory,
+    ProcessMemory,
     RunRecord,
 )
 
@@ -64,7 +64,7 @@ def written(record: RunRecord, folder: Path) -> dict[str, Any]:
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     record = run(
         step_losses=[1 / 3, 0.1, 1e-300],
-        memory=[RankMemory(100, 60), RankMemory(None, None)],
+        memory=[ProcessMemory(100, 60), ProcessMemory(None, None)],
         resumed_from={"run_id": "f00", "epoch": 1},
         notes=["a note"],
     )

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from baselines import rendezvous
-from baselines.rendezvous import Meeting, find_meeting
+from baselines.rendezvous import Rendezvous, find_rendezvous
 from gnn_core.usage import SharedUsageError, UsageError
 
 LAUNCHED = (
@@ -44,23 +44,23 @@ def free_port() -> int:
 
 
 def test_alone_without_launcher() -> None:
-    assert find_meeting(1) == Meeting(0, 1)
+    assert find_rendezvous(1) == Rendezvous(0, 1)
 
 
 def test_the_variables_tell_where_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, **RANK_1)
-    assert find_meeting(1) == Meeting(1, 4, "one", 2222)
+    assert find_rendezvous(1) == Rendezvous(1, 4, "one", 2222)
 
 
 def test_rank_0_opens_the_port_unless_torchrun_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     launch(monkeypatch, **RANK_1 | {"RANK": "0", "MASTER_PORT": str(port)})
-    meeting = find_meeting(1)
-    assert meeting.door is not None
-    with meeting.door:
+    rendezvous = find_rendezvous(1)
+    assert rendezvous.listener is not None
+    with rendezvous.listener:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         launch(monkeypatch, TORCHELASTIC_RUN_ID="none", TORCHELASTIC_USE_AGENT_STORE="True")
-        assert find_meeting(1) == Meeting(0, 4, "one", port)
+        assert find_rendezvous(1) == Rendezvous(0, 4, "one", port)
 
 
 def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
         port = held.getsockname()[1]
         launch(monkeypatch, **RANK_1 | {"RANK": "0", "MASTER_PORT": str(port)})
         with pytest.raises(UsageError) as caught:
-            find_meeting(1)
+            find_rendezvous(1)
     message = str(caught.value)
     assert f"MASTER_PORT: rank 0 is to listen at port {port}, and cannot (Address al" in message
     assert "choose another one" in message
@@ -94,7 +94,7 @@ def test_variables_that_are_malformed(monkeypatch: pytest.MonkeyPatch, case: str
     changes, words = MALFORMED[case]
     launch(monkeypatch, **RANK_1 | changes)
     with pytest.raises(UsageError) as caught:
-        find_meeting(1)
+        find_rendezvous(1)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_mpi_that_tells_of_another_world(
 ) -> None:
     launch(monkeypatch, **RANK_1, **dict(zip(names, (rank, size), strict=True)))
     with pytest.raises(UsageError) as caught:
-        find_meeting(1)
+        find_rendezvous(1)
     assert str(caught.value) == (
         f"RANK and WORLD_SIZE tell of rank 1 of 4, but mpirun started rank {rank} of {size}: unset "
         "them, or set them to the same"
@@ -115,21 +115,21 @@ def test_mpi_that_tells_of_another_world(
 
 def test_mpi_that_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, **RANK_1, OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="4")
-    assert find_meeting(1) == Meeting(1, 4, "one", 2222)
+    assert find_rendezvous(1) == Rendezvous(1, 4, "one", 2222)
 
 
 @pytest.mark.parametrize("hosts", ["1", "2"])
 def test_mpi_may_start_a_torchrun_on_each_host(monkeypatch: pytest.MonkeyPatch, hosts: str) -> None:
     started = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": hosts}
     launch(monkeypatch, **TORCHRUN, **started, GROUP_WORLD_SIZE=hosts)
-    assert find_meeting(1) == Meeting(1, 4, "one", 2222)
+    assert find_rendezvous(1) == Rendezvous(1, 4, "one", 2222)
 
 
 def test_a_torchrun_that_knows_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     started = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
     launch(monkeypatch, **TORCHRUN, **started, GROUP_WORLD_SIZE="1")
     with pytest.raises(SharedUsageError) as caught:
-        find_meeting(1)
+        find_rendezvous(1)
     assert str(caught.value) == (
         "mpirun started 2 processes, and torchrun in each of them a job of 1: start the ranks with "
         "one of the two, or give torchrun --nnodes 2"
@@ -165,15 +165,15 @@ def test_an_mpi_world_that_never_is_complete(monkeypatch: pytest.MonkeyPatch) ->
     waits = threading.Event()
     monkeypatch.setattr(rendezvous, "_ask_mpi", waits.wait)
     with pytest.raises(UsageError, match=r"expected 2 ranks within 0.2 s, but MPI still waits"):
-        find_meeting(0.2)
+        find_rendezvous(0.2)
     waits.set()
 
 
 def test_what_mpi_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> Meeting:
+    def refuse() -> Rendezvous:
         raise SharedUsageError("2 ranks were launched, but MPI sees 1")
 
     launch(monkeypatch, OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
     monkeypatch.setattr(rendezvous, "_ask_mpi", refuse)
     with pytest.raises(SharedUsageError, match="MPI sees 1"):
-        find_meeting(5)
+        find_rendezvous(5)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.choices import Choices
-from gnn_core.report.schema import RunRecord
 from tests.unit.made_records import run, used
 
 gallery = pytest.importorskip(
-    "gnn_core.report.pictures.gallery", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.gallery", reason="needs matplotlib", exc_type=ImportError
 )
 figures = pytest.importorskip(
-    "gnn_core.report.pictures.resources", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.resources", reason="needs matplotlib", exc_type=ImportError
 )
 
 

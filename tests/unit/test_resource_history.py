@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from gnn_core.report.resources.files import Reading
-from gnn_core.report.resources.history import MOST_POINTS, History
-from gnn_core.report.resources.record import RankResources
-from gnn_core.report.strict_json import build
+from gnn_core.measure.resources.files import Reading
+from gnn_core.measure.resources.history import MOST_POINTS, ResourceHistory
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.strict_json import build
 
 MIB = 2**20
 
@@ -29,8 +29,8 @@ def reading(second: float, cores: float = 1.0, **more: int | float | None) -> Re
     return dataclasses.replace(made, **more)  # type: ignore[arg-type]
 
 
-def seen(*readings: Reading, every: float = 1.0, most: int = MOST_POINTS) -> RankResources:
-    history = History(every, most)
+def seen(*readings: Reading, every: float = 1.0, most: int = MOST_POINTS) -> ProcessResources:
+    history = ResourceHistory(every, most)
     for one in readings:
         history.add(one)
     summary = history.summary()
@@ -74,7 +74,7 @@ def test_a_run_of_any_length_has_few_points_of_equal_length(count: int) -> None:
 
 
 def test_memory_does_not_grow_with_the_length_of_a_run() -> None:
-    history = History(1.0)
+    history = ResourceHistory(1.0)
     for second in range(10_000):
         history.add(reading(second))
     assert len(history._kept) <= 2 * MOST_POINTS + 1
@@ -107,11 +107,11 @@ def test_what_is_not_told_or_began_anew_is_none_and_never_0() -> None:
 
 
 def test_one_sample_or_none() -> None:
-    assert History(1.0).summary() is None
+    assert ResourceHistory(1.0).summary() is None
     found = seen(reading(0))
     assert (found.num_samples, found.cpu_cores_mean, found.series.seconds) == (1, None, [])
 
 
 def test_it_passes_through_json() -> None:
     found = seen(reading(0), reading(1), reading(2))
-    assert build(RankResources, json.loads(json.dumps(dataclasses.asdict(found)))) == found
+    assert build(ProcessResources, json.loads(json.dumps(dataclasses.asdict(found)))) == found

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from gnn_core.config import RunConfig
-from gnn_core.report.curves import Curves
-from gnn_core.report.metrics import Tally
-from gnn_core.report.narrate import Narrator
-from gnn_core.report.records import read_records, write_record
-from gnn_core.report.resources.files import Counters
-from gnn_core.report.resources.record import RankResources
-from gnn_core.report.resources.sampler import ResourceSampler
+from gnn_core.measure.console import Console
+from gnn_core.measure.metrics import Tally
+from gnn_core.measure.records import read_records, write_record
+from gnn_core.measure.resources.files import Counters
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.run_record import RunRecord, utc_now
+from gnn_core.measure.soundness import checked
+from gnn_core.measure.strict_json import build
+from gnn_core.measure.tensorboard import TensorBoard
+from gnn_core.measure.timing import Stopwatch
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.schema import RunRecord, utc_now
-from gnn_core.report.soundness import checked
-from gnn_core.report.strict_json import build
-from gnn_core.report.timing import Stopwatch
-from gnn_core.training.fellows import Fellows
-from gnn_core.training.kept import History, Kept
+from gnn_core.training.elastic_state import ElasticState, RunHistory
 from gnn_core.training.session import Session
+from gnn_core.training.world import World
 from tests.unit.made_ranks import on_ranks
 from tests.unit.made_records import run
 
@@ -59,19 +59,19 @@ class IdleLearner:
     load_weights = load_optimizer_state = lambda self, weights: None
     optimizer_state = weights
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         self.threads_before = threading.active_count()
 
 
-def trained(fellows: Fellows, sample_seconds: float, in_epoch: Any = lambda: None) -> RunRecord:
+def trained(world: World, sample_seconds: float, in_epoch: Any = lambda: None) -> RunRecord:
     """The record of one epoch on one of the ranks."""
     config = RunConfig(dataset="cora", epochs=1, eval_every=1, sample_seconds=sample_seconds)
     learner: Any = IdleLearner(in_epoch)
-    kept = Kept(ResourceSampler(sample_seconds), History("the-run", utc_now()))
-    session = Session(config, learner, fellows, Narrator(False, "off"), "ab", kept)
-    begun = run("horovod", fellows.world_size, config=config.to_dict())
+    kept = ElasticState(ResourceSampler(sample_seconds), RunHistory("the-run", utc_now()))
+    session = Session(config, learner, world, Console(False, "off"), "ab", kept)
+    begun = run("horovod", world.world_size, config=config.to_dict())
     try:
-        session.train(Curves(None))
+        session.train(TensorBoard(None))
     except KeyError:
         return session.complete(begun, "failed", "no key")
     return session.complete(begun, "ok", None)
@@ -81,7 +81,7 @@ def threads_of_samplers() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "resource sampler"]
 
 
-def summary_of(sampler: ResourceSampler) -> RankResources | None:
+def summary_of(sampler: ResourceSampler) -> ProcessResources | None:
     sampler.start()
     sampler.stop()
     return sampler.summary()
@@ -89,7 +89,7 @@ def summary_of(sampler: ResourceSampler) -> RankResources | None:
 
 @LINUX
 def test_every_rank_is_in_the_record_of_each(tmp_path: Path) -> None:
-    records = on_ranks(["a", "a", "b"], lambda fellows: trained(fellows, 1.0))
+    records = on_ranks(["a", "a", "b"], lambda world: trained(world, 1.0))
     used = records[0].resources
     assert len(used) == 3
     assert [record.resources for record in records] == [used] * 3
@@ -115,7 +115,7 @@ def test_it_sees_what_the_training_uses() -> None:
         while time.process_time() < end:
             pass
 
-    (used,) = trained(Fellows(), 0.05, work).resources
+    (used,) = trained(World(), 0.05, work).resources
     assert used is not None and used.cpu_cores_mean is not None
     assert used.num_samples >= 3
     assert used.cpu_cores_mean * used.seconds > 0.2
@@ -126,7 +126,7 @@ def test_it_sees_what_the_training_uses() -> None:
 
 def test_switched_off_there_is_no_thread_and_no_field_filled() -> None:
     seen: list[threading.Thread] = []
-    record = trained(Fellows(), 0, lambda: seen.extend(threads_of_samplers()))
+    record = trained(World(), 0, lambda: seen.extend(threads_of_samplers()))
     assert (seen, record.resources) == ([], [])
     assert [rank.peak_rss_bytes is None for rank in record.memory] in ([False], [True])
 
@@ -149,7 +149,7 @@ def test_no_more_threads_are_no_reason_not_to_train(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert trained(Fellows(), 1.0).resources == []
+    assert trained(World(), 1.0).resources == []
 
 
 @LINUX
@@ -157,13 +157,13 @@ def test_the_last_sample_is_taken_when_the_training_fails() -> None:
     def fail() -> None:
         raise KeyError
 
-    (used,) = trained(Fellows(), 1.0, fail).resources
+    (used,) = trained(World(), 1.0, fail).resources
     assert used is not None and used.num_samples >= 2
     assert threads_of_samplers() == []
 
 
 def test_a_rank_that_could_not_sample_is_none_among_the_others(tmp_path: Path) -> None:
-    known = RankResources(num_samples=1, seconds=0.0, sampler_cpu_seconds=0.0)
+    known = ProcessResources(num_samples=1, seconds=0.0, sampler_cpu_seconds=0.0)
     record = run("horovod", 2, resources=[known, None])
     write_record(record, tmp_path)
     assert read_records(tmp_path) == ([record], [])

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from gnn_core.measure.records import write_record
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
-from gnn_core.report.resources.record import RankResources
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.resources import resource_table, use_of
 from tests.patience import patient
 from tests.unit.made_records import CLUSTER, run, used
@@ -21,7 +21,7 @@ from tests.unit.made_records import CLUSTER, run, used
 COLUMNS = slice(4, 10)
 
 
-def of_ranks(*ranks: RankResources | None, hosts: int = 1, **changes: Any) -> RunRecord:
+def of_ranks(*ranks: ProcessResources | None, hosts: int = 1, **changes: Any) -> RunRecord:
     """A run of Horovod, three epochs long, on hosts of 2 cores."""
     each = [len(ranks) // hosts] * hosts
     names = [f"h{host}" for host in range(hosts)]

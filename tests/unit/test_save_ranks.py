@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS
+from gnn_core.deploy.manifest_files import MANIFESTS
 
 SCRIPT = MANIFESTS / "save_ranks.sh"
 # Processes of its own, so that no rank of another job on this machine is met.

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from gnn_core.measure.records import write_record
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.prediction.allreduce import Cost
 from gnn_core.report.prediction.work import predict, work_in
-from gnn_core.report.records import write_record
 from gnn_core.report.scaling import main
-from gnn_core.report.schema import RunRecord
 from gnn_core.usage import UsageError
 from tests.unit.made_records import CLUSTER, MACHINE, epoch, run
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gnn_core.measure.records import write_record
+from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.records import write_record
 from gnn_core.report.rows.rounds import comparisons
-from gnn_core.report.schema import RankMemory, RunRecord
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.side_by_side import side_by_side_table
 from tests.unit.made_records import MACHINE, run
@@ -140,11 +140,11 @@ def test_records_without_a_time_make_a_table_without_sentences() -> None:
 
 def test_memory_is_of_all_processes_of_a_run() -> None:
     """Two replicas of `mirrored` share a process, and with it one entry."""
-    both = [RankMemory(3 * GIB, GIB), RankMemory(2 * GIB, GIB)]
+    both = [ProcessMemory(3 * GIB, GIB), ProcessMemory(2 * GIB, GIB)]
     records = [
         run("horovod", 2, memory=both),
         run("mirrored", 2, memory=both[:1]),
-        run("multiworker", 2, memory=[both[0], RankMemory(2 * GIB, None)]),
+        run("multiworker", 2, memory=[both[0], ProcessMemory(2 * GIB, None)]),
     ]
     assert list(cells(records, "PSS").values()) == ["2.00", "1.00", "-"]
     assert list(cells(records, "peak RSS").values()) == ["3.00", "3.00", "3.00"]
@@ -188,7 +188,7 @@ def test_the_table_is_reached_from_the_command_line_and_from_a_readme(
 
 
 def test_bars_show_the_median_and_how_far_the_rounds_reach(tmp_path: Path) -> None:
-    bars = pytest.importorskip("gnn_core.report.pictures.bars", reason="needs matplotlib")
+    bars = pytest.importorskip("gnn_core.report.figures.bars", reason="needs matplotlib")
     records = [*one_round(), *one_round(2.0), run(status="failed", error="x")]
     (axes,) = bars.second_bars(comparisons(records)[0]).axes
     assert [round(bar.get_width(), 6) for bar in axes.patches] == [12.0, 15.0, 7.5, 18.0]
@@ -213,6 +213,6 @@ def test_what_tells_comparisons_apart_stands_in_table_and_titles() -> None:
     assert told == {
         "precision=fp32, graph=ab", "precision=fp64, graph=ab", "precision=fp32, graph=cd",
     }  # fmt: skip
-    bars = pytest.importorskip("gnn_core.report.pictures.bars", exc_type=ImportError)
+    bars = pytest.importorskip("gnn_core.report.figures.bars", exc_type=ImportError)
     titles = [figure.get_suptitle() for _, figure in bars.all_bars(records)]
     assert sorted(titles) == sorted(f"Side by side on cora\n{one}" for one in told)

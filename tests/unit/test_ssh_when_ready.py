@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from gnn_core.deploy.documents import MANIFESTS
+from gnn_core.deploy.manifest_files import MANIFESTS
 
 SCRIPT = str(MANIFESTS / "ssh_when_ready.sh")
 GIVEN = ["-o", "ConnectionAttempts=1", "-x", "-p", "1"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gnn_core.config import UsageError, parse_config
-from gnn_core.report.schema import STRATEGIES
-from gnn_core.report.sweep.contenders import Contender
-from gnn_core.report.sweep.plan import DataSet, Plan, read_plan, words_of
+from gnn_core.measure.run_record import STRATEGIES
+from gnn_core.sweep.launches import Launch
+from gnn_core.sweep.plan import DataSet, Plan, read_plan, words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 Read = Callable[[str], Plan]
@@ -47,7 +47,7 @@ def test_the_settings_of_a_run_and_who_beats_whom(read: Read) -> None:
         "epochs: 3\nthreads: 2\nflags: {hidden: 64, lr: 1e-3, fanouts: 5}\n"
     )
     cora, links = plan.datasets
-    one = Contender("single", 1)
+    one = Launch("single", 1)
     settings = plan.settings(cora, one, 7)
     assert (settings["epochs"], settings["eval_every"], settings["seed"]) == (3, 3, 7)
     assert (settings["hidden"], settings["lr"], settings["threads"]) == (64, 0.001, 2)
@@ -65,7 +65,7 @@ def test_flags_may_be_written_as_they_are_typed(read: Read) -> None:
     as_words = read("flags: [--hidden 64, --fanouts, '-1,-1', --verify, --eval-every, 2]")
     assert as_mapping.flags == as_words.flags
     assert as_mapping.flags["fanouts"] == (-1, -1)
-    run = as_words.settings(as_words.datasets[0], Contender("single", 1), 0)
+    run = as_words.settings(as_words.datasets[0], Launch("single", 1), 0)
     assert run["eval_every"] == 2  # said by the plan, instead of at the end alone
 
 
@@ -73,11 +73,11 @@ def test_weak_scaling_lets_the_global_batch_grow_with_the_ranks(read: Read) -> N
     plan = read("scaling: weak\nlocal_batch_size: 64\nranks: [4, 1]\nstrategies: [ddp, single]\n")
     batches = {
         (one.strategy, one.ranks): plan.settings(plan.datasets[0], one, 0)["global_batch_size"]
-        for one in plan.contenders
+        for one in plan.launches
     }
     assert batches == {("single", 1): 64, ("ddp", 1): 64, ("ddp", 4): 256}
     strong = read("ranks: [1, 4]")
-    assert "global_batch_size" not in strong.settings(strong.datasets[0], Contender("ddp", 4), 0)
+    assert "global_batch_size" not in strong.settings(strong.datasets[0], Launch("ddp", 4), 0)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_weak_scaling_lets_the_global_batch_grow_with_the_ranks(read: Read) -> N
         ("flags: {records: x}", "flags: records: the plan has the key records"),
         ("flags: {strategy: one}", "flags: strategy: the plan has the keys strategies and ranks"),
         ("flags: {resume: true}", "flags: resume: it belongs to a single run"),
-        ("flags: {pin: true}", "flags: pin: not every contender has it"),
+        ("flags: {pin: true}", "flags: pin: not every launch has it"),
         ("flags: [--hiden, 5]", "flags: unknown flag --hiden, did you mean --hidden?"),
         ("flags: [--config, x.yaml]", "flags: --config: write what it says into the plan"),
         ("flags: [--help]", "flags: --help is no setting"),
@@ -135,7 +135,7 @@ def test_a_mistake_is_told_in_one_line(read: Read, text: str, named: str) -> Non
 
 
 def test_all_mistakes_are_told_at_once_and_each_once(read: Read) -> None:
-    """A wrong setting of every run is one mistake, however many data sets and contenders."""
+    """A wrong setting of every run is one mistake, however many data sets and launches."""
     with pytest.raises(UsageError) as caught:
         read("repeats: 0\nscalling: weak\ndatasets: [cora, pubmed]\nflags: {hidden: 0, lr: -1}")
     told = str(caught.value)
@@ -150,4 +150,4 @@ def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "results" / "plans").glob("*.yaml")))
 def test_the_plans_that_come_along_can_be_read(file: Path) -> None:
-    assert read_plan(file).contenders
+    assert read_plan(file).launches

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.records import read_records, write_record
-from gnn_core.report.sweep.contenders import Contender
-from gnn_core.report.sweep.one_turn import LOG, take_turn
-from gnn_core.report.sweep.plan import DataSet, Plan
-from gnn_core.report.sweep.time_left import in_words, recorded_seconds, seconds_left
-from gnn_core.report.sweep.turns import Turn, in_order, result_in
+from gnn_core.measure.records import read_records, write_record
+from gnn_core.sweep.launches import Launch
+from gnn_core.sweep.one_turn import LOG, take_turn
+from gnn_core.sweep.plan import DataSet, Plan
+from gnn_core.sweep.time_left import in_words, recorded_seconds, seconds_left
+from gnn_core.sweep.turns import Turn, in_order, result_in
 from tests.unit import made_records
 
 CORA, LINKS = DataSet("cora", {}), DataSet("cora", {"task": "link"})
@@ -34,16 +34,16 @@ def test_repeats_are_outermost_then_seeds_then_data_sets() -> None:
     assert list(dict.fromkeys(outer)) == list(itertools.product((1, 2, 3), (0, 1), labels))
     assert outer == sorted(outer)  # each round is whole
     for key, one_round in itertools.groupby(turns, lambda turn: outer[turns.index(turn)]):
-        assert {turn.contender for turn in one_round} == set(PLAN.contenders), key
+        assert {turn.launch for turn in one_round} == set(PLAN.launches), key
 
 
 @pytest.mark.parametrize("strategies", [("single", "horovod", "mirrored"), ("single", "one")])
 def test_each_round_of_a_data_set_starts_with_another_contender(strategies: tuple) -> None:
-    """As many data sets as contenders must not give each data set its own first contender."""
+    """As many data sets as launches must not give each data set its own first launch."""
     plan = dataclasses.replace(PLAN, strategies=strategies)
-    turns, size = in_order(plan), len(plan.contenders)
+    turns, size = in_order(plan), len(plan.launches)
     for label in ("cora", "cora task=link"):
-        firsts = [turn.contender for turn in turns[::size] if turn.dataset.label == label]
+        firsts = [turn.launch for turn in turns[::size] if turn.dataset.label == label]
         assert len(firsts) == 6
         assert all(one != other for one, other in itertools.pairwise(firsts))
         counts = Counter(firsts)
@@ -130,14 +130,14 @@ def test_how_long_a_recorded_run_took() -> None:
 @pytest.fixture
 def fake() -> Turn:
     """Find the first run of `horovod` on 2 ranks."""
-    return next(turn for turn in in_order(PLAN) if turn.contender == Contender("horovod", 2))
+    return next(turn for turn in in_order(PLAN) if turn.launch == Launch("horovod", 2))
 
 
 def programmed(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    def command(self: Contender, flags: list[str]) -> list[str]:
+    def command(self: Launch, flags: list[str]) -> list[str]:
         return [sys.executable, "-c", program, *flags]
 
-    monkeypatch.setattr(Contender, "command", command)
+    monkeypatch.setattr(Launch, "command", command)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from gnn_core.data.features import decode_features
 from gnn_core.data.graph import Graph
-from gnn_core.data.portrait import edge_homophily
+from gnn_core.data.graph_statistics import edge_homophily
 from gnn_core.data.synthetic import FIRST_YEAR, NUM_YEARS, generate
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.usage import UsageError

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gnn_core.config import RunConfig
+from gnn_core.measure.records import write_record
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.documents import TABLES, tables
-from gnn_core.report.records import write_record
+from gnn_core.report.generated_blocks import TABLES, tables
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import settings_beside_ranks
 from gnn_core.report.tables.side_by_side import side_by_side_table
 from gnn_core.report.tables.speed import speed_table
@@ -93,7 +93,7 @@ def test_sections_of_a_document_hold_a_table_for_each(folder: Path, tmp_path: Pa
 
 
 def test_charts_are_of_one_task_and_say_which() -> None:
-    gallery = pytest.importorskip("gnn_core.report.pictures.gallery", exc_type=ImportError)
+    gallery = pytest.importorskip("gnn_core.report.figures.gallery", exc_type=ImportError)
     drawn = [one for one in gallery.pictures(both(), Choices()) if one[2] is not None]
     assert {dataset for _, dataset, _ in drawn} == {f"cora, {caption}" for caption in CAPTIONS}
     for _, dataset, figure in drawn:

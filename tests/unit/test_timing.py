@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from gnn_core.report.timing import (
+from gnn_core.measure.timing import (
     Stopwatch,
     lap_to_vector,
     per_second,

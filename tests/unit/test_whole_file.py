@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.report.whole_file import write_whole
 from gnn_core.usage import UsageError
+from gnn_core.whole_file import write_whole
 
 
 def test_text_and_bytes_take_the_place_of_what_was_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gnn_core.report.prediction.allreduce import ALGORITHMS, Fit, can_choose, fit
-from gnn_core.report.prediction.probes import ProbeFile
+from gnn_core.report.prediction.probe_files import ProbeFile
 from gnn_core.report.prediction.work import Measured, Prediction, Work, efficiency_of, predict
 from gnn_core.report.tables.cells import NOTHING, Table, counted, percent, three_digits
 from gnn_core.usage import UsageError
@@ -39,7 +39,7 @@ class Fits:
 
 
 @dataclass(frozen=True)
-class Point:
+class ForecastPoint:
     """What is computed for one number of ranks."""
 
     predicted: Prediction
@@ -56,7 +56,7 @@ class Outlook:
     fits: Fits
     weak: bool
     measured: list[Measured]  # of strong scaling; the base first
-    points: list[Point]  # by number of ranks
+    points: list[ForecastPoint]  # by number of ranks
 
     @property
     def algorithm(self) -> str:
@@ -110,7 +110,7 @@ def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
             for some in (fits.chosen, fits.other, *fits.band)
         )
         reach = [one.efficiency for one in (predicted, *band)]
-        points.append(Point(predicted, min(reach), max(reach), other))
+        points.append(ForecastPoint(predicted, min(reach), max(reach), other))
     return Outlook(work, fits, weak, [] if weak else measured, points)
 
 

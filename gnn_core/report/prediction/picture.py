@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
-from gnn_core.report.pictures.runs import WIDTH_INCHES, file_word, save_figures, title_lines
-from gnn_core.report.prediction.outlook import Outlook, Point
+from gnn_core.report.figures.runs import WIDTH_INCHES, file_word, save_figures, title_lines
+from gnn_core.report.prediction.outlook import ForecastPoint, Outlook
 from gnn_core.report.prediction.work import efficiency_of
 
 
@@ -85,7 +85,7 @@ def _draw_measured(axes: Any, view: Outlook) -> None:
                 )  # fmt: skip
 
 
-def _draw_predicted(axes: Any, view: Outlook, points: Sequence[Point]) -> None:
+def _draw_predicted(axes: Any, view: Outlook, points: Sequence[ForecastPoint]) -> None:
     ranks = [point.predicted.num_ranks for point in points]
     if not ranks:
         return

@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.report.prediction.allreduce import Cost
 from gnn_core.report.rows.summary import (
     curve_settings,
@@ -26,7 +27,6 @@ from gnn_core.report.rows.summary import (
     row_key,
     row_of,
 )
-from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.usage import UsageError
 
 

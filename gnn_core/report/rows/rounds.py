@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import (
     Row,
@@ -23,7 +24,6 @@ from gnn_core.report.rows.summary import (
     row_of,
     settings_of,
 )
-from gnn_core.report.schema import STRATEGIES, RunRecord
 
 OWN_SINGLE = {
     "single": "single", "horovod": "single", "ddp": "single",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gnn_core.report.schema import RunRecord
+from gnn_core.measure.run_record import RunRecord
 
 TASKS = {"node": "node classification", "link": "link prediction"}
 """Value of `--task` -> its name in a caption."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import (
     ACCURACY_TOLERANCE,
@@ -19,7 +20,6 @@ from gnn_core.report.rows.summary import (
     rows_of,
     settings_text,
 )
-from gnn_core.report.schema import RunRecord
 
 
 def summarize(records: Iterable[RunRecord], *, force: bool = False) -> tuple[list[Row], list[str]]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.config import OPTIONS
+from gnn_core.measure.run_record import STRATEGIES, EpochRecord, RunRecord
+from gnn_core.measure.timing import per_second
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
-from gnn_core.report.schema import STRATEGIES, EpochRecord, RunRecord
-from gnn_core.report.timing import per_second
 
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
@@ -114,7 +114,7 @@ def machine_kind(record: RunRecord) -> str:
 
 
 def machine_words(facts: Mapping[str, Any]) -> str:
-    """Return the same of a machine's facts, as `gnn_core.report.machine.hardware` tells them.
+    """Return the same of a machine's facts, as `gnn_core.measure.machine.hardware` tells them.
 
     Two hosts of one model name may differ severalfold in matrix products: the unit is named.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.report.rows.scores import score_name
 from gnn_core.report.rows.summary import (
     curve_settings,
@@ -20,7 +21,6 @@ from gnn_core.report.rows.summary import (
     learnt_settings,
     steps_per_epoch,
 )
-from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,

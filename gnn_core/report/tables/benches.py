@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.files import files_among, read_regular
+from gnn_core.measure.strict_json import WrongShape, parse
 from gnn_core.report.rows.summary import machine_words
-from gnn_core.report.strict_json import WrongShape, parse
 from gnn_core.report.tables.cells import NOTHING, Table, setting_name, setting_text, three_digits
 
 _MOST_BYTES = 64 << 20

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.config import OPTIONS
-from gnn_core.report.markup import markdown_cell
+from gnn_core.markup import markdown_cell
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.scores import Spread
-from gnn_core.report.schema import RunRecord
 from gnn_core.usage import printable
 
 NOTHING = "-"

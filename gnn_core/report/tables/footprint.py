@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from gnn_core.measure.run_record import STRATEGIES, DatasetInfo, RunRecord
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.schema import STRATEGIES, DatasetInfo, RunRecord
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from gnn_core.report.metrics import HITS
+from gnn_core.measure.metrics import HITS
+from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.timing import per_second
 from gnn_core.report.rows.summary import (
     grouped,
     machine_kind,
@@ -16,7 +18,6 @@ from gnn_core.report.rows.summary import (
     row_of,
     settings_of,
 )
-from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,
@@ -26,7 +27,6 @@ from gnn_core.report.tables.cells import (
     three_digits,
 )
 from gnn_core.report.tables.speed import CROWDED
-from gnn_core.report.timing import per_second
 
 _SCORES = ("mrr", *(f"hits_{most}" for most in HITS), "auc")
 _MEANING = (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gnn_core.report.resources.record import RankResources
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, rows_with_runs
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.speed import legend, ranks_text, spread_numbers, telling_columns
@@ -112,7 +112,7 @@ def use_of(run: RunRecord) -> Use:
 
 
 def _total(
-    run: RunRecord, name: str, shared: Callable[[RankResources], Hashable] | None = None
+    run: RunRecord, name: str, shared: Callable[[ProcessResources], Hashable] | None = None
 ) -> float | None:
     """Return the sum over ranks, or over the places that ranks share (the largest of each).
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
-from gnn_core.report.schema import RunRecord
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.report.rows.rounds import OWN_SINGLE
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import Row, grouped, learnt_settings
-from gnn_core.report.schema import STRATEGIES, RunRecord
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.report.rows.scores import Spread, score_name
 from gnn_core.report.rows.summary import (
     ACCURACY_TOLERANCE,
@@ -22,7 +23,6 @@ from gnn_core.report.rows.summary import (
     settings_text,
     work_of,
 )
-from gnn_core.report.schema import EpochRecord, RunRecord
 from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
 from gnn_core.report.tables.speed import (
     LEGEND,

@@ -1,0 +1,236 @@
+"""RunRecord and its parts: everything one run has to say for itself.
+
+A number is only as good as what is known of its origin, so the configuration, the machine, the
+versions and the commit stand next to the measurements. `records` writes and reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from gnn_core.measure.metrics import SPLITS, Tally
+from gnn_core.measure.resources.record import ProcessResources
+from gnn_core.measure.timing import training_seconds
+
+SCHEMA_VERSION = 1
+STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
+STATUSES = ("ok", "failed", "interrupted")
+CONTROLLERS = ("mpi", "gloo", "nccl", "grpc", None)
+
+
+class DescribedGraph(Protocol):
+    """What a record wants to know of a graph; `gnn_core.data.graph.Graph` has it."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def num_nodes(self) -> int: ...  # noqa: D102
+    @property
+    def num_edges(self) -> int: ...  # noqa: D102
+    @property
+    def num_features(self) -> int: ...  # noqa: D102
+    @property
+    def num_classes(self) -> int: ...  # noqa: D102
+    @property
+    def feature_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    def split(self, name: str, /) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The graph a run trained on; only `name` is known of one that could not be opened."""
+
+    name: str
+    num_nodes: int | None = None
+    num_edges: int | None = None
+    num_features: int | None = None
+    num_classes: int | None = None
+    fingerprint: str | None = None  # hex, from the checksums of the prepared files
+    # Split name -> number of its targets: nodes, or edges for link prediction.
+    splits: dict[str, int] = field(default_factory=dict)
+    feature_bytes: int | None = None  # as they are stored; None in older records
+
+    @classmethod
+    def of(cls, graph: DescribedGraph, splits: Mapping[str, int] | None = None) -> DatasetInfo:
+        """Return the description of an opened graph; its splits are of nodes unless given."""
+        return cls(
+            name=graph.name,
+            num_nodes=int(graph.num_nodes),
+            num_edges=int(graph.num_edges),
+            num_features=int(graph.num_features),
+            num_classes=int(graph.num_classes),
+            fingerprint=graph.fingerprint,
+            splits=dict(splits or {name: len(graph.split(name)) for name in SPLITS}),
+            feature_bytes=int(graph.feature_bytes),
+        )
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Memory of one rank in bytes at its end; None where the system does not tell."""
+
+    peak_rss_bytes: int | None = None
+    pss_bytes: int | None = None  # shared pages divided among the processes that share them
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch over all ranks; `seconds` and `sections` are of the rank that took longest."""
+
+    epoch: int  # from 0
+    train_loss: float | None  # mean per target, while training
+    train_accuracy: float | None  # fraction, while training
+    valid_accuracy: float | None  # fraction; None when the epoch was not evaluated
+    lr: float
+    seconds: float  # training only: no evaluation, checkpoint, set-up
+    sections: dict[str, float]  # what `Stopwatch.lap` returned, without "total"
+    warm_up: bool
+    num_targets: int  # real ones, over all ranks
+    num_sampled_edges: int  # over all ranks
+    valid_mrr: float | None = None  # of link prediction, on a part of the split
+    valid_loss: float | None = None  # mean per target of what was evaluated
+
+    @classmethod
+    def of(
+        cls,
+        epoch: int,
+        tally: Tally,
+        lap: Mapping[str, float],
+        *,
+        lr: float,
+        warm_up: bool,
+        num_sampled_edges: int,
+        valid_accuracy: float | None = None,
+        valid_mrr: float | None = None,
+        valid_loss: float | None = None,
+    ) -> EpochRecord:
+        """Return the record of an epoch from the merged tally and the slowest rank's lap."""
+        return cls(
+            epoch=epoch,
+            train_loss=tally.loss,
+            train_accuracy=tally.accuracy,
+            valid_accuracy=valid_accuracy,
+            valid_mrr=valid_mrr,
+            valid_loss=valid_loss,
+            lr=lr,
+            seconds=training_seconds(lap),
+            sections={name: seconds for name, seconds in lap.items() if name != "total"},
+            warm_up=warm_up,
+            num_targets=tally.count,
+            num_sampled_edges=num_sampled_edges,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldRecord:
+    """The ranks of an elastic run, from one step on until the next world or the end."""
+
+    epoch: int  # from 0, of the first step they took together
+    step: int  # from 0, within that epoch
+    hosts: list[str]  # short names, in order of their first rank
+    ranks_per_host: list[int]  # beside `hosts`
+    seconds_between: float | None  # from the change until training went on; None for the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run, as it is written to and read from one JSON line (results/README.md explains it)."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    started_at: str  # UTC, ISO 8601
+    strategy: str  # one of STRATEGIES
+    launch_command: str  # what was typed, launcher included
+    world_size: int  # of an elastic run: of its last world, as are hosts, memory and resources
+    hosts: list[str]  # short names, in order of their first rank
+    ranks_per_host: list[int]  # beside `hosts`
+    config: dict[str, Any]  # RunConfig.to_dict()
+    config_digest: str  # RunConfig.digest(): the settings that change the loss curve
+    dataset: DatasetInfo
+    machine: dict[str, Any]  # gnn_core.measure.machine.hardware(), of rank 0's host
+    versions: dict[str, str]
+    commit: str | None = None
+    dirty: bool | None = None  # None outside git
+    controller: str | None = None  # one of CONTROLLERS
+    finished_at: str | None = None
+    status: str = "failed"  # until it is known better: a record begun and never finished
+    error: str | None = "the run did not reach its end"
+    epochs: list[EpochRecord] = field(default_factory=list)
+    step_losses: list[float | None] | None = None  # one mean loss per step, all ranks together
+    memory: list[ProcessMemory] = field(default_factory=list)  # one per rank
+    # One per rank, None for one that could not sample; empty when none was to.
+    resources: list[ProcessResources | None] = field(default_factory=list)
+    final: dict[str, float | int | None] = field(default_factory=dict)  # split_fields, best_epoch
+    training_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    resumed_from: dict[str, Any] | None = None  # {"run_id": ..., "epoch": ...}
+    worlds: list[WorldRecord] = field(default_factory=list)  # of an elastic run; empty for any other
+    num_parameters: int | None = None
+    allreduce_bytes_per_step: int | None = None
+    # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank
+    # measured, "bf16_gflops" and "fp32_gflops". None on a GPU with torch.
+    bf16_products: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a strategy, status, controller, time or world that cannot be."""
+        for name, value, allowed in (
+            ("strategy", self.strategy, STRATEGIES),
+            ("status", self.status, STATUSES),
+            ("controller", self.controller, CONTROLLERS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
+        if self.world_size < 1 or sum(self.ranks_per_host) != self.world_size:
+            raise ValueError(
+                f"expected ranks_per_host to add up to world_size {self.world_size}, "
+                f"got {self.ranks_per_host}"
+            )
+        for name, time in (("started_at", self.started_at), ("finished_at", self.finished_at)):
+            if time is not None and not _is_time(time):
+                raise ValueError(f"{name}: expected UTC, ISO 8601, got {time!r}")
+        if len(self.hosts) != len(self.ranks_per_host):
+            raise ValueError(f"{len(self.hosts)} hosts, {len(self.ranks_per_host)} ranks_per_host")
+
+    @property
+    def ranks_changed(self) -> bool:
+        """Whether ranks went or joined on the way: its seconds belong to no number of ranks."""
+        return len(self.worlds) > 1
+
+    def finished(self, status: str, error: str | None = None, **changes: Any) -> RunRecord:
+        """Return the record of the ended run, with `changes` to any other fields.
+
+        A failed or interrupted run keeps what it measured until then; `error` is cut to one line.
+        """
+        if error is not None:
+            error = " ".join(error.split())[:500]
+        if status != "ok" and not error:
+            error = {"interrupted": "stopped from outside"}.get(status, "no reason was given")
+        return dataclasses.replace(
+            self, status=status, error=error, finished_at=utc_now(), **changes
+        )
+
+
+def count_ranks(rank_hosts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return `hosts` and `ranks_per_host` from the name of each rank's host."""
+    names = [name.split(".")[0] for name in rank_hosts]
+    hosts = list(dict.fromkeys(names))
+    return hosts, [names.count(host) for host in hosts]
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def utc_now() -> str:
+    """Return the present time, UTC, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

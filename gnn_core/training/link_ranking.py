@@ -1,0 +1,120 @@
+"""Evaluation of link prediction: held-out references ranked among their candidates.
+
+Embeddings are exact and computed layer by layer, split over the ranks, and so are the references.
+A rank scores a bounded number of pairs at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core import seeding
+from gnn_core.data.candidates import Candidates
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import rank_slice
+from gnn_core.measure.metrics import RankingTally
+from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
+from gnn_core.training.world import World
+
+CHUNK_PAIRS = 65_536
+SPLITS = ("valid", "test")
+
+
+class LinkScorer(LayerwiseModel, Protocol):
+    """A model that embeds layer by layer and scores pairs of embeddings."""
+
+    def scores(self, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Scores `[n]` of n pairs of embeddings `[n, width]`; higher is likelier."""
+
+
+class LinkEvaluator:
+    """Ranks held-out references; every run ranks the same ones among the same candidates.
+
+    Args:
+        graph: with its held-out edges.
+        world: the other ranks.
+        candidates: how many papers a reference is ranked against.
+        most_edges: references that tell one epoch from the next; 0 is all.
+        share_directly: as in `ExactEvaluator`.
+        threads: as in `ExactEvaluator`.
+
+    Raises:
+        UsageError: there are fewer candidates than that.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        world: World,
+        *,
+        candidates: int,
+        most_edges: int,
+        share_directly: bool | None = None,
+        threads: int = 1,
+    ):
+        self._graph = graph
+        self._world = world
+        self._exact = ExactEvaluator(graph, world, share_directly, threads)
+        self._candidates = {split: Candidates(graph, split, candidates) for split in SPLITS}
+        self._most_edges = most_edges
+
+    def tallies(
+        self, model: LinkScorer, splits: tuple[str, ...], whole: bool
+    ) -> dict[str, RankingTally]:
+        """The tally of each split, or of a part of it. Every rank must call it."""
+        chosen = {split: self._chosen(split, whole) for split in splits}
+        states = self._exact.embeddings(model, self._met(chosen))
+        return {split: self._rank(model, states, split, rows) for split, rows in chosen.items()}
+
+    def _chosen(self, split: str, whole: bool) -> npt.NDArray[np.int64]:
+        """Which edges of the split are ranked: the same ones each time."""
+        count = len(self._edges(split))
+        most = count if whole else min(self._most_edges or count, count)
+        order = np.arange(count)
+        return (
+            np.sort(seeding.permutation(count, "ranked", split)[:most]) if most < count else order
+        )
+
+    def _edges(self, split: str) -> npt.NDArray[np.integer]:
+        edges: npt.NDArray[np.integer] = getattr(self._graph, f"{split}_edges")
+        return edges
+
+    def _met(self, chosen: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+        """All papers that are scored, each once."""
+        met = np.zeros(self._graph.num_nodes, np.bool_)
+        for split, rows in chosen.items():
+            met[np.asarray(self._edges(split)[rows]).ravel()] = True
+            for part in self._parts(split, rows):
+                met[self._candidates[split].of(part)] = True
+        return np.flatnonzero(met)
+
+    def _parts(self, split: str, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        size = max(1, CHUNK_PAIRS // (self._candidates[split].count + 1))
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+    def _rank(
+        self,
+        model: LinkScorer,
+        states: npt.NDArray[Any],
+        split: str,
+        rows: npt.NDArray[np.int64],
+    ) -> RankingTally:
+        """Rank this rank's part of the edges, and sum over the ranks."""
+        world = self._world
+        mine = rows[rank_slice(len(rows), world.rank, world.world_size)]
+        total = RankingTally()
+        for part in self._parts(split, mine):
+            if world.stop_signal is not None:
+                break
+            edges = np.asarray(self._edges(split)[part], np.int64)
+            candidates = self._candidates[split].of(part)
+            others = np.concatenate([edges[:, 1:], candidates], axis=1)
+            width = others.shape[1]
+            left = np.repeat(states[edges[:, 0]], width, axis=0)
+            scores = model.scores(left, states[others.ravel()]).reshape(len(part), width)
+            total += RankingTally.of(scores[:, 0], scores[:, 1:])
+        world.stop_together()
+        return RankingTally.from_vector(world.sum(total.to_vector()))
