@@ -164,16 +164,36 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = Parser.of(__doc__, usage=usage, allow_abbrev=False)
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
-    add("--epochs", type=whole(2), default=4, metavar="N",
-        help="epochs of a run, of which the first is not counted (default: 4)")  # fmt: skip
-    add("--rounds", type=whole(1), default=3, metavar="N",
-        help="how often each launch runs (default: 3)")  # fmt: skip
-    add("--ranks", type=_ranks, default=(1, 2), metavar="N,N,...",
-        help="ranks of those that can have several (default: 1,2)")  # fmt: skip
+    add(
+        "--epochs",
+        type=whole(2),
+        default=4,
+        metavar="N",
+        help="epochs of a run, of which the first is not counted (default: 4)",
+    )
+    add(
+        "--rounds",
+        type=whole(1),
+        default=3,
+        metavar="N",
+        help="how often each launch runs (default: 3)",
+    )
+    add(
+        "--ranks",
+        type=_ranks,
+        default=(1, 2),
+        metavar="N,N,...",
+        help="ranks of those that can have several (default: 1,2)",
+    )
     add("--threads", type=whole(1), default=1, metavar="N", help="of each rank (default: 1)")
     add("--only", nargs="+", metavar="NAME", help=f"some of: {' '.join(STRATEGIES)}")
-    add("--records", type=path_argument, default=Path("results/compare"), metavar="DIR",
-        help="where each comparison makes its own folder (default: results/compare)")  # fmt: skip
+    add(
+        "--records",
+        type=path_argument,
+        default=Path("results/compare"),
+        metavar="DIR",
+        help="where each comparison makes its own folder (default: results/compare)",
+    )
     return parser.parse_args(words)
 
 

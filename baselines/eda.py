@@ -109,12 +109,7 @@ def word_table(classes: ClassMeasures, words: WordMeasures, top: int = 10) -> st
 
 
 def draw(
-    graph: Graph,
-    classes: ClassMeasures,
-    words: WordMeasures,
-    centre: int,
-    hops: int,
-    folder: Path,
+    graph: Graph, classes: ClassMeasures, words: WordMeasures, centre: int, hops: int, folder: Path
 ) -> list[Path]:
     """Write every figure as a PNG; the files. Raises UsageError when the folder cannot be."""
     # matplotlib takes most of a second to import, and a wrong flag should be told at once.
@@ -149,13 +144,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--dataset", metavar="NAME", help="data set (default: cora, else synthetic)")
     add("--data-root", metavar="DIR", help="published files (default: $RINGSAGE_DATA)")
     add("--cache-dir", metavar="DIR", help="prepared graphs (default: $RINGSAGE_CACHE)")
-    add("--output", type=path_argument, default=Path("results/figures/eda"), metavar="DIR",
-        help="folder of the figures (default: results/figures/eda)")  # fmt: skip
+    add(
+        "--output",
+        type=path_argument,
+        default=Path("results/figures/eda"),
+        metavar="DIR",
+        help="folder of the figures (default: results/figures/eda)",
+    )
     add("--paper", type=whole(0), metavar="N", help="centre of the drawing (default: see --most)")
     add("--hops", type=whole(1, 3), default=2, metavar="N", help="how far around it (default: 2)")
-    add("--most", type=whole(), default=150, metavar="N",
+    add(
+        "--most",
+        type=whole(),
+        default=150,
+        metavar="N",
         help="without --paper, the paper with most neighbours is taken of which no more than N "
-        "papers lie around (default: 150)")  # fmt: skip
+        "papers lie around (default: 150)",
+    )
     return parser.parse_args(argv)
 
 

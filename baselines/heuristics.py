@@ -53,10 +53,15 @@ def main() -> int:
     config = None
     for seed in options.seeds:
         config = RunConfig(
-            dataset=options.dataset, data_root=options.data_root, cache_dir=options.cache_dir,
-            hold_out=options.hold_out, held_out=options.held_out, seed=seed, task="link",
+            dataset=options.dataset,
+            data_root=options.data_root,
+            cache_dir=options.cache_dir,
+            hold_out=options.hold_out,
+            held_out=options.held_out,
+            seed=seed,
+            task="link",
             candidates=options.candidates,
-        )  # fmt: skip
+        )
         graph = open_for(config, lambda line: print(line, file=sys.stderr, flush=True))
         for name, score in heuristics(graph).items():
             tallies[name].append(ranked(graph, options.split, options.candidates, score))
@@ -148,14 +153,18 @@ def _record(
         "benchmark": f"link heuristics on {options.dataset}",
         **origin(machine.hardware()),
         "settings": {
-            "dataset": options.dataset, "split": options.split, "hold_out": config.hold_out,
-            "held_out": config.held_out, "candidates": options.candidates,
-            "seeds": len(options.seeds), "references": tallies["common neighbours"][0].count,
+            "dataset": options.dataset,
+            "split": options.split,
+            "hold_out": config.hold_out,
+            "held_out": config.held_out,
+            "candidates": options.candidates,
+            "seeds": len(options.seeds),
+            "references": tallies["common neighbours"][0].count,
         },
         "columns": ["heuristic", "MRR", "hits@1", "hits@10", "hits@100", "AUC"],
         "rows": rows,
         "notes": [f"{name}: {meaning}" for name, meaning in _MEANING.items()],
-    }  # fmt: skip
+    }
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -57,13 +57,17 @@ def join(config: RunConfig | None, group: type[ProcessGroup] | None = None) -> P
         store = _enter(rendezvous, seconds, deadline)
         _await_everyone(store, rendezvous, seconds, deadline)
         return (group or ProcessGroup)(
-            store, rendezvous.rank, rendezvous.world_size, wants_gpu,
-            max(deadline - time.monotonic(), _LEAST_SECONDS), silence,
-        )  # fmt: skip
+            store,
+            rendezvous.rank,
+            rendezvous.world_size,
+            wants_gpu,
+            max(deadline - time.monotonic(), _LEAST_SECONDS),
+            silence,
+        )
     except (RuntimeError, Lost) as error:
         raise UsageError(
-            f"expected {rendezvous.world_size} ranks that reach each other, but {_reason(error)}; see "
-            "that all of them run, and name the network between them with GLOO_SOCKET_IFNAME"
+            f"expected {rendezvous.world_size} ranks that reach each other, but {_reason(error)}; "
+            "see that all of them run, and name the network between them with GLOO_SOCKET_IFNAME"
         ) from None
 
 
@@ -73,13 +77,21 @@ def _enter(rendezvous: Rendezvous, seconds: float, deadline: float) -> dist.Stor
         return dist.HashStore()
     if rendezvous.listener is not None:
         store = dist.TCPStore(
-            "127.0.0.1", rendezvous.port, is_master=True, timeout=_LONGEST, wait_for_workers=False,
+            "127.0.0.1",
+            rendezvous.port,
+            is_master=True,
+            timeout=_LONGEST,
+            wait_for_workers=False,
             master_listen_fd=rendezvous.listener.detach(),
-        )  # fmt: skip
+        )
     else:
         _await_store(rendezvous, seconds, deadline)
         store = dist.TCPStore(
-            rendezvous.host, rendezvous.port, is_master=False, timeout=_LONGEST, wait_for_workers=False
+            rendezvous.host,
+            rendezvous.port,
+            is_master=False,
+            timeout=_LONGEST,
+            wait_for_workers=False,
         )
     # After a restart torchrun's store may still know the ranks that were there before.
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
@@ -109,7 +121,9 @@ def _await_store(rendezvous: Rendezvous, seconds: float, deadline: float) -> Non
             time.sleep(0.1)
 
 
-def _await_everyone(store: dist.Store, rendezvous: Rendezvous, seconds: float, deadline: float) -> None:
+def _await_everyone(
+    store: dist.Store, rendezvous: Rendezvous, seconds: float, deadline: float
+) -> None:
     """Wait until every rank is there.
 
     Raises UsageError: it names those that did not come, or says which ranks contradict each other.
@@ -142,14 +156,16 @@ def _announce(store: dist.Store, rendezvous: Rendezvous) -> None:
         )
     elif store.add(f"processes of rank {rendezvous.rank}", 1) > 1:
         problem = (
-            f"expected each RANK once, got a second process with RANK {rendezvous.rank}: number the "
-            f"ranks from 0 to {rendezvous.world_size - 1}"
+            f"expected each RANK once, got a second process with RANK {rendezvous.rank}: number "
+            f"the ranks from 0 to {rendezvous.world_size - 1}"
         )
     if problem is None:
         store.set(f"rank {rendezvous.rank}", "is here")
         return
     store.set(_REFUSAL, problem)
-    if rendezvous.listener is not None:  # the others read it before the store goes with this process
+    if (
+        rendezvous.listener is not None
+    ):  # the others read it before the store goes with this process
         time.sleep(_REFUSAL_SECONDS)
     raise UsageError(problem)
 
@@ -179,21 +195,29 @@ class ProcessGroup(SingleProcess):
     starts_four = "torchrun --nproc-per-node 4 baselines/ddp.py"
 
     def __init__(
-        self, store: dist.Store, rank: int, world_size: int, wants_gpu: bool = False,
+        self,
+        store: dist.Store,
+        rank: int,
+        world_size: int,
+        wants_gpu: bool = False,
         join_seconds: float = OPTIONS["start_timeout"].default,
         silence_seconds: float = OPTIONS["collective_timeout"].default,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.rank, self.world_size = rank, world_size
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         self.join_by = time.monotonic() + join_seconds
         call_in_time(
             lambda: dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank,
-                world_size=world_size, timeout=_LONGEST,
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
+                store=store,
+                rank=rank,
+                world_size=world_size,
+                timeout=_LONGEST,
             ),
-            join_seconds, lambda: "all have come, and some do not connect to the others",
-        )  # fmt: skip
+            join_seconds,
+            lambda: "all have come, and some do not connect to the others",
+        )
         self.monitor_ranks(silence_seconds)
         # Where one rank computes on its CPU, all meet in host memory.
         self._by_nccl = all(self.gather(nccl and wants_gpu))

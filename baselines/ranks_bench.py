@@ -105,8 +105,10 @@ def main() -> int:
                 entry.seconds.append(_seconds(entry, records))
                 if entry.name == "bound":
                     in_step.seconds.append(_in_step(records, options.epochs))
-                _say(f"round {number + 1}/{options.rounds}  {entry.name:<18}"
-                     f"{entry.seconds[-1]:8.3f} s/epoch")  # fmt: skip
+                _say(
+                    f"round {number + 1}/{options.rounds}  {entry.name:<18}"
+                    f"{entry.seconds[-1]:8.3f} s/epoch"
+                )
     result = _result(options, [*entries[:2], in_step, *entries[2:]], hardware)
     table = bench_table(Bench(**{one.name: result[one.name] for one in fields(Bench)}))
     print("\n".join([table.text(), "", *(f"- {note}" for note in table.notes)]))
@@ -136,12 +138,15 @@ def _entries(ranks: int, flags: Sequence[str]) -> list[Entry]:
     bound = [*ddp[:program], str(Path(__file__).resolve()), _UNCOUPLED, *ddp[program + 1 :]]
     return [
         Entry("single", "one process", Launch("single", 1).command(flags)),
-        Entry("bound", f"{ranks} processes, each on its slice of every batch, that exchange "
-              "nothing", bound),
+        Entry(
+            "bound",
+            f"{ranks} processes, each on its slice of every batch, that exchange nothing",
+            bound,
+        ),
         Entry("horovod over mpi", "`horovodrun --mpi`", [horovod[0], "--mpi", *horovod[1:]]),
         Entry("horovod over gloo", "`horovodrun --gloo`", [horovod[0], "--gloo", *horovod[1:]]),
         Entry("ddp", "`torchrun`, over Gloo", ddp),
-    ]  # fmt: skip
+    ]
 
 
 def _seconds(entry: Entry, records: Path) -> float:
@@ -173,19 +178,25 @@ def _result(
     rows = []
     for entry in entries:
         shares = [spread_text(_ratios(whole, entry.seconds)) for whole in (bound, in_step)]
-        rows.append([
-            entry.name, statistics.median(entry.seconds),
-            f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
-            spread_text(_ratios(single, entry.seconds)),
-            *([None, None] if entry is entries[0] else shares),
-        ])  # fmt: skip
+        rows.append(
+            [
+                entry.name,
+                statistics.median(entry.seconds),
+                f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
+                spread_text(_ratios(single, entry.seconds)),
+                *([None, None] if entry is entries[0] else shares),
+            ]
+        )
     others = hardware["others_running"]
     return {
         "benchmark": "ranks",
         **origin(hardware),
         "settings": {
-            "dataset": options.dataset, "ranks": options.ranks, "epochs": options.epochs,
-            "rounds": options.rounds, "busy": options.busy or None,
+            "dataset": options.dataset,
+            "ranks": options.ranks,
+            "epochs": options.epochs,
+            "rounds": options.rounds,
+            "busy": options.busy or None,
         },
         "seconds": {entry.name: entry.seconds for entry in entries},
         "columns": ["ranks", "s/epoch", "range", "x single", "of the bound", "of it in step"],
@@ -199,7 +210,7 @@ def _result(
             *([f"busy: {options.busy} other processes computed meanwhile"] if options.busy else []),
             *([f"other programs were running as it began: {others} processes"] if others else []),
         ],
-    }  # fmt: skip
+    }
 
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
@@ -216,12 +227,27 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help="data set (default: synthetic)")
     add("--ranks", type=whole(), default=2, metavar="N", help="processes (default: 2)")
-    add("--epochs", type=whole(2), default=10, metavar="N",
-        help="epochs of a run, of which the first is not counted (default: 10)")  # fmt: skip
-    add("--rounds", type=whole(), default=5, metavar="N",
-        help="how often each takes its turn (default: 5)")  # fmt: skip
-    add("--busy", type=whole(0, 1024), default=0, metavar="N",
-        help="let so many processes of other work compute meanwhile (default: 0)")  # fmt: skip
+    add(
+        "--epochs",
+        type=whole(2),
+        default=10,
+        metavar="N",
+        help="epochs of a run, of which the first is not counted (default: 10)",
+    )
+    add(
+        "--rounds",
+        type=whole(),
+        default=5,
+        metavar="N",
+        help="how often each takes its turn (default: 5)",
+    )
+    add(
+        "--busy",
+        type=whole(0, 1024),
+        default=0,
+        metavar="N",
+        help="let so many processes of other work compute meanwhile (default: 0)",
+    )
     add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(words)
     flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]

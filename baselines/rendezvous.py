@@ -84,8 +84,8 @@ def _require_one_world(rendezvous: Rendezvous) -> None:
                 )
         elif (rank, size) != (rendezvous.rank, rendezvous.world_size):
             raise UsageError(
-                f"RANK and WORLD_SIZE tell of rank {rendezvous.rank} of {rendezvous.world_size}, but "
-                f"mpirun started rank {rank} of {size}: unset them, or set them to the same"
+                f"RANK and WORLD_SIZE tell of rank {rendezvous.rank} of {rendezvous.world_size}, "
+                f"but mpirun started rank {rank} of {size}: unset them, or set them to the same"
             )
 
 
@@ -97,7 +97,9 @@ def _opened(rendezvous: Rendezvous) -> Rendezvous:
             f"MASTER_PORT: rank 0 is to listen at port {rendezvous.port}, and cannot "
             f"({error.strerror}): choose another one, or end the program that holds it"
         ) from None
-    return Rendezvous(rendezvous.rank, rendezvous.world_size, rendezvous.host, rendezvous.port, listener)
+    return Rendezvous(
+        rendezvous.rank, rendezvous.world_size, rendezvous.host, rendezvous.port, listener
+    )
 
 
 def _ask_mpi() -> Rendezvous:

@@ -79,9 +79,13 @@ def _parse() -> argparse.Namespace:
     add("--rounds", type=whole(), default=5, help="warm starts of each (default: %(default)s)")
     add("--cold-rounds", type=whole(), default=1, help="cold starts of each (default: %(default)s)")
     add(
-        "--only", nargs="+", choices=[*_WAYS], default=[*_WAYS], metavar="NAME",
+        "--only",
+        nargs="+",
+        choices=[*_WAYS],
+        default=[*_WAYS],
+        metavar="NAME",
         help=f"of {', '.join(_WAYS)} (default: all)",
-    )  # fmt: skip
+    )
     add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args()
 
@@ -158,7 +162,9 @@ def _record(
         "benchmark": "start of a run",
         **origin(hardware),
         "settings": {
-            "dataset": options.dataset, "ranks": options.ranks, "rounds": options.rounds,
+            "dataset": options.dataset,
+            "ranks": options.ranks,
+            "rounds": options.rounds,
             "cold_rounds": options.cold_rounds,
         },
         "columns": ["started by", "warm s", "cold s"],
@@ -167,7 +173,7 @@ def _record(
             for name, of in seconds.items()
         ],
         "notes": notes,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -84,9 +84,13 @@ def call_in_time(work: Callable[[], T], seconds: float, missing: Callable[[], st
 
 
 def await_ranks(
-    is_here: Callable[[int], bool], rank: int, world_size: int, where: str, deadline: float,
+    is_here: Callable[[int], bool],
+    rank: int,
+    world_size: int,
+    where: str,
+    deadline: float,
     seconds: float,
-) -> None:  # fmt: skip
+) -> None:
     """Wait until every rank is here.
 
     Args:
@@ -180,9 +184,10 @@ def await_ranks_at_store(rank: int, world_size: int, seconds: float) -> None:
 
     def ask(one: int, method: str) -> bool:
         asked = request.Request(
-            f"http://{where}/ringsage/rank_{one}", method=method,
+            f"http://{where}/ringsage/rank_{one}",
+            method=method,
             data=b"here" if method == "PUT" else None,
-        )  # fmt: skip
+        )
         try:
             with past_proxies.open(asked, timeout=_ANSWER_SECONDS):
                 return True

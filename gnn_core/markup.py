@@ -58,7 +58,7 @@ def safe_html(body: str) -> str:
             attributes=is_allowed,
             protocols={"http", "https", "data"},
             css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"]),
-        )  # fmt: skip
+        )
     )
 
 

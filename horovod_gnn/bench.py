@@ -85,9 +85,11 @@ def _run(options: argparse.Namespace) -> int:
     hardware = machine.hardware()  # before the benchmark is a load of its own
     print(_opening(options, hardware, kept), flush=True)
     graph = datasets.load(
-        options.dataset, options.data_root, options.cache_dir,
+        options.dataset,
+        options.data_root,
+        options.cache_dir,
         progress=lambda line: print(line, file=sys.stderr),
-    )  # fmt: skip
+    )
     rivals, batches = _prepare(options, graph)
     for rival in rivals:  # compiles kernels, fetches pages
         rival.run(batches[:2])
@@ -120,13 +122,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=whole(), default=5, help="how often each implementation takes its turn")
     add("--steps", type=whole(), default=6, help="training steps per turn, each on its own batch")
     add(
-        "--only", nargs="+", choices=[*_RIVALS], default=[*_RIVALS], metavar="NAME",
+        "--only",
+        nargs="+",
+        choices=[*_RIVALS],
+        default=[*_RIVALS],
+        metavar="NAME",
         help=f"of {', '.join(map(repr, _RIVALS))} (default: all)",
-    )  # fmt: skip
+    )
     add(
-        "--allocator", choices=("keep", "default"), default="keep",
+        "--allocator",
+        choices=("keep", "default"),
+        default="keep",
         help="keep freed memory, as training does, or leave the C library's allocator alone",
-    )  # fmt: skip
+    )
     add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     return parser.parse_args(argv)
 
@@ -190,9 +198,13 @@ def _prepare(options: argparse.Namespace, graph: Graph) -> tuple[list[Rival], li
 def _model(name: str, widths: Sequence[int], dropout: float) -> nn.Module:
     """An implementation, with the weights that all of them begin with."""
     model = GraphSAGE(
-        widths[0], widths[1], widths[-1], layers=len(widths) - 1, dropout=dropout,
+        widths[0],
+        widths[1],
+        widths[-1],
+        layers=len(widths) - 1,
+        dropout=dropout,
         precision="bf16" if name == "fused bf16" else "fp32",
-    )  # fmt: skip
+    )
     model.fused = name.startswith("fused")
     if not name.startswith("reference"):
         return model

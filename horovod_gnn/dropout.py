@@ -28,9 +28,7 @@ def keyed_dropout(h: Tensor, nodes: np.ndarray | Tensor, key: int, threshold: in
     return h * factors
 
 
-def dropout_factors(
-    nodes: np.ndarray | Tensor, key: int, threshold: int, like: Tensor
-) -> Tensor:
+def dropout_factors(nodes: np.ndarray | Tensor, key: int, threshold: int, like: Tensor) -> Tensor:
     """`gnn_core.dropout.dropout_factors` in torch, for `[n, width]` features on any device."""
     width = like.shape[1]
     ids = torch.as_tensor(nodes).to(like.device)

@@ -61,9 +61,7 @@ class LinkEvaluator(link_ranking.LinkEvaluator):
         most_edges: references that tell one epoch from the next; 0 is all.
     """
 
-    def __init__(
-        self, graph: Graph, table: Table, world: World, candidates: int, most_edges: int
-    ):
+    def __init__(self, graph: Graph, table: Table, world: World, candidates: int, most_edges: int):
         super().__init__(graph, world, candidates=candidates, most_edges=most_edges)
         self._table = table
 

@@ -98,9 +98,7 @@ class GpuFeed(Feed):
         """Feature rows `[k, F]` on the GPU, by way of page-locked memory."""
         if isinstance(self.table, SparseFeatures):
             return to_device(torch.from_numpy(self.table[nodes]), self._device)
-        rows = torch.empty(
-            len(nodes), self.table.shape[1], dtype=self.table.dtype, pin_memory=True
-        )
+        rows = torch.empty(len(nodes), self.table.shape[1], dtype=self.table.dtype, pin_memory=True)
         torch.index_select(self.table, 0, torch.from_numpy(nodes), out=rows)
         return rows.to(self._device, non_blocking=True)
 

@@ -83,9 +83,17 @@ class FusedStack(torch.autograd.Function):
             x = arithmetic.empty(block.num_dst, 2 * states.shape[1])
             h = arithmetic.empty(block.num_dst, len(weights[depth]))
             _layer_forward(
-                states, rows_of, block, weights[depth], biases[depth], options,
-                (nodes, options.keys[depth]) if active else None, depth == 0, x, h,
-            )  # fmt: skip
+                states,
+                rows_of,
+                block,
+                weights[depth],
+                biases[depth],
+                options,
+                (nodes, options.keys[depth]) if active else None,
+                depth == 0,
+                x,
+                h,
+            )
             gathered.append(x)
             outputs.append(h)
             states, rows_of = h, np.arange(block.num_dst)
@@ -109,9 +117,14 @@ class FusedStack(torch.autograd.Function):
         grad_rows = arithmetic.product(operand, weights[-1]) if depths > 1 else None
         for depth in range(depths - 2, -1, -1):
             grad_weight, grad_bias, grad_rows = _layer_backward(
-                grad_rows, blocks[depth + 1], outputs[depth], gathered[depth],
-                weights[depth], options, needs_rows=depth > 0,
-            )  # fmt: skip
+                grad_rows,
+                blocks[depth + 1],
+                outputs[depth],
+                gathered[depth],
+                weights[depth],
+                options,
+                needs_rows=depth > 0,
+            )
             grads[2 * depth], grads[2 * depth + 1] = grad_weight, grad_bias
         return (None, None, None, None, None, *grads)
 
@@ -143,9 +156,15 @@ def _layer_forward(
         start = time.perf_counter()
         with into(x_chunk) as out:
             gather(
-                *source, rows_of, block.offsets, block.columns,
-                first, last, options.mean, _as_numpy(out),
-            )  # fmt: skip
+                *source,
+                rows_of,
+                block.offsets,
+                block.columns,
+                first,
+                last,
+                options.mean,
+                _as_numpy(out),
+            )
         if reads_table:
             options.fetch_seconds.append(time.perf_counter() - start)
         torch.mm(x_chunk, weight.t(), out=h_chunk)
@@ -156,9 +175,12 @@ def _layer_forward(
                 nodes, key = activation
                 activate = kernels.activate_bf16 if narrow else kernels.activate
                 activate(
-                    _as_numpy(out), bias_row, nodes[first:last], np.uint64(key),
+                    _as_numpy(out),
+                    bias_row,
+                    nodes[first:last],
+                    np.uint64(key),
                     options.dropout_threshold,
-                )  # fmt: skip
+                )
 
 
 def _layer_backward(
@@ -186,9 +208,18 @@ def _layer_backward(
     for first, last in _chunks(len(x)):
         grad_chunk = scratch[: last - first]
         scatter(
-            grad_array, block.offsets, source_offsets, destinations, states_array, first, last,
-            options.mean, options.dropout_scale, _as_numpy(grad_chunk), grad_bias.numpy(),
-        )  # fmt: skip
+            grad_array,
+            block.offsets,
+            source_offsets,
+            destinations,
+            states_array,
+            first,
+            last,
+            options.mean,
+            options.dropout_scale,
+            _as_numpy(grad_chunk),
+            grad_bias.numpy(),
+        )
         operand = arithmetic.operand(grad_chunk)
         arithmetic.add_product(grad_weight, operand.t(), x[first:last])
         if below is not None:

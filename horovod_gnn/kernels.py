@@ -243,9 +243,18 @@ def _scatter_back(narrow):
 
     @njit(nogil=True, cache=True)
     def scatter_back(
-        grad, offsets, source_offsets, destinations, states, first, last, mean, scale, out,
+        grad,
+        offsets,
+        source_offsets,
+        destinations,
+        states,
+        first,
+        last,
+        mean,
+        scale,
+        out,
         bias_grad,
-    ):  # fmt: skip
+    ):
         width = states.shape[1]
         row_bytes = width * grad.itemsize
         num_dst = grad.shape[0]

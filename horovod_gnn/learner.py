@@ -50,9 +50,7 @@ class TorchLearner:
         model = _model(config, graph, native_bf16).to(device)
         for tensor in model.state_dict().values():
             parallel.broadcast_(tensor)
-        optimizer = OPTIMIZERS[config.optimizer](
-            model.parameters(), config.lr, config.weight_decay
-        )
+        optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.weight_decay)
         self.training = Training(
             model=model,
             objective=link_objective if is_link else node_objective,
@@ -97,8 +95,12 @@ class TorchLearner:
             found.append(self._rates.note())
         feed = self.training.feed
         if isinstance(feed, GpuFeed):
-            found.append("features on the GPU" if feed.on_card else "features in host memory, the "
-                         "rows of each batch copied to the GPU ahead of its step")  # fmt: skip
+            found.append(
+                "features on the GPU"
+                if feed.on_card
+                else "features in host memory, the "
+                "rows of each batch copied to the GPU ahead of its step"
+            )
         return found
 
     def warm_up(self) -> None:
@@ -176,11 +178,17 @@ def _agreed_rates(
 def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSAGE | LinkModel:
     is_link = config.task == "link"
     model = GraphSAGE(
-        graph.num_features, config.hidden, config.hidden if is_link else graph.num_classes,
-        layers=config.layers, aggregator=config.aggregator, dropout=config.dropout,
-        input_dropout=config.input_dropout, precision=config.precision,
-        native_bf16=native_bf16, seed=config.seed,
-    )  # fmt: skip
+        graph.num_features,
+        config.hidden,
+        config.hidden if is_link else graph.num_classes,
+        layers=config.layers,
+        aggregator=config.aggregator,
+        dropout=config.dropout,
+        input_dropout=config.input_dropout,
+        precision=config.precision,
+        native_bf16=native_bf16,
+        seed=config.seed,
+    )
     return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
 
 

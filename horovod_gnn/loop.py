@@ -118,9 +118,11 @@ def _step(training: Training, batch: Batch) -> list[float]:
         # Divided by the targets of all ranks, so that the sum over ranks is the mean over targets.
         (loss_sum / batch.num_global_real).backward()
         statistics = [
-            float(loss_sum.detach()), float(correct), float(batch.num_edges),
+            float(loss_sum.detach()),
+            float(correct),
+            float(batch.num_edges),
             float(training.parallel.interrupted),
-        ]  # fmt: skip
+        ]
     watch.add("fetch", model.fetch_seconds, out_of="compute")
     with watch.section("communicate"):
         statistics = training.bucket.sum_over_ranks(training.parallel, statistics)

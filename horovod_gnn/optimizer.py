@@ -36,9 +36,17 @@ class SGD:
     def step(self) -> None:
         """Update the parameters in place."""
         torch._fused_sgd_(
-            self.parameters, self.gradients(), [], weight_decay=self.weight_decay, momentum=0.0,
-            lr=self.lr, dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
-        )  # fmt: skip
+            self.parameters,
+            self.gradients(),
+            [],
+            weight_decay=self.weight_decay,
+            momentum=0.0,
+            lr=self.lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
 
 
 class Adam(SGD):
@@ -64,10 +72,20 @@ class Adam(SGD):
         self.num_steps += 1
         steps = [self.num_steps] * len(self.parameters)
         torch._fused_adam_(
-            self.parameters, self.gradients(), self.exp_avg, self.exp_avg_sq, [], steps,
-            lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=self.weight_decay, eps=1e-8,
-            amsgrad=False, maximize=False,
-        )  # fmt: skip
+            self.parameters,
+            self.gradients(),
+            self.exp_avg,
+            self.exp_avg_sq,
+            [],
+            steps,
+            lr=self.lr,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

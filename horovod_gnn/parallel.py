@@ -20,12 +20,7 @@ import torch
 from torch import Tensor
 
 from gnn_core.config import OPTIONS, RunConfig
-from gnn_core.joining import (
-    STORE_ADDRESS,
-    await_ranks_at_store,
-    call_in_time,
-    waited_for_by_mpi,
-)
+from gnn_core.joining import STORE_ADDRESS, await_ranks_at_store, call_in_time, waited_for_by_mpi
 from gnn_core.launch import by_torchrun, launched_rank, launched_size, stop_without_launcher
 from gnn_core.network import bypass_proxies
 from gnn_core.sockets import OpenedSockets

@@ -70,13 +70,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__)
     add = parser.add_argument
     add(
-        "--bytes", type=whole(4, 1 << 30), nargs="+", default=list(_SIZES), metavar="N",
+        "--bytes",
+        type=whole(4, 1 << 30),
+        nargs="+",
+        default=list(_SIZES),
+        metavar="N",
         help="message sizes, multiples of 4 (default: 4 .. 16777216 in powers of 4)",
-    )  # fmt: skip
+    )
     add(
-        "--repetitions", type=whole(_LEAST), default=100,
+        "--repetitions",
+        type=whole(_LEAST),
+        default=100,
         help="of each size, fewer where they would take longer than --seconds (default: 100)",
-    )  # fmt: skip
+    )
     add("--seconds", type=finite(0, 86_400), default=4.0, help="for each size, about (default: 4)")
     add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(argv)
@@ -123,9 +129,12 @@ def _cycle_seconds(strategy: str) -> float:
 
 
 def _record(
-    parallel: SingleProcess, strategy: str, options: argparse.Namespace,
-    samples: Sequence[np.ndarray], hardware: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    parallel: SingleProcess,
+    strategy: str,
+    options: argparse.Namespace,
+    samples: Sequence[np.ndarray],
+    hardware: dict[str, Any],
+) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
     hosts = list(dict.fromkeys(parallel.rank_hosts))
     quartiles = [np.percentile(some, (25, 50, 75)).tolist() for some in samples]
@@ -142,7 +151,9 @@ def _record(
         "benchmark": f"allreduce, {strategy}, {placed}",
         **origin(hardware),
         "settings": {
-            "strategy": strategy, "ranks": parallel.world_size, "hosts": len(hosts),
+            "strategy": strategy,
+            "ranks": parallel.world_size,
+            "hosts": len(hosts),
             "cycle_ms": 1000 * _cycle_seconds(strategy) or None,
         },
         "probe": {
@@ -160,16 +171,18 @@ def _record(
         "columns": ["bytes", "median ms", "quartiles", "MB/s", "repetitions"],
         "rows": [
             [
-                size, 1000 * middle,
+                size,
+                1000 * middle,
                 f"{three_digits(1000 * low)} .. {three_digits(1000 * high)}",
-                size / middle / 1e6, len(some),
+                size / middle / 1e6,
+                len(some),
             ]
             for size, (low, middle, high), some in zip(
                 options.bytes, quartiles, samples, strict=True
             )
         ],
         "notes": notes,
-    }  # fmt: skip
+    }
 
 
 def _report(record: dict[str, Any], file: Path | None) -> None:

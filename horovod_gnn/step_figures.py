@@ -77,14 +77,16 @@ def table(
     for name, clocks in implementations.items():
         one = clocks["elapsed"]
         low, high = one["quartiles_ms"]
-        rows.append([
-            name,
-            one["median_ms"],
-            f"{low:.0f} .. {high:.0f}",
-            clocks["processor"]["median_ms"],
-            _summary(one["times_as_fast_as_reference"], ".2f"),
-            _summary(one["share_of_floor"], ".0%"),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                one["median_ms"],
+                f"{low:.0f} .. {high:.0f}",
+                clocks["processor"]["median_ms"],
+                _summary(one["times_as_fast_as_reference"], ".2f"),
+                _summary(one["share_of_floor"], ".0%"),
+            ]
+        )
     headings = ["implementation", "ms", "quartiles", "processor ms", "x reference", "floor"]
     return headings, rows
 

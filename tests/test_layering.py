@@ -57,8 +57,10 @@ def _imported(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom) and node.level == 0:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-        "__import__", "import_module", "importlib.import_module",
-    ):  # fmt: skip
+        "__import__",
+        "import_module",
+        "importlib.import_module",
+    ):
         if node.args and isinstance(node.args[0], ast.Constant):
             yield str(node.args[0].value)
 
@@ -208,18 +210,38 @@ def imports_tensorflow_early(module: Module) -> Iterator[str]:
 
 
 COMPUTE = (
-    "gnn_core.initial", "gnn_core.dropout", "horovod_gnn.model", "horovod_gnn.kernels",
-    "horovod_gnn.arithmetic", "horovod_gnn.dropout", "horovod_gnn.fused", "tf_mirrored.model",
+    "gnn_core.initial",
+    "gnn_core.dropout",
+    "horovod_gnn.model",
+    "horovod_gnn.kernels",
+    "horovod_gnn.arithmetic",
+    "horovod_gnn.dropout",
+    "horovod_gnn.fused",
+    "tf_mirrored.model",
     "tf_mirrored.segments",
-)  # fmt: skip
+)
 # Every room and module of gnn_core that jobs on a cluster do not concern.
 NOT_DEPLOYING = tuple(
     f"gnn_core.{name}"
     for name in (
-        "compiled", "config", "data", "dropout", "env", "files", "initial", "launch", "network",
-        "report", "schedule", "seeding", "settings", "streams", "training", "usage",
+        "compiled",
+        "config",
+        "data",
+        "dropout",
+        "env",
+        "files",
+        "initial",
+        "launch",
+        "network",
+        "report",
+        "schedule",
+        "seeding",
+        "settings",
+        "streams",
+        "training",
+        "usage",
     )
-)  # fmt: skip
+)
 TF_STRANGERS = ("torch", "torch_geometric", "horovod", "horovod_gnn", "baselines")
 RULES: dict[str, Check] = {
     "gnn_core knows no framework": never(("gnn_core",), FRAMEWORKS),

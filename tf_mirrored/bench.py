@@ -148,19 +148,27 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
         optimizer.build(trainable(model))
         undropped = dataclasses.replace(config, dropout=0.0)
         feed = Feed(
-            undropped if name == "own dropout" else config, graph, training=True,
+            undropped if name == "own dropout" else config,
+            graph,
+            training=True,
             reverses=name in ("as it trains", "own dropout"),
-        )  # fmt: skip
+        )
         training = Training(
-            model=model, objective=node_objective, optimizer=optimizer, loaders=[None], feed=feed,
-            table=feature_table(graph), schedule=Schedule.of(config, 1), replicas=replicas,
-            watch=Stopwatch(), prefetch=0,
-        )  # fmt: skip
+            model=model,
+            objective=node_objective,
+            optimizer=optimizer,
+            loaders=[None],
+            feed=feed,
+            table=feature_table(graph),
+            schedule=Schedule.of(config, 1),
+            replicas=replicas,
+            watch=Stopwatch(),
+            prefetch=0,
+        )
         extra = [tf.zeros([2], feed.real)]
         return Way(
-            name, feed.step,
-            lambda step: training.step(training.table, [step], extra)[0].numpy(),
-        )  # fmt: skip
+            name, feed.step, lambda step: training.step(training.table, [step], extra)[0].numpy()
+        )
 
     return [made(name) for name in _WAYS]
 
@@ -170,10 +178,22 @@ def _torch_seconds(options: argparse.Namespace, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "torch.json"
         command = [
-            sys.executable, "-m", "horovod_gnn.bench", "--only", _TORCH_STEP, "--rounds", "1",
-            "--steps", str(steps), "--threads", str(options.threads),
-            "--dataset", options.dataset, "--json", str(file),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "horovod_gnn.bench",
+            "--only",
+            _TORCH_STEP,
+            "--rounds",
+            "1",
+            "--steps",
+            str(steps),
+            "--threads",
+            str(options.threads),
+            "--dataset",
+            options.dataset,
+            "--json",
+            str(file),
+        ]
         if options.data_root:
             command += ["--data-root", options.data_root]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -31,9 +31,13 @@ def _start(config: RunConfig | None) -> World:
     if config is None:  # the others are to hear of it, and only workers have others
         return start("multiworker")
     return start(
-        config.strategy, config.replicas, config.threads, config.device, config.start_timeout,
+        config.strategy,
+        config.replicas,
+        config.threads,
+        config.device,
+        config.start_timeout,
         config.collective_timeout,
-    )  # fmt: skip
+    )
 
 
 def _prepare(config: RunConfig, world: World) -> None:

@@ -131,9 +131,10 @@ class Feed:
 
     def step(self, batch: Batch) -> StepInput:
         """The tensors of a batch."""
-        nodes, keys = batch.input_nodes, [
-            seeding.key(batch.key, "layer", depth) for depth in range(self._layers + 1)
-        ]  # fmt: skip
+        nodes, keys = (
+            batch.input_nodes,
+            [seeding.key(batch.key, "layer", depth) for depth in range(self._layers + 1)],
+        )
         blocks = []
         for depth, block in enumerate(batch.blocks):
             factors = None

@@ -154,9 +154,12 @@ class KerasLearner:
         if isinstance(model, LinkModel):
             self._layers: Layers = (scored := LinkLayers(model, self.training.table, feed))
             ranks = LinkEvaluator(
-                graph, replicas, candidates=config.candidates, most_edges=config.eval_edges,
+                graph,
+                replicas,
+                candidates=config.candidates,
+                most_edges=config.eval_edges,
                 threads=threads,
-            )  # fmt: skip
+            )
             return lambda splits, whole: ranks.tallies(scored, splits, whole)
         self._layers = layers = Layers(model, self.training.table, feed)
         if config.eval == "exact":
@@ -174,10 +177,14 @@ class KerasLearner:
 def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     is_link = config.task == "link"
     model = GraphSAGE(
-        graph.num_features, config.hidden, config.hidden if is_link else graph.num_classes,
-        layers=config.layers, aggregator=config.aggregator, precision=config.precision,
+        graph.num_features,
+        config.hidden,
+        config.hidden if is_link else graph.num_classes,
+        layers=config.layers,
+        aggregator=config.aggregator,
+        precision=config.precision,
         seed=config.seed,
-    )  # fmt: skip
+    )
     if not is_link:
         return model
     return LinkModel(model, config.predictor_layers, config.seed)

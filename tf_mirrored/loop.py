@@ -110,11 +110,13 @@ def train_epoch(
     watch, depth = training.watch, training.prefetch
     with contextlib.ExitStack() as stack:
         iterators = [
-            stack.enter_context(contextlib.closing(
-                prepared(loader, training.feed, progress.epoch, progress.step, depth)
-            ))
+            stack.enter_context(
+                contextlib.closing(
+                    prepared(loader, training.feed, progress.epoch, progress.step, depth)
+                )
+            )
             for loader in training.loaders
-        ]  # fmt: skip
+        ]
         while True:
             with watch.section("wait"):
                 batches = [next(iterator, None) for iterator in iterators]

@@ -182,9 +182,11 @@ class Replicas(World):
             with self.waiting():  # in C, where only the monitor of the ranks can end it
                 yield
         except (
-            tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
             tf.errors.DeadlineExceededError,
-        ):  # fmt: skip
+        ):
             if self._cluster is None:
                 raise
             if self.stop_signal is not None:  # the launcher has told the others, and this one

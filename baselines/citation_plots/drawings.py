@@ -35,9 +35,13 @@ def draw_classes(graph: Graph, classes: ClassMeasures) -> Figure:
         left += counts
     for place, total in enumerate(left):
         axes[0].annotate(
-            f"{total:.0f}  ({100 * total / left.sum():.0f} %)", (total, place), (5, 0),
-            textcoords="offset points", va="center", fontsize="small",
-        )  # fmt: skip
+            f"{total:.0f}  ({100 * total / left.sum():.0f} %)",
+            (total, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
     axes[0].invert_yaxis()
     axes[0].margins(x=0.14)
     axes[0].set_xlabel("papers")
@@ -62,13 +66,21 @@ def draw_degrees(graph: Graph) -> Figure:
         axis.grid(alpha=0.3)
         axis.axvline(mean, color=_COLOURS[5], linestyle="--", linewidth=1)
     axes[0].annotate(
-        f"mean {mean:.1f}", (mean, counts.max()), (5, 2), textcoords="offset points",
-        color=_COLOURS[5], fontsize="small",
-    )  # fmt: skip
+        f"mean {mean:.1f}",
+        (mean, counts.max()),
+        (5, 2),
+        textcoords="offset points",
+        color=_COLOURS[5],
+        fontsize="small",
+    )
     axes[1].text(
-        0.97, 0.95, f"median {median:.0f}, mean {mean:.1f}, most {most}",
-        transform=axes[1].transAxes, ha="right", va="top",
-    )  # fmt: skip
+        0.97,
+        0.95,
+        f"median {median:.0f}, mean {mean:.1f}, most {most}",
+        transform=axes[1].transAxes,
+        ha="right",
+        va="top",
+    )
     return figure
 
 
@@ -79,14 +91,23 @@ def draw_homophily(graph: Graph, classes: ClassMeasures) -> Figure:
     names = _names(classes, order)
     axes[0].barh(names, classes.homophily[order], color=_COLOURS[0], label="within the class")
     axes[0].plot(
-        classes.by_chance[order], range(len(order)), "|", color=_COLOURS[5], markersize=16,
-        markeredgewidth=2.5, label="if citations did not look at classes",
-    )  # fmt: skip
+        classes.by_chance[order],
+        range(len(order)),
+        "|",
+        color=_COLOURS[5],
+        markersize=16,
+        markeredgewidth=2.5,
+        label="if citations did not look at classes",
+    )
     for place, share in enumerate(classes.homophily[order]):
         axes[0].annotate(
-            f"{100 * share:.0f} %", (share, place), (4, 0), textcoords="offset points",
-            va="center", fontsize="small",
-        )  # fmt: skip
+            f"{100 * share:.0f} %",
+            (share, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
     axes[0].invert_yaxis()
     axes[0].set_xlim(0, 1.08)
     axes[0].xaxis.set_major_formatter(PercentFormatter(1))
@@ -97,9 +118,14 @@ def draw_homophily(graph: Graph, classes: ClassMeasures) -> Figure:
     axes[1].imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         axes[1].text(
-            column, row, f"{100 * share:.0f}" if share >= 0.005 else "·", ha="center", va="center",
-            color="white" if share > 0.35 else "black", fontsize="small",
-        )  # fmt: skip
+            column,
+            row,
+            f"{100 * share:.0f}" if share >= 0.005 else "·",
+            ha="center",
+            va="center",
+            color="white" if share > 0.35 else "black",
+            fontsize="small",
+        )
     axes[1].set_yticks(range(len(order)), names)
     axes[1].set_xticks(range(len(order)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes[1].spines[:].set_visible(False)
@@ -131,9 +157,13 @@ def draw_words(graph: Graph, classes: ClassMeasures, words: WordMeasures, top: i
     axes[2].barh(labels, words.papers_with[first], color=colours)
     for place, word in enumerate(first):
         axes[2].annotate(
-            f"{words.lift[word]:.1f} x", (words.papers_with[word], place), (3, 0),
-            textcoords="offset points", va="center", fontsize="x-small",
-        )  # fmt: skip
+            f"{words.lift[word]:.1f} x",
+            (words.papers_with[word], place),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="x-small",
+        )
     axes[2].invert_yaxis()
     axes[2].margins(x=0.12, y=0.01)
     axes[2].tick_params(axis="y", labelsize="x-small")
@@ -169,18 +199,26 @@ def draw_neighbourhood(graph: Graph, classes: ClassMeasures, centre: int, hops: 
         )
     sizes = [260 if node == centre else (90 if hop == 1 else 45) for node, hop in distance.items()]
     networkx.draw_networkx_nodes(
-        drawn, places, list(distance), ax=axes[0], node_size=sizes,
+        drawn,
+        places,
+        list(distance),
+        ax=axes[0],
+        node_size=sizes,
         node_color=[colour_of(int(labels[node])) for node in distance],
         edgecolors=["black" if node == centre else "white" for node in distance],
         linewidths=[2.0 if node == centre else 0.6 for node in distance],
-    )  # fmt: skip
+    )
     axes[0].set_axis_off()
     same = np.mean([labels[a] == labels[b] for a, b in drawn.edges])
     axes[0].text(
-        0, 0, f"{drawn.number_of_edges()} citations, {100 * same:.0f} % within a class (grey; "
+        0,
+        0,
+        f"{drawn.number_of_edges()} citations, {100 * same:.0f} % within a class (grey; "
         "black, dashed: between classes)\nlarge: the paper itself; medium: its neighbours",
-        transform=axes[0].transAxes, fontsize="small", va="bottom",
-    )  # fmt: skip
+        transform=axes[0].transAxes,
+        fontsize="small",
+        va="bottom",
+    )
     present = np.unique(labels[list(distance)])
     _class_legend(axes[0], classes, present, loc="upper right", as_dots=True)
     return figure

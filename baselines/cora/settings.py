@@ -54,9 +54,11 @@ class CoraSettings:
         None, _WHAT, "folder of prepared graphs (default: $RINGSAGE_CACHE)", metavar="DIR"
     )
     seeds: str = option(
-        "0", _WHAT, "random seeds, one run each: 3 or 0-9 or 1,4,5; --seed is the same",
+        "0",
+        _WHAT,
+        "random seeds, one run each: 3 or 0-9 or 1,4,5; --seed is the same",
         metavar="LIST",
-    )  # fmt: skip
+    )
 
     pretrain_epochs: int = option(
         None, _BEFORE, "passes over all papers (default: per model)", low=0

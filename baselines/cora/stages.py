@@ -91,8 +91,7 @@ def pretrain(
         falling = (1 + math.cos(math.pi * epoch / settings.pretrain_epochs)) / 2
         group.optimizer.learning_rate = settings.pretrain_lr * falling
         parts = [
-            draw.pretraining(epoch, replica, world.num_replicas)
-            for replica in world.local_replicas
+            draw.pretraining(epoch, replica, world.num_replicas) for replica in world.local_replicas
         ]
         total = sum(step(list(batches))[0] for batches in zip(*parts, strict=True))
         after_epoch(_finite(total / draw.papers.num_papers, "pre-training", epoch))

@@ -36,7 +36,7 @@ examples:
   python -m gnn_core.bench.sampling                                      # a graph like ogbn-arxiv
   python -m gnn_core.bench.sampling --dataset cora --fanouts 10,10 --global-batch-size 140
   python -m gnn_core.bench.sampling --dataset synthetic:papers=2e6 --rounds 3 --json bench.json
-  taskset -c 1 python -m gnn_core.bench.sampling                         # as a rank pinned to a core
+  taskset -c 1 python -m gnn_core.bench.sampling               # as a rank pinned to a core
 
 Batches are drawn as on one rank. The ranks of a job draw side by side, each on its own core.
 """
@@ -66,14 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     config = RunConfig(
-        dataset=options.dataset, data_root=options.data_root, cache_dir=options.cache_dir,
-        fanouts=options.fanouts, layers=len(options.fanouts), seed=options.seed,
-        global_batch_size=options.global_batch_size, prefetch=options.prefetch,
-    )  # fmt: skip
+        dataset=options.dataset,
+        data_root=options.data_root,
+        cache_dir=options.cache_dir,
+        fanouts=options.fanouts,
+        layers=len(options.fanouts),
+        seed=options.seed,
+        global_batch_size=options.global_batch_size,
+        prefetch=options.prefetch,
+    )
     graph = datasets.load(
-        config.dataset, config.data_root, config.cache_dir,
+        config.dataset,
+        config.data_root,
+        config.cache_dir,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
+    )
     hardware = machine.hardware()  # before the benchmark is a load of its own
     began = time.perf_counter()
     ways = _ways(graph, config, options.batches)
@@ -113,37 +120,45 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add(
-        "--dataset", default="synthetic-arxiv", metavar="NAME",
+        "--dataset",
+        default="synthetic-arxiv",
+        metavar="NAME",
         help="as in training (default: %(default)s)",
-    )  # fmt: skip
+    )
     add("--data-root", metavar="DIR", help="where published files lie (default: RINGSAGE_DATA)")
     add(
-        "--cache-dir", metavar="DIR",
+        "--cache-dir",
+        metavar="DIR",
         help="where prepared graphs are kept (default: RINGSAGE_CACHE, else ~/.cache/ringsage)",
-    )  # fmt: skip
-    add(
-        "--fanouts", type=wholes, default=(15, 10, 5), metavar="N,N,...",
-        help="neighbours per node and hop, targets outward; -1 takes all (default: 15,10,5)",
-    )  # fmt: skip
-    add(
-        "--global-batch-size", type=whole(), default=1024, metavar="N",
-        help="targets a batch (default: %(default)s)",
-    )  # fmt: skip
-    add(
-        "--batches", type=whole(), metavar="N",
-        help=f"batches a round (default: an epoch, but {_MOST_BATCHES} at most)",
-    )  # fmt: skip
-    add(
-        "--rounds",
-        type=whole(),
-        default=7,
-        metavar="N",
-        help="of each way (default: %(default)s)",
     )
     add(
-        "--prefetch", type=whole(), default=2, metavar="N",
+        "--fanouts",
+        type=wholes,
+        default=(15, 10, 5),
+        metavar="N,N,...",
+        help="neighbours per node and hop, targets outward; -1 takes all (default: 15,10,5)",
+    )
+    add(
+        "--global-batch-size",
+        type=whole(),
+        default=1024,
+        metavar="N",
+        help="targets a batch (default: %(default)s)",
+    )
+    add(
+        "--batches",
+        type=whole(),
+        metavar="N",
+        help=f"batches a round (default: an epoch, but {_MOST_BATCHES} at most)",
+    )
+    add("--rounds", type=whole(), default=7, metavar="N", help="of each way (default: %(default)s)")
+    add(
+        "--prefetch",
+        type=whole(),
+        default=2,
+        metavar="N",
         help="how many batches the thread works ahead (default: %(default)s)",
-    )  # fmt: skip
+    )
     add(
         "--seed",
         type=whole(0, 2**63 - 1),
@@ -165,9 +180,13 @@ def _writable(text: str) -> Path:
 def _ways(graph: Graph, config: RunConfig, num_batches: int | None) -> list[Way]:
     def loader(prefetch: int) -> Loader:
         return Loader(
-            graph, "train", config.fanouts, config.global_batch_size,
-            seed=config.seed, prefetch=prefetch,
-        )  # fmt: skip
+            graph,
+            "train",
+            config.fanouts,
+            config.global_batch_size,
+            seed=config.seed,
+            prefetch=prefetch,
+        )
 
     here, ahead = loader(0), loader(config.prefetch)
     num_steps = here.num_steps

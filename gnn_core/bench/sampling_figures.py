@@ -16,9 +16,13 @@ _MEANING = (
     "tells what an idle core would do"
 )
 _COLUMNS = [
-    "drawn by", "M edges/s of CPU time", "CPU range", "M edges/s elapsed", "elapsed range",
+    "drawn by",
+    "M edges/s of CPU time",
+    "CPU range",
+    "M edges/s elapsed",
+    "elapsed range",
     "batches/s elapsed",
-]  # fmt: skip
+]
 _HEADS = [
     ("", "M edges/s", "", "M edges/s", "", "batches/s"),
     ("drawn by", "CPU", "range", "elapsed", "range", "elapsed"),

@@ -60,9 +60,16 @@ class Candidates:
             return np.asarray(self._published[rows, : self.count], np.int64)
         drawn = np.empty((len(rows), self.count), np.int64)
         _draw(
-            rows, self._sources, self._begins, self._ends, self._linked, self._years, self._key,
-            self._met, drawn,
-        )  # fmt: skip
+            rows,
+            self._sources,
+            self._begins,
+            self._ends,
+            self._linked,
+            self._years,
+            self._key,
+            self._met,
+            drawn,
+        )
         return drawn
 
     def _require_enough(self, name: str, papers: npt.NDArray[np.int64]) -> None:

@@ -19,8 +19,15 @@ from gnn_core.usage import UsageError
 
 LINK_ARRAYS = ("train_edges", "valid_edges", "test_edges", "valid_candidates", "test_candidates")
 ARRAY_NAMES = (
-    "indptr", "indices", "features", "labels", "years", "splits", "citations", *LINK_ARRAYS,
-)  # fmt: skip
+    "indptr",
+    "indices",
+    "features",
+    "labels",
+    "years",
+    "splits",
+    "citations",
+    *LINK_ARRAYS,
+)
 SPLIT_NAMES = ("none", "train", "valid", "test")
 
 _SPAN_BYTES = 16 << 20
@@ -252,11 +259,7 @@ def _check_splits(subject: Subject, splits: npt.NDArray) -> None:
 
 
 def _check_labels(
-    subject: Subject,
-    labels: npt.NDArray,
-    splits: npt.NDArray | None,
-    num_classes: int,
-    full: bool,
+    subject: Subject, labels: npt.NDArray, splits: npt.NDArray | None, num_classes: int, full: bool
 ) -> None:
     for span in spans(len(labels), 4, full):
         piece = labels[span]

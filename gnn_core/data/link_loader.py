@@ -50,9 +50,15 @@ class LinkLoader(Loader):
         edges_per_epoch: int = 0,
     ):
         super().__init__(
-            graph, "train", fanouts, global_batch_size,
-            seed=seed, rank=rank, world_size=world_size, prefetch=prefetch,
-        )  # fmt: skip
+            graph,
+            "train",
+            fanouts,
+            global_batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            prefetch=prefetch,
+        )
         assert graph.train_edges is not None
         self._edges = graph.train_edges
         self._negatives = negatives

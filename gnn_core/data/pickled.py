@@ -25,9 +25,11 @@ _UNUSED = ("DUP", "POP", "POP_MARK")  # by whoever pickles arrays
 _PLACES = ("PUT", "BINPUT", "LONG_BINPUT")  # of the memo, which has room up to the largest
 _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _LENGTH_BYTES = {
-    pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4,
-    pickletools.TAKEN_FROM_ARGUMENT4U: 4, pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-}  # fmt: skip
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
 
 
 class Function:

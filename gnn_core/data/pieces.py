@@ -44,8 +44,11 @@ def csv_pieces(path: Path) -> Iterator[npt.NDArray[np.float64]]:
             for text in _whole_lines(file):
                 yield np.loadtxt(
                     text.decode("ascii").splitlines(),
-                    dtype=np.float64, delimiter=",", ndmin=2, comments=None,
-                )  # fmt: skip
+                    dtype=np.float64,
+                    delimiter=",",
+                    ndmin=2,
+                    comments=None,
+                )
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged(path, "gzipped rows of numbers", error) from None
 
@@ -139,9 +142,15 @@ def _open_member(path: Path, member: str) -> Iterator[tuple[Header, IO[bytes]]]:
     except KeyError:
         raise _damaged(path, f"an array {member}", "none") from None
     except (
-        OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-        NotImplementedError, RuntimeError,
-    ) as error:  # fmt: skip
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise _damaged(path, f"an .npz file with {member}", error) from None
 
 

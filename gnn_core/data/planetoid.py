@@ -199,8 +199,10 @@ def _dense_of(
     fits = (
         indptr.shape == (num_rows + 1,)
         and columns.shape == values.shape == (count,)
-        and indptr[0] == 0 and indptr[-1] == count and (np.diff(indptr) >= 0).all()
-    )  # fmt: skip
+        and indptr[0] == 0
+        and indptr[-1] == count
+        and (np.diff(indptr) >= 0).all()
+    )
     if not fits:
         raise ValueError(f"{len(indptr)} offsets, {len(columns)} columns, {count} numbers")
     num_bytes = 4 * num_rows * num_columns

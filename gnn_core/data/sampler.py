@@ -179,9 +179,15 @@ class Sampler:
         self._degrees = _grown(self._degrees, num_dst)
         offsets = np.empty(num_dst + 1, dtype=np.int32)
         num_edges, is_damaged = _count(
-            graph.indptr, len(graph.indices), self._nodes, num_dst, fanout, self._starts,
-            self._degrees, offsets,
-        )  # fmt: skip
+            graph.indptr,
+            len(graph.indices),
+            self._nodes,
+            num_dst,
+            fanout,
+            self._starts,
+            self._degrees,
+            offsets,
+        )
         if num_edges > _MAX_POSITION:
             raise UsageError(
                 f"hop {hop + 1} of one batch holds {num_edges:,} edges, the limit is "
@@ -196,9 +202,15 @@ class Sampler:
         columns = np.empty(num_edges, dtype=np.int32)
         _draw(self._nodes, self._starts, self._degrees, num_dst, hop_key, offsets, self._picks)
         num_src = _relabel(
-            graph.indices, self._picks, num_edges, self._base, self._where,
-            self._nodes, num_dst, columns,
-        )  # fmt: skip
+            graph.indices,
+            self._picks,
+            num_edges,
+            self._base,
+            self._where,
+            self._nodes,
+            num_dst,
+            columns,
+        )
         if num_src < 0:
             raise Subject(graph.name, graph.folder).error(
                 "indices", f"node ids from 0 to {graph.num_nodes - 1}", "others"

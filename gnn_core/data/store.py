@@ -20,12 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data.checks import ARRAY_NAMES, Subject, check_arrays
-from gnn_core.data.features import (
-    SPARSE_PARTS,
-    Features,
-    SparseFeatures,
-    compact,
-)
+from gnn_core.data.features import SPARSE_PARTS, Features, SparseFeatures, compact
 from gnn_core.data.mapped import map_arrays
 from gnn_core.data.meta import META, describe, meta_text, read_meta, require_as_written
 from gnn_core.data.room import require_room
@@ -227,9 +222,7 @@ def _write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _check_counts(
-    subject: Subject, arrays: dict[str, Any], meta: dict[str, Any]
-) -> None:
+def _check_counts(subject: Subject, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
     found = describe(subject.name, arrays, meta["num_classes"], {}, {})
     files = {"num_nodes": "indptr", "num_edges": "indices", "num_features": "features"}
     for key, name in {**files, "feature_dtype": "features"}.items():

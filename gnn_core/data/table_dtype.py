@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 
 from gnn_core.data.checks import ARRAY_NAMES, spans
-from gnn_core.data.features import (
-    FEATURE_DTYPES,
-    SparseFeatures,
-    decode_features,
-    encode_features,
-)
+from gnn_core.data.features import FEATURE_DTYPES, SparseFeatures, decode_features, encode_features
 from gnn_core.data.graph import Graph
 from gnn_core.data.prepare import prepare
 from gnn_core.data.progress import Progress, Say

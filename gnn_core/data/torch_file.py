@@ -29,9 +29,12 @@ Arrays = dict[str, npt.NDArray[np.integer]]
 _MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch before 1.6 begins with
 _ZIP_MAGIC = b"PK\x03\x04"
 _STORAGES = {
-    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
     "ByteStorage": "u1",
-}  # fmt: skip
+}
 
 
 def read_arrays(path: Path) -> Arrays:

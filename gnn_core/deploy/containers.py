@@ -12,9 +12,16 @@ from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _FIELDS = (
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
-    "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
-)  # fmt: skip
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _SIZES = ("limits", "requests")
 _OWN = ("cpu", "memory", "ephemeral-storage")
@@ -71,9 +78,10 @@ def lists_problems(path: str, pod: dict[str, Any]) -> Problems:
     """
     for at, container in containers_of(path, pod):
         for name, keys in (
-            ("env", ("name",)), ("ports", ("containerPort", "protocol")),
+            ("env", ("name",)),
+            ("ports", ("containerPort", "protocol")),
             ("volumeDevices", ("devicePath",)),
-        ):  # fmt: skip
+        ):
             yield from _twice(f"{at}.{name}", container.get(name) or (), keys)
     for name, key in (("hostAliases", "ip"), ("imagePullSecrets", "name")):
         yield from _twice(f"{path}.{name}", pod.get(name) or (), (key,))

@@ -7,11 +7,7 @@ from typing import Any
 from gnn_core.deploy.schema import HOST_PATH, LABELS, META, MPIJOB, NFS, OTHERS, SELECTOR, TEMPLATE
 
 _TEXTS = {"*data key": "text"}
-_EXIT_CODES = {
-    "operator!": ("In", "NotIn"),
-    "values!": ["count"],
-    "containerName": "short",
-}
+_EXIT_CODES = {"operator!": ("In", "NotIn"), "values!": ["count"], "containerName": "short"}
 _JOB = {
     "template!": TEMPLATE,
     "backoffLimit": "count",
@@ -103,9 +99,15 @@ _SPECS: dict[tuple[str, str], dict[str, Any]] = {
     ("RuntimeClass", "node.k8s.io/v1"): {"handler!": "short"} | OTHERS,
 }
 OF_NO_NAMESPACE = (
-    "Namespace", "PersistentVolume", "PriorityClass", "StorageClass", "RuntimeClass",
-    "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition",
-)  # fmt: skip
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "StorageClass",
+    "RuntimeClass",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+)
 # Whose names become a host's or a label, and are shorter; `meaning` knows what an MPIJob's becomes.
 _NAMES = {"Service": "host", "Job": "short name", "Namespace": "short"}
 SCHEMAS: dict[str, dict[str, Any]] = {

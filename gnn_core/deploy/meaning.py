@@ -240,9 +240,7 @@ def _machine_problems(role: str, spec: dict[str, Any], config: RunConfig) -> Pro
 
 def _kept_problems(worker: dict[str, Any], config: RunConfig, at: str) -> Problems:
     """Rank 0's pod: what it reads is there, what it writes outlives it, on a claim alone."""
-    kept = {
-        one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one
-    }  # fmt: skip
+    kept = {one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one}
     mounts = [
         one["mountPath"].rstrip("/")
         for one in worker["containers"][0].get("volumeMounts") or ()

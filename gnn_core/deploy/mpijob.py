@@ -47,10 +47,12 @@ class JobSettings:
         found = [
             f"--{name}: expected 1 or more, got {value}"
             for name, value in (
-                ("workers", self.workers), ("slots", self.slots), ("threads", self.threads),
+                ("workers", self.workers),
+                ("slots", self.slots),
+                ("threads", self.threads),
             )
             if value < 1
-        ]  # fmt: skip
+        ]
         for name, given in (("name", self.name), ("pvc", self.pvc), ("queue", self.queue)):
             if given == "":
                 found.append(f"--{name}: expected a name, got an empty one: leave the flag out")

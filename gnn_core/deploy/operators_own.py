@@ -47,9 +47,12 @@ def objects_problems(job: Object, manifests: Manifests) -> Problems:
     """Other objects of the set that have the name of one that the operator makes."""
     name = name_of(job)
     for kind, taken in (
-        ("Service", name), ("ConfigMap", f"{name}-config"), ("Secret", f"{name}-ssh"),
-        ("Job", f"{name}-launcher"), ("Pod", f"{name}-worker-0"),
-    ):  # fmt: skip
+        ("Service", name),
+        ("ConfigMap", f"{name}-config"),
+        ("Secret", f"{name}-ssh"),
+        ("Job", f"{name}-launcher"),
+        ("Pod", f"{name}-worker-0"),
+    ):
         if taken in manifests.names(kind):
             yield (
                 "metadata.name",

@@ -43,13 +43,34 @@ TRAINERS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 _LAUNCHERS = ("mpirun", "mpiexec", "horovodrun")
 _NUM_RANKS = ("-np", "--np", "-n", "-c", "--n")
 _OPTIONS = dict.fromkeys(_NUM_RANKS, 1) | {
-    "-x": 1, "--map-by": 1, "-map-by": 1, "--bind-to": 1, "-bind-to": 1, "--hostfile": 1,
-    "-hostfile": 1, "-H": 1, "--host": 1, "--mca": 2, "-mca": 2, "--tag-output": 0,
-    "--report-bindings": 0, "--oversubscribe": 0, "--display-map": 0, "--verbose": 0, "-p": 1,
-    "--network-interfaces": 1, "--start-timeout": 1, "--timeout": 1, "--min-np": 1, "--max-np": 1,
-    "--slots-per-host": 1, "--host-discovery-script": 1, "--elastic-timeout": 1,
-    "--reset-limit": 1, "--blacklist-cooldown-range": 2,
-}  # fmt: skip
+    "-x": 1,
+    "--map-by": 1,
+    "-map-by": 1,
+    "--bind-to": 1,
+    "-bind-to": 1,
+    "--hostfile": 1,
+    "-hostfile": 1,
+    "-H": 1,
+    "--host": 1,
+    "--mca": 2,
+    "-mca": 2,
+    "--tag-output": 0,
+    "--report-bindings": 0,
+    "--oversubscribe": 0,
+    "--display-map": 0,
+    "--verbose": 0,
+    "-p": 1,
+    "--network-interfaces": 1,
+    "--start-timeout": 1,
+    "--timeout": 1,
+    "--min-np": 1,
+    "--max-np": 1,
+    "--slots-per-host": 1,
+    "--host-discovery-script": 1,
+    "--elastic-timeout": 1,
+    "--reset-limit": 1,
+    "--blacklist-cooldown-range": 2,
+}
 _OTHERS = ("/usr/sbin/sshd", "tensorboard", "sleep")
 _REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 

@@ -14,7 +14,9 @@ _LOOKED_UP = {
 }
 
 
-def references_problems(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Problems:
+def references_problems(
+    path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]
+) -> Problems:
     """Each is among the manifests, in every cluster, or in this one by the user's word.
 
     Args:

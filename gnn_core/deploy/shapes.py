@@ -148,9 +148,7 @@ def compare(value: Any, shape: Any, path: str = "") -> Iterator[tuple[str, str]]
         yield path, f"expected {expected(shape)}, got {shown(value)}"
 
 
-def _fields(
-    value: dict[str, Any], shape: dict[str, Any], path: str
-) -> Iterator[tuple[str, str]]:  # fmt: skip
+def _fields(value: dict[str, Any], shape: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
     shapes = {key.removesuffix("!"): below for key, below in shape.items() if key[0] != "*"}
     others = next((key for key in shape if key[0] == "*"), None)
     for key, below in value.items():

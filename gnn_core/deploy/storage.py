@@ -13,10 +13,29 @@ from gnn_core.deploy.shapes import expected, is_scalar, shown
 _ALONE = "ReadWriteOncePod"
 _MOST_BYTES = 2**20
 _SOURCES = (
-    "nfs", "hostPath", "csi", "local", "iscsi", "fc", "cephfs", "rbd", "glusterfs", "azureFile",
-    "azureDisk", "awsElasticBlockStore", "gcePersistentDisk", "vsphereVolume", "cinder", "flocker",
-    "flexVolume", "portworxVolume", "photonPersistentDisk", "quobyte", "scaleIO", "storageos",
-)  # fmt: skip
+    "nfs",
+    "hostPath",
+    "csi",
+    "local",
+    "iscsi",
+    "fc",
+    "cephfs",
+    "rbd",
+    "glusterfs",
+    "azureFile",
+    "azureDisk",
+    "awsElasticBlockStore",
+    "gcePersistentDisk",
+    "vsphereVolume",
+    "cinder",
+    "flocker",
+    "flexVolume",
+    "portworxVolume",
+    "photonPersistentDisk",
+    "quobyte",
+    "scaleIO",
+    "storageos",
+)
 
 
 def volume_problems(one: Object) -> Problems:

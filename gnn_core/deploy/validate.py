@@ -110,17 +110,28 @@ def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[R
 
 
 _OF_PODS = (
-    security.restricted_problems, volumes.memory_problems, containers.names_problems,
-    containers.host_ports_problems, scheduling.tolerations_problems, scheduling.spread_problems,
-    scheduling.affinity_problems, scheduling.network_problems,
-)  # fmt: skip
+    security.restricted_problems,
+    volumes.memory_problems,
+    containers.names_problems,
+    containers.host_ports_problems,
+    scheduling.tolerations_problems,
+    scheduling.spread_problems,
+    scheduling.affinity_problems,
+    scheduling.network_problems,
+)
 _OF_CONTAINERS = (
-    pods.image_problems, pods.resources_problems, pods.ports_problems, containers.container_problems,
+    pods.image_problems,
+    pods.resources_problems,
+    pods.ports_problems,
+    containers.container_problems,
     meaning.commands_problems,
-)  # fmt: skip
+)
 _OF_KINDS: dict[str, tuple[Callable[[Object], pods.Problems], ...]] = {
     "MPIJob": (
-        meaning.replicas_problems, meaning.queue_problems, meaning.ssh_problems, meaning.program_problems,
+        meaning.replicas_problems,
+        meaning.queue_problems,
+        meaning.ssh_problems,
+        meaning.program_problems,
         operators_own.pods_problems,
     ),
     "Job": (workloads.job_problems,),
@@ -131,7 +142,7 @@ _OF_KINDS: dict[str, tuple[Callable[[Object], pods.Problems], ...]] = {
     "ConfigMap": (storage.data_problems,),
     "Secret": (storage.data_problems,),
     **dict.fromkeys(workloads.ALWAYS_RUNNING, (workloads.running_problems,)),
-}  # fmt: skip
+}
 
 
 def _contradictions(sets: Sequence[Manifests]) -> Iterator[ManifestProblem]:

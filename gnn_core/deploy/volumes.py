@@ -12,18 +12,51 @@ from gnn_core.deploy.shapes import shown
 from gnn_core.usage import did_you_mean
 
 _SOURCES = (
-    "persistentVolumeClaim", "emptyDir", "configMap", "secret", "projected", "downwardAPI",
-    "ephemeral", "csi", "nfs", "hostPath", "image", "iscsi", "fc", "flexVolume", "azureFile",
-    "cephfs", "glusterfs", "rbd", "awsElasticBlockStore", "gcePersistentDisk", "azureDisk",
-    "cinder", "flocker", "gitRepo", "photonPersistentDisk", "portworxVolume", "quobyte", "scaleIO",
-    "storageos", "vsphereVolume",
-)  # fmt: skip
+    "persistentVolumeClaim",
+    "emptyDir",
+    "configMap",
+    "secret",
+    "projected",
+    "downwardAPI",
+    "ephemeral",
+    "csi",
+    "nfs",
+    "hostPath",
+    "image",
+    "iscsi",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "cephfs",
+    "glusterfs",
+    "rbd",
+    "awsElasticBlockStore",
+    "gcePersistentDisk",
+    "azureDisk",
+    "cinder",
+    "flocker",
+    "gitRepo",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+)
 _USUAL = _SOURCES[:9]
-_PROJECTED = ("configMap", "secret", "downwardAPI", "serviceAccountToken", "clusterTrustBundle",
-              "podCertificate")  # fmt: skip
+_PROJECTED = (
+    "configMap",
+    "secret",
+    "downwardAPI",
+    "serviceAccountToken",
+    "clusterTrustBundle",
+    "podCertificate",
+)
 
 
-def volumes_problems(path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]) -> Problems:
+def volumes_problems(
+    path: str, pod: dict[str, Any], manifests: Manifests, there: set[str]
+) -> Problems:
     """Every volume has one source, and the source is there."""
     claims = _names("PersistentVolumeClaim", manifests, there)
     configs = _names("ConfigMap", manifests, there)

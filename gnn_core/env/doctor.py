@@ -57,9 +57,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="import no framework, start no ranks")
     parser.add_argument(
-        "--timeout", type=finite(1, 86_400), default=120.0, metavar="SECONDS",
+        "--timeout",
+        type=finite(1, 86_400),
+        default=120.0,
+        metavar="SECONDS",
         help="how long each framework and each job of ranks may take (default: %(default)s)",
-    )  # fmt: skip
+    )
     return parser.parse_args(argv)
 
 

@@ -56,9 +56,13 @@ def as_text(findings: Iterable[Finding], colours: bool = False, width: int = 100
         lines += [f"{indent}{line}" for line in body[1:]]
         if finding.advice:
             lines += textwrap.wrap(
-                finding.advice, max(40, width), initial_indent=f"{indent}-> ",
-                subsequent_indent=f"{indent}   ", break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
+                finding.advice,
+                max(40, width),
+                initial_indent=f"{indent}-> ",
+                subsequent_indent=f"{indent}   ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return "\n".join(lines)
 
 

@@ -185,12 +185,16 @@ def _build_environment(target: Target, recipe: Recipe, work: Path) -> dict[str, 
     for name in ("MAKELEVEL", "MFLAGS", "CMAKE_GENERATOR", "CMAKE_ARGS"):
         env.pop(name, None)
     env.update(
-        HOROVOD_WITH_MPI="1", HOROVOD_WITH_GLOO="1", HOROVOD_WITH_PYTORCH="1",
-        HOROVOD_WITHOUT_TENSORFLOW="1", HOROVOD_WITHOUT_MXNET="1",
+        HOROVOD_WITH_MPI="1",
+        HOROVOD_WITH_GLOO="1",
+        HOROVOD_WITH_PYTORCH="1",
+        HOROVOD_WITHOUT_TENSORFLOW="1",
+        HOROVOD_WITHOUT_MXNET="1",
         HOROVOD_CMAKE=str(work / "tools" / "cmake" / "data" / "bin" / "cmake"),
         MPI_HOME=str(mpi),  # CMake looks here before it looks for a system MPI
-        MAKEFLAGS=f"-j{_jobs(env)}", TMPDIR=str(work),
-    )  # fmt: skip
+        MAKEFLAGS=f"-j{_jobs(env)}",
+        TMPDIR=str(work),
+    )
     if recipe.gpu == "cpu":
         env["RINGSAGE_HIDE_CUDA"] = "1"
         env["CUDACXX"] = shutil.which("false") or "/bin/false"  # CMake tries any nvcc on PATH

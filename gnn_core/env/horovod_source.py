@@ -10,9 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "PATCH_TOOL", "RUNPATH", "SDIST_SHA256", "VERSION", "WAKES", "WAKE_PATCH", "BuildProblem",
+    "PATCH_TOOL",
+    "RUNPATH",
+    "SDIST_SHA256",
+    "VERSION",
+    "WAKES",
+    "WAKE_PATCH",
+    "BuildProblem",
     "correct_source",
-]  # fmt: skip
+]
 
 VERSION = "0.28.1"
 SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
@@ -45,8 +51,12 @@ _CUDA_HIDDEN = (
 _CORRECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("CMakeLists.txt", _OLD_STANDARD, _NEW_STANDARD, _PLACE_AND_FLAGS),
     ("horovod/torch/CMakeLists.txt", _OLD_STANDARD, _NEW_STANDARD, ()),
-    ("horovod/common/ops/cuda/CMakeLists.txt", "set(CMAKE_CUDA_STANDARD 11)",
-     "set(CMAKE_CUDA_STANDARD 17)", ()),
+    (
+        "horovod/common/ops/cuda/CMakeLists.txt",
+        "set(CMAKE_CUDA_STANDARD 11)",
+        "set(CMAKE_CUDA_STANDARD 17)",
+        (),
+    ),
     ("cmake/Modules/FindPytorch.cmake", _CUDA_KNOWN, _CUDA_KNOWN, _CUDA_HIDDEN),
 )
 """(file, the line expected in it, the line instead, lines added after that)."""

@@ -207,11 +207,13 @@ class Installation:
             arguments = ["--no-deps", "--no-index", "--force-reinstall", str(wheel)]
             self._pip(target, "Horovod itself", arguments)
 
-        self.progress.lanes([
-            mpi_and_horovod,
-            lambda: self._pip(target, "TensorFlow and Keras", ["--no-deps", *tensorflow]),
-            lambda: self._pip(target, f"{len(rest)} other packages", ["--no-deps", *rest]),
-        ])  # fmt: skip
+        self.progress.lanes(
+            [
+                mpi_and_horovod,
+                lambda: self._pip(target, "TensorFlow and Keras", ["--no-deps", *tensorflow]),
+                lambda: self._pip(target, f"{len(rest)} other packages", ["--no-deps", *rest]),
+            ]
+        )
 
     def _finish(self, target: Target, wanted: dict[str, str]) -> None:
         """Our own package, the settings of MPI, and proof that it holds together."""
@@ -219,8 +221,11 @@ class Installation:
 
         def consistent() -> None:
             self._pip(target, "requirements.txt as a whole", ["-r", str(requirements)])
-            self._pip(target, "Ringsage itself (editable)",
-                      ["--no-deps", "--no-build-isolation", "-e", str(self.root)])  # fmt: skip
+            self._pip(
+                target,
+                "Ringsage itself (editable)",
+                ["--no-deps", "--no-build-isolation", "-e", str(self.root)],
+            )
             mpi_settings.settle(self.venv)  # installing wrote the wheels' own mpirun and horovodrun
             self._pip_check(target, wanted)
 
@@ -262,8 +267,9 @@ class Installation:
     def _pip_check(self, target: Target, wanted: dict[str, str]) -> None:
         """`pip check`; a complaint about a package that is not ours is only passed on."""
         try:
-            self.progress.run("pip check", [*pip_command(target), "check"], self.log,
-                              clean_environment(target))  # fmt: skip
+            self.progress.run(
+                "pip check", [*pip_command(target), "check"], self.log, clean_environment(target)
+            )
         except StepFailed as failure:
             ours = [line for line in failure.lines if pins.normal(line.split(" ")[0]) in wanted]
             if ours:

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 __all__ = [
-    "FAMILIES", "HOROVODRUN", "MPIRUN", "PMI", "TORCHRUN", "Family", "Found", "found", "is_proved",
+    "FAMILIES",
+    "HOROVODRUN",
+    "MPIRUN",
+    "PMI",
+    "TORCHRUN",
+    "Family",
+    "Found",
+    "found",
+    "is_proved",
     "of_family",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,19 @@ MPIRUN = Family(
 )
 HOROVODRUN = Family(
     "horovodrun over Gloo",
-    ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_*", "HOROVOD_CROSS_*", "HOROVOD_HOSTNAME",
-     "HOROVOD_ELASTIC", "HOROVOD_GLOO_RENDEZVOUS_*"),
+    (
+        "HOROVOD_RANK",
+        "HOROVOD_SIZE",
+        "HOROVOD_LOCAL_*",
+        "HOROVOD_CROSS_*",
+        "HOROVOD_HOSTNAME",
+        "HOROVOD_ELASTIC",
+        "HOROVOD_GLOO_RENDEZVOUS_*",
+    ),
     "HOROVOD_SIZE",
     ("HOROVOD_GLOO_RENDEZVOUS_ADDR",),
     "they tell a process its rank and where the ranks meet",
-)  # fmt: skip
+)
 PMI = Family(
     "mpiexec of MPICH or srun --mpi=pmi2",
     ("PMI_RANK", "PMI_SIZE"),
@@ -59,12 +74,23 @@ PMI = Family(
 )
 TORCHRUN = Family(
     "torchrun, or a PyTorchJob's pod",
-    ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
-     "ROLE_RANK", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_*"),
+    (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "ROLE_RANK",
+        "ROLE_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_*",
+    ),
     "WORLD_SIZE",
     ("TORCHELASTIC_RUN_ID",),
     "baselines/ddp.py meets by them; set without torchrun, other programs ignore them",
-)  # fmt: skip
+)
 FAMILIES = (MPIRUN, HOROVODRUN, PMI, TORCHRUN)
 
 _OTHERS: tuple[tuple[str, str, str], ...] = (

@@ -127,10 +127,15 @@ def listen(command: Sequence[str], timeout_seconds: float, env: Mapping[str, str
     began = time.monotonic()
     try:
         process = subprocess.Popen(
-            list(command), env=dict(env) if env is not None else None, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
-        )  # fmt: skip
+            list(command),
+            env=dict(env) if env is not None else None,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
     except OSError as failure:
         return Told(error=f"{command[0]} does not start: {failure.strerror}")
     try:

@@ -150,10 +150,16 @@ class Progress:
             return -signal.SIGTERM
         try:
             process = subprocess.Popen(
-                list(command), env=dict(env) if env is not None else None, cwd=cwd, text=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                errors="replace", start_new_session=True,
-            )  # fmt: skip
+                list(command),
+                env=dict(env) if env is not None else None,
+                cwd=cwd,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                errors="replace",
+                start_new_session=True,
+            )
         except OSError as problem:
             lines.append(f"{command[0]}: {problem.strerror}")
             return 127

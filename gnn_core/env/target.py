@@ -65,14 +65,21 @@ class Target:
         """Ask the environment's Python; raises OSError or SubprocessError when it is broken."""
         told = subprocess.run(
             [str(venv / "bin" / "python"), "-I", "-c", _FACTS],
-            check=True, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         facts = json.loads(told.stdout)
         major, minor, micro = facts["version"]
         return cls(
-            venv, (major, minor, micro), facts["tag"], facts["platform"], facts["libc"],
+            venv,
+            (major, minor, micro),
+            facts["tag"],
+            facts["platform"],
+            facts["libc"],
             Path(facts["include"]),
-        )  # fmt: skip
+        )
 
 
 def pip_command(target: Target) -> list[str]:
@@ -87,9 +94,14 @@ def clean_environment(target: Target, environ: Mapping[str, str] | None = None) 
         env.pop(name, None)  # each of them would put packages elsewhere than into the environment
     env.update(
         PATH=f"{target.venv / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}",
-        VIRTUAL_ENV=str(target.venv), PIP_USER="0", PIP_NO_INPUT="1", PIP_PROGRESS_BAR="off",
-        PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_COLOR="1", PYTHONUNBUFFERED="1",
-    )  # fmt: skip
+        VIRTUAL_ENV=str(target.venv),
+        PIP_USER="0",
+        PIP_NO_INPUT="1",
+        PIP_PROGRESS_BAR="off",
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_NO_COLOR="1",
+        PYTHONUNBUFFERED="1",
+    )
     # What a killed pip leaves behind, hundreds of MB, is then deleted by the next installation.
     env.setdefault("TMPDIR", str(target.scratch))
     return env

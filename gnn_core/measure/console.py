@@ -100,9 +100,14 @@ class Steps:
         """Show the bar, if there is to be one."""
         if self._console._mode == "bar":
             self._bar = tqdm(
-                desc=self._title, initial=self._done, total=self._total, unit="step",
-                leave=False, dynamic_ncols=True, file=self._console._stream,
-            )  # fmt: skip
+                desc=self._title,
+                initial=self._done,
+                total=self._total,
+                unit="step",
+                leave=False,
+                dynamic_ncols=True,
+                file=self._console._stream,
+            )
         return self
 
     def __exit__(

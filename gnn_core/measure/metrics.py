@@ -40,9 +40,7 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         """Return the tally over the targets of both."""
         return Tally(
-            self.loss_sum + other.loss_sum,
-            self.correct + other.correct,
-            self.count + other.count,
+            self.loss_sum + other.loss_sum, self.correct + other.correct, self.count + other.count
         )
 
     def to_vector(self) -> npt.NDArray[np.float64]:

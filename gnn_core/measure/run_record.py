@@ -170,7 +170,7 @@ class RunRecord:
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
     resumed_from: dict[str, Any] | None = None  # {"run_id": ..., "epoch": ...}
-    worlds: list[WorldRecord] = field(default_factory=list)  # of an elastic run; empty for any other
+    worlds: list[WorldRecord] = field(default_factory=list)  # of an elastic run only
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
     # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank

@@ -77,9 +77,12 @@ def parse(line: str) -> Any:
     """
     try:
         value = json.loads(
-            line, parse_constant=_refuse, parse_int=_whole, parse_float=_finite,
+            line,
+            parse_constant=_refuse,
+            parse_int=_whole,
+            parse_float=_finite,
             object_pairs_hook=_object,
-        )  # fmt: skip
+        )
     except json.JSONDecodeError as problem:
         raise WrongShape(f"not whole JSON ({problem.msg} at column {problem.colno})") from None
     except RecursionError:

@@ -51,9 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.analysis")
     parser.add_argument(
-        "paths", nargs="*", type=path_argument, default=[Path("results")], metavar="PATH",
+        "paths",
+        nargs="*",
+        type=path_argument,
+        default=[Path("results")],
+        metavar="PATH",
         help="folders and files of run records (default: results)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
     )
@@ -63,16 +67,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     _add_choices(parser)
     parser.add_argument(
-        "--figures", type=path_argument, metavar="DIR",
+        "--figures",
+        type=path_argument,
+        metavar="DIR",
         help="also draw what the records have: speed-up, efficiency, time, loss, memory and so on",
-    )  # fmt: skip
+    )
     parser.add_argument("--figures-format", choices=("png", "svg"), help="(default: png)")
     parser.add_argument(
-        "--readme", type=path_argument, metavar="FILE",
+        "--readme",
+        type=path_argument,
+        metavar="FILE",
         help=f"renew the tables between <!-- figures:NAME FOLDER begin --> and "
         f"<!-- figures:NAME end --> in this Markdown file; NAME is one of {', '.join(SELECTIONS)}; "
         f"without FOLDER, which is relative to the file, PATHs are used",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--check", action="store_true", help="with --readme: change nothing, exit 1 when stale"
     )
@@ -86,9 +94,11 @@ def _add_choices(parser: Parser) -> None:
         "--force", action="store_true", help="compare runs of different machines all the same"
     )
     parser.add_argument(
-        "--target", type=_fraction, metavar="X",
+        "--target",
+        type=_fraction,
+        metavar="X",
         help="validation score to reach, a fraction (default: one point below that of `single`)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
     )

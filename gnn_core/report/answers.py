@@ -18,12 +18,7 @@ from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
 from gnn_core.report.tables.cells import counted, percent, three_digits
 from gnn_core.report.tables.side_by_side import told_apart
-from gnn_core.report.tables.slowdowns import (
-    MUCH_COMMUNICATION,
-    larger_batch,
-    slowdown,
-    threads_of,
-)
+from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION, larger_batch, slowdown, threads_of
 from gnn_core.report.tables.verdicts import ratio_text
 from gnn_core.sweep.plan import words_of
 
@@ -147,9 +142,7 @@ def _scaling(comparison: Comparison, best: Contender) -> str:
             slow.append(why)
         share = one.row.communicate_share
         talk = f", {percent(share)} of an epoch communicating" if share is not None else ""
-        lines.append(
-            (ratio.middle / one.row.ranks, f"{one.name} {ratio_text(ratio)} times{talk}")
-        )
+        lines.append((ratio.middle / one.row.ranks, f"{one.name} {ratio_text(ratio)} times{talk}"))
     if not lines:
         return "Unknown: nothing ran on more than one rank beside its own single process."
     lines.sort(reverse=True)

@@ -92,10 +92,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="folders and files of run records",
     )
-    add("--output", type=path_argument, default=Path("results/report.html"), metavar="FILE",
-        help="the page (default: results/report.html)")  # fmt: skip
-    add("--notebook", type=path_argument, default=_NOTEBOOK, metavar="FILE",
-        help="which one to execute (default: results/report.ipynb of the project)")  # fmt: skip
+    add(
+        "--output",
+        type=path_argument,
+        default=Path("results/report.html"),
+        metavar="FILE",
+        help="the page (default: results/report.html)",
+    )
+    add(
+        "--notebook",
+        type=path_argument,
+        default=_NOTEBOOK,
+        metavar="FILE",
+        help="which one to execute (default: results/report.ipynb of the project)",
+    )
     return parser.parse_args(arguments)
 
 

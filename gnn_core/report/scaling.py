@@ -54,9 +54,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--probe", action="store_true", help="measure an allreduce here, on 1 rank and on several"
     )
     source.add_argument(
-        "--probe-file", type=path_argument, nargs="+", metavar="FILE",
+        "--probe-file",
+        type=path_argument,
+        nargs="+",
+        metavar="FILE",
         help="what the strategy's probe wrote with --json; best of 1 rank and of several",
-    )  # fmt: skip
+    )
     add(
         "--probe-ranks", type=whole(2, 1024), default=2, metavar="N", help="of --probe (default: 2)"
     )

@@ -181,13 +181,20 @@ class Settings:
         curve=True,
     )
     lr_gamma: float | None = option(
-        None, _OPTIMISATION, "factor of each cut (default with step: 0.5)", above=0, high=1,
+        None,
+        _OPTIMISATION,
+        "factor of each cut (default with step: 0.5)",
+        above=0,
+        high=1,
         curve=True,
-    )  # fmt: skip
+    )
     warmup_epochs: int = option(
-        0, _OPTIMISATION, "epochs over which the learning rate rises from nothing", low=0,
+        0,
+        _OPTIMISATION,
+        "epochs over which the learning rate rises from nothing",
+        low=0,
         curve=True,
-    )  # fmt: skip
+    )
     scale_lr: bool = option(
         False, _OPTIMISATION, "multiply the learning rate by the number of ranks", curve=True
     )
@@ -233,18 +240,25 @@ class Settings:
         curve=True,
     )
     table_dtype: str = option(
-        "stored", _MACHINE, "number format of the features that ranks read; stored leaves them as "
-        "they are", choices=("stored", "fp16", "bf16"), curve=True,
-    )  # fmt: skip
+        "stored",
+        _MACHINE,
+        "number format of the features that ranks read; stored leaves them as they are",
+        choices=("stored", "fp16", "bf16"),
+        curve=True,
+    )
     device: str = option(
-        "auto", _MACHINE, "where to compute; auto takes a GPU if there is one",
+        "auto",
+        _MACHINE,
+        "where to compute; auto takes a GPU if there is one",
         choices=("auto", "cpu", "cuda"),
-    )  # fmt: skip
+    )
     table_on: str = option(
-        "auto", _MACHINE, "where the features lie if a GPU computes: on it (cuda) or in host "
+        "auto",
+        _MACHINE,
+        "where the features lie if a GPU computes: on it (cuda) or in host "
         "memory (cpu); auto is on it if they fit in half of its free memory",
         choices=("auto", "cpu", "cuda"),
-    )  # fmt: skip
+    )
     threads: int = option(1, _MACHINE, "threads per rank", low=1, high=1024)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
@@ -262,15 +276,20 @@ class Settings:
         None, _OUTPUT, "folder of TensorBoard curves (default: none are written)", metavar="DIR"
     )
     progress: str = option(
-        "auto", _OUTPUT, "what is shown meanwhile: a bar, a line for each epoch, or the result "
+        "auto",
+        _OUTPUT,
+        "what is shown meanwhile: a bar, a line for each epoch, or the result "
         "alone (off); auto is a bar on a terminal, elsewhere lines of at most 20 epochs",
         choices=("auto", "bar", "lines", "off"),
-    )  # fmt: skip
+    )
     quiet: bool = option(False, _OUTPUT, "print errors alone; the record is written all the same")
     sample_seconds: float = option(
-        1.0, _OUTPUT, "from one look at CPU, memory and traffic to the next; 0 is never", low=0,
+        1.0,
+        _OUTPUT,
+        "from one look at CPU, memory and traffic to the next; 0 is never",
+        low=0,
         high=3600,
-    )  # fmt: skip
+    )
 
     # Launch
     world_size: int | None = option(
@@ -287,13 +306,19 @@ class Settings:
         None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1, high=1024
     )
     start_timeout: float = option(
-        120.0, _LAUNCH, "seconds to wait for the other ranks to start and to join", above=0,
+        120.0,
+        _LAUNCH,
+        "seconds to wait for the other ranks to start and to join",
+        above=0,
         high=1_000_000,
     )
     collective_timeout: float = option(
-        60.0, _LAUNCH, "seconds to wait for a rank that is stopped, cut off or does nothing; for "
-        "one that computes there is no limit", low=5,
-    )  # fmt: skip
+        60.0,
+        _LAUNCH,
+        "seconds to wait for a rank that is stopped, cut off or does nothing; for "
+        "one that computes there is no limit",
+        low=5,
+    )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
 
 

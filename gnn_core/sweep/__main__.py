@@ -125,8 +125,11 @@ def _prepare(left: Sequence[Turn]) -> int:
     """
     graphs: dict[tuple[str, ...], None] = {}  # as a set that keeps the order
     for turn in left:
-        where = {name: turn.settings[name] for name in ("data_root", "cache_dir")
-                 if name in turn.settings}  # fmt: skip
+        where = {
+            name: turn.settings[name]
+            for name in ("data_root", "cache_dir")
+            if name in turn.settings
+        }
         graphs[turn.dataset.name, *words_of(where)] = None
     for words in graphs:
         prepare = [sys.executable, "-m", "gnn_core.data.datasets", "prepare", *words]

@@ -45,11 +45,7 @@ def of_turn(
     else:
         log = seen_from_root(records / turn.place / LOG)
         result = f"{outcome.record.status}: {outcome.error}; see {log}"
-    columns = [
-        *columns_of(turn, number, turns),
-        result,
-        f"took {in_words(outcome.seconds)}",
-    ]
+    columns = [*columns_of(turn, number, turns), result, f"took {in_words(outcome.seconds)}"]
     return "   ".join(["  ".join(columns[:-2]), *columns[-2:]]) + _left(left_seconds, "   ")
 
 

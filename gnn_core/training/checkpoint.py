@@ -135,7 +135,9 @@ class Checkpoints:
             return "--scale-lr ties it to another number of ranks"
         return f"its format is {found['format']}, expected {FORMAT}; start in another folder"
 
-    def _pack(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: RunProgress) -> bytes:
+    def _pack(
+        self, name: str, arrays: Mapping[str, npt.NDArray[Any]], progress: RunProgress
+    ) -> bytes:
         header = {
             _SUM: _BLANK,
             **self._identity,

@@ -74,11 +74,7 @@ class ExactEvaluator:
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        world: World,
-        share_directly: bool | None = None,
-        threads: int = 1,
+        self, graph: Graph, world: World, share_directly: bool | None = None, threads: int = 1
     ):
         self._graph = graph
         self._world = world
@@ -156,10 +152,7 @@ class ExactEvaluator:
         return done
 
     def _exchange(
-        self,
-        target: npt.NDArray[Any],
-        ids: npt.NDArray[np.int64],
-        bounds: npt.NDArray[np.int64],
+        self, target: npt.NDArray[Any], ids: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]
     ) -> None:
         """Bring the rows of each rank to all others, a bounded piece at a time."""
         for root in range(self._world.world_size):

@@ -96,11 +96,7 @@ class LinkEvaluator:
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def _rank(
-        self,
-        model: LinkScorer,
-        states: npt.NDArray[Any],
-        split: str,
-        rows: npt.NDArray[np.int64],
+        self, model: LinkScorer, states: npt.NDArray[Any], split: str, rows: npt.NDArray[np.int64]
     ) -> RankingTally:
         """Rank this rank's part of the edges, and sum over the ranks."""
         world = self._world

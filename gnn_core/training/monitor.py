@@ -22,12 +22,7 @@ from typing import Any
 from gnn_core.measure.machine import host_name
 from gnn_core.network import addresses, datagram_socket, family_address, reachable
 from gnn_core.training.other_rank import OtherRank
-from gnn_core.training.process_state import (
-    place_of_main_thread,
-    same_processes,
-    stat_of,
-    work_done,
-)
+from gnn_core.training.process_state import place_of_main_thread, same_processes, stat_of, work_done
 
 FIRST_LOOK_SECONDS = 3.0  # of a wait, until the others are asked
 _FIRST_WORD_SECONDS = 10.0  # until a person is told who is waited for; then after twice as long
@@ -80,10 +75,14 @@ class RankMonitor(threading.Thread):
         """What the other ranks have to know of this one, JSON-able."""
         own = stat_of(os.getpid())
         return {
-            "host": host_name(), "pid": os.getpid(), "started": own.started if own else 0,
-            "processes": same_processes(), "port": self._socket.getsockname()[1],
-            "addresses": addresses(), "token": self._token,
-        }  # fmt: skip
+            "host": host_name(),
+            "pid": os.getpid(),
+            "started": own.started if own else 0,
+            "processes": same_processes(),
+            "port": self._socket.getsockname()[1],
+            "addresses": addresses(),
+            "token": self._token,
+        }
 
     def watch(self, cards: Sequence[dict[str, Any]]) -> None:
         """Begin, with the cards of all ranks in order."""
@@ -153,11 +152,17 @@ class RankMonitor(threading.Thread):
         seconds, moved, disk = work_done(self._helpers)
         long_wait, where = place_of_main_thread()
         return {
-            "token": self._token, "asks": False, "rank": self._rank, "begun": self._begun,
+            "token": self._token,
+            "asks": False,
+            "rank": self._rank,
+            "begun": self._begun,
             "waits": self._since is not None and not self._computes_in_waits,
-            "cpu_seconds": seconds, "bytes": moved, "disk": disk,
-            "long_wait": long_wait, "where": where,
-        }  # fmt: skip
+            "cpu_seconds": seconds,
+            "bytes": moved,
+            "disk": disk,
+            "long_wait": long_wait,
+            "where": where,
+        }
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -190,9 +190,12 @@ class Session:
         waited = [seconds for seconds in world.gather(since) if seconds is not None]
         hosts, ranks_per_host = count_ranks(world.rank_hosts)
         world = WorldRecord(
-            epoch=self._progress.epoch, step=self._progress.step, hosts=hosts,
-            ranks_per_host=ranks_per_host, seconds_between=max(waited, default=None),
-        )  # fmt: skip
+            epoch=self._progress.epoch,
+            step=self._progress.step,
+            hosts=hosts,
+            ranks_per_host=ranks_per_host,
+            seconds_between=max(waited, default=None),
+        )
         self.history.worlds.append(world)
         if waited:
             self._console.tell(describe.new_world(world, self.history.worlds[-2]))
@@ -235,9 +238,14 @@ class Session:
             evaluated["valid_loss"] = valid.loss
             self._keep_best(valid.score)
         epoch = EpochRecord.of(
-            progress.epoch, tally, lap, lr=self._last_rate(), warm_up=warm_up,
-            num_sampled_edges=progress.num_sampled_edges, **evaluated,
-        )  # fmt: skip
+            progress.epoch,
+            tally,
+            lap,
+            lr=self._last_rate(),
+            warm_up=warm_up,
+            num_sampled_edges=progress.num_sampled_edges,
+            **evaluated,
+        )
         self.history.epochs.append(epoch)
         self.history.epoch_seconds = 0.0
         targets = "citations" if self._config.task == "link" else "targets"

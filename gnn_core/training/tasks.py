@@ -53,15 +53,28 @@ def train_loader(
     """The batches that one rank trains on."""
     if config.task == "link":
         return LinkLoader(
-            graph, config.fanouts, config.global_batch_size, seed=config.seed,
-            rank=rank, world_size=world_size, prefetch=prefetch,
-            negatives=config.negatives or 1, shared_negatives=config.shared_negatives,
-            hide_targets=config.hide_targets, edges_per_epoch=config.edges_per_epoch,
-        )  # fmt: skip
+            graph,
+            config.fanouts,
+            config.global_batch_size,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+            prefetch=prefetch,
+            negatives=config.negatives or 1,
+            shared_negatives=config.shared_negatives,
+            hide_targets=config.hide_targets,
+            edges_per_epoch=config.edges_per_epoch,
+        )
     return Loader(
-        graph, "train", config.fanouts, config.global_batch_size,
-        seed=config.seed, rank=rank, world_size=world_size, prefetch=prefetch,
-    )  # fmt: skip
+        graph,
+        "train",
+        config.fanouts,
+        config.global_batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        prefetch=prefetch,
+    )
 
 
 def sampled_loaders(
@@ -70,11 +83,18 @@ def sampled_loaders(
     """The nodes of each split that one rank evaluates on sampled neighbours, in order."""
     return {
         split: Loader(
-            graph, split, config.eval_fanouts or config.fanouts, config.global_batch_size,
-            seed=config.seed, rank=rank, world_size=world_size, shuffle=False, prefetch=prefetch,
+            graph,
+            split,
+            config.eval_fanouts or config.fanouts,
+            config.global_batch_size,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+            shuffle=False,
+            prefetch=prefetch,
         )
         for split in ("valid", "test")
-    }  # fmt: skip
+    }
 
 
 def _require_labels(graph: Graph, is_folder: bool) -> None:

@@ -31,9 +31,13 @@ class Job:
         self._files = [folder / f"{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self._process = subprocess.Popen(
-                words, stdout=out, stderr=err, cwd=ROOT, start_new_session=True,
+                words,
+                stdout=out,
+                stderr=err,
+                cwd=ROOT,
+                start_new_session=True,
                 env={**os.environ, **LAUNCHING, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            )
 
     @property
     def pid(self) -> int:

@@ -50,10 +50,7 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"dataset": "synthetic:paper=2000"},
         ["unknown setting 'paper'", "did you mean papers?"],
     ),
-    "a graph too small": (
-        {"dataset": "synthetic:papers=3"},
-        ["expected papers from 100", "got 3"],
-    ),
+    "a graph too small": ({"dataset": "synthetic:papers=3"}, ["expected papers from 100", "got 3"]),
     "too few fan-outs": (
         {"layers": 3},
         ["--fanouts: expected 3 entries, one per layer, got 2 (5,5)"],
@@ -151,10 +148,17 @@ def test_flags(single: Callable, place: Place, case: str) -> None:
 
 
 ONLY_LINK = {
-    "hold_out": "random", "held_out": 0.1, "svd_width": 64, "negatives": 2, "no_hide_targets": True,
-    "shared_negatives": True, "edges_per_epoch": 9, "predictor_layers": 2, "candidates": 9,
+    "hold_out": "random",
+    "held_out": 0.1,
+    "svd_width": 64,
+    "negatives": 2,
+    "no_hide_targets": True,
+    "shared_negatives": True,
+    "edges_per_epoch": 9,
+    "predictor_layers": 2,
+    "candidates": 9,
     "eval_edges": 9,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ONLY_LINK)
@@ -235,9 +239,13 @@ def test_the_checkpoint_of_other_settings(single: Callable, place: Place) -> Non
     before = (place.saved / "last.safetensors").read_bytes()
     done = single(place.saving(resume=True, hidden=24, seed=9))
     assert_refused(
-        done.code, done.err, "last.safetensors: it is of another run", "--hidden was 16, now 24",
-        "--seed was 0, now 9", "another --checkpoint-dir",
-    )  # fmt: skip
+        done.code,
+        done.err,
+        "last.safetensors: it is of another run",
+        "--hidden was 16, now 24",
+        "--seed was 0, now 9",
+        "another --checkpoint-dir",
+    )
     done = single(place.saving(resume=True, dataset="synthetic:papers=2001,num_features=16"))
     assert_refused(done.code, done.err, "--dataset was synthetic:papers=2000")
     assert (place.saved / "last.safetensors").read_bytes() == before
@@ -372,9 +380,13 @@ def test_ranks_with_different_data(two_programs: Callable, place: Place, tiny_gr
     (folder / "features.npy").write_bytes((place.folder / "mine/features.npy").read_bytes())
     labels = (tiny_graph.labels + 1) % 4
     other = Graph.from_arrays(
-        "tiny", tiny_graph.indptr, tiny_graph.indices, tiny_graph.features, labels,
+        "tiny",
+        tiny_graph.indptr,
+        tiny_graph.indices,
+        tiny_graph.features,
+        labels,
         tiny_graph.splits,
-    )  # fmt: skip
+    )
     write_graph(other, folder)
     words = [[TRAIN, *place.flags(dataset=place.folder / n)] for n in ("mine", "theirs")]
     done = two_programs(*words)

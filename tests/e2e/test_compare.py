@@ -78,8 +78,11 @@ def test_ctrl_c_ends_the_run_and_prints_what_there_is(place: Place) -> None:
     options = ("--rounds", "500", "--only", "single")
     child = subprocess.Popen(
         [sys.executable, COMPARE, *words(place, *options)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     try:
         assert child.stdout is not None
         while not (line := child.stdout.readline()).startswith("round 1/"):

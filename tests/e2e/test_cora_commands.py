@@ -59,8 +59,9 @@ def test_missing_files_are_told_before_anything_else(run_cli: Run, tmp_path: Pat
 def test_a_data_set_that_is_not_there(run_cli: Run, tmp_path: Path) -> None:
     _refused(
         run_cli(["python", PROGRAM, "--dataset", "coraa", "--records", str(tmp_path)]),
-        "unknown data set 'coraa'", "did you mean cora?",
-    )  # fmt: skip
+        "unknown data set 'coraa'",
+        "did you mean cora?",
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -71,8 +72,9 @@ def test_a_graph_without_words(run_cli: Run, tmp_path: Path) -> None:
     folder = write_graph(bare, tmp_path / "bare").folder
     _refused(
         run_cli(["python", PROGRAM, "--dataset", str(folder)]),
-        "graph bare: expected words and classes", "choose --dataset cora",
-    )  # fmt: skip
+        "graph bare: expected words and classes",
+        "choose --dataset cora",
+    )
 
 
 @pytest.mark.tf

@@ -67,9 +67,11 @@ def by_hand(rank: int, world_size: int = 2, port: int = 0) -> dict[str, str]:
         with socket.create_server(("127.0.0.1", 0)) as found:
             port = found.getsockname()[1]
     return {
-        "RANK": str(rank), "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+    }
 
 
 def assert_sound(record: RunRecord, ranks: int) -> None:

@@ -65,9 +65,17 @@ def hosts(place: Place) -> Hosts:
 def training(place: Place, hosts: Hosts, *more: str) -> Iterator[Job]:
     """An elastic job of two ranks, which has trained some epochs unless `more` forbids it."""
     words = [
-        "-np", "2", "--min-np", "1", "--slots-per-host", "1", "--network-interfaces", "lo",
-        "--host-discovery-script", str(hosts.script),
-    ]  # fmt: skip
+        "-np",
+        "2",
+        "--min-np",
+        "1",
+        "--slots-per-host",
+        "1",
+        "--network-interfaces",
+        "lo",
+        "--host-discovery-script",
+        str(hosts.script),
+    ]
     flags = place.saving(epochs=EPOCHS, checkpoint_every_steps=3, eval_every=10)
     command = [str(LAUNCHERS / "horovodrun"), *words, "python", TRAIN, *flags, *more]
     with job(command, place.folder) as started:

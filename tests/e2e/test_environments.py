@@ -150,9 +150,15 @@ def test_somebody_without_a_name_or_a_home_can_train(
     """As in `docker run --user 12345` on an image whose files are another one's."""
     become, mine, env = unknown
     words = [
-        "--dataset", DATASET, "--epochs", "1", "--records", str(mine / "records"),
-        "--cache-dir", str(mine / "cache"),
-    ]  # fmt: skip
+        "--dataset",
+        DATASET,
+        "--epochs",
+        "1",
+        "--records",
+        str(mine / "records"),
+        "--cache-dir",
+        str(mine / "cache"),
+    ]
     for command in (["--help"], words):
         done = run([*become, sys.executable, SINGLE, *command], env=env)
         assert (done.returncode, done.stderr) == (0, "")

@@ -100,9 +100,12 @@ def test_a_kernel_that_does_not_start(records: Path, tmp_path: Path) -> None:
     program = "from gnn_core.report import page; page._START_SECONDS = 0; exit(page.main())"
     words = [sys.executable, "-c", program, str(records), "--output", str(tmp_path / "r.html")]
     done = subprocess.run(
-        words, cwd=NOTEBOOK.parents[1], env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        words,
+        cwd=NOTEBOOK.parents[1],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()[1:]
     assert line.startswith("error: the notebook's kernel did not start within 0 s, or died: ")

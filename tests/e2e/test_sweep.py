@@ -36,9 +36,12 @@ def written(place: Place, *lines: str) -> str:
 @pytest.mark.needs_horovod
 def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> None:
     plan = written(
-        place, f"datasets: ['{DATASET}']", "strategies: [horovod, single]", "ranks: [2]",
+        place,
+        f"datasets: ['{DATASET}']",
+        "strategies: [horovod, single]",
+        "ranks: [2]",
         "repeats: 2",
-    )  # fmt: skip
+    )
     done = run_cli(["python", *SWEEP, plan], timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -46,15 +49,21 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
     shape = r"^\[(\d)/4\] synthetic\S+ +(\w+) x(\d) +seed 0  repeat (\d)   [\d.]+ s/epoch   took "
     told = re.findall(shape, done.stdout, re.M)
     assert [(who, repeat) for _, who, _, repeat in told] == [
-        ("single", "1"), ("horovod", "1"), ("horovod", "2"), ("single", "2"),
-    ]  # fmt: skip
+        ("single", "1"),
+        ("horovod", "1"),
+        ("horovod", "2"),
+        ("single", "2"),
+    ]
     assert [" left" in line for line in lines[1:5]] == [True, True, True, False]
     assert lines[-1] == f"python -m gnn_core.report.analysis {place.records}"
     records, problems = read_records(place.records)
     assert problems == [] and [record.status for record in records] == ["ok"] * 4
     assert [(one.strategy, one.world_size) for one in records] == [
-        ("single", 1), ("horovod", 2), ("horovod", 2), ("single", 1),
-    ]  # fmt: skip
+        ("single", 1),
+        ("horovod", 2),
+        ("horovod", 2),
+        ("single", 1),
+    ]
     for record in records:
         assert "others_running" in record.machine and "cpu_mhz" in record.machine
         assert [epoch.valid_accuracy is None for epoch in record.epochs] == [True, False]
@@ -73,8 +82,11 @@ def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> Non
     plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 3")
     child = subprocess.Popen(
         [sys.executable, *SWEEP, plan],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     try:
         assert child.stdout is not None
         while not (line := child.stdout.readline()).startswith("[1/3]"):
@@ -175,9 +187,11 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     plan = str(ROOT / "results" / "plans" / "short.yaml")
     sweep = subprocess.Popen(
         [sys.executable, *SWEEP, plan, "--dry-run", "--records", str(tmp_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    )
     assert sweep.stdout is not None and sweep.stderr is not None
     assert b"[ 1/30]" in sweep.stdout.readline()
     sweep.stdout.close()

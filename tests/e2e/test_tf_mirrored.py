@@ -56,11 +56,13 @@ def two_workers(**more: Any) -> list[dict[str, str]]:
     for door in doors:
         door.close()
     return [
-        {"TF_CONFIG": json.dumps({
-            "cluster": {"worker": workers}, "task": {"type": "worker", "index": index}, **more,
-        })}
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}, **more}
+            )
+        }
         for index in range(2)
-    ]  # fmt: skip
+    ]
 
 
 def assert_sound(record: RunRecord, strategy: str, replicas: int) -> None:
@@ -386,9 +388,11 @@ def test_flags(keras: Runs, place: Place, case: str) -> None:
 def test_a_gpu_where_there_is_none(run_cli: Callable, place: Place) -> None:
     done = run_cli(["python", KERAS, *place.flags(device="cuda")], env={"CUDA_VISIBLE_DEVICES": ""})
     assert_refused(
-        done.returncode, done.stderr, "--device cuda: expected a GPU that TensorFlow can use",
+        done.returncode,
+        done.stderr,
+        "--device cuda: expected a GPU that TensorFlow can use",
         "use --device cpu",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
@@ -396,9 +400,11 @@ def test_several_copies_of_one_process(keras: Runs, place: Place, strategy: str)
     env = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_NAMESPACE": "7"}
     done = keras(place.flags(strategy=strategy), **env)
     assert_refused(
-        done.code, done.err, f"the {strategy} strategy is one process, but 2 copies of it were",
+        done.code,
+        done.err,
+        f"the {strategy} strategy is one process, but 2 copies of it were",
         "use --strategy multiworker",
-    )  # fmt: skip
+    )
 
 
 def test_two_copies_say_it_once(run_cli: Callable, place: Place) -> None:
@@ -445,9 +451,11 @@ def test_a_port_in_use(keras: Runs, place: Place) -> None:
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         done = keras(place.flags(**WORKERS), **env)
     assert_refused(
-        done.code, done.err, f"TF_CONFIG: worker 0 is to listen at {address}, and cannot",
+        done.code,
+        done.err,
+        f"TF_CONFIG: worker 0 is to listen at {address}, and cannot",
         "choose another port",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("present", [0, 1])
@@ -455,9 +463,12 @@ def test_a_worker_that_never_arrives(keras: Runs, place: Place, present: int) ->
     env = two_workers()[present]
     done = keras(place.flags(**WORKERS, start_timeout=3), seconds=30, **env)
     assert_refused(
-        done.code, done.err, f"expected 2 workers within 3 s, but worker {1 - present} (",
-        "did not arrive", "--start-timeout",
-    )  # fmt: skip
+        done.code,
+        done.err,
+        f"expected 2 workers within 3 s, but worker {1 - present} (",
+        "did not arrive",
+        "--start-timeout",
+    )
 
 
 def test_workers_with_different_settings(keras: Runs, place: Place) -> None:
@@ -504,6 +515,7 @@ def test_the_other_trainers_refuse_flags_of_keras(
 def test_horovod_refuses_flags_of_keras(run_cli: Callable, place: Place) -> None:
     done = run_cli(["python", TRAIN, *place.flags(strategy="one", replicas=2)])
     assert_refused(
-        done.returncode, done.stderr,
+        done.returncode,
+        done.stderr,
         *(f"{flag}: the horovod strategy ignores it" for flag in KERAS_ONLY),
-    )  # fmt: skip
+    )

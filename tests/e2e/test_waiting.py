@@ -34,12 +34,14 @@ WORKERS = {"strategy": "multiworker", "threads": 1}
 JOBS: dict[str, tuple[list[str], dict[str, Any], float]] = {
     "horovod by mpirun": ([*MPIRUN, TRAIN], {}, 10),
     "horovod over Gloo": (
-        [*HOROVODRUN, "--gloo", "--network-interfaces", "lo", "python", TRAIN], {}, 15
+        [*HOROVODRUN, "--gloo", "--network-interfaces", "lo", "python", TRAIN],
+        {},
+        15,
     ),
     "ddp by mpirun": ([*MPIRUN, DDP], {}, 10),
     "ddp by torchrun": ([*TORCHRUN, DDP], {}, 40),
     "multiworker": ([*MPIRUN, KERAS], WORKERS, 15),
-}  # fmt: skip
+}
 
 
 def python_of_rank(started: Job, rank: int) -> psutil.Process:
@@ -97,9 +99,7 @@ def test_a_rank_that_stands_still_for_a_while_goes_on(place: Place, name: str) -
         time.sleep(2 * LIMIT)
         started.wait_until(lambda: True)
         before = (place.saved / "last.safetensors").stat().st_mtime_ns
-        started.wait_until(
-            lambda: (place.saved / "last.safetensors").stat().st_mtime_ns > before
-        )
+        started.wait_until(lambda: (place.saved / "last.safetensors").stat().st_mtime_ns > before)
         os.kill(started.pid, signal.SIGTERM)
         assert started.end() != 0
     assert "failed" not in started.out + started.err
@@ -131,8 +131,9 @@ def test_a_rank_that_never_joins_gloo_is_named(run_cli: Callable, place: Place) 
     begun = time.monotonic()
     done = run_cli(
         [*command, LAUNCHERS / "python", TRAIN, *place.flags(start_timeout=4)],
-        env=LAUNCHING, timeout=60,
-    )  # fmt: skip
+        env=LAUNCHING,
+        timeout=60,
+    )
     assert time.monotonic() - begun < 30
     assert done.returncode != 0
     assert "expected 2 ranks within 4 s, got 1: rank 1 did not arrive at " in done.stderr

@@ -45,9 +45,13 @@ def seconds(tmp_path: Path, wakes: int, *launcher: str) -> float:
     command = [str(Path(sys.executable).parent / launcher[0]), *launcher[1:], sys.executable]
     clock = {"HOROVOD_CYCLE_TIME": str(1000 * _TICK_SECONDS), "HOROVOD_WAKE_ON_ENQUEUE": str(wakes)}
     ended = subprocess.run(
-        [*command, str(script)], env={**os.environ, **LAUNCHING, **clock}, cwd=ROOT, text=True,
-        capture_output=True, timeout=patient(180),
-    )  # fmt: skip
+        [*command, str(script)],
+        env={**os.environ, **LAUNCHING, **clock},
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=patient(180),
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return float(ended.stdout.rpartition("seconds ")[2].split()[0])
 

@@ -23,14 +23,67 @@ from tests.fuzz.worker import Case
 _SELDOM = st.sampled_from([False, False, False, False, True])
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 _SMALL = "synthetic:papers=200,num_features=8"
-NASTY = st.sampled_from([
-    "", " ", "0", "-1", "²", "٣", "1e999", "nan", "-inf", "1_000", "0x10", "010", "1:30", "True",
-    "9" * 30, "9" * 400, "9" * 5000, "1" + "0" * 12, "4294967296", "1e-400", "1.5", "1,2,3", ",",
-    "a" * 300, "b/" * 3000, "~nosuch", "~", "~/x", "../x", "/dev/zero", "/dev/null", "/dev/full",
-    "/proc/self/mem", ".", "/", "--", "-", "a\nb", "$\\frac{1}", "{x}", "%s%n", "%(prog)s",
-    "\u202e", "é", "\udce9", "\U0001f600", "synthetic:papers=1e99", "synthetic:papers=²",
-    "synthetic:=", "cora:", "x:y=z", "no\x07bell", "<b>", "null", "on", "[]", "!!int x",
-])  # fmt: skip
+NASTY = st.sampled_from(
+    [
+        "",
+        " ",
+        "0",
+        "-1",
+        "²",
+        "٣",
+        "1e999",
+        "nan",
+        "-inf",
+        "1_000",
+        "0x10",
+        "010",
+        "1:30",
+        "True",
+        "9" * 30,
+        "9" * 400,
+        "9" * 5000,
+        "1" + "0" * 12,
+        "4294967296",
+        "1e-400",
+        "1.5",
+        "1,2,3",
+        ",",
+        "a" * 300,
+        "b/" * 3000,
+        "~nosuch",
+        "~",
+        "~/x",
+        "../x",
+        "/dev/zero",
+        "/dev/null",
+        "/dev/full",
+        "/proc/self/mem",
+        ".",
+        "/",
+        "--",
+        "-",
+        "a\nb",
+        "$\\frac{1}",
+        "{x}",
+        "%s%n",
+        "%(prog)s",
+        "\u202e",
+        "é",
+        "\udce9",
+        "\U0001f600",
+        "synthetic:papers=1e99",
+        "synthetic:papers=²",
+        "synthetic:=",
+        "cora:",
+        "x:y=z",
+        "no\x07bell",
+        "<b>",
+        "null",
+        "on",
+        "[]",
+        "!!int x",
+    ]
+)
 ANY_TEXT = NASTY | st.text(st.characters(exclude_characters="\0"), max_size=12)
 
 
@@ -44,10 +97,30 @@ def flags_of_a_run(draw: Draw) -> Case:
 
 
 _COUNTS = [spec for spec in OPTIONS.values() if spec.kind in ("int", "float", "tuple[int, ...]")]
-_NUMBERS = st.sampled_from([
-    "0", "1", "2", "3", "7", "0.5", "1e-9", "1e9", "1e300", "1e-300", "100000", "2147483647", "1,1",
-    "2147483648", "1000000000", "-1", "-1,-1", "2000000,2000000", "9223372036854775807", "50,-1",
-])  # fmt: skip
+_NUMBERS = st.sampled_from(
+    [
+        "0",
+        "1",
+        "2",
+        "3",
+        "7",
+        "0.5",
+        "1e-9",
+        "1e9",
+        "1e300",
+        "1e-300",
+        "100000",
+        "2147483647",
+        "1,1",
+        "2147483648",
+        "1000000000",
+        "-1",
+        "-1,-1",
+        "2000000,2000000",
+        "9223372036854775807",
+        "50,-1",
+    ]
+)
 
 
 @st.composite
@@ -62,16 +135,38 @@ def short_runs(draw: Draw) -> Case:
 
 
 _FLAGS = {
-    "analysis": ["--table", "--format", "--target", "--price", "--currency", "--figures-format",
-                 "--readme", "--check", "--force"],
+    "analysis": [
+        "--table",
+        "--format",
+        "--target",
+        "--price",
+        "--currency",
+        "--figures-format",
+        "--readme",
+        "--check",
+        "--force",
+    ],
     "demo": ["--nonsense"],
     "scaling": ["--probe-file", "--probe-ranks", "--strategy", "--dataset", "--weak", "--strong"],
     "sweep": ["--records", "--retry-failed"],
     "datasets": ["list", "show", "prepare", "--data-root", "--cache-dir", "--verify"],
-    "deploy": ["mpijob", "validate", "--workers", "--slots", "--dataset", "--image", "--memory",
-               "--name", "--gpus", "--threads", "--pvc", "--queue", "--external-pvc"],
+    "deploy": [
+        "mpijob",
+        "validate",
+        "--workers",
+        "--slots",
+        "--dataset",
+        "--image",
+        "--memory",
+        "--name",
+        "--gpus",
+        "--threads",
+        "--pvc",
+        "--queue",
+        "--external-pvc",
+    ],
     "compare": ["--dataset", "--epochs", "--rounds", "--ranks", "--threads", "--only", "--records"],
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -87,24 +182,55 @@ def flags_of_other_programs(draw: Draw) -> Case:
 
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**40), 10**40), st.floats(), ANY_TEXT,
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**40), 10**40),
+    st.floats(),
+    ANY_TEXT,
     st.sampled_from([0, 1, 2, 10**19, 2**63, -1, 1e300]),
-)  # fmt: skip
+)
 VALUES = st.recursive(
     SCALARS,
     lambda some: st.lists(some, max_size=3) | st.dictionaries(ANY_TEXT, some, max_size=3),
     max_leaves=5,
 )
-_YAML = st.sampled_from([
-    "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]",
-    "seed: 010", "dataset: no", "lr: 1e-3", "? [a]\n: 1", "<<: {seed: 1}", "seed: !!int x",
-    "dataset: !!timestamp x", "dataset: !!bool x", 'dataset: "\\ud800"', 'dataset: "\\UFFFFFFFF"',
-    'dataset: "\\0"', "seed: 1\nseed: 2", "a: " + "[" * 2000, "%YAML 9.9\n---\na: 1", "- 1",
-    "a: 1\n---\nb: 1", "dataset: 2026-99-99", "=: 1", "&a a: *a", "a: &a [*a]", "\ufeffseed: 1",
-    "{", "seed: .inf", "seed: 12:30:45", "!!python/object:os.system {}", "seed: 0b1",
-    "flags: [--help]", "flags: ['\"']", "seeds: [true]", "repeats: 99999999999999999999",
-    "ranks: [1000000000]", "records: /dev/full/x",
-])  # fmt: skip
+_YAML = st.sampled_from(
+    [
+        "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]",
+        "seed: 010",
+        "dataset: no",
+        "lr: 1e-3",
+        "? [a]\n: 1",
+        "<<: {seed: 1}",
+        "seed: !!int x",
+        "dataset: !!timestamp x",
+        "dataset: !!bool x",
+        'dataset: "\\ud800"',
+        'dataset: "\\UFFFFFFFF"',
+        'dataset: "\\0"',
+        "seed: 1\nseed: 2",
+        "a: " + "[" * 2000,
+        "%YAML 9.9\n---\na: 1",
+        "- 1",
+        "a: 1\n---\nb: 1",
+        "dataset: 2026-99-99",
+        "=: 1",
+        "&a a: *a",
+        "a: &a [*a]",
+        "\ufeffseed: 1",
+        "{",
+        "seed: .inf",
+        "seed: 12:30:45",
+        "!!python/object:os.system {}",
+        "seed: 0b1",
+        "flags: [--help]",
+        "flags: ['\"']",
+        "seeds: [true]",
+        "repeats: 99999999999999999999",
+        "ranks: [1000000000]",
+        "records: /dev/full/x",
+    ]
+)
 
 
 def _yaml_of(draw: Draw, keys: list[str]) -> bytes:
@@ -201,9 +327,13 @@ def graph_files() -> dict[str, bytes]:
     linked |= linked.T
     indptr = np.concatenate([[0], np.cumsum(linked.sum(axis=1))])
     graph = Graph.from_arrays(
-        "made", indptr, np.nonzero(linked)[1], random.random((num_nodes, 4)).astype(np.float32),
-        np.arange(num_nodes) % 3, np.arange(num_nodes) % 4,
-    )  # fmt: skip
+        "made",
+        indptr,
+        np.nonzero(linked)[1],
+        random.random((num_nodes, 4)).astype(np.float32),
+        np.arange(num_nodes) % 3,
+        np.arange(num_nodes) % 4,
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_graph(graph, Path(folder, "g"))
         return {f"g/{file.name}": file.read_bytes() for file in Path(folder, "g").iterdir()}
@@ -330,10 +460,22 @@ def damaged_records(draw: Draw) -> Case:
         content = damaged(draw, records())
     if draw(_SELDOM):
         return Case("demo", ("runs",), {"runs/a.jsonl": content})
-    table = draw(st.sampled_from(
-        ["accuracy", "speed", "weak", "target", "cost", "compare", "curves", "links", "memory",
-         "resources"]
-    ))  # fmt: skip
+    table = draw(
+        st.sampled_from(
+            [
+                "accuracy",
+                "speed",
+                "weak",
+                "target",
+                "cost",
+                "compare",
+                "curves",
+                "links",
+                "memory",
+                "resources",
+            ]
+        )
+    )
     form = draw(st.sampled_from(["text", "markdown", "csv", "latex"]))
     return Case("analysis", ("runs", "--table", table, "--format", form), {"runs/a.jsonl": content})
 
@@ -363,11 +505,16 @@ def manifests(draw: Draw) -> Case:
 def benchmark_files(draw: Draw) -> Case:
     """Benchmark files, in a document whose table is made of them."""
     bench = {
-        "benchmark": "b", "machine": {"cpu_model": "c", "cores_available": 2},
+        "benchmark": "b",
+        "machine": {"cpu_model": "c", "cores_available": 2},
         "versions": {"p": "1"},
-        "commit": "c" * 40, "dirty": False, "settings": {"a": 1}, "columns": ["x", "y"],
-        "rows": [["a", 1.5], ["b", None]], "notes": ["n"],
-    }  # fmt: skip
+        "commit": "c" * 40,
+        "dirty": False,
+        "settings": {"a": 1},
+        "columns": ["x", "y"],
+        "rows": [["a", 1.5], ["b", None]],
+        "notes": ["n"],
+    }
     text = json.dumps(changed(draw, bench), default=str).encode()
     if draw(_SELDOM):
         text = damaged(draw, text)

@@ -29,9 +29,13 @@ def try_all(kind: str, count: int, worker: Worker) -> None:
     told = os.environ.get(SEED)
 
     @settings(
-        max_examples=count, deadline=None, derandomize=told is None, database=None,
-        suppress_health_check=list(HealthCheck), print_blob=False,
-    )  # fmt: skip
+        max_examples=count,
+        deadline=None,
+        derandomize=told is None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
     @given(KINDS[kind]())
     def holds(case: Case) -> None:
         assert worker.problem(case) is None

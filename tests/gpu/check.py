@@ -32,14 +32,17 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "baselines/ddp.py"]
 # What one process runs; flags of its timed epochs (None: not timed), and of its curve (likewise).
 ONE_PROCESS: list[tuple[str, list[str] | None, list[str] | None]] = [
     ("one process", [], []),
-    ("the same, features in host memory", ["--table-on", "cpu"],
-     ["--table-on", "cpu", "--input-dropout", "0.2"]),
+    (
+        "the same, features in host memory",
+        ["--table-on", "cpu"],
+        ["--table-on", "cpu", "--input-dropout", "0.2"],
+    ),
     ("the same, bf16", ["--precision", "bf16"], None),
     ("sum", None, ["--aggregator", "sum", "--layers", "3", "--fanouts", "5,5,5", "--lr", "1e-4"]),
     ("max", None, ["--aggregator", "max", "--layers", "2"]),
     ("no aggregation", None, ["--aggregator", "none"]),
     ("link prediction", None, ["--task", "link"]),
-]  # fmt: skip
+]
 
 
 def main() -> int:
@@ -95,7 +98,7 @@ def _record(hardware: Any, rows: list[list[Any]], notes: list[str]) -> dict[str,
             f"CPU, in float64 on the synthetic graph; above {TOLERANCE:g} a check fails",
             *notes,
         ],
-    }  # fmt: skip
+    }
 
 
 def _run(command: list[str], flags: list[str], output: Path) -> dict[str, Any]:

@@ -30,18 +30,25 @@ def main(name: str) -> int:
     targets = np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr))
     edges = torch.from_numpy(np.stack([np.array(graph.indices, np.int64), targets]))
     features = torch.from_numpy(np.array(graph.features, np.float32))
-    data = Data(
-        x=features, y=torch.from_numpy(np.array(graph.labels)).long(), edge_index=edges
-    )
+    data = Data(x=features, y=torch.from_numpy(np.array(graph.labels)).long(), edge_index=edges)
     loader = NeighborLoader(
-        data, num_neighbors=list(recipe.fanouts), batch_size=recipe.global_batch_size,
-        input_nodes=torch.from_numpy(np.array(graph.split("train"))), shuffle=True,
-        num_workers=8, persistent_workers=True, filter_per_worker=True, pin_memory=True,
-    )  # fmt: skip
+        data,
+        num_neighbors=list(recipe.fanouts),
+        batch_size=recipe.global_batch_size,
+        input_nodes=torch.from_numpy(np.array(graph.split("train"))),
+        shuffle=True,
+        num_workers=8,
+        persistent_workers=True,
+        filter_per_worker=True,
+        pin_memory=True,
+    )
     model = GraphSAGE(
-        graph.num_features, recipe.hidden, len(recipe.fanouts), graph.num_classes,
+        graph.num_features,
+        recipe.hidden,
+        len(recipe.fanouts),
+        graph.num_classes,
         dropout=recipe.dropout,
-    ).cuda()  # fmt: skip
+    ).cuda()
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     seconds = []
     for _ in range(3):

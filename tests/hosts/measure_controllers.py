@@ -30,13 +30,15 @@ TRAIN = "horovod_gnn/train.py"
 ENTRIES: dict[str, tuple[str, dict[str, str]]] = {  # name: program, environment of its ranks
     "horovod over mpi": (TRAIN, {}),
     "horovod over mpi, cycles of 0.5 ms": (
-        TRAIN, {"HOROVOD_WAKE_ON_ENQUEUE": "0", "HOROVOD_CYCLE_TIME": "0.5"},
+        TRAIN,
+        {"HOROVOD_WAKE_ON_ENQUEUE": "0", "HOROVOD_CYCLE_TIME": "0.5"},
     ),
     "horovod over mpi, cycles of 5 ms": (
-        TRAIN, {"HOROVOD_WAKE_ON_ENQUEUE": "0", "HOROVOD_CYCLE_TIME": "5"},
+        TRAIN,
+        {"HOROVOD_WAKE_ON_ENQUEUE": "0", "HOROVOD_CYCLE_TIME": "5"},
     ),
     "ddp over gloo": ("baselines/ddp.py", {}),
-}  # fmt: skip
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,13 +95,16 @@ def _record(
     for name, rounds in seconds.items():
         ratios = [a[0] / b[0] for a, b in zip(seconds[first], rounds, strict=True)]
         communicate = statistics.median(one[1] for one in rounds)
-        rows.append([name, statistics.median(one[0] for one in rounds), communicate,
-                     spread_text(ratios)])  # fmt: skip
+        rows.append(
+            [name, statistics.median(one[0] for one in rounds), communicate, spread_text(ratios)]
+        )
     return {
         "benchmark": "controllers on two hosts",
         **origin(hardware),
         "settings": {
-            "dataset": "synthetic", "mbit_per_second": options.rate, "epochs": options.epochs,
+            "dataset": "synthetic",
+            "mbit_per_second": options.rate,
+            "epochs": options.epochs,
             "rounds": options.rounds,
         },
         "seconds": seconds,
@@ -110,7 +115,7 @@ def _record(
             "s/epoch and communicate: medians of a run's epochs but the first, then of the rounds; "
             f"x as fast: as {first}, round by round: median (least .. most)",
         ],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

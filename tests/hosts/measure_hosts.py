@@ -40,9 +40,19 @@ from tests.hosts.namespace_hosts import Hosts, Link, can_delay, obstacle  # noqa
 COUNTS = (1, 2, 4)  # of hosts, with a rank on each
 FITTED = (1, 2)
 COLUMNS = [
-    "link", "hosts", "algorithm", "predicted ms", "probed ms", "off by", "all sizes",
-    "in training ms", "training off by", "efficiency predicted", "measured", "loss apart",
-]  # fmt: skip
+    "link",
+    "hosts",
+    "algorithm",
+    "predicted ms",
+    "probed ms",
+    "off by",
+    "all sizes",
+    "in training ms",
+    "training off by",
+    "efficiency predicted",
+    "measured",
+    "loss apart",
+]
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--epochs", type=int, default=4, help="of each run, the first a warm-up")
     add("--seconds", type=float, default=3.0, help="of a probe for each message size, about")
     add(
-        "--bytes", type=int, nargs="+", default=[4**power for power in range(1, 13)],
+        "--bytes",
+        type=int,
+        nargs="+",
+        default=[4**power for power in range(1, 13)],
         help="message sizes of a probe",
-    )  # fmt: skip
+    )
     add("--train-flags", default="", help="more words for horovod_gnn/train.py")
     add("--records", type=Path, metavar="DIR", help="keep the run records, by link (default: no)")
     add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
@@ -183,8 +196,10 @@ def _record(
         "benchmark": "allreduce and training over limited links: predicted and measured",
         **origin(hardware),
         "settings": {
-            "links": [str(trial.link) for trial in trials], "rounds": options.rounds,
-            "epochs": options.epochs, "train_flags": options.train_flags or None,
+            "links": [str(trial.link) for trial in trials],
+            "rounds": options.rounds,
+            "epochs": options.epochs,
+            "train_flags": options.train_flags or None,
         },
         "probes": [
             {"link": str(trial.link), **vars(probe)} for trial in trials for probe in trial.probes
@@ -192,7 +207,7 @@ def _record(
         "columns": COLUMNS,
         "rows": [row for trial in trials for row in _rows(trial)],
         "notes": [*notes, *(line for trial in trials for line in _constants(trial))],
-    }  # fmt: skip
+    }
 
 
 def _rows(trial: Trial) -> list[list[Any]]:
@@ -206,14 +221,22 @@ def _rows(trial: Trial) -> list[list[Any]]:
             cost = _cost(trial, algorithm, work.message_bytes)
             predicted = predict(work, cost, count)
             seconds = predicted.communicate_seconds
-            rows.append([
-                str(trial.link), count, algorithm, 1000 * seconds, 1000 * probed,
-                f"{100 * (seconds / probed - 1):+.0f} %",
-                f"{100 * _usual_error(probe, cost):.0f} %", 1000 * run.communicate_seconds,
-                f"{100 * (seconds / run.communicate_seconds - 1):+.0f} %",
-                f"{100 * predicted.efficiency:.0f} %", f"{100 * efficiency_of(work, run):.0f} %",
-                f"{_distance(trial.records, count):.1e}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    str(trial.link),
+                    count,
+                    algorithm,
+                    1000 * seconds,
+                    1000 * probed,
+                    f"{100 * (seconds / probed - 1):+.0f} %",
+                    f"{100 * _usual_error(probe, cost):.0f} %",
+                    1000 * run.communicate_seconds,
+                    f"{100 * (seconds / run.communicate_seconds - 1):+.0f} %",
+                    f"{100 * predicted.efficiency:.0f} %",
+                    f"{100 * efficiency_of(work, run):.0f} %",
+                    f"{_distance(trial.records, count):.1e}",
+                ]
+            )
     return rows
 
 

@@ -131,9 +131,14 @@ class Hosts:
         """Run a command on a host, and end it with whatever stops this one; all that it said."""
         process = subprocess.Popen(
             [str(self._agent), host, f"exec {shlex.join(command)}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
         try:
             out, err = process.communicate(timeout=timeout)
         except BaseException:
@@ -152,10 +157,13 @@ class Hosts:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Start ranks on the hosts in turn, from the first one, as on a cluster; TCP alone."""
-        slots = [num_ranks // len(self.names) + (place < num_ranks % len(self.names))
-                 for place in range(len(self.names))]  # fmt: skip
-        where = ",".join(f"{name}:{count}" for name, count in zip(self.names, slots, strict=True)
-                         if count)  # fmt: skip
+        slots = [
+            num_ranks // len(self.names) + (place < num_ranks % len(self.names))
+            for place in range(len(self.names))
+        ]
+        where = ",".join(
+            f"{name}:{count}" for name, count in zip(self.names, slots, strict=True) if count
+        )
         settings = {
             "plm_rsh_agent": str(self._agent),
             "plm_rsh_no_tree_spawn": "1",

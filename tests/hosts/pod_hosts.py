@@ -176,8 +176,11 @@ class PodHosts:
         with log.open("ab") as into:
             process = subprocess.Popen(
                 [*within, "sh", "-c", script, "sh", str(scratch)],
-                stdin=subprocess.DEVNULL, stdout=into, stderr=into, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=into,
+                stderr=into,
+                start_new_session=True,
+            )
         if first:
             self._states[pod.name] = _State(process, container)
         return process

@@ -14,14 +14,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
-from tests.hosts.mpijobs import (
-    START_SECONDS,
-    curve_here,
-    end_of,
-    ready_pods,
-    record_of,
-    until_said,
-)
+from tests.hosts.mpijobs import START_SECONDS, curve_here, end_of, ready_pods, record_of, until_said
 from tests.hosts.pod_hosts import CONFIG_SECONDS, Pod, PodHosts
 
 # A worker that is unplugged says no word: the other ranks and ssh miss it after some 20 s. What the

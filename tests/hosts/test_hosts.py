@@ -77,9 +77,12 @@ def test_a_failed_command_and_a_killed_maker_leave_nothing() -> None:
     )
     for sign in (signal.SIGINT, signal.SIGKILL):
         maker = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         assert maker.stdout is not None and maker.stdout.readline() == "made\n"
         maker.send_signal(sign)
         maker.wait(30)

@@ -78,11 +78,7 @@ def test_ranks_that_all_run_in_the_launchers_pod_refuse(pods: PodHosts, folder: 
 @pytest.mark.parametrize("way", ["killed", "unplugged"])
 @pytest.mark.parametrize("number", [0, 1], ids=["the first worker", "the second worker"])
 def test_a_worker_that_goes_ends_the_job_and_the_next_launcher_resumes(
-    pods: PodHosts,
-    folder: Path,
-    run_cli: Run,
-    number: int,
-    way: str,
+    pods: PodHosts, folder: Path, run_cli: Run, number: int, way: str
 ) -> None:
     flags = ["--precision=fp64", "--epochs=60"]
     worker, log = pods.workers[number], folder / f"{way}-{number}.log"

@@ -8,14 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.mpijobs import (
-    REVISION,
-    START_SECONDS,
-    curve_here,
-    end_of,
-    ready_pods,
-    record_of,
-)
+from tests.hosts.mpijobs import REVISION, START_SECONDS, curve_here, end_of, ready_pods, record_of
 
 
 @pytest.mark.parametrize(
@@ -23,11 +16,13 @@ from tests.hosts.mpijobs import (
     [
         pytest.param("ddp", "ddp", ["baselines/single.py"], marks=pytest.mark.needs_torch),
         pytest.param(
-            "tf-multiworker", "multiworker", ["tf_mirrored/train.py", "--strategy=one"],
+            "tf-multiworker",
+            "multiworker",
+            ["tf_mirrored/train.py", "--strategy=one"],
             marks=pytest.mark.needs_tensorflow,
         ),
     ],
-)  # fmt: skip
+)
 def test_an_overlay_trains_on_both_workers_and_leaves_its_record(
     overlay: str,
     strategy: str,

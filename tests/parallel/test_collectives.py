@@ -107,7 +107,9 @@ def test_the_problem_of_all_is_told_once_and_by_itself(either: SingleProcess) ->
     assert str(caught.value) == "the disk is full"
 
 
-def test_the_problem_of_one_rank_is_raised_on_every_rank_and_names_it(either: SingleProcess) -> None:
+def test_the_problem_of_one_rank_is_raised_on_every_rank_and_names_it(
+    either: SingleProcess,
+) -> None:
     last = either.world_size - 1
     with pytest.raises(UsageError, match="the disk is full") as caught:
         either.require_agreement("the disk is full" if either.rank == last else None)

@@ -50,7 +50,8 @@ def test_either_evaluation_gives_what_one_process_gives(
     tiny_graph: Graph, parallel: SingleProcess, evaluation: str
 ) -> None:
     runs = [
-        trained(tiny_graph, world, eval=evaluation, epochs=2) for world in (SingleProcess(), parallel)
+        trained(tiny_graph, world, eval=evaluation, epochs=2)
+        for world in (SingleProcess(), parallel)
     ]
     finals = [run.record.final for run in runs]
     assert finals[0].keys() == finals[1].keys()

@@ -25,9 +25,16 @@ pytestmark = pytest.mark.needs_torch
 ROUNDING = 1e-10
 # The last batch of an epoch has fewer edges than there may be ranks.
 SETTINGS: dict[str, Any] = {
-    "task": "link", "epochs": 2, "eval_every": 1, "global_batch_size": 101, "hide_targets": True,
-    "negatives": 2, "candidates": 20, "eval_edges": 15, "lr": 0.01,
-}  # fmt: skip
+    "task": "link",
+    "epochs": 2,
+    "eval_every": 1,
+    "global_batch_size": 101,
+    "hide_targets": True,
+    "negatives": 2,
+    "candidates": 20,
+    "eval_edges": 15,
+    "lr": 0.01,
+}
 
 
 @pytest.fixture(scope="module")

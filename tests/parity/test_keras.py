@@ -56,9 +56,14 @@ TINY = {"dataset": "tiny", "global_batch_size": 22}
 CORA = {"dataset": "cora", "hidden": 16, "fanouts": (10, 5), "global_batch_size": 60}
 FP64 = {"precision": "fp64"}
 LINK = {
-    "task": "link", "dataset": "links", "hold_out": "random", "candidates": 20, "eval_edges": 0,
-    "global_batch_size": 22, "predictor_layers": 2,
-}  # fmt: skip
+    "task": "link",
+    "dataset": "links",
+    "hold_out": "random",
+    "candidates": 20,
+    "eval_edges": 0,
+    "global_batch_size": 22,
+    "predictor_layers": 2,
+}
 CASES: dict[str, dict[str, Any]] = {
     "adam": {**TINY},
     "adam, decay": {"weight_decay": 0.05},
@@ -115,9 +120,14 @@ def in_16_bits(graph: Graph, dtype: str) -> Graph:
     features = torch.from_numpy(graph.features.copy()).to(getattr(torch, dtype))
     stored = features.view(torch.uint16) if dtype == "bfloat16" else features
     return Graph.from_arrays(
-        f"odd {dtype}", graph.indptr, graph.indices, stored.numpy(), graph.labels, graph.splits,
+        f"odd {dtype}",
+        graph.indptr,
+        graph.indices,
+        stored.numpy(),
+        graph.labels,
+        graph.splits,
         num_classes=graph.num_classes,
-    )  # fmt: skip
+    )
 
 
 def citation_graph(num_nodes: int = 60) -> Graph:
@@ -176,12 +186,14 @@ def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
         folder = place.folder / case
         (folder / name).mkdir(parents=True, exist_ok=True)
         graph = place.graphs[settings["dataset"]]
-        cases.append({
-            "settings": settings,
-            "graph": str(graph.folder),
-            "folder": str(folder),
-            "begun": str(begun) if case == "begun by torch" else None,
-        })  # fmt: skip
+        cases.append(
+            {
+                "settings": settings,
+                "graph": str(graph.folder),
+                "folder": str(folder),
+                "begun": str(begun) if case == "begun by torch" else None,
+            }
+        )
     list_of_cases = place.folder / f"{name}.json"
     list_of_cases.write_text(json.dumps(cases))
     command = ["python", str(DRIVER), name, str(list_of_cases)]

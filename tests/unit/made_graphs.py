@@ -40,9 +40,12 @@ def with_train(num_nodes: int, num_train: int, labels: bool = True) -> Graph:
     splits = np.full(num_nodes, 2)
     splits[random.permutation(num_nodes)[:num_train]] = 1
     return Graph.from_arrays(
-        "trained", np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
-        np.concatenate(rows), labels=np.arange(num_nodes) % 5 if labels else None, splits=splits,
-    )  # fmt: skip
+        "trained",
+        np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
+        np.concatenate(rows),
+        labels=np.arange(num_nodes) % 5 if labels else None,
+        splits=splits,
+    )
 
 
 def oddities() -> Graph:

@@ -81,9 +81,12 @@ spec:
         resources: {limits: {cpu: 1, memory: 1Gi}}
         securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 """
-SERVICE = """
+SERVICE = (
+    """
 apiVersion: v1
 kind: Service
 metadata: {name: s}
 spec: {selector: {app: a}, ports: [{port: 80, targetPort: http}]}
----""" + DEPLOYMENT
+---"""
+    + DEPLOYMENT
+)

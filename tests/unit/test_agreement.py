@@ -123,12 +123,7 @@ def test_a_resumed_run_is_compared_from_its_first_step_on() -> None:
 
 def test_runs_without_losses_and_failed_ones_are_named() -> None:
     table = curves_table(
-        [
-            curve("single", 1),
-            curve(),
-            run("horovod", 4),
-            curve(ranks=8, status="failed", error="x"),
-        ]
+        [curve("single", 1), curve(), run("horovod", 4), curve(ranks=8, status="failed", error="x")]
     )
     assert [cells[4] for cells in table.cells] == ["2"]
     assert "horovod on cora, 4 ranks" in table.notes[1]

@@ -71,8 +71,11 @@ def test_no_constant_is_negative() -> None:
 def test_algorithms_are_told_apart_by_three_numbers_of_ranks() -> None:
     made = Cost("halving", 1e-3, 1e-4, 1e-9)
     assert [can_choose(counts) for counts in ([2], [1, 2], [2, 4], [1, 2, 4])] == [
-        False, False, False, True,
-    ]  # fmt: skip
+        False,
+        False,
+        False,
+        True,
+    ]
     for counts, differ in (((2, 4), False), ((1, 2, 4), True)):
         wrong, right = (fit(name, *probed(made, *counts)) for name in ALGORITHMS)
         assert right.mean_residual < 1e-9

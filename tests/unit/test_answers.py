@@ -36,9 +36,11 @@ def commands(text: str) -> list[str]:
 
 
 FASTEST, COST, SCALING, NEXT = (
-    "Which is fastest here?", "What does that cost in accuracy?", "How does it scale?",
+    "Which is fastest here?",
+    "What does that cost in accuracy?",
+    "How does it scale?",
     "What to run next?",
-)  # fmt: skip
+)
 
 
 def test_a_speed_up_that_costs_nothing() -> None:

@@ -45,9 +45,11 @@ def made_weights(seed: int = 1, dtype: npt.DTypeLike = np.float32) -> Weights:
     """Weights of two layers."""
     random = np.random.default_rng(seed)
     shapes = {
-        "layers.0.weight": (9, 14), "layers.0.bias": (9,),
-        "layers.1.weight": (5, 18), "layers.1.bias": (5,),
-    }  # fmt: skip
+        "layers.0.weight": (9, 14),
+        "layers.0.bias": (9,),
+        "layers.1.weight": (5, 18),
+        "layers.1.bias": (5,),
+    }
     return {name: random.random(shape).astype(dtype) for name, shape in shapes.items()}
 
 

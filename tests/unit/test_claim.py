@@ -29,8 +29,11 @@ def held_by_another(folder: Path) -> subprocess.Popen[str]:
     """A process that has claimed the folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 

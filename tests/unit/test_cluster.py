@@ -26,9 +26,15 @@ from tf_mirrored.cluster import (
 
 TWO = ("one:2222", "two:2222")
 LAUNCHED = (
-    "OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK",
-    "OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE",
-)  # fmt: skip
+    "OMPI_COMM_WORLD_RANK",
+    "HOROVOD_RANK",
+    "PMI_RANK",
+    "RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "HOROVOD_SIZE",
+    "PMI_SIZE",
+    "WORLD_SIZE",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +183,7 @@ def test_mpi_must_be_met_before_tensorflow(monkeypatch: pytest.MonkeyPatch) -> N
         find_cluster(0.5)
 
 
-# -- rendezvous ---------------------------------------------------------------------------------------
+# -- rendezvous ----------------------------------------------------------------------------------
 
 
 def all_meet(

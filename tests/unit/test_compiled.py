@@ -42,8 +42,12 @@ def compile_in(folder: Path) -> Callable[..., str]:
         base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             [*before, sys.executable, str(program)],
-            capture_output=True, text=True, timeout=120, cwd=folder, env={**base, **env},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=folder,
+            env={**base, **env},
+        )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         return done.stdout.strip()

@@ -150,12 +150,26 @@ def test_an_unknown_setting_does_not_come_back() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "--records elsewhere", "--prefetch 0", "--threads 4", "--pin", "--world-size 2",
-        "--checkpoint-dir c --resume", "--progress off", "--quiet", "--dry-run", "--epochs 99",
-        "--eval sampled", "--eval-every 3", "--device cpu", "--data-root d", "--verify",
-        "--patience 9", "--dataset synthetic", "--layers 2",
+        "--records elsewhere",
+        "--prefetch 0",
+        "--threads 4",
+        "--pin",
+        "--world-size 2",
+        "--checkpoint-dir c --resume",
+        "--progress off",
+        "--quiet",
+        "--dry-run",
+        "--epochs 99",
+        "--eval sampled",
+        "--eval-every 3",
+        "--device cpu",
+        "--data-root d",
+        "--verify",
+        "--patience 9",
+        "--dataset synthetic",
+        "--layers 2",
     ],
-)  # fmt: skip
+)
 def test_the_digest_is_equal_where_the_curve_is(parse, change: str) -> None:
     assert parse(*change.split()).digest() == parse().digest()
 
@@ -163,13 +177,26 @@ def test_the_digest_is_equal_where_the_curve_is(parse, change: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "--dataset synthetic:papers=1e4", "--layers 3", "--hidden 8", "--fanouts 5,5",
-        "--aggregator sum", "--dropout 0.1", "--input-dropout 0.1", "--global-batch-size 8",
-        "--optimizer sgd", "--lr 1", "--weight-decay 1", "--lr-schedule cosine",
-        "--lr-schedule step", "--warmup-epochs 1", "--scale-lr", "--seed 1",
-        "--precision bf16", "--table-dtype fp16",
+        "--dataset synthetic:papers=1e4",
+        "--layers 3",
+        "--hidden 8",
+        "--fanouts 5,5",
+        "--aggregator sum",
+        "--dropout 0.1",
+        "--input-dropout 0.1",
+        "--global-batch-size 8",
+        "--optimizer sgd",
+        "--lr 1",
+        "--weight-decay 1",
+        "--lr-schedule cosine",
+        "--lr-schedule step",
+        "--warmup-epochs 1",
+        "--scale-lr",
+        "--seed 1",
+        "--precision bf16",
+        "--table-dtype fp16",
     ],
-)  # fmt: skip
+)
 def test_the_digest_differs_where_the_curve_does(parse, change: str) -> None:
     assert parse(*change.split()).digest() != parse().digest()
 

@@ -19,10 +19,19 @@ from gnn_core.training.learner import Diverged
 
 pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]
 TINY = {
-    "pretrain_epochs": 20, "pretrain_batch": 60, "negatives": 64, "width": 8, "hidden_units": 16,
-    "word_dropout": 0.2, "restart": 0.3, "temperature": 0.5,
-    "head_dropout": 0.2, "head_lr": 0.02, "tuning_lr": 0.01, "decay": 0.0,
-}  # fmt: skip
+    "pretrain_epochs": 20,
+    "pretrain_batch": 60,
+    "negatives": 64,
+    "width": 8,
+    "hidden_units": 16,
+    "word_dropout": 0.2,
+    "restart": 0.3,
+    "temperature": 0.5,
+    "head_dropout": 0.2,
+    "head_lr": 0.02,
+    "tuning_lr": 0.01,
+    "decay": 0.0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -99,9 +99,14 @@ def test_no_edges_at_all() -> None:
 
 
 WRONG = [
-    np.array([[0, 3]]), np.array([[-1, 0]]), np.array([[0.0, 1.0]]), np.array([[0, 2**40]]),
-    np.array([[0, 1, 2]]), np.array([0, 1]), np.array([[0, 2**63]], np.uint64),
-]  # fmt: skip
+    np.array([[0, 3]]),
+    np.array([[-1, 0]]),
+    np.array([[0.0, 1.0]]),
+    np.array([[0, 2**40]]),
+    np.array([[0, 1, 2]]),
+    np.array([0, 1]),
+    np.array([[0, 2**63]], np.uint64),
+]
 
 
 @pytest.mark.parametrize("edges", WRONG, ids=str)

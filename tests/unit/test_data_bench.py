@@ -34,18 +34,20 @@ def test_it_draws_what_it_was_told_to(tmp_path: Path, capsys: pytest.CaptureFixt
     record = measure(tmp_path / "b.json", "--batches", "3", "--fanouts", "4,2", "--seed", "5")
     said = capsys.readouterr().out
     assert list(record["rounds"]) == ["the sampler", "the loader", "the loader, prefetch 2"]
-    loader = Loader(
-        bench.datasets.load(SMALL), "train", (4, 2), 50, seed=5, prefetch=0
-    )  # fmt: skip
+    loader = Loader(bench.datasets.load(SMALL), "train", (4, 2), 50, seed=5, prefetch=0)
     last = [batch.num_edges for batch in loader.batches(0)][-3:]
     for name in ("the loader", "the loader, prefetch 2"):
         assert [one["edges"] for one in record["rounds"][name]] == [sum(last)] * 2
         assert name in said
     assert {one["batches"] for way in record["rounds"].values() for one in way} == {3}
     assert record["settings"] == {
-        "dataset": SMALL, "fanouts": [4, 2], "global_batch_size": 50, "batches": 3, "rounds": 2,
+        "dataset": SMALL,
+        "fanouts": [4, 2],
+        "global_batch_size": 50,
+        "batches": 3,
+        "rounds": 2,
         "seed": 5,
-    }  # fmt: skip
+    }
     for word in ("machine ", "software ", "graph ", "600 nodes", "warm-up", "M edges/s", "range"):
         assert word in said
 
@@ -70,8 +72,12 @@ def made_record(*rounds: Round, load: float = 0.1) -> dict[str, Any]:
     hardware = {"cpu_model": "Abacus", "cores_available": 2, "load_average": load}
     graph = {"name": "made", "nodes": 10, "edges": 20}
     settings = {
-        "fanouts": [2], "global_batch_size": 4, "batches": 5, "rounds": len(rounds), "seed": 0
-    }  # fmt: skip
+        "fanouts": [2],
+        "global_batch_size": 4,
+        "batches": 5,
+        "rounds": len(rounds),
+        "seed": 0,
+    }
     return make_record(hardware, graph, settings, 1.5, {"the sampler": rounds})
 
 

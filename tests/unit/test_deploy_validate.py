@@ -38,13 +38,15 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", "metadata.name", "Upper", "metadata.name", "expected a name"),
     ("MPIJob", "metadata.name", "4-workers", "metadata.name", "after a letter"),
     ("MPIJob", "metadata.name", "a" * 55, "metadata.name", "'" + "a" * 55 + "-worker-1'"),
-    (
-        "MPIJob", "spec.runPolicy.managedBy", "me", "managedBy",
-        "'kubeflow.org/mpi-operator' or",
-    ),
+    ("MPIJob", "spec.runPolicy.managedBy", "me", "managedBy", "'kubeflow.org/mpi-operator' or"),
     ("PersistentVolumeClaim", "metadata.name", "a..b", "metadata.name", "expected a name"),
-    ("PersistentVolumeClaim", "metadata.namespace", "mine", "metadata.namespace",
-     "expected one namespace, got (the current one), mine"),
+    (
+        "PersistentVolumeClaim",
+        "metadata.namespace",
+        "mine",
+        "metadata.namespace",
+        "expected one namespace, got (the current one), mine",
+    ),
     ("MPIJob", f"{POD}.name", "w" * 64, "containers[0].name", "at most 63, got 'www"),
     ("MPIJob", f"{WORKER}.volumes.0.name", "w" * 64, "volumes[0].name", "at most 63, got 'www"),
     ("MPIJob", f"{POD}.ports.0.name", "ssh-of-the-worker", "ports[0].name", "at most 15, got"),
@@ -68,7 +70,10 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", "spec.sshAuthMountPath", None, "sshAuthMountPath", "got /root/.ssh"),
     ("MPIJob", f"{MAIN}.command", ["mpirun", "-np", "3", "python"], "command", "-np: expected 4"),
     (
-        "MPIJob", f"{MAIN}.command", ["horovodrun", "-np", "4", "python", "x.py"], "command",
+        "MPIJob",
+        f"{MAIN}.command",
+        ["horovodrun", "-np", "4", "python", "x.py"],
+        "command",
         "all ranks in the launcher's pod; use mpirun",
     ),
     ("MPIJob", f"{MAIN}.env.0.value", "2", "limits.cpu", "2 slots x 2 threads, got 2"),
@@ -77,7 +82,10 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{WORKER}.volumes.1.emptyDir.sizeLimit", "4Gi", "sizeLimit", "less than the"),
     ("MPIJob", f"{WORKER}.volumes.1.emptyDir.sizeLimit", None, "sizeLimit", "got none"),
     (
-        "MPIJob", f"{LAUNCHER}.initContainers.0.command.4", "cora", "initContainers[0].command",
+        "MPIJob",
+        f"{LAUNCHER}.initContainers.0.command.4",
+        "cora",
+        "initContainers[0].command",
         "expected prepare synthetic --cache-dir=/shared/cache",
     ),
     # Who runs, and out of what.
@@ -92,13 +100,28 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{POD}.image", "reg:5000/ringsage", "image", "with a tag"),
     ("MPIJob", f"{POD}.image", "ringsage:latest", "image", "not latest"),
     # What is not there.
-    ("MPIJob", f"{WORKER}.volumes.0.persistentVolumeClaim.claimName", "rinsage", "claimName",
-     "did you mean ringsage?"),
-    ("MPIJob", f"{WORKER}.volumes.0.persistentVolumeClaim.claimName", "mine", "claimName",
-     "--external-pvc mine"),
+    (
+        "MPIJob",
+        f"{WORKER}.volumes.0.persistentVolumeClaim.claimName",
+        "rinsage",
+        "claimName",
+        "did you mean ringsage?",
+    ),
+    (
+        "MPIJob",
+        f"{WORKER}.volumes.0.persistentVolumeClaim.claimName",
+        "mine",
+        "claimName",
+        "--external-pvc mine",
+    ),
     ("MPIJob", f"{WORKER}.volumes.0.emptyDir", {}, "volumes[0]", "got persistentVolumeClaim and"),
-    ("MPIJob", f"{WORKER}.volumes.0", {"name": "shared", "configMap": {"name": "c"}}, "configMap",
-     "no ConfigMap 'c'"),
+    (
+        "MPIJob",
+        f"{WORKER}.volumes.0",
+        {"name": "shared", "configMap": {"name": "c"}},
+        "configMap",
+        "no ConfigMap 'c'",
+    ),
     ("MPIJob", PROGRAM, "/opt/ringsage/horovod_gnn/training.py", "command", "found none"),
     ("MPIJob", PROGRAM, "/home/me/train.py", "command", "found none"),
     ("MPIJob", f"{MAIN}.command.0", "mpirum", "command", "did you mean mpirun?"),
@@ -116,8 +139,13 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{FLAGS}.1", "--threads=$(THREADS)", "command", "$(THREADS): no variable"),
     ("MPIJob", PROGRAM, "/opt/ringsage/tf_mirrored/train.py", "args", "--strategy multiworker"),
     ("MPIJob", f"{FLAGS}.0", "--dataset=/mine", "args", "--dataset: expected a folder in /shared"),
-    ("MPIJob", "spec.runLauncherAsWorker", True, "Launcher.template.spec.containers[0].resources",
-     "expected at least 2, 2 slots x 1 threads, got 1"),
+    (
+        "MPIJob",
+        "spec.runLauncherAsWorker",
+        True,
+        "Launcher.template.spec.containers[0].resources",
+        "expected at least 2, 2 slots x 1 threads, got 1",
+    ),
     # What would be lost with the pods, or refused by the second launcher.
     ("MPIJob", f"{FLAGS}.3", "--records=results/runs", "args", "--records: expected a folder in /"),
     ("MPIJob", f"{FLAGS}.3", "--records=/sharedness", "args", "--records: expected a folder in /"),
@@ -128,11 +156,13 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     # GPUs.
     ("MPIJob", f"{FLAGS}.7", "--device=cuda", "nvidia.com/gpu", "expected 2, got none"),
     ("MPIJob", f"{POD}.resources.limits.nvidia.com/gpu", 1, "gpu", "one for each slot, got 1"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "where", "value", "path", "words"), SPOILT)
-def test_what_would_fail_is_reported(kind: str, where: str, value: Any, path: str, words: str) -> None:
+def test_what_would_fail_is_reported(
+    kind: str, where: str, value: Any, path: str, words: str
+) -> None:
     objects = base()
     where = where.replace("nvidia.com/gpu", "GPU")
     spoil(objects, kind, where, value)
@@ -303,9 +333,12 @@ def test_what_a_service_selects_is_there(old: str, new: str, words: str | None) 
 
 
 # Nine times nine times ...: a line for each power.
-_BOMB = "a0: &a0 [" + "x, " * 9 + "]\n" + "".join(
-    f"a{power}: &a{power} [" + f"*a{power - 1}, " * 9 + "]\n" for power in range(1, 12)
-)  # fmt: skip
+_BOMB = (
+    "a0: &a0 ["
+    + "x, " * 9
+    + "]\n"
+    + "".join(f"a{power}: &a{power} [" + f"*a{power - 1}, " * 9 + "]\n" for power in range(1, 12))
+)
 
 
 @pytest.mark.parametrize(
@@ -366,9 +399,7 @@ def test_the_command_line_tells_all_and_says_2(
     file = tmp_path / "a.yaml"
     file.write_text("kind: Pot", encoding="utf-8")
     assert main(["validate", str(file), str(tmp_path / "none.yaml"), str(tmp_path)]) == 2
-    lines = [
-        line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")
-    ]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     file.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: mine}", encoding="utf-8")
     assert main(["validate", str(file)]) == 0
@@ -380,9 +411,20 @@ def test_the_command_line_tells_all_and_says_2(
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("500m", "0.5"), (2, "2"), ("4Gi", str(2**32)), ("1k", "1000"), (1.5, "1.5"), ("4e9", "4G"),
-        ("4E9", "4G"), (1e-6, "1u"), ("1n", "0.000000001"), (".5", "0.5"), ("1.", "1"),
-        ("0.000001E", "1T"), ("1Pi", str(2**50)), ("+2", "2"),
+        ("500m", "0.5"),
+        (2, "2"),
+        ("4Gi", str(2**32)),
+        ("1k", "1000"),
+        (1.5, "1.5"),
+        ("4e9", "4G"),
+        ("4E9", "4G"),
+        (1e-6, "1u"),
+        ("1n", "0.000000001"),
+        (".5", "0.5"),
+        ("1.", "1"),
+        ("0.000001E", "1T"),
+        ("1Pi", str(2**50)),
+        ("+2", "2"),
     ],
 )
 def test_quantities(text: Any, number: str) -> None:

@@ -25,9 +25,33 @@ No NO on On ON off Off OFF true True TRUE false False FALSE null Null NULL ~ 202
 2001-12-14t21:59:43.10-05:00 2001-12-14 = << 685_230.15 0xG 1e 12e03 -2E+05 0.1e-2
 """.split()
 TEXTS = [
-    "", " ", "a b", "#a", "a: b", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "{a", "[a", "'", '"',
-    "a\nb", "a #b", "|", ">", "?", "a:", "\t", "é", "\u2028", "2001-12-14 21:59:43.10 -5",
-]  # fmt: skip
+    "",
+    " ",
+    "a b",
+    "#a",
+    "a: b",
+    "- a",
+    "*a",
+    "&a",
+    "!a",
+    "%a",
+    "@a",
+    "`a",
+    "{a",
+    "[a",
+    "'",
+    '"',
+    "a\nb",
+    "a #b",
+    "|",
+    ">",
+    "?",
+    "a:",
+    "\t",
+    "é",
+    "\u2028",
+    "2001-12-14 21:59:43.10 -5",
+]
 
 _CORE = re.compile(  # the core schema of YAML 1.2
     r"(?:|~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|"
@@ -40,7 +64,7 @@ class Core(yaml.SafeLoader):
     """A reader of YAML 1.2: of what is not quoted, only what the core schema names is no text."""
 
     yaml_implicit_resolvers: dict[Any, Any] = {
-        None: [("tag:yaml.org,2002:null", _CORE)],  # whatever it is, it is no text
+        None: [("tag:yaml.org,2002:null", _CORE)]  # whatever it is, it is no text
     }
 
 
@@ -61,17 +85,50 @@ def test_numbers_stay_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("y", True), ("off", False), ("No", False), ("0o17", 15), ("0777", 511), ("1_000", 1000),
-        ("0b11", 3), ("-0x10", -16), ("+7", 7), ("08", 8), ("1e-3", 0.001), ("4e9", 4_000_000_000),
-        ("1.0", 1), ("2.5", 2.5), ("~", None), ("", None), ("1:30", "1:30"), ("1e", "1e"),
-        ("2020-01-01", "2020-01-01"), ("'y'", "y"), ("yEs", "yEs"), ("1_0.5", 10.5),
-        ("+.5", 0.5), ("1e+3", 1000), ("0O17", 15), ("-0o17", -15), ("0B11", 3), ("0X1f", 31),
-        ("_1", "_1"), ("0xG", "0xG"), ("12e03", 12000), ("1__0", 10), ("0.1e-2", 0.001),
-        ("-08", -8), ("._", "._"),
-        ("!!str 1", "1"), ("NULL", None), ("nUll", "nUll"), ("1:30:00", "1:30:00"),
-        ("+0x10", 16), ("1.2.3", "1.2.3"), ("=", "="),
+        ("y", True),
+        ("off", False),
+        ("No", False),
+        ("0o17", 15),
+        ("0777", 511),
+        ("1_000", 1000),
+        ("0b11", 3),
+        ("-0x10", -16),
+        ("+7", 7),
+        ("08", 8),
+        ("1e-3", 0.001),
+        ("4e9", 4_000_000_000),
+        ("1.0", 1),
+        ("2.5", 2.5),
+        ("~", None),
+        ("", None),
+        ("1:30", "1:30"),
+        ("1e", "1e"),
+        ("2020-01-01", "2020-01-01"),
+        ("'y'", "y"),
+        ("yEs", "yEs"),
+        ("1_0.5", 10.5),
+        ("+.5", 0.5),
+        ("1e+3", 1000),
+        ("0O17", 15),
+        ("-0o17", -15),
+        ("0B11", 3),
+        ("0X1f", 31),
+        ("_1", "_1"),
+        ("0xG", "0xG"),
+        ("12e03", 12000),
+        ("1__0", 10),
+        ("0.1e-2", 0.001),
+        ("-08", -8),
+        ("._", "._"),
+        ("!!str 1", "1"),
+        ("NULL", None),
+        ("nUll", "nUll"),
+        ("1:30:00", "1:30:00"),
+        ("+0x10", 16),
+        ("1.2.3", "1.2.3"),
+        ("=", "="),
     ],
-)  # fmt: skip
+)
 def test_what_is_read_is_what_kubectl_reads(tmp_path: Path, text: str, value: Any) -> None:
     (read,) = parse(f"a: {text}", "f")
     assert read["a"] == value and type(read["a"]) is type(value)

@@ -59,9 +59,11 @@ class Discovery:
         operators.chmod(0o755)
         done = subprocess.run(
             [str(MANIFESTS / "discover_hosts.sh"), str(operators)],
-            env={**os.environ, "TMPDIR": str(self._folder)}, capture_output=True, text=True,
+            env={**os.environ, "TMPDIR": str(self._folder)},
+            capture_output=True,
+            text=True,
             timeout=patient(30),
-        )  # fmt: skip
+        )
         assert done.returncode == 0
         assert says in done.stderr and (says or not done.stderr)
         return sorted(done.stdout.splitlines())

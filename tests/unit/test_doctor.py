@@ -191,30 +191,36 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 def test_the_limits_of_a_container_are_seen_v2(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/kube/pod1"
-    root = tree(tmp_path, {
-        "proc/self/cgroup": "0::/kube/pod1\n",
-        "proc/meminfo": "MemTotal: 99 kB\nMemAvailable: 16000000 kB\n",
-        f"{group}/memory.max": "4000000000\n",
-        f"{group}/memory.current": "3000000000\n",
-        f"{group}/memory.stat": "anon 1\ninactive_file 500000000\n",
-        f"{group}/cpu.max": "max 100000\n",
-        "sys/fs/cgroup/kube/cpu.max": "150000 100000\n",
-    })  # fmt: skip
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/kube/pod1\n",
+            "proc/meminfo": "MemTotal: 99 kB\nMemAvailable: 16000000 kB\n",
+            f"{group}/memory.max": "4000000000\n",
+            f"{group}/memory.current": "3000000000\n",
+            f"{group}/memory.stat": "anon 1\ninactive_file 500000000\n",
+            f"{group}/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/kube/cpu.max": "150000 100000\n",
+        },
+    )
     assert machine.memory_limit_bytes(root) == 4_000_000_000
     assert machine.available_memory_bytes(root) == 1_500_000_000
     assert machine.core_quota(root) == 1.5
 
 
 def test_the_limits_of_a_container_are_seen_v1(tmp_path: Path) -> None:
-    root = tree(tmp_path, {
-        "proc/self/cgroup": "4:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n",
-        "proc/meminfo": "MemAvailable: 1000 kB\n",
-        "sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes": "2000000000\n",
-        "sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes": "10\n",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-        "sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us": "50000\n",
-        "sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us": "100000\n",
-    })  # fmt: skip
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n",
+            "proc/meminfo": "MemAvailable: 1000 kB\n",
+            "sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes": "2000000000\n",
+            "sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes": "10\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us": "50000\n",
+            "sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us": "100000\n",
+        },
+    )
     assert machine.memory_limit_bytes(root) == 2_000_000_000
     assert machine.available_memory_bytes(root) == 1_024_000
     assert machine.core_quota(root) == 0.5
@@ -311,16 +317,22 @@ def test_machines_see_the_same() -> None:
     told = json.loads(as_json(FINDINGS))
     assert told["counts"] == {"ok": 1, "warning": 1, "problem": 1}
     assert told["findings"][2] == {
-        "status": "problem", "name": "mpirun", "text": "none", "advice": "install"
-    }  # fmt: skip
+        "status": "problem",
+        "name": "mpirun",
+        "text": "none",
+        "advice": "install",
+    }
 
 
 def doctor(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gnn_core.env.doctor", *arguments],
-        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
         timeout=patient(60),
-    )  # fmt: skip
+    )
 
 
 def test_the_program_exits_1_when_there_is_a_problem(tmp_path: Path) -> None:
@@ -342,7 +354,10 @@ def test_the_program_explains_itself() -> None:
 def test_the_program_runs_by_its_path_on_a_bare_python(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(ROOT / "gnn_core" / "env" / "doctor.py"), "--quick"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=patient(60),
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+    )
     assert "problem" in done.stdout.splitlines()[-1]
     assert done.stderr == ""

@@ -26,9 +26,13 @@ from gnn_core.launch import guarded
 def chain() -> Graph:
     """0 - 1 - 2 - 3: classes 0, 0, 1, 1; words 0 and 1 of three."""
     return Graph.from_arrays(
-        "chain", [0, 1, 3, 5, 6], [1, 0, 2, 1, 3, 2],
-        [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]], [0, 0, 1, 1], [1, 2, 3, 0],
-    )  # fmt: skip
+        "chain",
+        [0, 1, 3, 5, 6],
+        [1, 0, 2, 1, 3, 2],
+        [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]],
+        [0, 0, 1, 1],
+        [1, 2, 3, 0],
+    )
 
 
 def test_classes_are_counted(chain: Graph) -> None:
@@ -59,9 +63,11 @@ def _look(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_every_figure_is_drawn(
-    tiny_graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tiny_graph: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     pytest.importorskip("networkx")
     folder = write_graph(tiny_graph, tmp_path / "graph").folder
     assert _look(monkeypatch, "--dataset", str(folder), "--output", str(tmp_path / "figures")) == 0
@@ -111,9 +117,13 @@ def test_cora_that_was_asked_for_is_not_replaced(
     ],
 )
 def test_mistakes_are_told_in_a_line(
-    words: list[str], told: str, tiny_graph: Graph, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    words: list[str],
+    told: str,
+    tiny_graph: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder = write_graph(tiny_graph, tmp_path / "graph").folder
     assert _look(monkeypatch, "--dataset", str(folder), *words) == 2
     (line,) = capsys.readouterr().err.splitlines()

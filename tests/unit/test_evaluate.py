@@ -207,9 +207,7 @@ def test_too_little_room_is_told_before_it_is_needed(
 
     def work(world: World) -> str:
         with pytest.raises(UsageError) as caught:
-            ExactEvaluator(graph, table_of(graph), world, share_directly).tallies(
-                model, ("test",)
-            )
+            ExactEvaluator(graph, table_of(graph), world, share_directly).tallies(model, ("test",))
         return str(caught.value)
 
     messages = on_ranks(["here"] * 2, work)
@@ -274,9 +272,16 @@ def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -
 
     def work(world: World) -> Tally:
         loader = Loader(
-            graph, "test", (3, 2), 4, seed=0, rank=world.rank, world_size=world.world_size,
-            shuffle=False, prefetch=0,
-        )  # fmt: skip
+            graph,
+            "test",
+            (3, 2),
+            4,
+            seed=0,
+            rank=world.rank,
+            world_size=world.world_size,
+            shuffle=False,
+            prefetch=0,
+        )
         evaluator = SampledEvaluator({"test": loader}, table_of(graph), world)
         return evaluator.tallies(model, ("test",))["test"]
 

@@ -43,9 +43,14 @@ def test_loss_curves_are_drawn_over_epochs_with_their_distance_to_single() -> No
     base = run(config=small, step_losses=[4.0, 3.0, 2.0, 1.0])
     near = run("horovod", 2, config=small, step_losses=[4.0, 3.5, 2.0, 1.25])
     late = run(
-        "ddp", 2, config=small, step_losses=[1.5], epochs=[epoch(1, 8.0)],
-        resumed_from={"epoch": 1}, config_digest="other",
-    )  # fmt: skip
+        "ddp",
+        2,
+        config=small,
+        step_losses=[1.5],
+        epochs=[epoch(1, 8.0)],
+        resumed_from={"epoch": 1},
+        config_digest="other",
+    )
     above, below = figures.loss_curves([near, late, base]).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in above.lines}
     assert drawn["single"] == [[0.25, 4.0], [0.75, 3.0], [1.25, 2.0], [1.75, 1.0]]

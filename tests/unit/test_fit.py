@@ -68,7 +68,8 @@ ARRAYS: dict[str, tuple[Callable[[Arrays], object], str]] = {
     "no moments": (setting("optimizer", f"exp_avg.{BIAS}", lambda a: a[:0]), "got float32 [0]"),
     "a moment for all": (setting("optimizer", f"exp_avg_sq.{BIAS}", lambda a: a[:1]), "[1]"),
     "moments of 64 bits": (
-        setting("optimizer", f"exp_avg.{BIAS}", lambda a: a.astype(float)), "got float64",
+        setting("optimizer", f"exp_avg.{BIAS}", lambda a: a.astype(float)),
+        "got float64",
     ),
     "a missing moment": (lambda a: a["optimizer"].pop(f"exp_avg.{BIAS}"), "no such array"),
     "no optimizer": (lambda a: a["optimizer"].clear(), "no such array"),
@@ -81,7 +82,7 @@ ARRAYS: dict[str, tuple[Callable[[Arrays], object], str]] = {
     "half a best": (lambda a: a["best"].pop(BIAS), f"best.{BIAS}: expected"),
     "no best": (lambda a: a["best"].clear(), "best."),
     "another best": (setting("best", BIAS, lambda a: a[None]), f"best.{BIAS}: expected"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ARRAYS)
@@ -94,14 +95,30 @@ def test_every_array_is_the_one_that_the_run_has(
 
 
 PROGRESS: list[dict[str, Any]] = [
-    {"epoch": -1}, {"step": -1}, {"step": 10**6}, {"epoch": 1.5}, {"epoch": None},
-    {"epoch": True}, {"step": "1"}, {"tally": [0.0, 0.0]}, {"tally": [math.nan, 0.0, 0.0]},
-    {"tally": [-1.0, 0.0, 0.0]}, {"tally": [1.0, 1.0, 1.0]}, {"num_sampled_edges": -1},
-    {"best_score": math.nan}, {"best_score": 2.0}, {"best_score": -0.5}, {"best_epoch": 7},
-    {"best_epoch": -2}, {"best_epoch": 1}, {"evaluations_without_gain": -3},
-    {"evaluations_without_gain": 99}, {"best_epoch": -1, "best_score": 0.4},
-    {"step": 1, "tally": [1.0, 90.0, 21.0]}, {"step": 1, "tally": [1.0, 1.0, 22.0]},
-]  # fmt: skip
+    {"epoch": -1},
+    {"step": -1},
+    {"step": 10**6},
+    {"epoch": 1.5},
+    {"epoch": None},
+    {"epoch": True},
+    {"step": "1"},
+    {"tally": [0.0, 0.0]},
+    {"tally": [math.nan, 0.0, 0.0]},
+    {"tally": [-1.0, 0.0, 0.0]},
+    {"tally": [1.0, 1.0, 1.0]},
+    {"num_sampled_edges": -1},
+    {"best_score": math.nan},
+    {"best_score": 2.0},
+    {"best_score": -0.5},
+    {"best_epoch": 7},
+    {"best_epoch": -2},
+    {"best_epoch": 1},
+    {"evaluations_without_gain": -3},
+    {"evaluations_without_gain": 99},
+    {"best_epoch": -1, "best_score": 0.4},
+    {"step": 1, "tally": [1.0, 90.0, 21.0]},
+    {"step": 1, "tally": [1.0, 1.0, 22.0]},
+]
 
 
 @pytest.mark.parametrize("progress", PROGRESS, ids=str)
@@ -124,9 +141,12 @@ def test_fewer_epochs_than_were_trained_are_refused(tmp_path: Path, learner: Tor
     save(tmp_path, learner, lambda arrays: None)
     assert saved(tmp_path, epochs=1).read_last(learner)
     save(
-        tmp_path, learner, setting("optimizer", "step", lambda a: a + 1), step=1,
+        tmp_path,
+        learner,
+        setting("optimizer", "step", lambda a: a + 1),
+        step=1,
         tally=[1.0, 1.0, 21.0],
-    )  # fmt: skip
+    )
     assert "--epochs 1: expected at least the 2 epochs" in refusal(tmp_path, learner, epochs=1)
 
 

@@ -25,10 +25,19 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
     assert config.dataset == "synthetic"
     unset = {name for name in OPTIONS if getattr(config, name) is None}
     assert unset == {
-        "data_root", "cache_dir", "lr_step_epochs", "lr_gamma", "eval_fanouts",
-        "checkpoint_dir", "tensorboard", "world_size", "replicas",
-        "hold_out", "held_out", "negatives",
-    }  # fmt: skip
+        "data_root",
+        "cache_dir",
+        "lr_step_epochs",
+        "lr_gamma",
+        "eval_fanouts",
+        "checkpoint_dir",
+        "tensorboard",
+        "world_size",
+        "replicas",
+        "hold_out",
+        "held_out",
+        "negatives",
+    }
 
 
 def test_the_last_of_two_equal_flags_holds(parse) -> None:
@@ -115,11 +124,24 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
     assert rows["--checkpoint-dir"] == ("-", "default")
     assert rows["--pin"] == ("off", "default")
     assert OPTIONS.keys() - {flag[2:].replace("-", "_") for flag in rows} == {
-        "hold_out", "held_out", "svd_width", "negatives", "shared_negatives", "hide_targets",
-        "edges_per_epoch", "predictor_layers", "candidates", "eval_edges",  # --task link
-        "lr_step_epochs", "lr_gamma", "eval_fanouts", "checkpoint_every_steps", "resume",
-        "start_timeout", "collective_timeout",  # --strategy multiworker
-    }  # fmt: skip
+        "hold_out",
+        "held_out",
+        "svd_width",
+        "negatives",
+        "shared_negatives",
+        "hide_targets",
+        "edges_per_epoch",
+        "predictor_layers",
+        "candidates",
+        "eval_edges",  # --task link
+        "lr_step_epochs",
+        "lr_gamma",
+        "eval_fanouts",
+        "checkpoint_every_steps",
+        "resume",
+        "start_timeout",
+        "collective_timeout",  # --strategy multiworker
+    }
 
 
 @pytest.mark.parametrize(
@@ -155,9 +177,15 @@ def test_the_summary_has_a_line_for_each() -> None:
     lines = RunConfig(hidden=9, task="link").summary().splitlines()
     assert ["--hidden", "9", "given"] in [line.split() for line in lines]
     assert [line.strip() for line in lines if not line.startswith(" ")] == [
-        "what to train on", "model", "link prediction (--task link)", "optimisation",
-        "evaluation", "numbers and machine", "output", "launch",
-    ]  # fmt: skip
+        "what to train on",
+        "model",
+        "link prediction (--task link)",
+        "optimisation",
+        "evaluation",
+        "numbers and machine",
+        "output",
+        "launch",
+    ]
 
 
 def test_help_teaches(parse, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,9 +195,13 @@ def test_help_teaches(parse, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     before_flags = text[: text.index("--dataset NAME")]
     for example in (
-        "horovodrun -np 4 python horovod_gnn/train.py", "mpirun -np 4",
-        "python baselines/single.py", "--dry-run", "--resume", "--config run.yaml",
-    ):  # fmt: skip
+        "horovodrun -np 4 python horovod_gnn/train.py",
+        "mpirun -np 4",
+        "python baselines/single.py",
+        "--dry-run",
+        "--resume",
+        "--config run.yaml",
+    ):
         assert example in before_flags
     words = " ".join(text.split())
     for option in OPTIONS.values():

@@ -52,7 +52,9 @@ def test_the_table_is_in_gib_and_says_how_features_were_counted() -> None:
     assert table.cells == (("big", "horovod", "2", "1.02", "2.00", "3.00", "0.492"),)
     assert "counted with 4 bytes per number" in table.notes[-1]
     told = dataclasses.replace(BIG, feature_bytes=2**20)
-    assert not any("counted with" in n for n in memory_table([measured(told, ProcessMemory())]).notes)
+    assert not any(
+        "counted with" in n for n in memory_table([measured(told, ProcessMemory())]).notes
+    )
 
 
 def test_a_graph_that_was_not_all_in_memory_is_told() -> None:

@@ -36,10 +36,16 @@ def measured(strategy: str, ranks: int, seconds: float, **more: Any) -> RunRecor
         for number, score in scores
     ]
     return run(
-        strategy, ranks, seconds, epochs=epochs, training_seconds=100 + 2 * seconds,
-        evaluation_seconds=1.0, memory=[ProcessMemory(2**30, 2**29)] * ranks,
-        resources=[used()] * ranks, **more,
-    )  # fmt: skip
+        strategy,
+        ranks,
+        seconds,
+        epochs=epochs,
+        training_seconds=100 + 2 * seconds,
+        evaluation_seconds=1.0,
+        memory=[ProcessMemory(2**30, 2**29)] * ranks,
+        resources=[used()] * ranks,
+        **more,
+    )
 
 
 def weak_run(ranks: int) -> RunRecord:
@@ -87,9 +93,15 @@ def test_what_cannot_be_drawn_is_said_in_a_line_each(
     assert names == ["loss-cora.png", "time-cora.png"]
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not drawn: ")]
     assert [line.split()[2] for line in told] == [
-        "speedup", "efficiency", "communication", "score", "weak", "target", "memory",
+        "speedup",
+        "efficiency",
+        "communication",
+        "score",
+        "weak",
+        "target",
+        "memory",
         "resources",
-    ]  # fmt: skip
+    ]
     assert all("of cora: no " in line for line in told)
 
 
@@ -105,9 +117,13 @@ def test_svg_is_equal_from_one_drawing_to_the_next(tmp_path: Path) -> None:
 def test_points_are_the_speed_ups_of_the_table() -> None:
     """8 s by single; medians of 5 s and 4 s are 1.6 and 2 times as fast; 4 ranks on 2 cores."""
     records = [
-        measured("single", 1, 8.0), measured("horovod", 1, 10.0), measured("horovod", 2, 5.0),
-        measured("horovod", 4, 3.0), measured("horovod", 4, 4.0), measured("horovod", 4, 5.0),
-    ]  # fmt: skip
+        measured("single", 1, 8.0),
+        measured("horovod", 1, 10.0),
+        measured("horovod", 2, 5.0),
+        measured("horovod", 4, 3.0),
+        measured("horovod", 4, 4.0),
+        measured("horovod", 4, 5.0),
+    ]
     figure = lines.speedup_lines(strong_lines(records), "title")
     blue = lines.STRATEGY_COLOURS["horovod"]
     assert drawn_lines(figure, blue) == [(1, 0.8), (2, 1.6), (4, 2.0)]

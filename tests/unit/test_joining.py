@@ -75,9 +75,10 @@ def test_a_process_that_gives_up_ends_though_its_thread_hangs() -> None:
         [sys.executable, "-c", JOINS, "1"], cwd=ROOT, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stderr) == (
-        2, "error: expected all ranks within 1 s, but nobody came; start them all, or wait longer "
+        2,
+        "error: expected all ranks within 1 s, but nobody came; start them all, or wait longer "
         "with --start-timeout\n",
-    )  # fmt: skip
+    )
     assert time.monotonic() - begun < 10
 
 

@@ -168,12 +168,7 @@ def test_a_misaligned_array_is_copied(keras_input: ModuleType, off_by: int) -> N
 
 @pytest.mark.parametrize(
     "array",
-    [
-        aligned((6, 4))[::2],
-        aligned((6, 4)).T,
-        aligned((6, 4))[:, :2],
-        np.zeros((0, 4), np.float32),
-    ],
+    [aligned((6, 4))[::2], aligned((6, 4)).T, aligned((6, 4))[:, :2], np.zeros((0, 4), np.float32)],
     ids=["every second row", "transposed", "columns", "empty"],
 )
 def test_what_is_not_one_piece_is_copied(keras_input: ModuleType, array: np.ndarray) -> None:

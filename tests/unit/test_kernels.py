@@ -127,9 +127,18 @@ def scattered(block: Block, grad: np.ndarray, states: np.ndarray, chunk: int, **
     for first in range(0, len(states), chunk):
         last = min(first + chunk, len(states))
         kernels.scatter_back(
-            grad, block.offsets, source_offsets, destinations, states, first, last,
-            options["mean"], options["scale"], out[first:last], bias_grad,
-        )  # fmt: skip
+            grad,
+            block.offsets,
+            source_offsets,
+            destinations,
+            states,
+            first,
+            last,
+            options["mean"],
+            options["scale"],
+            out[first:last],
+            bias_grad,
+        )
     return out, bias_grad
 
 

@@ -133,9 +133,15 @@ def test_padding_counts_no_target_twice_and_the_remainder_is_kept(world_size: in
     seen: list[int] = []
     for rank in range(world_size):
         loader = Loader(
-            graph, "train", fanouts=(2, 2), global_batch_size=8, seed=1, prefetch=0,
-            rank=rank, world_size=world_size,
-        )  # fmt: skip
+            graph,
+            "train",
+            fanouts=(2, 2),
+            global_batch_size=8,
+            seed=1,
+            prefetch=0,
+            rank=rank,
+            world_size=world_size,
+        )
         for batch in loader.batches(0):
             seen += batch.targets[: batch.num_real].tolist()
     assert sorted(seen) == graph.split("train").tolist()
@@ -238,9 +244,7 @@ def test_an_epoch_takes_as_long_as_its_slowest_rank(slowest: int) -> None:
         for took, beside in zip(seconds, evaluation, strict=True)
     ]
     lap = slowest_lap(np.stack([lap_to_vector(one) for one in laps]))
-    record = EpochRecord.of(
-        1, Tally(1.0, 1, 140), lap, lr=0.1, warm_up=False, num_sampled_edges=0
-    )
+    record = EpochRecord.of(1, Tally(1.0, 1, 140), lap, lr=0.1, warm_up=False, num_sampled_edges=0)
     assert record.seconds == 9.0 and record.sections["compute"] == 9.0
 
 

@@ -35,10 +35,19 @@ def test_signs_of_latex_are_escaped(text: str, escaped: str) -> None:
 def test_the_tabular_has_a_column_for_each_and_its_numbers_to_the_right() -> None:
     table = Table(("name", "s"), (("a_1", "1.5"), ("b", "-")), ("x & y",), pd.DataFrame())
     assert latex_table(table, table.notes).splitlines() == [
-        r"\begin{tabular}{lr}", r"\hline", r"name & s \\", r"\hline", r"a\_1 & 1.5 \\", r"b & - \\",
-        r"\hline", r"\end{tabular}", "", r"\par\noindent\footnotesize", r"x \& y\par",
+        r"\begin{tabular}{lr}",
+        r"\hline",
+        r"name & s \\",
+        r"\hline",
+        r"a\_1 & 1.5 \\",
+        r"b & - \\",
+        r"\hline",
+        r"\end{tabular}",
+        "",
+        r"\par\noindent\footnotesize",
+        r"x \& y\par",
         r"\normalsize",
-    ]  # fmt: skip
+    ]
 
 
 def test_the_command_writes_latex(tmp_path: Path) -> None:

@@ -243,9 +243,12 @@ def test_a_rank_stops_when_its_horovodrun_has_gone(heard: bool) -> None:
         address, port = server.getsockname()
         where = {launch._GLOO_ADDRESS: address, launch._GLOO_PORT: str(port)}
         rank = subprocess.Popen(
-            [sys.executable, "-c", program], env={**os.environ, **where}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-c", program],
+            env={**os.environ, **where},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert rank.stdout is not None and rank.stdout.readline() == "watching\n"
         with pytest.raises(subprocess.TimeoutExpired):
             rank.wait(1)  # as long as it is there, nothing happens

@@ -11,20 +11,28 @@ from gnn_core.launch_variables import settle
 from gnn_core.usage import SharedUsageError, UsageError
 
 BY_MPIRUN = {
-    "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
     "PMIX_NAMESPACE": "7",
-}  # fmt: skip
+}
 BY_HOROVODRUN = {
-    "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_LOCAL_RANK": "1",
-    "HOROVOD_CONTROLLER": "gloo", "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
+    "HOROVOD_RANK": "1",
+    "HOROVOD_SIZE": "2",
+    "HOROVOD_LOCAL_RANK": "1",
+    "HOROVOD_CONTROLLER": "gloo",
+    "HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1",
     "HOROVOD_GLOO_RENDEZVOUS_PORT": "1234",
-}  # fmt: skip
+}
 BY_MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "PMI_FD": "5"}
 BY_HAND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "one", "MASTER_PORT": "2222"}
 BY_TORCHRUN = {**BY_HAND, "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"}
 LAUNCHES = {
-    "mpirun": BY_MPIRUN, "horovodrun": BY_HOROVODRUN, "MPICH": BY_MPICH, "torchrun": BY_TORCHRUN,
-}  # fmt: skip
+    "mpirun": BY_MPIRUN,
+    "horovodrun": BY_HOROVODRUN,
+    "MPICH": BY_MPICH,
+    "torchrun": BY_TORCHRUN,
+}
 
 
 @pytest.mark.parametrize("launcher", LAUNCHES)
@@ -109,9 +117,10 @@ def test_what_is_set_is_listed_with_who_sets_it() -> None:
     environ = {**BY_HAND, **BY_MPIRUN, "http_proxy": PROXY, "A": ""}
     listed = {one.name: one for one in found(environ)}
     assert list(listed) == [
-        *sorted(name for name in BY_MPIRUN if name != "PMIX_NAMESPACE"), *sorted(BY_HAND),
+        *sorted(name for name in BY_MPIRUN if name != "PMIX_NAMESPACE"),
+        *sorted(BY_HAND),
         "http_proxy",
-    ]  # fmt: skip
+    ]
     assert listed["RANK"].left_over and not listed["OMPI_COMM_WORLD_RANK"].left_over
     assert "mpirun" in listed["OMPI_COMM_WORLD_RANK"].set_by
     assert listed["http_proxy"].value == "http://***@proxy:3128"

@@ -107,9 +107,14 @@ def test_a_split_is_prepared_once_and_each_has_its_place(tmp_path: Path) -> None
     said: list[str] = []
     graphs = {}
     for split in (
-        NEWEST, replace(NEWEST, seed=1), replace(NEWEST, svd_width=9), replace(NEWEST, share=0.1),
-        RANDOM, replace(RANDOM, seed=1), RANDOM,
-    ):  # fmt: skip
+        NEWEST,
+        replace(NEWEST, seed=1),
+        replace(NEWEST, svd_width=9),
+        replace(NEWEST, share=0.1),
+        RANDOM,
+        replace(RANDOM, seed=1),
+        RANDOM,
+    ):
         graphs[split] = link_graph(citing(), split, tmp_path, said.append)
     # The newest need no seed, and who has features needs no other ones.
     assert graphs[NEWEST].folder == graphs[replace(NEWEST, seed=1)].folder
@@ -160,10 +165,12 @@ def test_what_is_published_with_held_out_edges_keeps_them(tmp_path: Path, how: s
 def test_published_edges_of_papers_without_features(tmp_path: Path) -> None:
     graph = linked_graph(tmp_path)
     bare = replace(
-        graph, folder=None, features=None,
+        graph,
+        folder=None,
+        features=None,
         valid_candidates=np.zeros((len(graph.valid_edges), 3), np.int32),
         test_candidates=np.ones((len(graph.test_edges), 3), np.int32),
-    )  # fmt: skip
+    )
     found = link_graph(bare, LinkSplit("published", 0.0, 0, 8), tmp_path)
     for name in ("indptr", "indices", "years", *HELD):
         assert np.array_equal(getattr(found, name), getattr(graph, name)), name

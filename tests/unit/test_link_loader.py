@@ -28,9 +28,13 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 def loader_of(graph: Graph, **settings: Any) -> LinkLoader:
     """A loader of batches of 37 edges, unless told otherwise; the last batch is another one."""
     chosen = {
-        "fanouts": (3, 2), "global_batch_size": 37, "seed": 1, "prefetch": 0, "negatives": 2,
+        "fanouts": (3, 2),
+        "global_batch_size": 37,
+        "seed": 1,
+        "prefetch": 0,
+        "negatives": 2,
         **settings,
-    }  # fmt: skip
+    }
     return LinkLoader(graph, **chosen)
 
 

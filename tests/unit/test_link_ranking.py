@@ -136,7 +136,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "CHUNK_NODES", 11)
-    monkeypatch.setattr(rank, "CHUNK_PAIRS", 3 * (CANDIDATES + 1))
+    monkeypatch.setattr(link_ranking, "CHUNK_PAIRS", 3 * (CANDIDATES + 1))
 
 
 def in_one_go(graph: Graph, split: str) -> RankingTally:
@@ -194,7 +194,7 @@ def test_several_threads_give_the_same(graph: Graph) -> None:
 def test_pieces_of_any_size_give_the_same(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, pairs: int
 ) -> None:
-    monkeypatch.setattr(rank, "CHUNK_PAIRS", pairs)
+    monkeypatch.setattr(link_ranking, "CHUNK_PAIRS", pairs)
     for split, tally in evaluated(graph)[0].items():
         assert_same(tally, in_one_go(graph, split))
 

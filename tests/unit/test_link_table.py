@@ -38,8 +38,10 @@ def test_seeds_share_a_line_and_epochs_do_not() -> None:
     table = link_table(records)
     shown = [dict(zip(table.headings, cells, strict=True)) for cells in table.cells]
     assert [(row["strategy"], row["epochs"], row["seeds"]) for row in shown] == [
-        ("horovod", "10", "2"), ("ddp", "10", "1"), ("horovod", "30", "1"),
-    ]  # fmt: skip
+        ("horovod", "10", "2"),
+        ("ddp", "10", "1"),
+        ("horovod", "30", "1"),
+    ]
     first = shown[0]
     assert first["test MRR"] == "0.5100 ± 0.0141"
     assert (first["hits@1"], first["hits@100"], first["AUC"]) == ("0.4000", "0.8000", "0.9000")

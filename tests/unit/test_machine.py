@@ -144,8 +144,12 @@ def test_a_real_parent_is_found(tmp_path: Path) -> None:
     root = Path(machine.__file__).parents[2]
     done = subprocess.run(
         [launcher, "-np", "2", sys.executable, "-c", ask],
-        capture_output=True, text=True, check=True, cwd=root, timeout=patient(60),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+        timeout=patient(60),
+    )
     assert done.stdout.startswith("mpirun -np 2 ")
 
 
@@ -227,9 +231,12 @@ def test_versions_come_without_importing_a_framework() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", ask],
-        capture_output=True, text=True, check=True, timeout=patient(60),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patient(60),
         cwd=Path(machine.__file__).parents[2],
-    )  # fmt: skip
+    )
     try:
         torch: str | None = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -347,8 +354,9 @@ def test_limits_of_a_job_are_those_of_its_group_and_of_all_above(
         memory, cpu = cgroup / "memory" / inside[1:], cgroup / "cpu" / inside[1:]
         limits = {
             "memory.limit_in_bytes": f"{3 << 30}",
-            "cpu.cfs_quota_us": "150000", "cpu.cfs_period_us": "100000",
-        }  # fmt: skip
+            "cpu.cfs_quota_us": "150000",
+            "cpu.cfs_period_us": "100000",
+        }
     for folder in (memory, cpu):
         folder.mkdir(parents=True, exist_ok=True)
     for name, value in limits.items():  # of the job, two levels up

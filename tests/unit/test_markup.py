@@ -56,11 +56,19 @@ class Live(HTMLParser):
 
 
 ATTACKS = [
-    ATTACK, "<svg onload=alert(1)>", "<iframe src=//x.y></iframe>", "![i](javascript:alert(1))",
-    "<javascript:alert(1)>", "<a href='java\tscript:alert(1)'>x</a>", "[x]: javascript:alert(1)",
-    "</details></main><style>*{display:none}</style>", "&lt;script&gt;", "`</code><script>`<b>",
-    "a|b\n|--|\n<script>alert(1)</script>", "<div style='position:fixed;inset:0'>x</div>",
-]  # fmt: skip
+    ATTACK,
+    "<svg onload=alert(1)>",
+    "<iframe src=//x.y></iframe>",
+    "![i](javascript:alert(1))",
+    "<javascript:alert(1)>",
+    "<a href='java\tscript:alert(1)'>x</a>",
+    "[x]: javascript:alert(1)",
+    "</details></main><style>*{display:none}</style>",
+    "&lt;script&gt;",
+    "`</code><script>`<b>",
+    "a|b\n|--|\n<script>alert(1)</script>",
+    "<div style='position:fixed;inset:0'>x</div>",
+]
 
 
 @pytest.mark.parametrize("text", ATTACKS)
@@ -81,7 +89,7 @@ def test_html_holds_nothing_that_acts(text: str) -> None:
 
 def test_html_of_ours_stays() -> None:
     ours = (
-        '<details><summary>More</summary></details><table><tbody><tr>'
+        "<details><summary>More</summary></details><table><tbody><tr>"
         '<td style="text-align: right;">1</td></tr></tbody></table>'
         '<div class="figure"><img alt="a b" src="data:image/svg+xml;base64,QQ=="></div>'
         '<a href="https://a.b/c">d</a><h2 id="x">y</h2><code>z</code>'

@@ -67,9 +67,13 @@ def test_fused_equals_plain(
     graph: Graph, precision: str, aggregator: str, layers: int, dropout: float, input_dropout: float
 ) -> None:
     pairs = both_paths(
-        graph, precision, layers, aggregator=aggregator, dropout=dropout,
+        graph,
+        precision,
+        layers,
+        aggregator=aggregator,
+        dropout=dropout,
         input_dropout=input_dropout,
-    )  # fmt: skip
+    )
     assert len(pairs) == 1 + 2 * layers
     for fused, plain in pairs:
         assert fused.dtype == plain.dtype == Arithmetic(precision).accumulator

@@ -69,9 +69,12 @@ def other_rank(
     """Rank 1, which behaves like that, watched by rank 0."""
     script = OTHER.replace("{then}", BEHAVIOURS[behaviour])
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert process.stdin is not None and process.stdout is not None
     monitor = world.monitor = RankMonitor(0, limit)
     try:
@@ -97,9 +100,7 @@ def wait_for(world: World, seconds: float) -> None:
             wait.check()
 
 
-def test_a_rank_that_stands_still_is_named_and_ends_the_wait(
-    alone: World, tmp_path: Path
-) -> None:
+def test_a_rank_that_stands_still_is_named_and_ends_the_wait(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "computes", tmp_path) as process:
         wait_for(alone, 2)
         os.kill(process.pid, signal.SIGSTOP)
@@ -145,9 +146,11 @@ def test_a_rank_with_a_reason_is_waited_for_and_named(
     alone: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], behaviour: str
 ) -> None:
     words = {
-        "computes": ": is busy", "holds": ": is busy", "debugs": ": is in a debugger",
+        "computes": ": is busy",
+        "holds": ": is busy",
+        "debugs": ": is in a debugger",
         "locks": ": waits for a lock that another process holds",
-    }  # fmt: skip
+    }
     with contextlib.ExitStack() as stack:
         if behaviour == "locks":
             from filelock import FileLock

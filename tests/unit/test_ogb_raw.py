@@ -35,8 +35,10 @@ def tables() -> Tables:
         "features": random.normal(size=(NUM_NODES, 5)).astype(np.float32),
         "labels": random.integers(0, 40, (NUM_NODES, 1)),
         "years": random.integers(1990, 2020, (NUM_NODES, 1)),
-        "train": np.sort(order[:30]), "valid": np.sort(order[30:40]), "test": np.sort(order[40:55]),
-    }  # fmt: skip
+        "train": np.sort(order[:30]),
+        "valid": np.sort(order[30:40]),
+        "test": np.sort(order[40:55]),
+    }
 
 
 def write_splits(folder: Path, tables: Tables) -> None:

@@ -53,10 +53,13 @@ def test_what_only_an_attack_holds_is_an_exception(case: str) -> None:
         "    assert not isinstance(error, MemoryError); print('refused')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input=REFUSED[case], capture_output=True,
+        [sys.executable, "-c", code],
+        input=REFUSED[case],
+        capture_output=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)),
-        cwd=Path(__file__).parents[2], timeout=60,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (0, b"refused\n"), done.stderr.decode()[-500:]
 
 

@@ -46,12 +46,17 @@ def test_the_portrait(star: Graph) -> None:
     assert facts["features"] == ["3", "x", "float32"] and facts["homophily"][0] == "0.667"
     splits = lines_of(text, "splits")
     assert {k: v[0] for k, v in splits.items()} == {
-        "train": "2", "valid": "1", "test": "1", "none": "2",
-    }  # fmt: skip
+        "train": "2",
+        "valid": "1",
+        "test": "1",
+        "none": "2",
+    }
     assert splits["train"][1:] == ["33.3", "%", "#" * 40]
     assert {k: v[0] for k, v in lines_of(text, "years").items()} == {
-        "2000": "2", "2001": "3", "2003": "1",
-    }  # fmt: skip
+        "2000": "2",
+        "2001": "3",
+        "2003": "1",
+    }
     classes = lines_of(text, "classes, largest first")
     assert (classes["0"][0], classes["1"][0], classes["no class"][0]) == ("3", "2", "1")
     memory = lines_of(text, "memory")

@@ -35,9 +35,11 @@ def test_the_file_is_a_benchmark_and_a_probe(
     low, middle, high = (
         np.array(some)
         for some in (
-            found.lower_quartile_seconds, found.median_seconds, found.upper_quartile_seconds,
+            found.lower_quartile_seconds,
+            found.median_seconds,
+            found.upper_quartile_seconds,
         )
-    )  # fmt: skip
+    )
     assert (low > 0).all() and (low <= middle).all() and (middle <= high).all()
     assert [row[0] for row in bench.rows] == [4, 4096]
     assert [row[1] for row in bench.rows] == pytest.approx((1000 * middle).tolist())

@@ -71,8 +71,9 @@ def test_where_other_users_processes_are_hidden_nobody_knows(tmp_path: Path) -> 
 @LINUX
 def test_a_real_stranger_is_seen() -> None:
     """A child of this process is of this job; seen from that child's sleeping sister it is not."""
-    burn = subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"],
-                            stdout=subprocess.PIPE)  # fmt: skip
+    burn = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    )
     sister = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         assert burn.stdout is not None and burn.stdout.read(1)

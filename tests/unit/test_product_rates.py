@@ -92,9 +92,17 @@ def test_another_number_of_threads_is_measured_for_itself(
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[1.0, 2.0]", '{"fp32": 1e9}', '{"fp32": 1e9, "bf16": "fast"}',
-     '{"fp32": 1e9, "bf16": -1.0}', '{"fp32": NaN, "bf16": 1e9}', "\xff"],
-)  # fmt: skip
+    [
+        "",
+        "{",
+        "[1.0, 2.0]",
+        '{"fp32": 1e9}',
+        '{"fp32": 1e9, "bf16": "fast"}',
+        '{"fp32": 1e9, "bf16": -1.0}',
+        '{"fp32": NaN, "bf16": 1e9}',
+        "\xff",
+    ],
+)
 def test_a_damaged_file_is_measured_anew(tmp_path: Path, content: str) -> None:
     file = rates_file(tmp_path)
     file.parent.mkdir()

@@ -62,9 +62,14 @@ def parts() -> dict[str, Any]:
     graph[0] += [0, 1, 514]  # a self-loop and a repeat, as the published files have
     graph[514] = [0]
     return {
-        "x": allx[:9], "y": ally[:9], "allx": allx, "ally": ally,
-        "tx": words(3, 3), "ty": one_hot(3, 4), "graph": graph,
-    }  # fmt: skip
+        "x": allx[:9],
+        "y": ally[:9],
+        "allx": allx,
+        "ally": ally,
+        "tx": words(3, 3),
+        "ty": one_hot(3, 4),
+        "graph": graph,
+    }
 
 
 @pytest.fixture
@@ -271,11 +276,18 @@ def matrix(**changes: Any) -> FakeMatrix:
 
 
 MATRICES: list[dict[str, Any]] = [
-    {"_shape": (10**9, 10**6)}, {"_shape": (9, 10**12), "indptr": np.zeros(10, np.int32)},
-    {"_shape": (-1, 4)}, {"_shape": "ab"}, {"_shape": (9,)}, {"indices": np.full(3, 10**6)},
-    {"indptr": np.zeros(3)}, {"indptr": np.full(10, np.nan)}, {"data": 3}, {"indices": [1, 2]},
+    {"_shape": (10**9, 10**6)},
+    {"_shape": (9, 10**12), "indptr": np.zeros(10, np.int32)},
+    {"_shape": (-1, 4)},
+    {"_shape": "ab"},
+    {"_shape": (9,)},
+    {"indices": np.full(3, 10**6)},
+    {"indptr": np.zeros(3)},
+    {"indptr": np.full(10, np.nan)},
+    {"data": 3},
+    {"indices": [1, 2]},
     {"indptr": np.array([0, 5, 3, 5, 5, 5, 5, 5, 5, 5])},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("changes", MATRICES, ids=map(str, range(len(MATRICES))))

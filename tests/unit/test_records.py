@@ -16,12 +16,7 @@ from gnn_core.config import UsageError
 from gnn_core.measure import records
 from gnn_core.measure.metrics import Tally, split_fields
 from gnn_core.measure.records import begin_run, read_records, require_writable, write_record
-from gnn_core.measure.run_record import (
-    DatasetInfo,
-    EpochRecord,
-    ProcessMemory,
-    RunRecord,
-)
+from gnn_core.measure.run_record import DatasetInfo, EpochRecord, ProcessMemory, RunRecord
 
 TINY = DatasetInfo("tiny", 10, 30, 4, 3, "ab12", {"train": 4, "valid": 2, "test": 3}, 160)
 

@@ -12,11 +12,20 @@ from baselines.rendezvous import Rendezvous, find_rendezvous
 from gnn_core.usage import SharedUsageError, UsageError
 
 LAUNCHED = (
-    "OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK",
-    "OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE",
-    "MASTER_ADDR", "MASTER_PORT", "GROUP_WORLD_SIZE",
-    "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE",
-)  # fmt: skip
+    "OMPI_COMM_WORLD_RANK",
+    "HOROVOD_RANK",
+    "PMI_RANK",
+    "RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "HOROVOD_SIZE",
+    "PMI_SIZE",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "GROUP_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_USE_AGENT_STORE",
+)
 RANK_1 = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "one", "MASTER_PORT": "2222"}
 TORCHRUN = {**RANK_1, "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"}
 
@@ -76,8 +85,10 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MALFORMED = {
-    "a rank alone": ({"WORLD_SIZE": None, "MASTER_ADDR": None, "MASTER_PORT": None},
-                     "but WORLD_SIZE, MASTER_ADDR, MASTER_PORT is not set: set all of them, or"),
+    "a rank alone": (
+        {"WORLD_SIZE": None, "MASTER_ADDR": None, "MASTER_PORT": None},
+        "but WORLD_SIZE, MASTER_ADDR, MASTER_PORT is not set: set all of them, or",
+    ),
     "a size alone": ({"RANK": None}, "but RANK is not set"),
     "nobody's port": ({"MASTER_PORT": ""}, "but MASTER_PORT is not set"),
     "a rank too high": ({"RANK": "4"}, "RANK: expected a whole number from 0 to 3, got '4'"),
@@ -86,7 +97,7 @@ MALFORMED = {
     "a square": ({"RANK": "²"}, "RANK: expected a whole number from 0 to 3, got '²'"),
     "no ranks": ({"WORLD_SIZE": "0"}, "WORLD_SIZE: expected a whole number from 1 to "),
     "a port too high": ({"MASTER_PORT": "70000"}, "MASTER_PORT: expected a whole number from 1 to"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MALFORMED)

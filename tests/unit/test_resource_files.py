@@ -54,8 +54,10 @@ def test_the_process_itself(root: Path) -> None:
     _, found = read(root)
     assert (found.at_seconds, found.cpu_seconds, found.rss_bytes) == (1.5, 3.0, 10 * PAGE)
     assert (found.num_major_faults, found.file_read_bytes, found.file_written_bytes) == (
-        4, 4096, 512,
-    )  # fmt: skip
+        4,
+        4096,
+        512,
+    )
 
 
 def test_a_host_without_cgroups(root: Path) -> None:

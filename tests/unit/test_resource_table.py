@@ -106,7 +106,11 @@ def test_training_needs_nothing_of_the_table() -> None:
         "print(sorted({'pandas', 'matplotlib', 'psutil'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", ask], capture_output=True, text=True, check=True,
-        timeout=patient(60), cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        [sys.executable, "-c", ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patient(60),
+        cwd=Path(__file__).parents[2],
+    )
     assert done.stdout.strip() == "[]"

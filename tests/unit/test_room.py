@@ -84,11 +84,16 @@ def forged_npz(path: Path, shape: str, data: bytes, dtype: str = "<i8") -> Path:
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [
-        ("(1000000000000,)", "<i8"), ("(1, 1000000000000)", "<i8"), ("(-8,)", "<i8"),
-        ("(8,)", "|O"), ("(1,)", "<U1000000000"), ("(8,)", "<c16"), ("(8,", "<i8"),
+        ("(1000000000000,)", "<i8"),
+        ("(1, 1000000000000)", "<i8"),
+        ("(-8,)", "<i8"),
+        ("(8,)", "|O"),
+        ("(1,)", "<U1000000000"),
+        ("(8,)", "<c16"),
+        ("(8,", "<i8"),
         ("(2, 4)", "|V8"),
     ],
-)  # fmt: skip
+)
 def test_an_archive_that_claims_more_than_it_holds_is_refused(
     tmp_path: Path, shape: str, dtype: str
 ) -> None:

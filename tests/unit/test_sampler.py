@@ -123,10 +123,15 @@ def one_of_five(*parts: int | str) -> npt.NDArray[np.int64]:
 
 @pytest.mark.parametrize(
     "other",
-    [(0, "sampling", "train", 0, 1), (0, "sampling", "train", 1, 0), (0, "sampling", "valid", 0, 0),
-     (1, "sampling", "train", 0, 0), (0, "other", "train", 0, 0)],
+    [
+        (0, "sampling", "train", 0, 1),
+        (0, "sampling", "train", 1, 0),
+        (0, "sampling", "valid", 0, 0),
+        (1, "sampling", "train", 0, 0),
+        (0, "other", "train", 0, 0),
+    ],
     ids=["step", "epoch", "split", "seed", "stream"],
-)  # fmt: skip
+)
 def test_keys_that_differ_in_one_part_draw_independently(other: tuple[int | str, ...]) -> None:
     assert_independent(one_of_five(0, "sampling", "train", 0, 0), one_of_five(*other))
 
@@ -436,8 +441,9 @@ def test_a_file_that_changed_is_told_and_nothing_is_written_where_it_points(
 ) -> None:
     """A graph of many GB is checked in samples, and its file may change after that."""
     arrays = {
-        "indptr": np.array([0, 2, 4, 6, 8]), "indices": np.array([1, 2, 0, 3, 0, 3, 1, 2], np.int32)
-    }  # fmt: skip
+        "indptr": np.array([0, 2, 4, 6, 8]),
+        "indices": np.array([1, 2, 0, 3, 0, 3, 1, 2], np.int32),
+    }
     arrays[array][3] = value
     graph = Graph("damaged", None, arrays["indptr"], arrays["indices"])
     for fanouts in ((1, 1), (-1, -1), (2, 2)):

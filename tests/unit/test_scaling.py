@@ -117,15 +117,20 @@ def test_the_table_tells_prediction_from_measurement(
     told = [(what.strip(), int(ranks)) for what, _, ranks in rows]
     # 256 ranks would have no target each in a batch of 140.
     assert told == [
-        ("measured", 1), ("measured", 2),
+        ("measured", 1),
+        ("measured", 2),
         *(("PREDICTED", ranks) for ranks in (2, 8, 16, 32, 64, 128)),
-    ]  # fmt: skip
+    ]
     assert said.startswith("PREDICTION of strong scaling: horovod on cora")
     for note in (
-        "not measured", "ring: fixed part 2.00 ms, alpha 100", "too few numbers of ranks",
-        "not modelled: ranks that wait", "of a step 100", "more ranks than the 140 targets",
+        "not measured",
+        "ring: fixed part 2.00 ms, alpha 100",
+        "too few numbers of ranks",
+        "not modelled: ranks that wait",
+        "of a step 100",
+        "more ranks than the 140 targets",
         "1 rank on 1 host, 2 ranks on 2 hosts",
-    ):  # fmt: skip
+    ):
         assert note in said
     assert "shared a host" not in said and "other programs" not in said
     busy = probe(2, machine={**MACHINE, "load_average": 3.0}, hosts=["h"], ranks_per_host=[2])

@@ -73,9 +73,14 @@ def test_the_rate_depends_on_progress_and_not_on_the_length_of_a_step() -> None:
 
 def test_a_schedule_is_read_from_the_configuration() -> None:
     config = RunConfig(
-        dataset="synthetic", lr=0.02, lr_schedule="step", lr_step_epochs=4, lr_gamma=0.25,
-        warmup_epochs=2, epochs=12,
-    )  # fmt: skip
+        dataset="synthetic",
+        lr=0.02,
+        lr_schedule="step",
+        lr_step_epochs=4,
+        lr_gamma=0.25,
+        warmup_epochs=2,
+        epochs=12,
+    )
     expected = Schedule(0.02, "step", 12, warmup_epochs=2, step_epochs=4, gamma=0.25)
     assert Schedule.of(config, world_size=8) == expected
 

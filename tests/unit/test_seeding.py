@@ -32,9 +32,12 @@ def folded(*values: int) -> int:
 def test_mixing_is_the_published_splitmix64() -> None:
     """The reference generator, seeded with 1234567, begins with these five numbers."""
     published = [
-        6457827717110365317, 3203168211198807973, 9817491932198370423,
-        4593380528125082431, 16408922859458223821,
-    ]  # fmt: skip
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     ours = [as_int(mix(np.uint64(1234567), np.uint64(step))) for step in range(5)]
     assert ours == published
 
@@ -58,8 +61,19 @@ def test_keys_never_change() -> None:
     assert key(0) == 16294208416658607535
     assert key(0, "sampling", "train", 3, 14) == 2779965290853250182
     assert permutation(12, 0, "order", "train", 1).tolist() == [
-        11, 8, 10, 3, 5, 2, 9, 4, 0, 6, 1, 7
-    ]  # fmt: skip
+        11,
+        8,
+        10,
+        3,
+        5,
+        2,
+        9,
+        4,
+        0,
+        6,
+        1,
+        7,
+    ]
 
 
 def test_different_parts_make_different_keys() -> None:

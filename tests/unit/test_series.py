@@ -52,10 +52,7 @@ def test_one_rank_begins_both() -> None:
 def test_a_whole_grid_has_rows_and_columns_and_never_both_in_one() -> None:
     grid = [at("ddp", ranks, batch) for ranks in (1, 2) for batch in (64, 128)]
     strong, weak = sorted_apart(*grid)
-    assert strong == [
-        (("ddp", 1, 128), [(1, 128), (2, 128)]),
-        (("ddp", 1, 64), [(1, 64), (2, 64)]),
-    ]
+    assert strong == [(("ddp", 1, 128), [(1, 128), (2, 128)]), (("ddp", 1, 64), [(1, 64), (2, 64)])]
     assert weak == [(("ddp", 1, 64), [(1, 64), (2, 128)])]
 
 

@@ -88,9 +88,11 @@ def test_accuracies_that_do_not_agree_are_told() -> None:
 
 def test_a_run_that_failed_has_no_ratio_and_is_told() -> None:
     records = [
-        run(seconds=8.0), run("horovod", 2, 1.0, status="failed", error="x"),
-        run(seconds=16.0), run("horovod", 2, 8.0),
-    ]  # fmt: skip
+        run(seconds=8.0),
+        run("horovod", 2, 1.0, status="failed", error="x"),
+        run(seconds=16.0),
+        run("horovod", 2, 8.0),
+    ]
     assert cells(records, "x own")["horovod", "2"] == "2.00"
     assert cells(records, "not ok")["horovod", "2"] == "1 failed"
     assert notes(records)[-1] == "of 2 rounds, `horovod` at 2 ranks 1 ended well"
@@ -98,10 +100,7 @@ def test_a_run_that_failed_has_no_ratio_and_is_told() -> None:
 
 def test_a_run_that_left_no_record_is_compared_with_no_other_round() -> None:
     """Horovod of round 2 is set against the single run of round 2, not of round 1."""
-    records = [
-        run(seconds=80.0), run("one"),
-        run(seconds=9.0), run("horovod", 2, 3.0), run("one"),
-    ]  # fmt: skip
+    records = [run(seconds=80.0), run("one"), run(seconds=9.0), run("horovod", 2, 3.0), run("one")]
     (comparison,) = comparisons(records)
     rounds = {one.row.strategy: sorted(one.by_round) for one in comparison.contenders}
     assert rounds == {"single": [0, 1], "horovod": [1], "one": [0, 1]}
@@ -162,9 +161,11 @@ def test_graphs_machines_and_settings_are_compared_apart() -> None:
     other = {**MACHINE, "cpu_model": "Other CPU"}
     wide = {"hidden": 512}
     records = [
-        run(seconds=8.0), run("horovod", 2, 4.0, machine=other),
-        run("horovod", 2, 2.0, config=wide), run(seconds=3.0, config=wide),
-    ]  # fmt: skip
+        run(seconds=8.0),
+        run("horovod", 2, 4.0, machine=other),
+        run("horovod", 2, 2.0, config=wide),
+        run(seconds=3.0, config=wide),
+    ]
     table = side_by_side_table(records)
     assert len(comparisons(records)) == 3
     assert table.headings[-2:] == ("settings", "machine")
@@ -193,8 +194,11 @@ def test_bars_show_the_median_and_how_far_the_rounds_reach(tmp_path: Path) -> No
     (axes,) = bars.second_bars(comparisons(records)[0]).axes
     assert [round(bar.get_width(), 6) for bar in axes.patches] == [12.0, 15.0, 7.5, 18.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "single, 1 rank", "one, 1 rank", "horovod, 2 ranks", "mirrored, 2 ranks",
-    ]  # fmt: skip
+        "single, 1 rank",
+        "one, 1 rank",
+        "horovod, 2 ranks",
+        "mirrored, 2 ranks",
+    ]
     (file,) = bars.draw_bars(records, tmp_path)
     assert file.name == "seconds-cora.png" and file.read_bytes().startswith(b"\x89PNG")
     assert bars.draw_bars([run(status="failed", error="x", epochs=[])], tmp_path) == []
@@ -204,15 +208,20 @@ def test_what_tells_comparisons_apart_stands_in_table_and_titles() -> None:
     """Precision and graph have no column here."""
     other = dataclasses.replace(run().dataset, fingerprint="cd")
     records = [
-        *(run(strategy, ranks, config={"precision": precision})
-          for precision in ("fp32", "fp64") for strategy, ranks in (("single", 1), ("ddp", 2))),
+        *(
+            run(strategy, ranks, config={"precision": precision})
+            for precision in ("fp32", "fp64")
+            for strategy, ranks in (("single", 1), ("ddp", 2))
+        ),
         run(dataset=other),
-    ]  # fmt: skip
+    ]
     table = side_by_side_table(records)
     told = {line[table.headings.index("settings")] for line in table.cells}
     assert told == {
-        "precision=fp32, graph=ab", "precision=fp64, graph=ab", "precision=fp32, graph=cd",
-    }  # fmt: skip
+        "precision=fp32, graph=ab",
+        "precision=fp64, graph=ab",
+        "precision=fp32, graph=cd",
+    }
     bars = pytest.importorskip("gnn_core.report.figures.bars", exc_type=ImportError)
     titles = [figure.get_suptitle() for _, figure in bars.all_bars(records)]
     assert sorted(titles) == sorted(f"Side by side on cora\n{one}" for one in told)

@@ -9,9 +9,7 @@ import pytest
 
 from gnn_core.sockets import OpenedSockets
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="needs /proc of Linux"
-)
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux")
 
 
 def connected(server: socket.socket) -> tuple[socket.socket, socket.socket]:

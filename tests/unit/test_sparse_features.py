@@ -102,8 +102,9 @@ def test_a_scipy_matrix_need_not_be_made_dense(tmp_path: Path, form: str) -> Non
 def test_words_that_are_listed_twice_count_twice() -> None:
     words = (np.ones(3), (np.array([0, 0, 1]), np.array([2, 2, 0])))
     assert SparseFeatures.of_scipy(sparse.coo_array(words, (2, 3)))[:].tolist() == [
-        [0, 0, 2], [1, 0, 0],
-    ]  # fmt: skip
+        [0, 0, 2],
+        [1, 0, 0],
+    ]
 
 
 def test_link_prediction_takes_them_over(tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ def twice(rounds: list[list[float]]) -> tuple[list[list[float]], list[list[float
 
 
 def test_ratios_are_made_within_a_round() -> None:
-    made = figures({
-        "products fp32": twice([[0.1, 0.1], [0.2, 0.2]]),
-        "fused fp32": twice([[0.2, 0.2], [0.4, 0.4]]),  # the machine slowed down for all alike
-        "fused bf16": twice([[0.1, 0.1], [0.1, 0.1]]),
-        "reference": twice([[0.5, 0.5], [1.2, 1.2]]),
-    })  # fmt: skip
+    made = figures(
+        {
+            "products fp32": twice([[0.1, 0.1], [0.2, 0.2]]),
+            "fused fp32": twice([[0.2, 0.2], [0.4, 0.4]]),  # the machine slowed down for all alike
+            "fused bf16": twice([[0.1, 0.1], [0.1, 0.1]]),
+            "reference": twice([[0.5, 0.5], [1.2, 1.2]]),
+        }
+    )
     fused = made["fused fp32"]["elapsed"]
     assert fused["times_as_fast_as_reference"] == pytest.approx(
         {"median": 2.75, "min": 2.5, "max": 3.0}
@@ -99,10 +101,25 @@ def short_run(tmp_path: Path) -> Iterator[list[str]]:
     """A command line that is done in a moment; the program's number of threads does not stay."""
     threads = torch.get_num_threads()
     yield [
-        "--dataset", "synthetic:papers=600,num_features=16", "--cache-dir", str(tmp_path),
-        "--fanouts", "3,2", "--hidden", "8", "--global-batch-size", "32", "--rounds", "2",
-        "--steps", "2", "--allocator", "default", "--json", str(tmp_path / "steps.json"),
-    ]  # fmt: skip
+        "--dataset",
+        "synthetic:papers=600,num_features=16",
+        "--cache-dir",
+        str(tmp_path),
+        "--fanouts",
+        "3,2",
+        "--hidden",
+        "8",
+        "--global-batch-size",
+        "32",
+        "--rounds",
+        "2",
+        "--steps",
+        "2",
+        "--allocator",
+        "default",
+        "--json",
+        str(tmp_path / "steps.json"),
+    ]
     torch.set_num_threads(threads)
 
 
@@ -139,9 +156,11 @@ def test_its_record_can_stand_in_a_document(short_run: list[str], tmp_path: Path
 def test_implementations_that_disagree_are_not_compared(
     short_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "to_pyg", lambda model, prefix: {
-        name: 2 * tensor for name, tensor in to_pyg(model, prefix).items()
-    })  # fmt: skip
+    monkeypatch.setattr(
+        bench,
+        "to_pyg",
+        lambda model, prefix: {name: 2 * tensor for name, tensor in to_pyg(model, prefix).items()},
+    )
     with pytest.raises(RuntimeError, match="other logits"):
         bench.main(short_run)
 

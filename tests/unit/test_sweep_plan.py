@@ -34,10 +34,18 @@ def test_an_empty_plan_has_the_defaults(
     """Records go below the working folder, under the plan's own name."""
     monkeypatch.chdir(tmp_path)
     assert read("") == Plan(
-        strategies=STRATEGIES, ranks=(1, 2), datasets=(DataSet("synthetic", {}),), seeds=(0,),
-        repeats=3, epochs=4, threads=1, scaling="strong", local_batch_size=None, flags={},
+        strategies=STRATEGIES,
+        ranks=(1, 2),
+        datasets=(DataSet("synthetic", {}),),
+        seeds=(0,),
+        repeats=3,
+        epochs=4,
+        threads=1,
+        scaling="strong",
+        local_batch_size=None,
+        flags={},
         records=tmp_path / "results" / "sweeps" / "mine",
-    )  # fmt: skip
+    )
 
 
 def test_the_settings_of_a_run_and_who_beats_whom(read: Read) -> None:

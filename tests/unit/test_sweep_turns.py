@@ -21,10 +21,18 @@ from tests.unit import made_records
 
 CORA, LINKS = DataSet("cora", {}), DataSet("cora", {"task": "link"})
 PLAN = Plan(
-    strategies=("single", "horovod", "mirrored"), ranks=(1, 2), datasets=(CORA, LINKS),
-    seeds=(0, 1), repeats=3, epochs=4, threads=1, scaling="strong", local_batch_size=None,
-    flags={}, records=Path("records"),
-)  # fmt: skip
+    strategies=("single", "horovod", "mirrored"),
+    ranks=(1, 2),
+    datasets=(CORA, LINKS),
+    seeds=(0, 1),
+    repeats=3,
+    epochs=4,
+    threads=1,
+    scaling="strong",
+    local_batch_size=None,
+    flags={},
+    records=Path("records"),
+)
 
 
 def test_repeats_are_outermost_then_seeds_then_data_sets() -> None:
@@ -63,9 +71,13 @@ def test_an_unchanged_plan_finds_its_runs_and_a_changed_one_does_not() -> None:
     """More repeats, seeds, strategies or data sets leave the places of the others as they are."""
     known = {turn.place for turn in in_order(PLAN)}
     more = dataclasses.replace(
-        PLAN, repeats=4, seeds=(0, 1, 2), strategies=("one", "single", "horovod", "mirrored"),
-        datasets=(DataSet("pubmed", {}), CORA, LINKS), ranks=(1, 2, 4),
-    )  # fmt: skip
+        PLAN,
+        repeats=4,
+        seeds=(0, 1, 2),
+        strategies=("one", "single", "horovod", "mirrored"),
+        datasets=(DataSet("pubmed", {}), CORA, LINKS),
+        ranks=(1, 2, 4),
+    )
     assert known < {turn.place for turn in in_order(more)}
     for change in ({"epochs": 5}, {"threads": 2}, {"flags": {"hidden": 64}}):
         changed = dataclasses.replace(PLAN, **change)
@@ -112,9 +124,16 @@ def test_the_time_left_is_that_of_like_runs() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.4, "0 s"), (8.4, "8 s"), (89.0, "89 s"), (100.0, "2 min"), (5300.0, "88 min"),
-     (5400.0, "1 h 30 min"), (7500.0, "2 h 05 min")],
-)  # fmt: skip
+    [
+        (0.4, "0 s"),
+        (8.4, "8 s"),
+        (89.0, "89 s"),
+        (100.0, "2 min"),
+        (5300.0, "88 min"),
+        (5400.0, "1 h 30 min"),
+        (7500.0, "2 h 05 min"),
+    ],
+)
 def test_how_long_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 

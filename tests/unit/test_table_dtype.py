@@ -25,9 +25,7 @@ def written(folder: Path, largest: float = 1.0) -> Graph:
     made = with_train(NUM_NODES, 20)
     features = np.random.default_rng(0).uniform(-1, 1, (NUM_NODES, 5)).astype(np.float32)
     features[7, 3] = largest
-    graph = Graph.from_arrays(
-        "made", made.indptr, made.indices, features, made.labels, made.splits
-    )  # fmt: skip
+    graph = Graph.from_arrays("made", made.indptr, made.indices, features, made.labels, made.splits)
     return write_graph(graph, folder)
 
 
@@ -83,9 +81,11 @@ def test_a_feature_that_fp16_cannot_hold_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["node", "link"])
 def test_a_run_reads_the_copy(tmp_path: Path, task: str) -> None:
     config = RunConfig(
-        dataset="synthetic:papers=400,num_features=8", cache_dir=str(tmp_path), task=task,
+        dataset="synthetic:papers=400,num_features=8",
+        cache_dir=str(tmp_path),
+        task=task,
         table_dtype="bf16",
-    )  # fmt: skip
+    )
     graph = open_for(config, lambda line: None)
     assert graph.feature_dtype == "bfloat16"
     assert (graph.train_edges is not None) == (task == "link")

@@ -42,8 +42,10 @@ def test_every_point_is_in_the_file(tmp_path: Path) -> None:
     curves.add(3, {"loss/train": 0.75})
     curves.close()
     assert list(read_points(folder)) == [
-        ("loss/train", 0, 1.5), ("accuracy/valid", 0, 0.25), ("loss/train", 3, 0.75)
-    ]  # fmt: skip
+        ("loss/train", 0, 1.5),
+        ("accuracy/valid", 0, 0.25),
+        ("loss/train", 3, 0.75),
+    ]
 
 
 @pytest.mark.usefixtures("needs_writer")

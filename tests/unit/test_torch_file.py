@@ -60,10 +60,15 @@ def test_arrays(tmp_path: Path, format_: dict[str, bool], protocol: int, dtype: 
 def test_tensors(tmp_path: Path, dtype: str) -> None:
     table = torch.from_numpy(TABLE.astype(dtype))
     tensors = {
-        "table": table, "part": table[2:, 1:3], "turned": table.T, "again": table.clone(),
-        "one": table[3], "repeated": table[0].expand(5, 4), "none": table[:0],
+        "table": table,
+        "part": table[2:, 1:3],
+        "turned": table.T,
+        "again": table.clone(),
+        "one": table[3],
+        "repeated": table[0].expand(5, 4),
+        "none": table[:0],
         "number": table[1, 1],
-    }  # fmt: skip
+    }
     torch.save(tensors, tmp_path / "a.pt")
     found = read_arrays(tmp_path / "a.pt")
     assert list(found) == list(tensors)
@@ -140,10 +145,14 @@ def forged(path: Path, *, size: str = "(I5\nt", stride: str = "(I1\nt", offset: 
 def test_a_tensor_reaches_no_further_than_its_numbers(tmp_path: Path) -> None:
     assert read_arrays(forged(tmp_path / "a.pt"))["a"].tolist() == [0, 1, 2, 3, 4]
     far: list[dict[str, str]] = [
-        {"size": "(I6\nt"}, {"offset": "I1"}, {"offset": "I-1"}, {"stride": "(I2\nt"},
-        {"stride": "(I-1\nt"}, {"size": "(I3\nI3\nt", "stride": "(I1\nI1000\nt"},
+        {"size": "(I6\nt"},
+        {"offset": "I1"},
+        {"offset": "I-1"},
+        {"stride": "(I2\nt"},
+        {"stride": "(I-1\nt"},
+        {"size": "(I3\nI3\nt", "stride": "(I1\nI1000\nt"},
         {"size": "(I1000000\nI1000000\nI1000000\nI1000000\nt", "stride": "(I0\nI0\nI0\nI1\nt"},
-    ]  # fmt: skip
+    ]
     for claim in far:
         refused(forged(tmp_path / "a.pt", **claim))
 

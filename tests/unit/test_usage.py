@@ -27,11 +27,7 @@ def test_whole_numbers_are_read(text: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [
-        ("0", "from 1"),
-        ("1" + "0" * 12, "at most 2147483647"),
-        ("9" * 90, "at most 2147483647"),
-    ],
+    [("0", "from 1"), ("1" + "0" * 12, "at most 2147483647"), ("9" * 90, "at most 2147483647")],
 )
 def test_counts_are_bounded(text: str, why: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=why):

@@ -147,9 +147,13 @@ def test_numbers_that_are_read_as_they_look(yaml_file: Callable[[str], str]) -> 
     values, problems, _ = read_config_file(yaml_file(text), OPTIONS)
     assert problems == []
     assert values == {
-        "lr": 0.001, "dropout": 0.5, "seed": 1000, "weight_decay": 5.0, "verify": True,
+        "lr": 0.001,
+        "dropout": 0.5,
+        "seed": 1000,
+        "weight_decay": 5.0,
+        "verify": True,
         "dataset": "2026-01-02",
-    }  # fmt: skip
+    }
 
 
 def test_a_file_that_never_ends_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ class ProcessResources:
     cpu_cores_mean: float | None = None
     cpu_cores_peak: float | None = None  # largest mean between two samples
     rss_bytes_mean: int | None = None  # over the samples
-    rss_bytes_peak: int | None = None  # largest sample; `ProcessMemory.peak_rss_bytes` misses nothing
+    rss_bytes_peak: int | None = (
+        None  # largest sample; `ProcessMemory.peak_rss_bytes` misses nothing
+    )
     file_read_bytes: int | None = None  # from storage: what was in the page cache is not counted
     file_written_bytes: int | None = None  # to storage, at the time of the write call
     num_major_faults: int | None = None  # pages that had to come from storage
@@ -57,7 +59,11 @@ class ProcessResources:
     loopback_bytes: int | None = None  # sent: ranks of one host talk over it
     series: ResourceSeries = field(
         default_factory=lambda: ResourceSeries(
-            seconds=[], cpu_cores=[], rss_bytes=[], file_bytes_per_second=[],
-            network_bytes_per_second=[], loopback_bytes_per_second=[],
+            seconds=[],
+            cpu_cores=[],
+            rss_bytes=[],
+            file_bytes_per_second=[],
+            network_bytes_per_second=[],
+            loopback_bytes_per_second=[],
         )
-    )  # fmt: skip
+    )

@@ -86,18 +86,24 @@ def _bar(axes: Any, place: float, one: Contender) -> None:
     seconds = one.row.seconds
     assert seconds is not None  # timed
     axes.barh(
-        place, seconds.middle, _THICK, color=STRATEGY_COLOURS[one.row.strategy],
-        hatch="//" if one.row.crowded else None, edgecolor="white",
-    )  # fmt: skip
+        place,
+        seconds.middle,
+        _THICK,
+        color=STRATEGY_COLOURS[one.row.strategy],
+        hatch="//" if one.row.crowded else None,
+        edgecolor="white",
+    )
     if seconds.count > 1:
         reach = [[seconds.middle - seconds.low], [seconds.high - seconds.middle]]
-        axes.errorbar(
-            seconds.middle, place, xerr=reach, color="#777777", capsize=3, linewidth=1.4
-        )
+        axes.errorbar(seconds.middle, place, xerr=reach, color="#777777", capsize=3, linewidth=1.4)
     axes.annotate(
-        three_digits(seconds.middle), (seconds.high, place), (5, 0),
-        textcoords="offset points", va="center", fontsize="small",
-    )  # fmt: skip
+        three_digits(seconds.middle),
+        (seconds.high, place),
+        (5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize="small",
+    )
 
 
 def _finish(figure: Figure, comparison: Comparison) -> None:

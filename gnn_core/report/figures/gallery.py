@@ -161,9 +161,10 @@ def _strong_lines(rows: Sequence[Row], scaling: Scaling) -> list[list[Line]]:
         groups = [one.line for one in some]
         taken = {id(row) for group in groups for row in group}
         groups += [
-            (row,) for row in rows
+            (row,)
+            for row in rows
             if _work(row) == work and row.ranks == 1 and id(row) not in taken and row.seconds
-        ]  # fmt: skip
+        ]
         places = {id(row): place for place, row in enumerate(rows)}
         groups.sort(key=lambda group: places[id(group[-1])])
         works.append(labelled(groups))

@@ -82,11 +82,7 @@ def cost_bars(lines: Sequence[CostRow], currency: str, title: str) -> Figure | N
 
 
 def _bars(
-    rows: Sequence[Row],
-    bars: Sequence[Sequence[Bar]],
-    keys: Sequence[str],
-    unit: str,
-    title: str,
+    rows: Sequence[Row], bars: Sequence[Sequence[Bar]], keys: Sequence[str], unit: str, title: str
 ) -> Figure:
     """Return a bar, or one for each of `keys` below each other, for each row."""
     many, names, title = len(bars[0]), _names(rows), title_lines(title)
@@ -125,9 +121,14 @@ def _bar(axes: Any, place: float, bar: Bar, row: Row, thick: float, *, pale: boo
     end = 0.0
     if spread is not None:
         axes.barh(
-            place, spread.middle, thick, color=STRATEGY_COLOURS[row.strategy],
-            alpha=_PALE if pale else 1, hatch="//" if row.crowded else None, edgecolor="white",
-        )  # fmt: skip
+            place,
+            spread.middle,
+            thick,
+            color=STRATEGY_COLOURS[row.strategy],
+            alpha=_PALE if pale else 1,
+            hatch="//" if row.crowded else None,
+            edgecolor="white",
+        )
         end = spread.middle
         if spread.count > 1 and math.isfinite(spread.high):
             reach = [[spread.middle - spread.low], [spread.high - spread.middle]]

@@ -97,9 +97,13 @@ def _line(
     if all(map(math.isnan, values)):
         return False
     axes.stairs(
-        values, [0.0, *one.series.seconds], baseline=None, color=colour,
-        linewidth=1.2 + 1.6 * (1 - layer), **look,
-    )  # fmt: skip
+        values,
+        [0.0, *one.series.seconds],
+        baseline=None,
+        color=colour,
+        linewidth=1.2 + 1.6 * (1 - layer),
+        **look,
+    )
     return True
 
 

@@ -99,9 +99,12 @@ def loss_curves(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
     handles, texts = above.get_legend_handles_labels()
     once = dict(zip(texts, handles, strict=True))
     figure.legend(
-        once.values(), [textwrap.fill(name, 60) for name in once], loc="outside lower center",
-        frameon=False, fontsize="small",
-    )  # fmt: skip
+        once.values(),
+        [textwrap.fill(name, 60) for name in once],
+        loc="outside lower center",
+        frameon=False,
+        fontsize="small",
+    )
     above.set_ylabel("training loss\n(mean per target, nats)", fontsize="small")
     title = title_lines(f"Training loss on {name or runs[0].dataset.name}")
     above.set_title(title, loc="left", fontsize="medium")
@@ -146,9 +149,13 @@ def time_bars(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for position, total in enumerate(left):
         axes.annotate(
-            f"{total:.3g} s", (total, position), (4, 0), textcoords="offset points", va="center",
+            f"{total:.3g} s",
+            (total, position),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
             fontsize="small",
-        )  # fmt: skip
+        )
     axes.set_yticks(lines, labels, fontsize="small")
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlim(0, 1.25 * max(left) or 1.0)

@@ -177,7 +177,11 @@ def _points(lines: Iterable[Line], measure: Measure) -> list[list[ScalingPoint]]
     for line in lines:
         measured = [(row, *measure(row)) for row in line.rows]
         found.append(
-            [ScalingPoint(row.ranks, value, row.crowded, mark) for row, value, mark in measured if value]
+            [
+                ScalingPoint(row.ranks, value, row.crowded, mark)
+                for row, value, mark in measured
+                if value
+            ]
         )
     return found
 
@@ -213,15 +217,28 @@ def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoi
             spread = one.value
             reach = [[spread.middle - spread.low], [spread.high - spread.middle]]
             axes.errorbar(
-                where, spread.middle, reach if spread.count > 1 else None, marker="o",
-                markersize=6, markerfacecolor="white" if one.crowded else colour, color=colour,
-                capsize=3, linewidth=1.2, clip_on=False,
-            )  # fmt: skip
+                where,
+                spread.middle,
+                reach if spread.count > 1 else None,
+                marker="o",
+                markersize=6,
+                markerfacecolor="white" if one.crowded else colour,
+                color=colour,
+                capsize=3,
+                linewidth=1.2,
+                clip_on=False,
+            )
             if one.mark:
                 axes.annotate(
-                    one.mark, (where, spread.high), (0, 3), textcoords="offset points",
-                    ha="center", va="bottom", weight="bold", color=colour,
-                )  # fmt: skip
+                    one.mark,
+                    (where, spread.high),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    weight="bold",
+                    color=colour,
+                )
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -259,14 +276,28 @@ def _finish(
     handles = [*_keys(lines, points), *more]
     if any(point.value.count > 1 for point in every):
         handles.append(
-            Line2D([], [], color="#777777", marker="|", markersize=9, linestyle="",
-                   label="least..most of repeats")
-        )  # fmt: skip
+            Line2D(
+                [],
+                [],
+                color="#777777",
+                marker="|",
+                markersize=9,
+                linestyle="",
+                label="least..most of repeats",
+            )
+        )
     if any(point.crowded for point in every):
         handles.append(
-            Line2D([], [], color="#777777", marker="o", markerfacecolor="white", linestyle="",
-                   label="more threads than cores")
-        )  # fmt: skip
+            Line2D(
+                [],
+                [],
+                color="#777777",
+                marker="o",
+                markerfacecolor="white",
+                linestyle="",
+                label="more threads than cores",
+            )
+        )
     marks = {"!": "test score unknown or lost", "?": "base on another machine"}
     for mark, meaning in marks.items():
         if any(mark in point.mark for point in every):
@@ -289,7 +320,13 @@ def _keys(lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> li
             number = styles.setdefault(line.strategy, 0)
             styles[line.strategy] += 1
             keys.append(
-                Line2D([], [], color=STRATEGY_COLOURS[line.strategy], marker="o",
-                       linestyle=_STYLES[number % len(_STYLES)], label=line.label)
-            )  # fmt: skip
+                Line2D(
+                    [],
+                    [],
+                    color=STRATEGY_COLOURS[line.strategy],
+                    marker="o",
+                    linestyle=_STYLES[number % len(_STYLES)],
+                    label=line.label,
+                )
+            )
     return keys

@@ -17,15 +17,33 @@ from gnn_core.usage import UsageError
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 _NAMES = {"ring": "ring", "halving": "recursive halving and doubling"}
 _HEADINGS = (
-    "what", "strategy", "ranks", "hosts", "step ms", "of it communicate", "speed-up",
-    "efficiency", "quartiles", "other algorithm",
-)  # fmt: skip
+    "what",
+    "strategy",
+    "ranks",
+    "hosts",
+    "step ms",
+    "of it communicate",
+    "speed-up",
+    "efficiency",
+    "quartiles",
+    "other algorithm",
+)
 _COLUMNS = [
-    "kind", "strategy", "ranks", "hosts", "step_seconds", "communicate_seconds", "speedup",
-    "efficiency", "efficiency_low", "efficiency_high", "efficiency_other",
-]  # fmt: skip
-Row = tuple[str, str, int, int | None, float, float, float, float, float | None, float | None,
-            float | None]  # fmt: skip
+    "kind",
+    "strategy",
+    "ranks",
+    "hosts",
+    "step_seconds",
+    "communicate_seconds",
+    "speedup",
+    "efficiency",
+    "efficiency_low",
+    "efficiency_high",
+    "efficiency_other",
+]
+Row = tuple[
+    str, str, int, int | None, float, float, float, float, float | None, float | None, float | None
+]
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,9 @@ def fit_probes(probes: Sequence[ProbeFile]) -> Fits:
     Where the probes cannot tell the algorithms apart the ring is chosen, which is never the better
     one of the two.
     """
-    ranks = np.concatenate([[file.probe.num_ranks] * len(file.probe.message_bytes)
-                            for file in probes])  # fmt: skip
+    ranks = np.concatenate(
+        [[file.probe.num_ranks] * len(file.probe.message_bytes) for file in probes]
+    )
     sizes = np.concatenate([file.probe.message_bytes for file in probes])
     fits = []
     try:
@@ -118,22 +137,36 @@ def scaling_table(view: Outlook, probes: Sequence[ProbeFile]) -> Table:
     """Return measured rows, then predicted ones; below them, what the latter rest on."""
     rows: list[Row] = [
         (
-            "measured, crowded" if one.crowded else "measured", one.strategy, one.num_ranks,
-            one.num_hosts, one.step_seconds, one.communicate_seconds,
-            efficiency_of(view.work, one) * one.num_ranks, efficiency_of(view.work, one),
-            None, None, None,
+            "measured, crowded" if one.crowded else "measured",
+            one.strategy,
+            one.num_ranks,
+            one.num_hosts,
+            one.step_seconds,
+            one.communicate_seconds,
+            efficiency_of(view.work, one) * one.num_ranks,
+            efficiency_of(view.work, one),
+            None,
+            None,
+            None,
         )
         for one in view.measured
-    ]  # fmt: skip
+    ]
     rows += [
         (
-            "PREDICTED", view.work.strategy, point.predicted.num_ranks, None,
-            point.predicted.step_seconds, point.predicted.communicate_seconds,
-            point.predicted.speedup, point.predicted.efficiency,
-            point.low, point.high, point.other.efficiency,
+            "PREDICTED",
+            view.work.strategy,
+            point.predicted.num_ranks,
+            None,
+            point.predicted.step_seconds,
+            point.predicted.communicate_seconds,
+            point.predicted.speedup,
+            point.predicted.efficiency,
+            point.low,
+            point.high,
+            point.other.efficiency,
         )
         for point in view.points
-    ]  # fmt: skip
+    ]
     return Table(
         headings=_HEADINGS,
         cells=tuple(_cells(row) for row in rows),
@@ -145,11 +178,17 @@ def scaling_table(view: Outlook, probes: Sequence[ProbeFile]) -> Table:
 def _cells(row: Row) -> tuple[str, ...]:
     what, strategy, ranks, hosts, step, communicate, speedup, efficiency, low, high, other = row
     return (
-        what, strategy, str(ranks), str(hosts or NOTHING), three_digits(1000 * step),
-        percent(communicate / step), three_digits(speedup), _share(efficiency),
+        what,
+        strategy,
+        str(ranks),
+        str(hosts or NOTHING),
+        three_digits(1000 * step),
+        percent(communicate / step),
+        three_digits(speedup),
+        _share(efficiency),
         NOTHING if low is None or high is None else f"{_share(low)} .. {_share(high)}",
         NOTHING if other is None else _share(other),
-    )  # fmt: skip
+    )
 
 
 def _share(value: float) -> str:

@@ -51,10 +51,14 @@ def scaling_figure(view: Outlook) -> Figure:
     kind = "Weak" if view.weak else "Strong"
     title = f"{kind} scaling of {view.work.strategy} on {view.work.dataset}"
     figure.suptitle(title_lines(title), x=0.02, ha="left", fontsize="medium")
-    keys = {text: handle for axes in (upper, lower)
-            for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
-    figure.legend(keys.values(), keys.keys(), loc="outside lower center", frameon=False,
-                  fontsize="small")  # fmt: skip
+    keys = {
+        text: handle
+        for axes in (upper, lower)
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        keys.values(), keys.keys(), loc="outside lower center", frameon=False, fontsize="small"
+    )
     return figure
 
 
@@ -74,15 +78,23 @@ def _draw_measured(axes: Any, view: Outlook) -> None:
         ranks = [one.num_ranks for one in runs]
         efficiencies = [100 * efficiency_of(view.work, one) for one in runs]
         axes.plot(
-            ranks, efficiencies, color="black", linewidth=1.8, marker=marker,
+            ranks,
+            efficiencies,
+            color="black",
+            linewidth=1.8,
+            marker=marker,
             label=f"measured, {'several hosts' if several else 'one host'}",
-        )  # fmt: skip
+        )
         for one, efficiency in zip(runs, efficiencies, strict=True):
             if one.crowded:
                 axes.plot(
-                    one.num_ranks, efficiency, marker, color="black", markerfacecolor="white",
+                    one.num_ranks,
+                    efficiency,
+                    marker,
+                    color="black",
+                    markerfacecolor="white",
                     label="measured, ranks share cores",
-                )  # fmt: skip
+                )
 
 
 def _draw_predicted(axes: Any, view: Outlook, points: Sequence[ForecastPoint]) -> None:
@@ -90,15 +102,27 @@ def _draw_predicted(axes: Any, view: Outlook, points: Sequence[ForecastPoint]) -
     if not ranks:
         return
     axes.fill_between(
-        ranks, [100 * point.low for point in points], [100 * point.high for point in points],
-        color="#D55E00", alpha=0.15, linewidth=0, label="with the probe's quartiles",
-    )  # fmt: skip
+        ranks,
+        [100 * point.low for point in points],
+        [100 * point.high for point in points],
+        color="#D55E00",
+        alpha=0.15,
+        linewidth=0,
+        label="with the probe's quartiles",
+    )
     axes.plot(
-        ranks, [100 * point.predicted.efficiency for point in points], color="#D55E00",
-        linestyle=(0, (5, 2)), marker="o", markerfacecolor="white",
+        ranks,
+        [100 * point.predicted.efficiency for point in points],
+        color="#D55E00",
+        linestyle=(0, (5, 2)),
+        marker="o",
+        markerfacecolor="white",
         label=f"PREDICTED, {view.algorithm}",
-    )  # fmt: skip
+    )
     axes.plot(
-        ranks, [100 * point.other.efficiency for point in points], color="#777777",
-        linestyle=(0, (1, 1.5)), label=f"PREDICTED, {view.other_algorithm}",
-    )  # fmt: skip
+        ranks,
+        [100 * point.other.efficiency for point in points],
+        color="#777777",
+        linestyle=(0, (1, 1.5)),
+        label=f"PREDICTED, {view.other_algorithm}",
+    )

@@ -143,9 +143,11 @@ def _require_one_kind(runs: Sequence[RunRecord]) -> None:
     for what, values in (
         ("kind of machine", {machine_kind(run) for run in runs}),
         ("graph", {str(run.dataset.fingerprint) for run in runs}),
-        ("set of settings", {json.dumps(curve_settings(run.config), sort_keys=True)
-                             for run in runs}),
-    ):  # fmt: skip
+        (
+            "set of settings",
+            {json.dumps(curve_settings(run.config), sort_keys=True) for run in runs},
+        ),
+    ):
         if len(values) > 1:
             shown = " and ".join(sorted(values)) if what == "kind of machine" else len(values)
             raise UsageError(f"expected runs of one {what}, got {shown}: give fewer records")

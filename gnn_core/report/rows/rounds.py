@@ -26,9 +26,13 @@ from gnn_core.report.rows.summary import (
 )
 
 OWN_SINGLE = {
-    "single": "single", "horovod": "single", "ddp": "single",
-    "one": "one", "mirrored": "one", "multiworker": "one",
-}  # fmt: skip
+    "single": "single",
+    "horovod": "single",
+    "ddp": "single",
+    "one": "one",
+    "mirrored": "one",
+    "multiworker": "one",
+}
 """Strategy -> the one process of the same framework."""
 
 _Who = tuple[int, int, tuple[int, ...], str]

@@ -24,13 +24,26 @@ ACCURACY_TOLERANCE = 0.01
 # Settings that change neither the seconds of an epoch nor what is learnt in it. Any other setting,
 # also one that is new, tells rows apart: two rows too many are seen, two rows too few are not.
 _REPETITIONS = {
-    "dataset", "seed", "data_root", "cache_dir", "verify", "records", "checkpoint_dir",
-    "checkpoint_every_steps", "resume", "tensorboard", "progress", "quiet", "world_size",
+    "dataset",
+    "seed",
+    "data_root",
+    "cache_dir",
+    "verify",
+    "records",
+    "checkpoint_dir",
+    "checkpoint_every_steps",
+    "resume",
+    "tensorboard",
+    "progress",
+    "quiet",
+    "world_size",
     "dry_run",
     "sample_seconds",  # the cost is in the record, and far below what repeats differ by
-    "start_timeout", "collective_timeout",
-    "strategy", "replicas",  # the row's strategy and ranks say it
-}  # fmt: skip
+    "start_timeout",
+    "collective_timeout",
+    "strategy",
+    "replicas",  # the row's strategy and ranks say it
+}
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 

@@ -15,12 +15,7 @@ import pandas as pd
 
 from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.report.rows.scores import score_name
-from gnn_core.report.rows.summary import (
-    curve_settings,
-    grouped,
-    learnt_settings,
-    steps_per_epoch,
-)
+from gnn_core.report.rows.summary import curve_settings, grouped, learnt_settings, steps_per_epoch
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,
@@ -85,9 +80,7 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
     )
 
 
-def _pairs(
-    runs: Sequence[RunRecord],
-) -> tuple[list[tuple[RunRecord, Distance]], list[RunRecord]]:
+def _pairs(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Distance]], list[RunRecord]]:
     """Return the runs of one curve that have a partner, with their distance, and those without."""
     singles = [run for run in runs if run.strategy == "single" and run.step_losses]
     if not singles:

@@ -11,13 +11,7 @@ import pandas as pd
 from gnn_core.measure.metrics import HITS
 from gnn_core.measure.run_record import STRATEGIES, RunRecord
 from gnn_core.measure.timing import per_second
-from gnn_core.report.rows.summary import (
-    grouped,
-    machine_kind,
-    measured_epochs,
-    row_of,
-    settings_of,
-)
+from gnn_core.report.rows.summary import grouped, machine_kind, measured_epochs, row_of, settings_of
 from gnn_core.report.tables.cells import (
     NOTHING,
     Table,
@@ -52,13 +46,21 @@ def link_table(records: Sequence[RunRecord]) -> Table:
     for line, text in zip(lines, differing, strict=True):
         deviation = f" ± {line['mrr_sd']:.4f}" if line["mrr_sd"] is not None else ""
         crowded = "*" if line["crowded"] else ""
-        cells.append((
-            line["dataset"], line["strategy"], f"{line['ranks']}{crowded}", str(line["epochs"]),
-            three_digits(line["minutes"]), percent(line["evaluation_share"]),
-            _text(line["citations_per_second"], ",.0f"), f"{_text(line['mrr'])}{deviation}",
-            *(_text(line[name]) for name in _SCORES[1:]), str(line["seeds"]),
-            *([text or NOTHING] if any(differing) else []),
-        ))  # fmt: skip
+        cells.append(
+            (
+                line["dataset"],
+                line["strategy"],
+                f"{line['ranks']}{crowded}",
+                str(line["epochs"]),
+                three_digits(line["minutes"]),
+                percent(line["evaluation_share"]),
+                _text(line["citations_per_second"], ",.0f"),
+                f"{_text(line['mrr'])}{deviation}",
+                *(_text(line[name]) for name in _SCORES[1:]),
+                str(line["seeds"]),
+                *([text or NOTHING] if any(differing) else []),
+            )
+        )
     marks = [CROWDED] if any(line["crowded"] for line in lines) else []
     machines = dict.fromkeys(machine_kind(run) for run in good)
     return Table(
@@ -81,9 +83,12 @@ def _settings(run: RunRecord) -> dict[str, Any]:
 
 def _key(run: RunRecord) -> tuple[Any, ...]:
     return (
-        run.dataset.name, str(sorted(_settings(run).items(), key=str)), run.config.get("epochs"),
-        STRATEGIES.index(run.strategy), run.world_size,
-    )  # fmt: skip
+        run.dataset.name,
+        str(sorted(_settings(run).items(), key=str)),
+        run.config.get("epochs"),
+        STRATEGIES.index(run.strategy),
+        run.world_size,
+    )
 
 
 def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:

@@ -86,10 +86,12 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
                 for contest in contests
                 for sentence in verdicts(contest)
             ),
-            *_MEANING, *crowded, *named,
+            *_MEANING,
+            *crowded,
+            *named,
         ),
         numbers=pd.DataFrame([_numbers(contest, one) for contest, one in lines]),
-    )  # fmt: skip
+    )
 
 
 def told_apart(contests: Sequence[Comparison]) -> list[str]:

@@ -16,9 +16,7 @@ SHORT_STEP_SECONDS = 0.05
 """Below it, what a step costs whatever its size (the allreduce's latency, waiting) is a cause."""
 
 
-def slowdown(
-    row: Row, speedup: float | None, base: str, own_base: Row | None = None
-) -> str | None:
+def slowdown(row: Row, speedup: float | None, base: str, own_base: Row | None = None) -> str | None:
     """Return why `row` gains little, and what to change; None where it gains enough.
 
     Args:

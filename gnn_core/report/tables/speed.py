@@ -68,9 +68,7 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     said = [_SPREAD] if any(row.over_single and row.over_single.count > 1 for row in rows) else []
     said += [_OWN] if scaled else []
     said += legend(rows, scaled)
-    slow = dict.fromkeys(
-        slowdown(row, row.speedup, "single", _own_base(row, rows)) for row in rows
-    )
+    slow = dict.fromkeys(slowdown(row, row.speedup, "single", _own_base(row, rows)) for row in rows)
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
@@ -110,10 +108,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
         for runs, line, text in zip(groups, numbers, differing, strict=True)
     ]
     return Table(
-        headings=(
-            *(*told, heading, "seeds", "runs"),
-            *(["settings"] if any(differing) else []),
-        ),
+        headings=(*(*told, heading, "seeds", "runs"), *(["settings"] if any(differing) else [])),
         cells=tuple(cells),
         notes=(
             f"{heading}{' in percent' * heading.endswith('accuracy')}: mean ± standard deviation "

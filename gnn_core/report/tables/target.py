@@ -125,12 +125,16 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         headings=tuple(columns),
         cells=tuple(tuple(show(line) for show in columns.values()) for line in lines),
         notes=(
-            _chosen(target), *_MEANING, *crowded, *machines, *_unjudged(lines),
+            _chosen(target),
+            *_MEANING,
+            *crowded,
+            *machines,
+            *_unjudged(lines),
             *([f"{_LEFT_OUT}: {counted(in_parts, 'run')}"] if in_parts else []),
             *left_out(records),
         ),
         numbers=pd.DataFrame([_numbers(line) for line in lines]),
-    )  # fmt: skip
+    )
 
 
 def _in_parts(run: RunRecord) -> bool:

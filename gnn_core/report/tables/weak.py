@@ -102,9 +102,15 @@ def _order(one: WeakPoint) -> tuple[Any, ...]:
     row = one.row
     bare = {name: value for name, value in row.settings.items() if name != "global_batch_size"}
     return (
-        row.dataset, row.machine, row.precision, local_batch_size(row) or 0,
-        STRATEGIES.index(row.strategy), settings_text(bare), row.ranks, row.ranks_per_host,
-    )  # fmt: skip
+        row.dataset,
+        row.machine,
+        row.precision,
+        local_batch_size(row) or 0,
+        STRATEGIES.index(row.strategy),
+        settings_text(bare),
+        row.ranks,
+        row.ranks_per_host,
+    )
 
 
 def _over(spread: Spread, ranks: int) -> Spread:
