@@ -23,16 +23,31 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
-from baselines.process_group import join
-from gnn_core.config import parse_config
+from baselines.process_group import ProcessGroup, join
+from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded
-from gnn_core.training.run import run
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from gnn_core.training.job import run_job
+from gnn_core.training.preparation import open_graph
+from gnn_core.training.tasks import train_loader
+from gnn_core.training.trainer import Trainer
+from horovod_gnn.learner import KERAS_ONLY, TorchLearner, set_up_torch
+from horovod_gnn.models import build_model
+from horovod_gnn.update import Allreduce, build_optimizer
+
+
+def build(config: RunConfig, world: ProcessGroup) -> Trainer:
+    """All that a run consists of, in the order in which data flows through it."""
+    config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
+    loader = train_loader(config, graph, world.rank, world.world_size, config.prefetch)
+    model = build_model(config, graph, world)  # the same weights on every rank
+    update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
+    learner = TorchLearner(config, graph, world, loader, model, update)
+    return Trainer("ddp", config, graph, world, learner)
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    return run(lambda: parse_config(None, "ddp", KERAS_ONLY), torch_framework("ddp", join))
+    return run_job(lambda: parse_config(None, "ddp", KERAS_ONLY), join, build)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from baselines.process_group import ProcessGroup, join
 from gnn_core.bench.bench_file import origin, spread_text, write_bench
-from gnn_core.config import parse_config
+from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
@@ -48,9 +48,11 @@ from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.sweep.child import reason, run_to_end
 from gnn_core.sweep.launches import ROOT, Launch
-from gnn_core.training.run import run
+from gnn_core.training.job import run_job
+from gnn_core.training.preparation import open_graph
+from gnn_core.training.trainer import Trainer
 from gnn_core.usage import Parser, UsageError, whole
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from horovod_gnn.learner import KERAS_ONLY, TorchLearner, set_up_torch
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
 _TIMES = "RINGSAGE_BENCH_TIMES"  # the folder in which they leave when each step was done
@@ -256,8 +258,13 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _train_uncoupled(words: Sequence[str]) -> int:
     """Be one of the bound's processes."""
-    framework = torch_framework("ddp", partial(join, group=UncoupledRanks))
-    return run(lambda: parse_config(words, "ddp", KERAS_ONLY), framework)
+
+    def build(config: RunConfig, world: ProcessGroup) -> Trainer:
+        config, graph = open_graph(config, world, set_up_torch)
+        return Trainer("ddp", config, graph, world, TorchLearner.of(config, graph, world))
+
+    uncoupled = partial(join, group=UncoupledRanks)
+    return run_job(lambda: parse_config(words, "ddp", KERAS_ONLY), uncoupled, build)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,33 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
-from gnn_core.config import parse_config
+from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded, launched_size
-from gnn_core.training.run import run
+from gnn_core.training.job import run_job
+from gnn_core.training.preparation import open_graph
+from gnn_core.training.tasks import train_loader
+from gnn_core.training.trainer import Trainer
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, torch_framework
+from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, TorchLearner, set_up_torch
+from horovod_gnn.models import build_model
 from horovod_gnn.parallel import SingleProcess
+from horovod_gnn.update import Allreduce, build_optimizer
 
 UNSUPPORTED = {
     **KERAS_ONLY,
     **OF_SEVERAL_RANKS,
     "--scale-lr": "it has one rank, so there is nothing to scale by",
 }
+
+
+def build(config: RunConfig, world: SingleProcess) -> Trainer:
+    """All that a run consists of, in the order in which data flows through it."""
+    config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
+    loader = train_loader(config, graph, world.rank, world.world_size, config.prefetch)
+    model = build_model(config, graph, world)  # the same weights on every rank
+    update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
+    learner = TorchLearner(config, graph, world, loader, model, update)
+    return Trainer("single", config, graph, world, learner)
 
 
 def main() -> int:
@@ -38,8 +53,9 @@ def main() -> int:
             "`python baselines/single.py`, or several ranks with "
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
-    framework = torch_framework("single", lambda config: SingleProcess())
-    return run(lambda: parse_config(None, "single", UNSUPPORTED), framework)
+    return run_job(
+        lambda: parse_config(None, "single", UNSUPPORTED), lambda config: SingleProcess(), build
+    )
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
 from horovod_gnn.device import feature_table
 from horovod_gnn.exchange import to_pyg
-from horovod_gnn.loop import GradientBucket
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.products import Products
 from horovod_gnn.reference import ReferenceSAGE
+from horovod_gnn.update import GradientBucket
 
 _RIVALS = {
     "fused fp32": "the model as it trains",
@@ -219,7 +219,7 @@ def _logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
 
 
 def _step(model: nn.Module, features: Tensor) -> Callable[[Batch], None]:
-    """Forward, backward and Adam, as `loop` does it on one rank."""
+    """Forward, backward and Adam, as `learner` does it on one rank."""
     bucket = GradientBucket(model)
     optimizer = Adam(model.parameters(), lr=0.003)
 

@@ -1,33 +1,42 @@
-"""The torch learner: model, optimizer and batches of one rank, for `gnn_core.training`."""
+"""The torch learner: batches, model and update of one rank, and the training step.
+
+`gnn_core.training.trainer` calls it; the entry scripts make it from its parts.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnn_core.config import RunConfig
-from gnn_core.data.datasets import find_cache
+from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.learner import Framework, RunProgress, Weights, require_alike
+from gnn_core.training.learner import require_alike
+from gnn_core.training.state import RunProgress, StepSums, Weights
 from gnn_core.training.tasks import sampled_loaders, train_loader
-from gnn_core.training.world import World
 from horovod_gnn.device import choose_device, feature_table
 from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.loop import GradientBucket, Training, train_epoch
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.models import agreed_rates, build_model
 from horovod_gnn.objective import link_objective, node_objective
-from horovod_gnn.optimizer import OPTIMIZERS, Adam
+from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
-from horovod_gnn.product_rates import ProductRates, product_rates, slowest
+from horovod_gnn.update import Allreduce, build_optimizer
+
+KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
+OF_SEVERAL_RANKS = dict.fromkeys(
+    ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
+)
 
 
 class TorchLearner:
@@ -36,107 +45,124 @@ class TorchLearner:
     Args:
         config: the run's.
         graph: what to train on.
-        parallel: the other ranks.
+        world: the other ranks.
+        loader: this rank's batches.
+        model: what is trained.
+        update: applies the gradients of a step, with those of the other ranks.
     """
 
-    def __init__(self, config: RunConfig, graph: Graph, parallel: SingleProcess):
-        self._parallel = parallel
-        share = (parallel.rank, parallel.world_size, config.prefetch)
-        table = feature_table(graph)
-        is_link = config.task == "link"
-        device = choose_device(config, parallel)
-        self._rates = _agreed_rates(config, device, parallel)
-        native_bf16 = None if self._rates is None else self._rates.native_bf16
-        model = _model(config, graph, native_bf16).to(device)
-        for tensor in model.state_dict().values():
-            parallel.broadcast_(tensor)
-        optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr, config.weight_decay)
-        self.training = Training(
-            model=model,
-            objective=link_objective if is_link else node_objective,
-            optimizer=optimizer,
-            bucket=GradientBucket(model),
-            loader=train_loader(config, graph, *share),
-            feed=Feed(table) if device.type == "cpu" else GpuFeed(table, device, config.table_on),
-            schedule=Schedule.of(config, parallel.world_size),
-            parallel=parallel,
-            watch=Stopwatch(),
-        )
-        self._evaluator: ExactEvaluator | SampledEvaluator | LinkEvaluator
-        if is_link:
-            self._evaluator = LinkEvaluator(
-                graph, table, parallel, config.candidates, config.eval_edges
-            )
-        elif config.eval == "exact":
-            self._evaluator = ExactEvaluator(graph, table, parallel)
-        else:
-            self._evaluator = SampledEvaluator(
-                sampled_loaders(config, graph, *share), table, parallel
-            )
-        self.watch = self.training.watch
-        self.num_steps = self.training.loader.num_steps
+    def __init__(
+        self,
+        config: RunConfig,
+        graph: Graph,
+        world: SingleProcess,
+        loader: Loader,
+        model: GraphSAGE | LinkModel,
+        update: Allreduce,
+    ):
+        self.loader, self.model, self.update = loader, model, update
+        self._world = world
+        table, device = feature_table(graph), model.device
+        self.feed = Feed(table) if device.type == "cpu" else GpuFeed(table, device, config.table_on)
+        self.objective = link_objective if config.task == "link" else node_objective
+        self._schedule = Schedule.of(config, world.world_size)
+        self._evaluator = _evaluator(config, graph, world)
+        self.watch = Stopwatch()
+        self.interrupted = False
+        self.num_steps = loader.num_steps
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.allreduce_bytes_per_step = self.training.bucket.num_bytes
-        self.device = str(model.device)
+        self.allreduce_bytes_per_step = update.bytes_per_step
+        self.device = str(device)
+        self._rates = agreed_rates(config, device, world)
         self.bf16_products = None if self._rates is None else self._rates.facts()
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether some rank knew a reason to end training early, and all ranks know it."""
-        return self.training.interrupted
+    @classmethod
+    def of(cls, config: RunConfig, graph: Graph, world: SingleProcess) -> TorchLearner:
+        """The learner with the usual parts."""
+        loader = train_loader(config, graph, world.rank, world.world_size, config.prefetch)
+        model = build_model(config, graph, world)
+        update = Allreduce(model, build_optimizer(config, model), world)
+        return cls(config, graph, world, loader, model, update)
 
-    def notes(self) -> list[str]:
-        """What a reader of this run's numbers has to know."""
-        found = []
-        parallel = self._parallel
-        if parallel.starts_four and parallel.world_size == 1:
-            found.append(f"one rank only: `{parallel.starts_four}` starts four")
-        if self._rates is not None:
-            found.append(self._rates.note())
-        feed = self.training.feed
-        if isinstance(feed, GpuFeed):
-            found.append(
-                "features on the GPU"
-                if feed.on_card
-                else "features in host memory, the "
-                "rows of each batch copied to the GPU ahead of its step"
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
+        """Train from `progress`, which moves along, to the end of its epoch or a stop."""
+        self.model.train()
+        batches = self.loader.batches(progress.epoch, progress.step, self.feed.prepare)
+        with contextlib.closing(batches):
+            while (batch := self._next(batches)) is not None:
+                sums = self._step(batch)
+                loss = progress.advance(batch, sums)
+                self.interrupted = sums.num_interrupted > 0
+                after_step(loss)
+                if self.interrupted:
+                    break
+        return Tally.from_vector(progress.tally)
+
+    def _step(self, batch: Batch) -> StepSums:
+        """Forward, backward and update; the sums of the step over all ranks."""
+        with self.watch.section("compute"):
+            self.update.clear()
+            self.model.fetch_seconds = 0.0
+            loss_sum, correct = self.objective(self.model, *self.feed.arrived(batch))
+            # Divided by the targets of all ranks: the sum over ranks is the mean over targets.
+            (loss_sum / batch.num_global_real).backward()
+            is_interrupted = float(self._world.interrupted)
+            sums = StepSums(
+                float(loss_sum.detach()), float(correct), batch.num_edges, is_interrupted
             )
-        return found
+        self.watch.add("fetch", self.model.fetch_seconds, out_of="compute")
+        rate = self._schedule.rate(batch.epoch, batch.step, self.num_steps)
+        return self.update(sums, rate, self.watch)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with self.watch.section("wait"):
+            batch = next(batches, None)
+        if batch is not None:
+            waited = None if self.loader.prefetches else "wait"
+            self.watch.add("sample", batch.sample_seconds, out_of=waited)
+        return batch
 
     def warm_up(self) -> None:
         """Take a step that changes nothing, so that no epoch is timed while kernels compile.
 
         One rank of a host goes first: it compiles, and the others find its results on disk.
         """
-        training, parallel = self.training, self._parallel
         for leads in (True, False):
-            if leads == (parallel.local_rank == 0):
-                batch = training.feed.prepare(training.loader.batch(0, 0))
-                training.model.train()
-                loss_sum, _ = training.objective(training.model, *training.feed.arrived(batch))
+            if leads == (self._world.local_rank == 0):
+                batch = self.feed.prepare(self.loader.batch(0, 0))
+                self.model.train()
+                loss_sum, _ = self.objective(self.model, *self.feed.arrived(batch))
                 loss_sum.backward()
-            parallel.barrier()
-
-    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
-        """Train to the end of the epoch."""
-        return train_epoch(self.training, progress, after_step)
+            self._world.barrier()
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
         """The tally of each split, over all ranks."""
-        return self._evaluator.tallies(self.training.model, splits, whole)
+        return self._evaluator.tallies(self.model, splits, whole)
+
+    def notes(self) -> list[str]:
+        """What a reader of this run's numbers has to know."""
+        found = []
+        if self._world.starts_four and self._world.world_size == 1:
+            found.append(f"one rank only: `{self._world.starts_four}` starts four")
+        if self._rates is not None:
+            found.append(self._rates.note())
+        if isinstance(self.feed, GpuFeed):
+            ahead = "in host memory, the rows of each batch copied to the GPU ahead of its step"
+            found.append(f"features {'on the GPU' if self.feed.on_card else ahead}")
+        return found
 
     def weights(self) -> Weights:
         """A copy of the weights."""
-        return {name: _copied(t) for name, t in self.training.model.state_dict().items()}
+        return {name: _copied(tensor) for name, tensor in self.model.state_dict().items()}
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take over weights of the same names and shapes."""
         state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        self.training.model.load_state_dict(state)
+        self.model.load_state_dict(state)
 
     def optimizer_state(self) -> Weights:
         """A copy of what the optimizer remembers."""
-        optimizer = self.training.optimizer
+        optimizer = self.update.optimizer
         if not isinstance(optimizer, Adam) or not optimizer.num_steps:
             return {}
         found: Weights = {"step": np.array(int(optimizer.num_steps), np.int64)}
@@ -144,7 +170,7 @@ class TorchLearner:
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `optimizer_state` gave; ValueError for other names, dtypes or shapes."""
-        optimizer = self.training.optimizer
+        optimizer = self.update.optimizer
         if not state or not isinstance(optimizer, Adam):
             return
         moments = dict(self._moments(optimizer))
@@ -155,55 +181,25 @@ class TorchLearner:
             moment.copy_(torch.from_numpy(np.array(state[name])))
 
     def _moments(self, optimizer: Adam) -> Iterator[tuple[str, Tensor]]:
-        for i, (name, _) in enumerate(self.training.model.named_parameters()):
+        for i, (name, _) in enumerate(self.model.named_parameters()):
             yield f"exp_avg.{name}", optimizer.exp_avg[i]
             yield f"exp_avg_sq.{name}", optimizer.exp_avg_sq[i]
 
 
-def _agreed_rates(
-    config: RunConfig, device: torch.device, parallel: SingleProcess
-) -> ProductRates | None:
-    """What decides how all ranks multiply bfloat16; None if no rank does so on a CPU.
-
-    All decide alike: the choice shows in the loss, if only by the rounding of bfloat16.
-    """
-    if config.precision != "bf16":
-        return None
-    on_cpu = device.type == "cpu"
-    mine = asdict(product_rates(find_cache(config.cache_dir))) if on_cpu else None
-    found = [ProductRates(**rates) for rates in parallel.gather(mine) if rates is not None]
-    return slowest(found) if found else None
+def _evaluator(
+    config: RunConfig, graph: Graph, world: SingleProcess
+) -> ExactEvaluator | SampledEvaluator | LinkEvaluator:
+    table = feature_table(graph)
+    if config.task == "link":
+        return LinkEvaluator(graph, table, world, config.candidates, config.eval_edges)
+    if config.eval == "exact":
+        return ExactEvaluator(graph, table, world)
+    loaders = sampled_loaders(config, graph, world.rank, world.world_size, config.prefetch)
+    return SampledEvaluator(loaders, table, world)
 
 
-def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSAGE | LinkModel:
-    is_link = config.task == "link"
-    model = GraphSAGE(
-        graph.num_features,
-        config.hidden,
-        config.hidden if is_link else graph.num_classes,
-        layers=config.layers,
-        aggregator=config.aggregator,
-        dropout=config.dropout,
-        input_dropout=config.input_dropout,
-        precision=config.precision,
-        native_bf16=native_bf16,
-        seed=config.seed,
-    )
-    return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
-
-
-KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-OF_SEVERAL_RANKS = dict.fromkeys(
-    ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
-)
-
-
-def torch_framework(strategy: str, start: Callable[[RunConfig | None], SingleProcess]) -> Framework:
-    """PyTorch with its ranks joined by `start`."""
-    return Framework(lambda config: strategy, start, _prepare, TorchLearner)
-
-
-def _prepare(config: RunConfig, world: World) -> None:
+def set_up_torch(config: RunConfig, world: SingleProcess) -> None:
+    """Check that there is a device for this rank, and set the number of threads. UsageError."""
     choose_device(config, world)
     torch.set_num_threads(config.threads)
     if config.threads == 1 and torch.get_num_interop_threads() != 1:  # it can be set only once

@@ -29,7 +29,6 @@ from gnn_core.data.loader import Loader
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
-from gnn_core.schedule import Schedule
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.usage import Parser, whole
 
@@ -123,12 +122,12 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
     replicas = start(_STRATEGY, threads=threads)
     import tensorflow as tf
 
-    from gnn_core.measure.timing import Stopwatch
     from tf_mirrored.input import Feed, feature_table
-    from tf_mirrored.loop import Training
     from tf_mirrored.model import GraphSAGE, trainable
     from tf_mirrored.objective import node_objective
     from tf_mirrored.optimizer import make_optimizer
+    from tf_mirrored.step import TracedStep
+    from tf_mirrored.update import Allreduce
 
     class WithOwnDropout(GraphSAGE):
         def layer(self, depth: int, h: tf.Tensor, block: Any) -> tf.Tensor:
@@ -153,22 +152,10 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
             training=True,
             reverses=name in ("as it trains", "own dropout"),
         )
-        training = Training(
-            model=model,
-            objective=node_objective,
-            optimizer=optimizer,
-            loaders=[None],
-            feed=feed,
-            table=feature_table(graph),
-            schedule=Schedule.of(config, 1),
-            replicas=replicas,
-            watch=Stopwatch(),
-            prefetch=0,
-        )
+        update = Allreduce(model, optimizer, replicas)
+        take = TracedStep(model, node_objective, update, feed, feature_table(graph), replicas)
         extra = [tf.zeros([2], feed.real)]
-        return Way(
-            name, feed.step, lambda step: training.step(training.table, [step], extra)[0].numpy()
-        )
+        return Way(name, feed.step, lambda step: take([step], extra)[0].numpy())
 
     return [made(name) for name in _WAYS]
 

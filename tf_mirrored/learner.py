@@ -1,9 +1,13 @@
-"""The Keras learner: model, optimizer and batches of one process, for `gnn_core.training`."""
+"""The Keras learner: batches, model and update of one process, and the training step.
+
+`gnn_core.training.trainer` calls it; `train.py` makes it from its parts.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,20 +17,23 @@ import tensorflow as tf
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
-from gnn_core.training.learner import RunProgress, Weights, require_alike
+from gnn_core.training.learner import require_alike
 from gnn_core.training.link_ranking import LinkEvaluator
+from gnn_core.training.state import RunProgress, StepSums, Weights
 from gnn_core.training.tasks import sampled_loaders, train_loader
-from tf_mirrored.input import Feed, feature_table, shared_tensor
+from tf_mirrored.input import Feed, Prepared, feature_table, prepared, shared_tensor
 from tf_mirrored.link import LinkModel
-from tf_mirrored.loop import Training, train_epoch
 from tf_mirrored.model import GraphSAGE, trainable
+from tf_mirrored.models import build_model
 from tf_mirrored.objective import link_objective, node_objective
-from tf_mirrored.optimizer import make_optimizer
+from tf_mirrored.step import TracedStep
 from tf_mirrored.strategy import Replicas
+from tf_mirrored.update import Allreduce, build_optimizer
 
 
 class KerasLearner:
@@ -35,50 +42,108 @@ class KerasLearner:
     Args:
         config: the run's.
         graph: what to train on.
-        replicas: those of this process, and the others.
+        world: the replicas of this process, and the others.
+        loaders: the batches of each replica of this process; none prefetches.
+        model: what is trained.
+        update: applies the gradients of a step, with those of the other replicas.
     """
 
-    def __init__(self, config: RunConfig, graph: Graph, replicas: Replicas):
-        self._config = config
-        self._replicas = replicas
-        with replicas.strategy.scope():
-            model = _model(config, graph)
-            optimizer = make_optimizer(config.optimizer, config.lr, config.weight_decay)
-            optimizer.build(trainable(model))
-        is_link = config.task == "link"
-        self.training = Training(
-            model=model,
-            objective=link_objective if is_link else node_objective,
-            optimizer=optimizer,
-            loaders=[
-                train_loader(config, graph, replica, replicas.num_replicas, prefetch=0)
-                for replica in replicas.local_replicas
-            ],
-            feed=Feed(config, graph, training=True),
-            table=feature_table(graph),
-            schedule=Schedule.of(config, replicas.num_replicas),
-            replicas=replicas,
-            watch=Stopwatch(),
-            prefetch=config.prefetch,
-        )
+    def __init__(
+        self,
+        config: RunConfig,
+        graph: Graph,
+        world: Replicas,
+        loaders: list[Loader],
+        model: GraphSAGE | LinkModel,
+        update: Allreduce,
+    ):
+        self._config, self._world = config, world
+        self.loaders, self.model, self.update = loaders, model, update
+        self._feed = Feed(config, graph, training=True)
+        self._table = feature_table(graph)
+        objective = link_objective if config.task == "link" else node_objective
+        self.step = TracedStep(model, objective, update, self._feed, self._table, world)
+        self._schedule = Schedule.of(config, world.num_replicas)
         self._evaluate = self._evaluator(graph)
-        self.watch = self.training.watch
-        self.num_steps = self.training.loaders[0].num_steps
+        self.watch = Stopwatch()
+        self.interrupted = False
+        self.num_steps = loaders[0].num_steps
         self.num_parameters = sum(math.prod(v.shape) for v in trainable(model))
-        self.allreduce_bytes_per_step = self.training.vector_bytes
-        self.device = "gpu" if replicas.devices[0].startswith("GPU") else "cpu"
+        self.allreduce_bytes_per_step = update.bytes_per_step(self._feed.real)
+        self.device = "gpu" if world.devices[0].startswith("GPU") else "cpu"
         rounds = config.precision == "bf16"  # and multiplies as fp32, see `rounded_product`
         self.bf16_products = {"multiplied_as": "fp32"} if rounds else None
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether some process knew a reason to end training early, and all know it."""
-        return self.training.interrupted
+    @classmethod
+    def of(cls, config: RunConfig, graph: Graph, world: Replicas) -> KerasLearner:
+        """The learner with the usual parts."""
+        loaders = [
+            train_loader(config, graph, replica, world.num_replicas, prefetch=0)
+            for replica in world.local_replicas
+        ]
+        with world.strategy.scope():
+            model = build_model(config, graph)
+            update = Allreduce(model, build_optimizer(config, model), world)
+        return cls(config, graph, world, loaders, model, update)
+
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
+        """Train from `progress`, which moves along, to the end of its epoch or a stop."""
+        depth = self._config.prefetch
+        with contextlib.ExitStack() as stack:
+            iterators = [
+                prepared(loader, self._feed, progress.epoch, progress.step, depth)
+                for loader in self.loaders
+            ]
+            for iterator in iterators:
+                stack.enter_context(contextlib.closing(iterator))
+            while (batches := self._next(iterators)) is not None:
+                sums = self._step(batches)
+                loss = progress.advance(batches[0].batch, sums)
+                self.interrupted = sums.num_interrupted > 0
+                after_step(loss)
+                if self.interrupted:
+                    break
+        return Tally.from_vector(progress.tally)
+
+    def _step(self, batches: list[Prepared]) -> StepSums:
+        """Forward, backward and update of each replica; the sums of the step over all of them."""
+        batch, real = batches[0].batch, self._feed.real
+        with self.watch.section("compute"):
+            self.update.set_rate(self._schedule.rate(batch.epoch, batch.step, self.num_steps))
+            stop = float(self._world.interrupted)
+            extras = [tf.constant([found.batch.num_edges, stop], real) for found in batches]
+            with self._world.noticing_losses():
+                sums, seconds = self.step([found.step for found in batches], extras)
+                found_sums = StepSums.of(sums.numpy().tolist())
+        self.watch.add("communicate", float(seconds), out_of="compute")
+        return found_sums
+
+    def _next(self, iterators: list[Iterator[Prepared]]) -> list[Prepared] | None:
+        with self.watch.section("wait"):
+            found = [next(iterator, None) for iterator in iterators]
+        batches = [one for one in found if one is not None]
+        waited = None if self._config.prefetch else "wait"
+        for one in batches:
+            self.watch.add("sample", one.batch.sample_seconds, out_of=waited)
+        return batches or None
+
+    def warm_up(self) -> None:
+        """Trace the step, and take it with no learning: weights and optimizer stay as they are."""
+        weights, memory = self.weights(), self.optimizer_state()
+        steps = [self._feed.step(loader.batch(0, 0)) for loader in self.loaders]
+        self.step(steps, [tf.zeros([2], self._feed.real)] * len(steps))
+        self.load_weights(weights)
+        self.load_optimizer_state(memory)
+        self._world.barrier()
+
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
+        """The tally of each split, over all ranks."""
+        return self._evaluate(splits, whole)
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
         found = []
-        if self._replicas.name == "multiworker" and self._replicas.world_size == 1:
+        if self._world.name == "multiworker" and self._world.world_size == 1:
             found.append(
                 "one worker only: `mpirun -np 4 python tf_mirrored/train.py --strategy multiworker`"
                 " starts four"
@@ -90,41 +155,22 @@ class KerasLearner:
             )
         return found
 
-    def warm_up(self) -> None:
-        """Trace the step, and take it with no learning: weights and optimizer stay as they are."""
-        weights, memory = self.weights(), self.optimizer_state()
-        training = self.training
-        steps = [training.feed.step(loader.batch(0, 0)) for loader in training.loaders]
-        extras = [tf.zeros([2], training.feed.real)] * len(steps)
-        training.step(training.table, steps, extras)
-        self.load_weights(weights)
-        self.load_optimizer_state(memory)
-        self._replicas.barrier()
-
-    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
-        """Train to the end of the epoch."""
-        return train_epoch(self.training, progress, after_step)
-
-    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
-        """The tally of each split, over all ranks."""
-        return self._evaluate(splits, whole)
-
     def weights(self) -> Weights:
         """A copy of the weights."""
-        return {n: keras.ops.convert_to_numpy(v) for n, v in self.training.model.named.items()}
+        return {n: keras.ops.convert_to_numpy(v) for n, v in self.model.named.items()}
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take over weights of the same names and shapes."""
-        self.training.model.load(weights)
+        self.model.load(weights)
 
     def optimizer_state(self) -> Weights:
         """A copy of what the optimizer remembers, named as in torch."""
-        optimizer = self.training.optimizer
+        optimizer = self.update.optimizer
         if self._config.optimizer == "sgd":
             return {}
         found: Weights = {"step": np.array(int(optimizer.iterations.numpy()), np.int64)}
         for kind, variables in self._moments().items():
-            for name, variable in zip(self.training.model.named, variables, strict=True):
+            for name, variable in zip(self.model.named, variables, strict=True):
                 found[f"{kind}.{name}"] = keras.ops.convert_to_numpy(variable)
         return found
 
@@ -135,59 +181,43 @@ class KerasLearner:
         """
         if state:
             require_alike(self.optimizer_state(), state)
-        self.training.optimizer.iterations.assign(int(state.get("step", 0)))
+        self.update.optimizer.iterations.assign(int(state.get("step", 0)))
         for kind, variables in self._moments().items():
-            for name, variable in zip(self.training.model.named, variables, strict=True):
+            for name, variable in zip(self.model.named, variables, strict=True):
                 there = state.get(f"{kind}.{name}")
                 variable.assign(np.zeros(variable.shape) if there is None else there)
 
     def _moments(self) -> dict[str, list[keras.Variable]]:
         if self._config.optimizer == "sgd":
             return {}
-        optimizer = self.training.optimizer
+        optimizer = self.update.optimizer
         return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
 
     def _evaluator(self, graph: Graph) -> Callable[..., Mapping[str, AnyTally]]:
         """(splits, whether the whole of them) -> tallies."""
-        config, replicas, model = self._config, self._replicas, self.training.model
-        feed, threads = Feed(config, graph, training=False), len(self._replicas.local_replicas)
+        config, world, model = self._config, self._world, self.model
+        feed, threads = Feed(config, graph, training=False), len(self._world.local_replicas)
         if isinstance(model, LinkModel):
-            self._layers: Layers = (scored := LinkLayers(model, self.training.table, feed))
+            self._layers: Layers = (scored := LinkLayers(model, self._table, feed))
             ranks = LinkEvaluator(
                 graph,
-                replicas,
+                world,
                 candidates=config.candidates,
                 most_edges=config.eval_edges,
                 threads=threads,
             )
             return lambda splits, whole: ranks.tallies(scored, splits, whole)
-        self._layers = layers = Layers(model, self.training.table, feed)
+        self._layers = layers = Layers(model, self._table, feed)
         if config.eval == "exact":
-            exact = ExactEvaluator(graph, replicas, threads=threads)
+            exact = ExactEvaluator(graph, world, threads=threads)
             return lambda splits, whole: exact.tallies(layers, splits)
         shares = [
-            sampled_loaders(config, graph, replica, replicas.num_replicas, prefetch=0)
-            for replica in replicas.local_replicas
+            sampled_loaders(config, graph, replica, world.num_replicas, prefetch=0)
+            for replica in world.local_replicas
         ]
         loaders = {split: [share[split] for share in shares] for split in shares[0]}
-        sampled = SampledEvaluator(loaders, replicas, layers.logits_of)
+        sampled = SampledEvaluator(loaders, world, layers.logits_of)
         return lambda splits, whole: sampled.tallies(splits)
-
-
-def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
-    is_link = config.task == "link"
-    model = GraphSAGE(
-        graph.num_features,
-        config.hidden,
-        config.hidden if is_link else graph.num_classes,
-        layers=config.layers,
-        aggregator=config.aggregator,
-        precision=config.precision,
-        seed=config.seed,
-    )
-    if not is_link:
-        return model
-    return LinkModel(model, config.predictor_layers, config.seed)
 
 
 class Layers:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.config import OPTIONS
+from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.joining import call_in_time
 from gnn_core.launch import launched_size
 from gnn_core.training.world import Lost, Stopped, World
-from gnn_core.usage import SharedUsageError
+from gnn_core.usage import SharedUsageError, UsageError
 from tf_mirrored.cluster import Cluster, find_cluster, silent_workers, wait_for_departure
 from tf_mirrored.devices import devices_of
 from tf_mirrored.quiet import without_greeting
@@ -31,8 +31,42 @@ if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked
     import tensorflow as tf
 
 STRATEGIES = ("one", "mirrored", "multiworker")
+UNSUPPORTED = {
+    "--pin": "replicas share a process; --threads tells how many cores each may use",
+    "--table-on": "the features stay in host memory",
+}
 _LATER_SECONDS = 40.0  # than the monitor of the ranks TensorFlow takes a silent worker for lost
 _LEAST_SECONDS = 10.0  # to connect, once all workers are there
+
+
+def join(config: RunConfig | None) -> Replicas:
+    """Join the other replicas as the settings say; see `start`.
+
+    Without settings, which this process could not read, the others are to hear of it: only workers
+    have others.
+    """
+    if config is None:
+        return start("multiworker")
+    return start(
+        config.strategy,
+        config.replicas,
+        config.threads,
+        config.device,
+        config.start_timeout,
+        config.collective_timeout,
+    )
+
+
+def require_equal_slices(config: RunConfig, world: Replicas) -> None:
+    """Raise UsageError unless a global batch is cut into one slice of equal size per replica."""
+    replicas = world.num_replicas
+    if rest := config.global_batch_size % replicas:
+        nearest = config.global_batch_size - rest
+        raise UsageError(
+            f"--global-batch-size: expected a multiple of {replicas}, one slice of equal size for "
+            f"each replica, got {config.global_batch_size}: use {nearest or replicas} or another "
+            "number of replicas"
+        )
 
 
 def start(

@@ -20,15 +20,39 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from gnn_core.config import parse_config
+from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded
-from gnn_core.training.run import run
-from tf_mirrored.framework import UNSUPPORTED, keras_framework
+from gnn_core.training.job import run_job
+from gnn_core.training.preparation import open_graph
+from gnn_core.training.tasks import train_loader
+from gnn_core.training.trainer import Trainer
+from tf_mirrored.strategy import UNSUPPORTED, Replicas, join, require_equal_slices
+
+
+def build(config: RunConfig, world: Replicas) -> Trainer:
+    """All that a run consists of, in the order in which data flows through it."""
+    config, graph = open_graph(
+        config, world, require_equal_slices
+    )  # memory-mapped: one copy a host
+    from tf_mirrored.learner import KerasLearner  # TensorFlow: `join` has asked MPI before
+    from tf_mirrored.models import build_model
+    from tf_mirrored.update import Allreduce, build_optimizer
+
+    loaders = [
+        train_loader(config, graph, replica, world.num_replicas, prefetch=0)
+        for replica in world.local_replicas
+    ]
+    with world.noticing_losses(), world.strategy.scope():  # variables are the same everywhere
+        model = build_model(config, graph)
+        update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
+    with world.noticing_losses():
+        learner = KerasLearner(config, graph, world, loaders, model, update)
+    return Trainer(config.strategy, config, graph, world, learner)
 
 
 def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
-    return run(lambda: parse_config(None, "Keras", UNSUPPORTED), keras_framework())
+    return run_job(lambda: parse_config(None, "Keras", UNSUPPORTED), join, build)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from gnn_core.measure.records import begin_run, keep_record, require_writable
 from gnn_core.measure.run_record import DatasetInfo, EpochRecord, ProcessMemory, RunRecord
 from gnn_core.measure.timing import lap_to_vector, slowest_lap
 from gnn_core.streams import optional_output
-from gnn_core.training.learner import Diverged
+from gnn_core.training.state import Diverged
 from tf_mirrored.strategy import Replicas
 
 

@@ -21,7 +21,7 @@ from baselines.cora.settings import CoraSettings
 from gnn_core.measure.metrics import SPLITS, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import tally_of
-from gnn_core.training.learner import Diverged
+from gnn_core.training.state import Diverged
 from tf_mirrored.strategy import Replicas
 
 Losses = Callable[[Tensors], tuple[tf.Tensor, tf.Tensor]]

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from gnn_core.config import RunConfig
 from gnn_core.launch import under_launcher
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -40,6 +41,12 @@ class Console:
             mode = "bar" if is_terminal else "lines"
         self._mode = mode if speaks else "quiet"
         self._epoch_told: float | None = None  # when the last epoch's line was printed
+
+    @classmethod
+    def of(cls, config: RunConfig, rank: int) -> Console:
+        """The console of a rank: as --progress and --quiet say."""
+        is_quiet = config.quiet and not config.dry_run
+        return cls(rank == 0, "quiet" if is_quiet else config.progress)
 
     def say(self, line: str) -> None:
         """Print one line of a result."""

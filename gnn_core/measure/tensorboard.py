@@ -1,6 +1,6 @@
 """TensorBoard scalars, written without TensorFlow (`tensorboard --logdir DIR` shows them).
 
-`gnn_core.training.run` opens them and `describe.add_to_curves` adds a point to each per epoch.
+An observer of a run; see `gnn_core.training.observers`.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from pathlib import Path
 
 from gnn_core.config import UsageError
 from gnn_core.files import file_stem
+from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.measure.timing import OVERLAPPED
 from gnn_core.usage import one_line
 
 
-def folder_of_run(folder: str | None, strategy: str, dataset: str, run_id: str) -> str | None:
-    """The run's own folder below `folder`, so that TensorBoard tells runs apart; None without one.
+def folder_of_run(folder: str, strategy: str, dataset: str, run_id: str) -> str:
+    """The run's own folder below `folder`, so that TensorBoard tells runs apart.
 
     It ends with the same eight digits as the name of the run's record.
     """
-    if folder is None:
-        return None
     return str(Path(folder, f"{strategy}-{file_stem(dataset)}-{run_id[:8]}"))
 
 
 class TensorBoard:
-    """Scalars by step in a folder; writes nothing without one.
+    """Scalars by epoch in a folder.
 
     Args:
-        folder: where the event file goes; None writes none.
+        folder: where the event file goes.
+
+    Raises:
+        UsageError: it cannot be written there.
     """
 
-    def __init__(self, folder: str | None):
-        self._writer = None
-        if folder is None:
-            return
+    def __init__(self, folder: str):
         try:
             from tensorboardX import SummaryWriter
 
@@ -45,18 +45,38 @@ class TensorBoard:
                 f"tensorboardX, got: {one_line(error)}"
             ) from None
 
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """Nothing: curves have a point per epoch."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Add a point to each curve."""
+        seconds = {
+            f"seconds/{name}": value
+            for name, value in record.sections.items()
+            if not name.startswith(OVERLAPPED)
+        }
+        scalars = {
+            "loss/train": record.train_loss,
+            "loss/valid": record.valid_loss,
+            "accuracy/train": record.train_accuracy,
+            "accuracy/valid": record.valid_accuracy,
+            "mrr/valid": record.valid_mrr,
+            "lr": record.lr,
+            "seconds/epoch": record.seconds,
+        }
+        self.add(record.epoch + 1, scalars | seconds)
+
+    def finished(self, record: RunRecord) -> None:
+        """Nothing: the run's record says how it ended."""
+
     def add(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Add a point to each named curve; a `/` in a name groups curves. None is left out."""
-        if self._writer is None:
-            return
         for name, value in scalars.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write out what is buffered; a note on stderr where that fails: the run is worth more."""
-        if self._writer is None:
-            return
         try:
             self._writer.close()
         except (OSError, ValueError) as error:

@@ -26,7 +26,8 @@ from gnn_core.config import RunConfig, UsageError
 from gnn_core.files import read_regular
 from gnn_core.measure.strict_json import build
 from gnn_core.training.fit import require_fit
-from gnn_core.training.learner import Learner, RunProgress, State, Weights
+from gnn_core.training.learner import Learner
+from gnn_core.training.state import RunProgress, State, Weights
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
-from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
-from gnn_core.measure.timing import OVERLAPPED, per_second
+from gnn_core.measure.tensorboard import folder_of_run
+from gnn_core.measure.timing import per_second
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -193,6 +194,11 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
     return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
 
 
+def tell_lost(rank: int, error: Exception) -> None:
+    """Say on stderr that this rank ends because another one answers no more."""
+    print(f"rank {rank} failed: {error}", file=sys.stderr)
+
+
 def size(count: float) -> str:
     """A number of bytes in words."""
     for unit in ("B", "KiB", "MiB"):
@@ -204,25 +210,3 @@ def size(count: float) -> str:
 
 def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def add_to_curves(curves: TensorBoard, record: EpochRecord) -> None:
-    """One point on each TensorBoard curve."""
-    seconds = {
-        f"seconds/{name}": value
-        for name, value in record.sections.items()
-        if not name.startswith(OVERLAPPED)
-    }
-    curves.add(
-        record.epoch + 1,
-        {
-            "loss/train": record.train_loss,
-            "loss/valid": record.valid_loss,
-            "accuracy/train": record.train_accuracy,
-            "accuracy/valid": record.valid_accuracy,
-            "mrr/valid": record.valid_mrr,
-            "lr": record.lr,
-            "seconds/epoch": record.seconds,
-            **seconds,
-        },
-    )

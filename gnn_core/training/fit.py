@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.training.learner import Learner, RunProgress, State, Weights, require_alike
+from gnn_core.training.learner import Learner, require_alike
+from gnn_core.training.state import RunProgress, State, Weights
 
 _EXACT_STEPS = 2**24  # float32, in which torch counts them, knows no more
 

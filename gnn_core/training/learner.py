@@ -1,71 +1,18 @@
-"""What a framework has to bring: a way to start, and a learner that trains and evaluates.
+"""What a framework has to bring: a learner that trains and evaluates on this process.
 
-`horovod_gnn.learner` and `tf_mirrored.learner` are the two there are.
+`horovod_gnn.learner` and `tf_mirrored.learner` are the two there are; `Trainer` calls them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from gnn_core.config import RunConfig
-from gnn_core.data.batch import Batch
-from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
-from gnn_core.training.world import World
-
-Weights = dict[str, npt.NDArray[Any]]  # name -> array; names and shapes are those of `initial`
-
-
-class Diverged(Exception):
-    """The loss is not a number any more."""
-
-
-@dataclass
-class RunProgress:
-    """Where a run is: everything that decides how it goes on, besides weights and optimizer."""
-
-    epoch: int = 0  # the next step's epoch
-    step: int = 0  # the next step within it
-    tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the epoch so far
-    num_sampled_edges: int = 0  # of the epoch so far, over all ranks
-    best_score: float = -1.0  # accuracy or MRR on the validation split
-    best_epoch: int = -1
-    evaluations_without_gain: int = 0
-
-    def advance(self, batch: Batch, statistics: Sequence[float]) -> float:
-        """Count one step in; its mean loss.
-
-        `statistics` begin with loss sum, correct and sampled edges, each summed over the ranks.
-        Raises Diverged for a loss that is NaN or infinite.
-        """
-        loss_sum, correct, edges = statistics[:3]
-        loss = loss_sum / batch.num_global_real
-        if not math.isfinite(loss):
-            where = f"epoch {batch.epoch + 1}, step {batch.step + 1}"
-            raise Diverged(f"the loss is {loss} at {where}: lower --lr")
-        self.tally[0] += loss_sum
-        self.tally[1] += correct
-        self.tally[2] += batch.num_global_real
-        self.num_sampled_edges += round(edges)
-        self.step = batch.step + 1
-        return loss
-
-
-@dataclass
-class State:
-    """What a run needs to go on."""
-
-    weights: Weights
-    optimizer: Weights
-    best: Weights  # {} until an evaluation
-    progress: RunProgress
-    run_id: str  # of the run that saved it
+from gnn_core.training.state import RunProgress, Weights
 
 
 def require_alike(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, Any]) -> None:
@@ -132,16 +79,3 @@ class Learner(Protocol):
 
         Raises ValueError for arrays of other names, dtypes or shapes.
         """
-
-
-@dataclass(frozen=True)
-class Framework:
-    """How a run starts in one framework."""
-
-    # One of gnn_core.measure.run_record.STRATEGIES.
-    strategy: Callable[[RunConfig], str]
-    # Join the other processes. The configuration is None where this one could not read its own.
-    start: Callable[[RunConfig | None], World]
-    # Check and set what the machine must have; raises UsageError. All ranks wait for each other.
-    prepare: Callable[[RunConfig, World], None]
-    learn: Callable[[RunConfig, Graph, World], Learner]

@@ -1,8 +1,10 @@
-"""What happens before the first step: cores, data and the certainty that all ranks agree."""
+"""What happens before the first step: data, cores and the certainty that all ranks agree."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.data.graph import Graph
@@ -11,17 +13,74 @@ from gnn_core.measure import machine
 from gnn_core.measure.console import Console
 from gnn_core.measure.records import require_writable
 from gnn_core.settings.rules import label
-from gnn_core.training.describe import num_weights, size
+from gnn_core.training import describe
 from gnn_core.training.tasks import open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
 
 _MAY_DIFFER = ("data_root", "cache_dir")  # a host may keep its copy of the graph elsewhere
+_W = TypeVar("_W", bound=World)
+
+
+class DryRun(Exception):
+    """What would run has been printed: there is nothing more to do."""
+
+
+def open_graph(
+    config: RunConfig, world: _W, set_up: Callable[[RunConfig, _W], None]
+) -> tuple[RunConfig, Graph]:
+    """The settings with the recipe of the graph filled in, and the graph.
+
+    All that can be refused before a model is made is refused here, on every rank alike: settings
+    that do not fit the ranks or the machine, data that are missing or differ, too little memory.
+
+    Args:
+        config: as the user gave it.
+        world: the other ranks.
+        set_up: checks what the framework needs of the machine, and sets it; may be called twice.
+
+    Raises:
+        UsageError: see above; on every rank.
+        DryRun: after `--dry-run` has printed what would run.
+    """
+    console = Console.of(config, world.rank)
+    with world.errors_on_all_ranks():
+        require_launched_hosts(world)
+        _set_up(config, world, set_up)
+    with world.errors_on_all_ranks():
+        graph = open_for(config, console.tell)
+        if world.rank == 0 and not config.dry_run:
+            for flag in ("records", "checkpoint_dir", "tensorboard"):
+                if folder := getattr(config, flag):
+                    require_writable(folder, flag)
+    with world.errors_on_all_ranks():
+        config = config.for_graph(targets_per_epoch(config, graph))
+        _set_up(config, world, set_up)
+        if not config.dry_run:
+            require_memory(config, graph, world)
+    require_same_job(config, graph, world)
+    if config.dry_run:
+        console.say(describe.dry_run(config, graph, world))
+        raise DryRun
+    if config.pin:
+        with world.errors_on_all_ranks():
+            pin_to_cores(world, config.threads)
+    return config, graph
+
+
+def _set_up(config: RunConfig, world: _W, set_up: Callable[[RunConfig, _W], None]) -> None:
+    """Check the settings against the ranks and the machine, and set that up. UsageError."""
+    config.validate_world(world.num_replicas)
+    if world.elastic:
+        config.validate_elastic()
+    set_up(config, world)
 
 
 def pin_to_cores(world: World, threads: int) -> None:
     """Tie this rank to its own `threads` cores of those the process may use. Raises UsageError."""
     cores = sorted(os.sched_getaffinity(0))
+    if world.elastic and len(cores) == threads:  # tied to them in an earlier world
+        return
     ranks = world.rank_hosts.count(world.rank_hosts[world.rank])
     if ranks * threads > len(cores):
         raise UsageError(
@@ -36,17 +95,6 @@ def require_launched_hosts(world: World) -> None:
     """Raise UsageError where ranks run on other hosts than the launch asked for."""
     if problem := placement_problem(world.rank_hosts):
         raise UsageError(problem)
-
-
-def open_graph(config: RunConfig, world: World, console: Console) -> Graph:
-    """Open the data set, preparing it once if need be; raises UsageError on every rank alike."""
-    with world.errors_on_all_ranks():
-        graph = open_for(config, console.tell)
-        if world.rank == 0 and not config.dry_run:
-            for flag in ("records", "checkpoint_dir", "tensorboard"):
-                if folder := getattr(config, flag):
-                    require_writable(folder, flag)
-    return graph
 
 
 def require_same_job(config: RunConfig, graph: Graph, world: World) -> None:
@@ -83,11 +131,11 @@ def require_memory(config: RunConfig, graph: Graph, world: World) -> None:
     width = 8 if config.precision == "fp64" else 4
     targets = min(config.global_batch_size, targets_per_epoch(config, graph))
     states = -(-targets // world.num_replicas) * config.hidden * (config.layers > 1)
-    need = replicas * width * (2 * num_weights(config, graph) + states)
+    need = replicas * width * (2 * describe.num_weights(config, graph) + states)
     if have is not None and need > have:
         raise UsageError(
             f"{label(OPTIONS['hidden'], config.origins)} {config.hidden}: expected a model that "
-            f"fits into the memory of this host, {size(have)}, got {size(need)} for weights, "
-            f"gradients and states of {replicas} replica{'s' * (replicas > 1)}: lower --hidden, "
+            f"fits into the memory of this host, {describe.size(have)}, got {describe.size(need)} for "
+            f"weights, gradients and states of {replicas} replica{'s' * (replicas > 1)}: lower --hidden, "
             "--layers or --global-batch-size"
         )

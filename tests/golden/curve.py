@@ -16,13 +16,9 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
-from gnn_core.measure.console import Console
-from gnn_core.measure.records import begin_run
 from gnn_core.measure.resources.sampler import ResourceSampler
-from gnn_core.measure.run_record import DatasetInfo
-from gnn_core.measure.tensorboard import TensorBoard
-from gnn_core.training.elastic_state import ElasticState, RunHistory
-from gnn_core.training.session import Session
+from gnn_core.training.elastic_state import ElasticState
+from gnn_core.training.trainer import Trainer
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
 
@@ -46,23 +42,13 @@ SETTINGS: dict[str, Any] = {
 
 def train(cache_dir: Path) -> dict[str, Any]:
     """The run, made now; its graph is kept in `cache_dir`."""
-    config = RunConfig(**SETTINGS, cache_dir=str(cache_dir))
+    config = RunConfig(**SETTINGS, cache_dir=str(cache_dir), quiet=True)
     graph = datasets.load(config.dataset, cache_dir=cache_dir)
-    parallel = SingleProcess()
-    record = begin_run(
-        strategy="single",
-        config=config.to_dict(),
-        config_digest=config.digest(),
-        dataset=DatasetInfo.of(graph),
-        rank_hosts=parallel.rank_hosts,
-    )
-    learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
-    kept = ElasticState(
-        ResourceSampler(config.sample_seconds), RunHistory(record.run_id, record.started_at)
-    )
-    session = Session(config, learner, parallel, quiet, graph.fingerprint, kept)
-    session.train(TensorBoard(None))
-    record = session.complete(record, "ok", None)
+    world = SingleProcess()
+    trainer = Trainer("single", config, graph, world, TorchLearner.of(config, graph, world))
+    record = trainer.run(ElasticState(ResourceSampler(config.sample_seconds)))
+    assert record.status == "ok", record.error
+    assert record.step_losses is not None
     sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges}
     return {
         "settings": {name: config.to_dict()[name] for name in SETTINGS},

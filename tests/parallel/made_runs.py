@@ -10,14 +10,10 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.measure.console import Console
-from gnn_core.measure.records import begin_run
 from gnn_core.measure.resources.sampler import ResourceSampler
-from gnn_core.measure.run_record import DatasetInfo, RunRecord, utc_now
-from gnn_core.measure.tensorboard import TensorBoard
-from gnn_core.training.elastic_state import ElasticState, RunHistory
-from gnn_core.training.session import Session
-from gnn_core.training.tasks import split_sizes
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.training.elastic_state import ElasticState
+from gnn_core.training.trainer import Trainer
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
 
@@ -34,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "precision": "fp64",
     "device": "cpu",
     "progress": "off",
+    "quiet": True,
     "seed": 5,
 }
 
@@ -51,29 +48,26 @@ class Trained:
         return torch.tensor(self.record.step_losses, dtype=torch.float64)
 
 
-def session_of(graph: Graph, parallel: SingleProcess, **changes: Any) -> Session:
-    """A session that has not begun to train."""
+def trainer_of(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trainer:
+    """A trainer that has not begun."""
     config = RunConfig(**{**SETTINGS, **changes})
-    learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
-    kept = ElasticState(ResourceSampler(config.sample_seconds), RunHistory("the-run", utc_now()))
-    return Session(config, learner, parallel, quiet, graph.fingerprint, kept)
+    learner = TorchLearner.of(config, graph, parallel)
+    return Trainer("horovod", config, graph, parallel, learner)
+
+
+def run(trainer: Trainer) -> RunRecord:
+    """The record of its run."""
+    return trainer.run(ElasticState(ResourceSampler(trainer.config.sample_seconds)))
 
 
 def trained(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
     """Train to the end and evaluate."""
-    config = RunConfig(**{**SETTINGS, **changes})
-    record = begin_run(
-        strategy="horovod",
-        config=config.to_dict(),
-        config_digest=config.digest(),
-        dataset=DatasetInfo.of(graph, split_sizes(graph, config.task)),
-        rank_hosts=parallel.rank_hosts,
-        controller=parallel.controller,
-    )
-    session = session_of(graph, parallel, **changes)
-    session.train(TensorBoard(None))
-    weights = {n: t.clone() for n, t in session.learner.training.model.state_dict().items()}
-    return Trained(session.complete(record, "ok", None), weights)
+    trainer = trainer_of(graph, parallel, **changes)
+    record = run(trainer)
+    assert record.status == "ok", record.error
+    assert isinstance(trainer.learner, TorchLearner)
+    weights = {n: t.clone() for n, t in trainer.learner.model.state_dict().items()}
+    return Trained(record, weights)
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.product_rates import ProductRates, rates_file
-from tests.parallel.made_runs import session_of
+from tests.parallel.made_runs import trainer_of
 
 pytestmark = pytest.mark.needs_torch
 
@@ -29,7 +29,7 @@ def test_one_slow_rank_decides_for_all(
     file = rates_file(cache)
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(asdict(rates)))
-    session = session_of(tiny_graph, parallel, precision="bf16", cache_dir=str(cache))
-    facts = session.learner.bf16_products
+    trainer = trainer_of(tiny_graph, parallel, precision="bf16", cache_dir=str(cache))
+    facts = trainer.learner.bf16_products
     assert facts == {"multiplied_as": "fp32", "fp32_gflops": 90.0, "bf16_gflops": 50.0}
-    assert session.learner.training.model.arithmetic.storage == torch.float32
+    assert trainer.learner.model.arithmetic.storage == torch.float32

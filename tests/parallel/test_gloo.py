@@ -12,11 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gnn_core.data.graph import Graph
-from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.training import evaluate
-from gnn_core.training.world import Stopped
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import assert_same, distance, session_of, trained
+from tests.parallel.made_runs import assert_same, distance, run, trained, trainer_of
 from tests.parallel.test_same_curve import ROUNDING
 from tests.parallel.test_stopping import stop_in_step
 
@@ -68,14 +66,14 @@ def test_a_stopped_run_goes_on_in_the_other_world(
     if first != "Horovod":
         worlds.reverse()
     folder = str(shared_path / "saved")
-    session = session_of(tiny_graph, worlds[0], checkpoint_dir=folder)
-    stop_in_step(session, worlds[0], 4)
-    with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(TensorBoard(None))
+    trainer = trainer_of(tiny_graph, worlds[0], checkpoint_dir=folder)
+    stop_in_step(trainer, worlds[0], 4)
+    record = run(trainer)
+    assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     worlds[0].stop_signal = None
     rest = trained(tiny_graph, worlds[1], checkpoint_dir=folder, resume=True)
     whole = trained(tiny_graph, SingleProcess())
-    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
+    losses = torch.tensor(trainer.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():
         assert distance(rest.weights[name], tensor) < 1e-10

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+
 from gnn_core.data.graph import Graph
-from horovod_gnn.loop import train_epoch
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import Trained, assert_same, distance, session_of, trained
+from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
 
 pytestmark = pytest.mark.needs_torch
 ROUNDING = {"fp64": 1e-10, "fp32": 1e-5}
@@ -64,16 +64,15 @@ def test_a_target_weighs_the_same_on_whatever_rank_it_is(
     tiny_graph: Graph, parallel: SingleProcess
 ) -> None:
     """Against autograd over the whole batch at once; ranks have shares of different sizes."""
-    session = session_of(
+    trainer = trainer_of(
         tiny_graph, parallel, global_batch_size=63, fanouts=(-1, -1), dropout=0.0, input_dropout=0.0
     )
-    training = session.learner.training
-    batch = session_of(
+    learner = trainer.learner
+    batch = trainer_of(
         tiny_graph, SingleProcess(), global_batch_size=63, fanouts=(-1, -1)
-    ).learner.training.loader.batch(0, 0)
-    alone = session_of(tiny_graph, SingleProcess(), dropout=0.0, input_dropout=0.0)
-    model = alone.learner.training.model
-    logits = model(training.feed.table, batch.input_nodes, batch.blocks, batch.key)
+    ).learner.loader.batch(0, 0)
+    model = trainer_of(tiny_graph, SingleProcess(), dropout=0.0, input_dropout=0.0).learner.model
+    logits = model(learner.feed.table, batch.input_nodes, batch.blocks, batch.key)
     labels = torch.from_numpy(batch.labels).long()
     expected = torch.autograd.grad(
         torch.nn.functional.cross_entropy(logits, labels), list(model.parameters())
@@ -82,9 +81,9 @@ def test_a_target_weighs_the_same_on_whatever_rank_it_is(
 
     def keep_gradients(loss: float) -> None:
         if not found:  # of the first step alone
-            found.extend(p.grad.clone() for p in training.model.parameters())
+            found.extend(p.grad.clone() for p in learner.model.parameters())
 
-    train_epoch(training, session._progress, keep_gradients)
+    learner.train_epoch(trainer.progress, keep_gradients)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert distance(ours, theirs) < 1e-10

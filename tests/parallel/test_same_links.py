@@ -12,12 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+
 from gnn_core.data.graph import Graph
-from gnn_core.measure.tensorboard import TensorBoard
-from gnn_core.training.session import Session
-from gnn_core.training.world import Stopped
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import Trained, distance, session_of, trained
+from tests.parallel.made_runs import Trained, distance, run, trained, trainer_of
 from tests.parallel.test_stopping import stop_in_step
 from tests.unit.made_links import linked_graph
 
@@ -106,13 +104,13 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
 ) -> None:
     whole = trained(graph, parallel, **SETTINGS)
     folder = str(shared_path / "saved")
-    session: Session = session_of(graph, parallel, checkpoint_dir=folder, **SETTINGS)
-    stop_in_step(session, parallel, stop_at)
-    with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(TensorBoard(None))
+    trainer = trainer_of(graph, parallel, checkpoint_dir=folder, **SETTINGS)
+    stop_in_step(trainer, parallel, stop_at)
+    record = run(trainer)
+    assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     parallel.stop_signal = None
     rest = trained(graph, parallel, checkpoint_dir=folder, resume=True, **SETTINGS)
-    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
+    losses = torch.tensor(trainer.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < ROUNDING
     for name, value in whole.record.final.items():
         assert rest.record.final[name] == pytest.approx(value, rel=ROUNDING), name
@@ -121,14 +119,13 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
 def test_a_stop_during_the_evaluation_ends_all(
     graph: Graph, parallel: SingleProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = session_of(graph, parallel, **SETTINGS)
-    evaluate = session.learner.evaluate
+    trainer = trainer_of(graph, parallel, **SETTINGS)
+    evaluate = trainer.learner.evaluate
 
     def interrupted(*args: Any) -> Any:
         if parallel.rank == parallel.world_size - 1:
             parallel.stop_signal = signal.SIGTERM
         return evaluate(*args)
 
-    monkeypatch.setattr(session.learner, "evaluate", interrupted)
-    with pytest.raises(Stopped):
-        session.train(TensorBoard(None))
+    monkeypatch.setattr(trainer.learner, "evaluate", interrupted)
+    assert run(trainer).status == "interrupted"

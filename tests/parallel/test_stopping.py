@@ -12,12 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+
 from gnn_core.data.graph import Graph
-from gnn_core.measure.tensorboard import TensorBoard
-from gnn_core.training.session import Session
-from gnn_core.training.world import Stopped
+from gnn_core.training.trainer import Trainer
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import distance, session_of, trained
+from tests.parallel.made_runs import distance, run, trained, trainer_of
 
 pytestmark = pytest.mark.needs_torch
 
@@ -28,9 +27,9 @@ def nobody_is_asked_afterwards(parallel: SingleProcess) -> Iterator[None]:
     parallel.stop_signal = None
 
 
-def stop_in_step(session: Session, parallel: SingleProcess, number: int) -> None:
+def stop_in_step(trainer: Trainer, parallel: SingleProcess, number: int) -> None:
     """Have the last rank asked to stop while it samples that batch, counted from 0."""
-    loader = session.learner.training.loader
+    loader = trainer.learner.loader  # type: ignore[attr-defined]
     batches = loader.batches
     seen = 0
 
@@ -51,14 +50,14 @@ def test_a_stopped_run_goes_on_to_the_same_curve(
 ) -> None:
     whole = trained(tiny_graph, parallel)
     folder = str(shared_path / "saved")
-    session = session_of(tiny_graph, parallel, checkpoint_dir=folder)
-    stop_in_step(session, parallel, stop_at)
-    with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(TensorBoard(None))
+    trainer = trainer_of(tiny_graph, parallel, checkpoint_dir=folder)
+    stop_in_step(trainer, parallel, stop_at)
+    record = run(trainer)
+    assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     parallel.stop_signal = None
-    assert parallel.gather(len(session.history.step_losses)) == [stop_at + 1] * parallel.world_size
+    assert parallel.gather(len(trainer.history.step_losses)) == [stop_at + 1] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True)
-    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
+    losses = torch.tensor(trainer.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():
         assert distance(rest.weights[name], tensor) < 1e-10
@@ -71,15 +70,14 @@ def test_a_run_of_one_step_an_epoch_and_few_evaluations_can_be_stopped(
 ) -> None:
     folder = str(shared_path / "saved")
     changes = {"global_batch_size": 64, "epochs": 5, "eval_every": 3, "lr_schedule": "cosine"}
-    session = session_of(tiny_graph, parallel, checkpoint_dir=folder, **changes)
-    stop_in_step(session, parallel, 3)
-    with pytest.raises(Stopped):
-        session.train(TensorBoard(None))
+    trainer = trainer_of(tiny_graph, parallel, checkpoint_dir=folder, **changes)
+    stop_in_step(trainer, parallel, 3)
+    assert run(trainer).status == "interrupted"
     parallel.stop_signal = None
-    assert parallel.gather(len(session.history.step_losses)) == [4] * parallel.world_size
+    assert parallel.gather(len(trainer.history.step_losses)) == [4] * parallel.world_size
     rest = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True, **changes)
     whole = trained(tiny_graph, parallel, **changes)
-    losses = torch.tensor(session.history.step_losses, dtype=torch.float64)
+    losses = torch.tensor(trainer.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     assert rest.record.final == whole.record.final
     # The first of them had no step left to make.

@@ -26,7 +26,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
 from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.learner import RunProgress
+from gnn_core.training.state import RunProgress
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -52,7 +52,7 @@ def steps_of(
     from tf_mirrored.learner import KerasLearner
 
     seen = seen_sums(replicas)
-    learner = KerasLearner(config, graph, replicas)
+    learner = KerasLearner.of(config, graph, replicas)
     progress = RunProgress()
     if begun:  # by another framework
         state = state_of(Path(begun).read_bytes())
@@ -79,7 +79,7 @@ def steps_of(
     found |= {f"optimizer.{name}": array for name, array in learner.optimizer_state().items()}
     for split, tally in learner.evaluate(("valid", "test")).items():
         found[f"tally.{split}"] = np.array(tally.to_vector())
-    found["traces"] = learner.training.traced.experimental_get_tracing_count()
+    found["traces"] = learner.step.traced.experimental_get_tracing_count()
     if replicas.rank == 0:
         checkpoints = Checkpoints(str(folder), config, graph.fingerprint, 1, "keras")
         checkpoints.save_last(learner.weights(), learner.optimizer_state(), progress, {})

@@ -25,7 +25,7 @@ from gnn_core.data import datasets
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.training.checkpoint import Checkpoints, state_of, weights_of
-from gnn_core.training.learner import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
@@ -166,7 +166,7 @@ def begun(place: Place) -> Path:
     """The checkpoint that the torch learner leaves after an epoch and two steps."""
     settings = place.settings("begun by torch")
     config, graph = RunConfig(**settings), place.graphs["odd"]
-    learner, progress = TorchLearner(config, graph, SingleProcess()), RunProgress()
+    learner, progress = TorchLearner.of(config, graph, SingleProcess()), RunProgress()
     learner.train_epoch(progress, lambda loss: None)
     folder = place.folder / "begun"
     checkpoints = Checkpoints(str(folder), config, graph.fingerprint, 1, "torch")
@@ -252,8 +252,8 @@ def by_torch(
 ) -> dict[str, npt.NDArray[Any]]:
     """What the torch learner comes to in the same steps."""
     config, graph = RunConfig(**dict(settings)), Graph.open(folder)
-    learner, progress = TorchLearner(config, graph, SingleProcess()), RunProgress()
-    model = learner.training.model
+    learner, progress = TorchLearner.of(config, graph, SingleProcess()), RunProgress()
+    model = learner.model
     if config.precision == "bf16":  # as Keras does it: what it multiplies is rounded, sums are not
         model.arithmetic = Arithmetic("bf16", native_bf16=False)
     if begun:
@@ -284,11 +284,11 @@ def by_torch(
 
 def logits_of(learner: TorchLearner, config: RunConfig, graph: Graph) -> npt.NDArray[Any]:
     """Logits of a few nodes, nothing dropped."""
-    model = learner.training.model
+    model = learner.model
     batch = a_batch(config, graph)
     model.eval()
     with torch.no_grad():
-        logits = model(learner.training.feed.table, batch.input_nodes, batch.blocks, batch.key)
+        logits = model(learner.feed.table, batch.input_nodes, batch.blocks, batch.key)
     return logits[: batch.num_real].numpy()
 
 
@@ -339,7 +339,7 @@ def test_a_checkpoint_of_keras_is_one_of_torch(found: Found, place: Place) -> No
     if widths[1] != 2 * graph.num_features or found.tolerance != TOLERANCE["fp64"]:
         return
     settings = {**place.settings("begun by torch"), "fanouts": (3,) * (len(weights) // 2)}
-    learner = TorchLearner(RunConfig(**settings), graph, SingleProcess())
+    learner = TorchLearner.of(RunConfig(**settings), graph, SingleProcess())
     learner.load_weights(weights)  # strict about names and shapes
     state: Weights = state_of(found.checkpoint.read_bytes()).optimizer
     learner.load_optimizer_state(state)

@@ -14,7 +14,7 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.answers import answers, start_command
 from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS
 from tests.unit.made_records import CLUSTER, MACHINE, run
-from tf_mirrored.framework import UNSUPPORTED
+from tf_mirrored.strategy import UNSUPPORTED
 
 LINK = RunConfig(dataset="cora", task="link").to_dict()
 

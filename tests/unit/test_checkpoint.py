@@ -30,7 +30,7 @@ from gnn_core.training.checkpoint import (
     weights_of,
 )
 from gnn_core.training.claim import claimed
-from gnn_core.training.learner import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights
 
 PROGRESS = RunProgress(2, 7, [1.5, 3.0, 9.0], 1234, 0.75, 1, 2)
 

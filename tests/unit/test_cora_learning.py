@@ -15,7 +15,7 @@ from baselines.cora.settings import MODELS, RECIPES, CoraSettings, filled
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.measure.records import read_records
 from gnn_core.report.tables.speed import speed_table
-from gnn_core.training.learner import Diverged
+from gnn_core.training.state import Diverged
 
 pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]
 TINY = {

@@ -126,7 +126,7 @@ def test_the_readme_tells_of_every_overlay() -> None:
 
 
 def test_the_flags_that_a_trainer_refuses_are_the_ones_reported() -> None:
-    from tf_mirrored.framework import UNSUPPORTED
+    from tf_mirrored.strategy import UNSUPPORTED
 
     assert TRAINERS["multiworker"][2] == UNSUPPORTED
 

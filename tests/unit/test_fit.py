@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.config import UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.training.checkpoint import LAST, Checkpoints, has_checksum, state_of
-from gnn_core.training.learner import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights
 from horovod_gnn.learner import TorchLearner
 from tests.unit.test_learner import made_config, made_learner
 

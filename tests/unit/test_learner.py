@@ -15,7 +15,7 @@ from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.initial import initial_weights, layer_widths
 from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.learner import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
 
@@ -39,7 +39,7 @@ def made_config(**changes: Any) -> RunConfig:
 
 
 def made_learner(graph: Graph, **changes: Any) -> TorchLearner:
-    return TorchLearner(made_config(**changes), graph, SingleProcess())
+    return TorchLearner.of(made_config(**changes), graph, SingleProcess())
 
 
 def train(learner: TorchLearner, epoch: int, step: int = 0) -> list[float]:

@@ -36,9 +36,7 @@ def test_the_faster_way_is_taken(
 ) -> None:
     keep(rates, tmp_path)
     learner = made_learner(tiny_graph, precision="bf16", cache_dir=str(tmp_path))
-    assert learner.training.model.arithmetic.storage == (
-        torch.bfloat16 if native else torch.float32
-    )
+    assert learner.model.arithmetic.storage == (torch.bfloat16 if native else torch.float32)
     assert learner.bf16_products == {
         "multiplied_as": "bf16" if native else "fp32",
         "fp32_gflops": rates.fp32 / 1e9,

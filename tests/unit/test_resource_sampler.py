@@ -11,20 +11,19 @@ from typing import Any
 import pytest
 
 from gnn_core.config import RunConfig
-from gnn_core.measure.console import Console
+from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import Tally
 from gnn_core.measure.records import read_records, write_record
 from gnn_core.measure.resources.files import Counters
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.resources.sampler import ResourceSampler
-from gnn_core.measure.run_record import RunRecord, utc_now
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.measure.soundness import checked
 from gnn_core.measure.strict_json import build
-from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.training.elastic_state import ElasticState, RunHistory
-from gnn_core.training.session import Session
+from gnn_core.training.elastic_state import ElasticState
+from gnn_core.training.trainer import Trainer
 from gnn_core.training.world import World
 from tests.unit.made_ranks import on_ranks
 from tests.unit.made_records import run
@@ -63,18 +62,15 @@ class IdleLearner:
         self.threads_before = threading.active_count()
 
 
-def trained(world: World, sample_seconds: float, in_epoch: Any = lambda: None) -> RunRecord:
+def trained(
+    graph: Graph, world: World, sample_seconds: float, in_epoch: Any = lambda: None
+) -> RunRecord:
     """The record of one epoch on one of the ranks."""
-    config = RunConfig(dataset="cora", epochs=1, eval_every=1, sample_seconds=sample_seconds)
-    learner: Any = IdleLearner(in_epoch)
-    kept = ElasticState(ResourceSampler(sample_seconds), RunHistory("the-run", utc_now()))
-    session = Session(config, learner, world, Console(False, "off"), "ab", kept)
-    begun = run("horovod", world.world_size, config=config.to_dict())
-    try:
-        session.train(TensorBoard(None))
-    except KeyError:
-        return session.complete(begun, "failed", "no key")
-    return session.complete(begun, "ok", None)
+    config = RunConfig(
+        dataset="tiny", epochs=1, eval_every=1, sample_seconds=sample_seconds, quiet=True
+    )
+    trainer = Trainer("horovod", config, graph, world, IdleLearner(in_epoch))
+    return trainer.run(ElasticState(ResourceSampler(sample_seconds)))
 
 
 def threads_of_samplers() -> list[threading.Thread]:
@@ -88,8 +84,8 @@ def summary_of(sampler: ResourceSampler) -> ProcessResources | None:
 
 
 @LINUX
-def test_every_rank_is_in_the_record_of_each(tmp_path: Path) -> None:
-    records = on_ranks(["a", "a", "b"], lambda world: trained(world, 1.0))
+def test_every_rank_is_in_the_record_of_each(tiny_graph: Graph, tmp_path: Path) -> None:
+    records = on_ranks(["a", "a", "b"], lambda world: trained(tiny_graph, world, 1.0))
     used = records[0].resources
     assert len(used) == 3
     assert [record.resources for record in records] == [used] * 3
@@ -105,7 +101,7 @@ def test_every_rank_is_in_the_record_of_each(tmp_path: Path) -> None:
 
 
 @LINUX
-def test_it_sees_what_the_training_uses() -> None:
+def test_it_sees_what_the_training_uses(tiny_graph: Graph) -> None:
     """Samples are taken while an epoch goes on: here until the thread has burnt a tenth."""
     seen: list[threading.Thread] = []
 
@@ -115,7 +111,7 @@ def test_it_sees_what_the_training_uses() -> None:
         while time.process_time() < end:
             pass
 
-    (used,) = trained(World(), 0.05, work).resources
+    (used,) = trained(tiny_graph, World(), 0.05, work).resources
     assert used is not None and used.cpu_cores_mean is not None
     assert used.num_samples >= 3
     assert used.cpu_cores_mean * used.seconds > 0.2
@@ -124,9 +120,9 @@ def test_it_sees_what_the_training_uses() -> None:
     assert threads_of_samplers() == []
 
 
-def test_switched_off_there_is_no_thread_and_no_field_filled() -> None:
+def test_switched_off_there_is_no_thread_and_no_field_filled(tiny_graph: Graph) -> None:
     seen: list[threading.Thread] = []
-    record = trained(World(), 0, lambda: seen.extend(threads_of_samplers()))
+    record = trained(tiny_graph, World(), 0, lambda: seen.extend(threads_of_samplers()))
     assert (seen, record.resources) == ([], [])
     assert [rank.peak_rss_bytes is None for rank in record.memory] in ([False], [True])
 
@@ -144,20 +140,22 @@ def test_a_kernel_that_writes_something_else_costs_samples_but_no_run() -> None:
     assert summary_of(ResourceSampler(1.0, no_counters)) is None
 
 
-def test_no_more_threads_are_no_reason_not_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_threads_are_no_reason_not_to_train(
+    tiny_graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert trained(World(), 1.0).resources == []
+    assert trained(tiny_graph, World(), 1.0).resources == []
 
 
 @LINUX
-def test_the_last_sample_is_taken_when_the_training_fails() -> None:
+def test_the_last_sample_is_taken_when_the_training_fails(tiny_graph: Graph) -> None:
     def fail() -> None:
         raise KeyError
 
-    (used,) = trained(World(), 1.0, fail).resources
+    (used,) = trained(tiny_graph, World(), 1.0, fail).resources
     assert used is not None and used.num_samples >= 2
     assert threads_of_samplers() == []
 

@@ -102,7 +102,7 @@ def test_the_command_line_shows_it_and_says_what_is_missing(
 def test_training_needs_nothing_of_the_table() -> None:
     """In a fresh interpreter: what samples imports neither pandas nor matplotlib."""
     ask = (
-        "import sys; import gnn_core.training.session;"
+        "import sys; import gnn_core.training.trainer;"
         "print(sorted({'pandas', 'matplotlib', 'psutil'} & set(sys.modules)))"
     )
     done = subprocess.run(

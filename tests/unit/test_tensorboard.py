@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.config import UsageError
+from gnn_core.config import RunConfig, UsageError
 from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
+from gnn_core.training.observers import observers_of
+from tests.unit.made_records import run
 
 Point = tuple[str, int, float]
 
@@ -57,13 +59,11 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
     assert list(read_points(tmp_path)) == [("loss/train", 1, 0.0)]
 
 
-def test_without_a_folder_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where a writer without a folder would put its `runs`
-    curves = TensorBoard(None)
-    curves.add(1, {"loss/train": 0.5})
-    curves.close()
+    record = run("single", 1)
+    assert observers_of(RunConfig(), record, 0) == []
+    assert observers_of(RunConfig(tensorboard="curves"), record, 1) == [], "rank 0 writes"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,7 +86,6 @@ def test_without_the_package_it_says_what_is_missing(
 def test_each_run_has_a_folder_of_its_own() -> None:
     one = folder_of_run("curves", "single", "synthetic:papers=1e6", "0123456789ab")
     assert one == "curves/single-synthetic-papers-1e6-01234567"
-    assert folder_of_run(None, "single", "cora", "0123456789ab") is None
 
 
 @pytest.mark.usefixtures("needs_writer")

@@ -1,0 +1,133 @@
+"""One job, from the command line to the record; the same in every framework.
+
+The entry scripts end up here: `horovod_gnn/train.py` and `baselines/ddp.py` with several ranks,
+`baselines/single.py` with one, `tf_mirrored/train.py` with Keras.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.launch import launched_size
+from gnn_core.measure.records import keep_record
+from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.streams import optional_output
+from gnn_core.training import describe
+from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.training.elastic_state import ElasticState
+from gnn_core.training.preparation import DryRun
+from gnn_core.training.stop_signals import listen_for_stop, listen_no_more
+from gnn_core.training.trainer import Trainer
+from gnn_core.training.world import Lost, Stopped, World, WorldChanged
+
+_W = TypeVar("_W", bound=World)
+
+
+def run_job(
+    read: Callable[[], RunConfig],
+    join: Callable[[RunConfig | None], _W],
+    build: Callable[[RunConfig, _W], Trainer],
+) -> int:
+    """Read the settings, join the other ranks, train and write the record; the exit code.
+
+    0: done. 1: the run failed (its record says why). 128 + n: stopped by signal n.
+
+    Args:
+        read: gives the settings, from the command line.
+        join: meets the other ranks; the settings are None where this rank could not read its own.
+        build: makes graph, model and all else that a run consists of. Called again for the ranks
+            that are there when ranks have gone or joined (elastic Horovod).
+
+    Raises:
+        UsageError: something the user can put right; on every rank alike.
+    """
+    gc.freeze()  # what is imported stays: later collections need not look at it
+    gc.enable()  # an entry script has disabled it while it imports
+    keep_freed_memory()
+    config, problem = _settings(read)
+    state = ElasticState(ResourceSampler(config.sample_seconds if config else 0))
+    stop_signal = None
+    with optional_output():  # whoever reads it may go: the run has a record to write
+        while True:
+            try:
+                world = join(config)
+            except WorldChanged:  # before they had met
+                continue
+            except UsageError as error:  # nobody is there to hear what this rank had to say
+                raise UsageError(problem) if problem else error from None
+            world.stop_signal = stop_signal  # it came while this world was made
+            try:
+                listen_for_stop(world)
+                world.require_agreement(problem)  # a rank may stand alone with a bad file
+                assert config is not None
+                trainer = build(config, world)
+                if world.monitor is not None:
+                    world.monitor.last_words = partial(_write_last_record, trainer)
+                return _finish(trainer.run(state), trainer)
+            except DryRun:
+                return 0
+            except WorldChanged:
+                world.leave_world()
+                stop_signal = world.stop_signal
+            except Stopped:  # before training began: there is nothing to save, nobody to wait for
+                return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
+            except Lost as error:  # before training began, or after it: no record says so
+                describe.tell_lost(world.rank, error)
+                return _leave(1, world)
+            finally:
+                listen_no_more()
+
+
+def _settings(read: Callable[[], RunConfig]) -> tuple[RunConfig | None, str | None]:
+    """The settings, or the problem with them that all ranks are to hear of."""
+    try:
+        return read(), None
+    except UsageError as error:
+        if launched_size() == 1:
+            raise
+        return None, str(error)
+
+
+def _finish(record: RunRecord, trainer: Trainer) -> int:
+    """Write the record and part from the other ranks; the exit code."""
+    config, world = trainer.config, trainer.world
+    if world.rank == 0:
+        text = describe.closing(record, keep_record(record, config.records))
+        trainer.console.say(text)
+        if config.quiet and record.status != "ok":
+            print(text, file=sys.stderr)
+    if record.status == "ok":
+        world.leave()
+        return 0
+    if trainer.learner.interrupted or world.stops_together:
+        # The launcher ends all ranks as soon as one has left, and rank 0 may have had to save.
+        with contextlib.suppress(Stopped, Lost):
+            world.barrier()
+    if record.status == "interrupted":  # by a signal that reached this rank, or another one only
+        return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
+    return _leave(1, world)
+
+
+def _write_last_record(trainer: Trainer, reason: str) -> None:
+    """Write the record of a run whose main thread will not return, from another thread."""
+    if trainer.world.rank == 0 and trainer.record is not None:
+        record = trainer.complete("failed", reason)
+        print(describe.closing(record, keep_record(record, record.config["records"])))
+
+
+def _leave(code: int, world: World) -> int:
+    """The exit code of a run that did not reach its end."""
+    sys.stdout.flush()
+    if world.world_size > 1:
+        # A shutdown in order would wait for ranks that may not be there any more.
+        os._exit(code)
+    return code

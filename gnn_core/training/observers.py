@@ -1,0 +1,37 @@
+"""What is told of a run while it goes on: TensorBoard is one observer.
+
+The trainer calls observers on rank 0 alone. An observer never fails a run after it has begun: what
+it cannot write it says on stderr.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gnn_core.config import RunConfig
+from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
+
+
+class Observer(Protocol):
+    """Told of each step and epoch of a run, and of its end."""
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """A step has been made: both are counted from 0, `loss` is its mean over all targets."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch has ended, and been evaluated if it was to be."""
+
+    def finished(self, record: RunRecord) -> None:
+        """The run has ended, well or not; not called where it goes on with other ranks."""
+
+    def close(self) -> None:
+        """Write out what is buffered: the last call, even if the run goes on with other ranks."""
+
+
+def observers_of(config: RunConfig, record: RunRecord, rank: int) -> list[Observer]:
+    """The observers that a run asks for; none on other ranks than 0. Raises UsageError."""
+    if rank != 0 or not config.tensorboard:
+        return []
+    name = record.dataset.name
+    return [TensorBoard(folder_of_run(config.tensorboard, record.strategy, name, record.run_id))]
