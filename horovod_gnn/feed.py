@@ -1,7 +1,7 @@
 """How batches come to the device that computes: as they are to a CPU, ahead of the step to a GPU.
 
 On a GPU the loader's thread copies what a step reads while the step before it runs: indices, and
-the feature rows unless the whole table lies on the card. `loop` asks a feed and knows no device.
+the feature rows unless the whole table lies on the card. `learner` asks a feed and knows no device.
 """
 
 from __future__ import annotations

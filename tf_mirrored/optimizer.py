@@ -1,7 +1,7 @@
 """Adam and SGD of Keras, made to take the very steps that torch's take.
 
 Keras adds epsilon before it corrects the bias, and its weight decay is decoupled from the gradient;
-torch does neither. The gradients arrive summed over the replicas (see `tf_mirrored.loop`), so the
+torch does neither. The gradients arrive summed over the replicas (see `tf_mirrored.update`), so the
 sum that Keras would make is left out: it would send every weight's gradient by itself.
 """
 

@@ -1,4 +1,5 @@
-"""What every trainer does around its steps: join, agree, tell, evaluate, save, stop, record.
+"""What every trainer does around its steps: join, agree, evaluate, save, stop, record.
 
-A framework gives a `Framework` and its `Learner` (see `learner`); the rest of a run is here, once.
+`job` goes from the command line to the record; `trainer` through the epochs; a framework brings a
+`World` (see `world`), a `Learner` (see `learner`) and the function that builds a run.
 """

@@ -37,16 +37,16 @@ class ElasticState:
     parted_at: float | None = None  # `time.monotonic()` when the world changed
 
 
-def shared(kept: ElasticState, world: World) -> tuple[bytes, RunHistory] | None:
+def shared(mine: ElasticState, world: World) -> tuple[bytes, RunHistory] | None:
     """The state and history of the rank that got furthest, on every rank; None if none kept any.
 
     A collective may have come to its end on some ranks only: the others are then a step behind.
     """
-    places = world.gather(kept.place)
+    places = world.gather(mine.place)
     known = [rank for rank, place in enumerate(places) if place is not None]
     if not known:
         return None
     root = max(known, key=lambda rank: (places[rank], -rank))
-    told = json.dumps(asdict(kept.history)).encode() if kept.history else b""
-    data = world.broadcast_bytes(kept.state, root)
-    return data, build(RunHistory, json.loads(world.broadcast_bytes(told, root)))
+    history = json.dumps(asdict(mine.history)).encode() if mine.history else b""
+    data = world.broadcast_bytes(mine.state, root)
+    return data, build(RunHistory, json.loads(world.broadcast_bytes(history, root)))

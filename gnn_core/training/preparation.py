@@ -133,9 +133,10 @@ def require_memory(config: RunConfig, graph: Graph, world: World) -> None:
     states = -(-targets // world.num_replicas) * config.hidden * (config.layers > 1)
     need = replicas * width * (2 * describe.num_weights(config, graph) + states)
     if have is not None and need > have:
+        has, takes = describe.size(have), describe.size(need)
         raise UsageError(
             f"{label(OPTIONS['hidden'], config.origins)} {config.hidden}: expected a model that "
-            f"fits into the memory of this host, {describe.size(have)}, got {describe.size(need)} for "
-            f"weights, gradients and states of {replicas} replica{'s' * (replicas > 1)}: lower --hidden, "
-            "--layers or --global-batch-size"
+            f"fits into the memory of this host, {has}, got {takes} for weights, gradients and "
+            f"states of {replicas} replica{'s' * (replicas > 1)}: lower --hidden, --layers or "
+            "--global-batch-size"
         )
