@@ -3,7 +3,7 @@
 glibc hands large blocks back to the kernel as soon as they are freed, and the next step's
 temporaries arrive as zeroed pages, one fault each. For the arrays of a sampled batch that is half
 of a step. Raising a few thresholds from inside gives every user what environment variables would.
-Called by `gnn_core.training.run` and the step benchmarks, before a framework starts threads: a
+Called by `gnn_core.training.job` and the step benchmarks, before a framework starts threads: a
 thread keeps the heap that it has begun with.
 """
 
