@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.measure.console import Console
 from gnn_core.training.preparation import open_graph, require_same_job
 from gnn_core.usage import UsageError
+from horovod_gnn.learner import set_up_torch
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import SETTINGS
 
@@ -82,7 +82,7 @@ def test_data_missing_on_one_rank_stops_all_of_them(
     name = shared_path / "nothing" if parallel.rank == last else folder
     settings = {**SETTINGS, "dataset": str(name), "records": str(shared_path / "records")}
     with pytest.raises(UsageError, match="expected a graph folder, got nothing") as caught:
-        open_graph(RunConfig(**settings), parallel, Console(False))
+        open_graph(RunConfig(**settings), parallel, set_up_torch)
     assert (f"rank {last} " in str(caught.value)) == (last > 0)
 
 
@@ -94,5 +94,5 @@ def test_the_data_is_opened_by_all_ranks(
         write_graph(tiny_graph, folder)
     parallel.barrier()
     settings = {**SETTINGS, "dataset": str(folder), "records": str(shared_path / "records")}
-    graph = open_graph(RunConfig(**settings), parallel, Console(False))
+    _, graph = open_graph(RunConfig(**settings), parallel, set_up_torch)
     assert parallel.gather(graph.fingerprint) == [tiny_graph.fingerprint] * parallel.world_size
