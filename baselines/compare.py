@@ -27,9 +27,10 @@ from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import guarded, under_launcher
 from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records, require_writable
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.strategies import STRATEGIES
 from gnn_core.streams import optional_output
 from gnn_core.sweep.child import reason, run_to_end
 from gnn_core.sweep.every_run import refusals

@@ -26,13 +26,16 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from baselines.process_group import join
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded
+from gnn_core.strategies import STRATEGIES
 from gnn_core.training.run import run
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from horovod_gnn.learner import torch_framework
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    return run(lambda: parse_config(None, "ddp", KERAS_ONLY), torch_framework("ddp", join))
+    return run(
+        lambda: parse_config(None, "ddp", STRATEGIES["ddp"].refuses), torch_framework("ddp", join)
+    )
 
 
 if __name__ == "__main__":

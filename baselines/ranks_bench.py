@@ -46,11 +46,12 @@ from gnn_core.measure import machine
 from gnn_core.measure.records import read_records, require_writable
 from gnn_core.report.rows.summary import epoch_seconds
 from gnn_core.report.tables.benches import Bench, bench_table
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.child import reason, run_to_end
 from gnn_core.sweep.launches import ROOT, Launch
 from gnn_core.training.run import run
 from gnn_core.usage import Parser, UsageError, whole
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from horovod_gnn.learner import torch_framework
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
 _TIMES = "RINGSAGE_BENCH_TIMES"  # the folder in which they leave when each step was done
@@ -257,7 +258,7 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def _train_uncoupled(words: Sequence[str]) -> int:
     """Be one of the bound's processes."""
     framework = torch_framework("ddp", partial(join, group=UncoupledRanks))
-    return run(lambda: parse_config(words, "ddp", KERAS_ONLY), framework)
+    return run(lambda: parse_config(words, "ddp", STRATEGIES["ddp"].refuses), framework)
 
 
 if __name__ == "__main__":

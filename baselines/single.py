@@ -18,16 +18,11 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded, launched_size
+from gnn_core.strategies import STRATEGIES
 from gnn_core.training.run import run
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, torch_framework
+from horovod_gnn.learner import torch_framework
 from horovod_gnn.parallel import SingleProcess
-
-UNSUPPORTED = {
-    **KERAS_ONLY,
-    **OF_SEVERAL_RANKS,
-    "--scale-lr": "it has one rank, so there is nothing to scale by",
-}
 
 
 def main() -> int:
@@ -39,7 +34,7 @@ def main() -> int:
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
     framework = torch_framework("single", lambda config: SingleProcess())
-    return run(lambda: parse_config(None, "single", UNSUPPORTED), framework)
+    return run(lambda: parse_config(None, "single", STRATEGIES["single"].refuses), framework)
 
 
 if __name__ == "__main__":

@@ -192,12 +192,6 @@ def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSA
     return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
 
 
-KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-OF_SEVERAL_RANKS = dict.fromkeys(
-    ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
-)
-
-
 def torch_framework(strategy: str, start: Callable[[RunConfig | None], SingleProcess]) -> Framework:
     """PyTorch with its ranks joined by `start`."""
     return Framework(lambda config: strategy, start, _prepare, TorchLearner)

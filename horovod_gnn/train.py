@@ -26,15 +26,16 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded
+from gnn_core.strategies import STRATEGIES
 from gnn_core.training.run import run
-from horovod_gnn.learner import KERAS_ONLY, torch_framework
+from horovod_gnn.learner import torch_framework
 from horovod_gnn.parallel import HorovodWorld
 
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
     framework = torch_framework("horovod", HorovodWorld)
-    return run(lambda: parse_config(None, "horovod", KERAS_ONLY), framework)
+    return run(lambda: parse_config(None, "horovod", STRATEGIES["horovod"].refuses), framework)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,6 @@ from gnn_core.training.learner import Framework
 from gnn_core.training.world import World
 from gnn_core.usage import UsageError
 
-UNSUPPORTED = {
-    "--pin": "replicas share a process; --threads tells how many cores each may use",
-    "--table-on": "the features stay in host memory",
-}
-
 
 def keras_framework() -> Framework:
     """Keras, with its replicas joined as `--strategy` says."""

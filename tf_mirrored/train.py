@@ -22,13 +22,14 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import parse_config
 from gnn_core.launch import guarded
+from gnn_core.strategies import KERAS_REFUSES
 from gnn_core.training.run import run
-from tf_mirrored.framework import UNSUPPORTED, keras_framework
+from tf_mirrored.framework import keras_framework
 
 
 def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
-    return run(lambda: parse_config(None, "Keras", UNSUPPORTED), keras_framework())
+    return run(lambda: parse_config(None, "Keras", KERAS_REFUSES), keras_framework())
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from typing import Any, Protocol
 from gnn_core.measure.metrics import SPLITS, Tally
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.timing import training_seconds
+from gnn_core.strategies import STRATEGIES
 
 SCHEMA_VERSION = 1
-STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 STATUSES = ("ok", "failed", "interrupted")
-CONTROLLERS = ("mpi", "gloo", "nccl", "grpc", None)
 
 
 class DescribedGraph(Protocol):
@@ -145,7 +144,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
     run_id: str
     started_at: str  # UTC, ISO 8601
-    strategy: str  # one of STRATEGIES
+    strategy: str  # one of gnn_core.strategies.STRATEGIES
     launch_command: str  # what was typed, launcher included
     world_size: int  # of an elastic run: of its last world, as are hosts, memory and resources
     hosts: list[str]  # short names, in order of their first rank
@@ -157,7 +156,7 @@ class RunRecord:
     versions: dict[str, str]
     commit: str | None = None
     dirty: bool | None = None  # None outside git
-    controller: str | None = None  # one of CONTROLLERS
+    controller: str | None = None  # one of the strategy's; None where none is known
     finished_at: str | None = None
     status: str = "failed"  # until it is known better: a record begun and never finished
     error: str | None = "the run did not reach its end"
@@ -181,12 +180,17 @@ class RunRecord:
     def __post_init__(self) -> None:
         """Raise ValueError for a strategy, status, controller, time or world that cannot be."""
         for name, value, allowed in (
-            ("strategy", self.strategy, STRATEGIES),
+            ("strategy", self.strategy, tuple(STRATEGIES)),
             ("status", self.status, STATUSES),
-            ("controller", self.controller, CONTROLLERS),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
+        controllers = (*STRATEGIES[self.strategy].controllers, None)
+        if self.controller not in controllers:
+            raise ValueError(
+                f"controller: expected one of {controllers} of {self.strategy}, got "
+                f"{self.controller!r}"
+            )
         if self.world_size < 1 or sum(self.ranks_per_host) != self.world_size:
             raise ValueError(
                 f"expected ranks_per_host to add up to world_size {self.world_size}, "

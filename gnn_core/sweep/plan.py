@@ -2,7 +2,7 @@
 
 Keys, all of which may be left out:
 
-    strategies        list of names (default: all six)
+    strategies        list of names (default: all)
     ranks             how many each has that can have several (default: [1, 2])
     datasets          names, or mappings of a `name` and settings that only its runs have
     seeds, repeats    lists of whole numbers and a whole number (default: [0], 3)
@@ -21,8 +21,8 @@ from typing import Any
 
 from gnn_core.config import OPTIONS, UsageError, parse_config
 from gnn_core.files import path_problem
-from gnn_core.measure.run_record import STRATEGIES
 from gnn_core.settings.options import show
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch, chosen
 from gnn_core.sweep.plan_keys import Keys
 from gnn_core.usage import shown
@@ -103,7 +103,7 @@ def read_plan(path: Path) -> Plan:
     scaling = keys.text("scaling", "strong", SCALINGS)
     of_scaling = _WEAK if scaling == "weak" else {}
     plan = Plan(
-        strategies=keys.names("strategies", STRATEGIES),
+        strategies=keys.names("strategies", tuple(STRATEGIES)),
         ranks=tuple(sorted(set(ranks))),
         datasets=tuple(_datasets(keys, {**_OWN, **of_scaling})),
         seeds=keys.wholes("seeds", (0,), 0, 2**63 - 1),

@@ -138,7 +138,7 @@ class Learner(Protocol):
 class Framework:
     """How a run starts in one framework."""
 
-    # One of gnn_core.measure.run_record.STRATEGIES.
+    # One of gnn_core.strategies.STRATEGIES.
     strategy: Callable[[RunConfig], str]
     # Join the other processes. The configuration is None where this one could not read its own.
     start: Callable[[RunConfig | None], World]

@@ -125,7 +125,7 @@ def test_points_are_the_speed_ups_of_the_table() -> None:
         measured("horovod", 4, 5.0),
     ]
     figure = lines.speedup_lines(strong_lines(records), "title")
-    blue = lines.STRATEGY_COLOURS["horovod"]
+    blue = lines.strategy_colour("horovod")
     assert drawn_lines(figure, blue) == [(1, 0.8), (2, 1.6), (4, 2.0)]
     faces = [
         line.get_markerfacecolor()
@@ -157,7 +157,7 @@ def test_strong_and_weak_are_in_figures_of_their_own(tmp_path: Path) -> None:
     records = [weak_run(1), weak_run(2), weak_run(4), strong]
     rows, _ = summarize(records)
     scaling = scaling_series(rows)
-    orange = lines.STRATEGY_COLOURS["ddp"]
+    orange = lines.strategy_colour("ddp")
     weak = lines.weak_lines(scaling.weak, "title")
     assert drawn_lines(weak, orange) == [(1, 100.0), (2, 50.0), (4, 25.0)]
     talk = lines.communication_lines(lines.labelled([one.line for one in scaling.strong]), "t")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.config import UsageError, parse_config
-from gnn_core.measure.run_record import STRATEGIES
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch
 from gnn_core.sweep.plan import DataSet, Plan, read_plan, words_of
 
@@ -34,7 +34,7 @@ def test_an_empty_plan_has_the_defaults(
     """Records go below the working folder, under the plan's own name."""
     monkeypatch.chdir(tmp_path)
     assert read("") == Plan(
-        strategies=STRATEGIES,
+        strategies=tuple(STRATEGIES),
         ranks=(1, 2),
         datasets=(DataSet("synthetic", {}),),
         seeds=(0,),

@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
     file_word,
     save_figures,
+    strategy_colour,
     title_lines,
 )
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
@@ -89,7 +89,7 @@ def _bar(axes: Any, place: float, one: Contender) -> None:
         place,
         seconds.middle,
         _THICK,
-        color=STRATEGY_COLOURS[one.row.strategy],
+        color=strategy_colour(one.row.strategy),
         hatch="//" if one.row.crowded else None,
         edgecolor="white",
     )

@@ -16,9 +16,9 @@ from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
     bar_names,
+    strategy_colour,
     telling_settings,
     title_lines,
 )
@@ -124,7 +124,7 @@ def _bar(axes: Any, place: float, bar: Bar, row: Row, thick: float, *, pale: boo
             place,
             spread.middle,
             thick,
-            color=STRATEGY_COLOURS[row.strategy],
+            color=strategy_colour(row.strategy),
             alpha=_PALE if pale else 1,
             hatch="//" if row.crowded else None,
             edgecolor="white",

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
+    strategy_colour,
     telling_settings,
     title_lines,
 )
@@ -205,7 +205,7 @@ def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoi
     drawn = [(line, some) for line, some in zip(lines, points, strict=True) if some]
     for place, (line, some) in enumerate(drawn):
         shift = 2 ** (_APART * (place - (len(drawn) - 1) / 2)) if len(drawn) > 1 else 1.0
-        colour = STRATEGY_COLOURS[line.strategy]
+        colour = strategy_colour(line.strategy)
         number = styles.setdefault(line.strategy, 0)
         styles[line.strategy] += 1
         at = [point.ranks * shift for point in some]
@@ -323,7 +323,7 @@ def _keys(lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> li
                 Line2D(
                     [],
                     [],
-                    color=STRATEGY_COLOURS[line.strategy],
+                    color=strategy_colour(line.strategy),
                     marker="o",
                     linestyle=_STYLES[number % len(_STYLES)],
                     label=line.label,

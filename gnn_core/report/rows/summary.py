@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.config import OPTIONS
-from gnn_core.measure.run_record import STRATEGIES, EpochRecord, RunRecord
+from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.measure.timing import per_second
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
+from gnn_core.strategies import order_of
 
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
@@ -295,7 +296,7 @@ def over_runs(
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    strategy = STRATEGIES.index(row.strategy)
+    strategy = order_of(row.strategy)
     return row.dataset, row.machine, row.precision, strategy, row.ranks, settings_text(row.settings)
 
 

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
-from gnn_core.report.rows.rounds import OWN_SINGLE
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import Row, grouped, learnt_settings
@@ -25,6 +24,7 @@ from gnn_core.report.tables.cells import (
 )
 from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.report.tables.verdicts import ratio_text
+from gnn_core.strategies import STRATEGIES, order_of
 
 Line = TypeVar("Line")  # of a table: a row, or what has one
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
@@ -123,7 +123,7 @@ def _learnt_key(record: RunRecord) -> tuple[Any, ...]:
     return (
         record.dataset.name,
         precision_order(record.config.get("precision")),
-        STRATEGIES.index(record.strategy),
+        order_of(record.strategy),
         record.world_size,
         str(record.dataset.fingerprint),
         str(sorted(learnt_settings(record.config).items())),
@@ -186,7 +186,7 @@ def seconds_range_text(row: Row) -> str:
 
 def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
     """Return the one process of the row's framework that did the same work, but for `single`."""
-    own = OWN_SINGLE[row.strategy]
+    own = STRATEGIES[row.strategy].single
     alike = (row.work, row.machine)
     found = [one for one in rows if one.strategy == own and (one.work, one.machine) == alike]
     return found[0] if found and own != "single" else None

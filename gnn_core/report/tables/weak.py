@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.series import Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import accuracy_mark, ratio
@@ -23,6 +23,7 @@ from gnn_core.report.tables.speed import (
     spread_numbers,
     telling_columns,
 )
+from gnn_core.strategies import order_of
 
 _MEANING = (
     "weak scaling: global batch / ranks is constant, all other settings are equal; the base is 1 "
@@ -106,7 +107,7 @@ def _order(one: WeakPoint) -> tuple[Any, ...]:
         row.machine,
         row.precision,
         local_batch_size(row) or 0,
-        STRATEGIES.index(row.strategy),
+        order_of(row.strategy),
         settings_text(bare),
         row.ranks,
         row.ranks_per_host,
