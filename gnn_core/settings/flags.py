@@ -17,7 +17,7 @@ Train GraphSAGE on one graph with the {strategy} strategy and write one record o
 
 examples:
 {starts}
-  mpirun -np 4 python horovod_gnn/train.py --epochs 5     the ranks of horovod, started by MPI alone
+  mpirun -np 4 python horovod_gnn/train.py --epochs 5     Horovod, started by MPI alone
   python baselines/single.py --dataset cora --dry-run     print every setting and stop
   python baselines/single.py --config run.yaml --lr 1e-3  settings from a file; flags beat the file
   python baselines/single.py --checkpoint-dir ckpt --resume   go on where a killed run stopped
