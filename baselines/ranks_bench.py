@@ -44,7 +44,7 @@ from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.measure.records import read_records, require_writable
-from gnn_core.report.rows.summary import epoch_seconds
+from gnn_core.measure.run_record import epoch_seconds
 from gnn_core.report.tables.benches import Bench, bench_table
 from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.child import reason, run_to_end

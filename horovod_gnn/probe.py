@@ -32,8 +32,8 @@ from gnn_core.bench.bench_file import origin, write_bench
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded, launched_rank
 from gnn_core.measure import machine
+from gnn_core.number_text import counted, three_digits
 from gnn_core.report.tables.benches import Bench, bench_table
-from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.usage import Parser, UsageError, finite, whole
 from horovod_gnn.parallel import HorovodWorld, SingleProcess
 

@@ -7,6 +7,7 @@ versions and the commit stand next to the measurements. `records` writes and rea
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -219,6 +220,18 @@ class RunRecord:
         return dataclasses.replace(
             self, status=status, error=error, finished_at=utc_now(), **changes
         )
+
+
+def measured_epochs(run: RunRecord) -> list[EpochRecord]:
+    """Return the epochs of a run that are not warm-up; of an elastic one, of its last world."""
+    first = run.worlds[-1].epoch if run.worlds else 0
+    return [epoch for epoch in run.epochs if not epoch.warm_up and epoch.epoch >= first]
+
+
+def epoch_seconds(run: RunRecord) -> float | None:
+    """Return the median seconds of the epochs of a run that are not warm-up; None without any."""
+    seconds = [epoch.seconds for epoch in measured_epochs(run)]
+    return statistics.median(seconds) if seconds else None
 
 
 def count_ranks(rank_hosts: Sequence[str]) -> tuple[list[str], list[int]]:

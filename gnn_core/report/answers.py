@@ -13,15 +13,15 @@ from typing import Any
 
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, percent, three_digits
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
 from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
-from gnn_core.report.tables.cells import counted, percent, three_digits
 from gnn_core.report.tables.side_by_side import told_apart
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION, larger_batch, slowdown, threads_of
 from gnn_core.report.tables.verdicts import ratio_text
+from gnn_core.settings.flags import write_flags
 from gnn_core.strategies import STRATEGIES
-from gnn_core.sweep.plan import words_of
 
 GOOD_EFFICIENCY = 0.7
 """Down to this speed-up per rank, more ranks are the next thing to try."""
@@ -211,5 +211,5 @@ def _command(
         for name, value in config.to_dict().items()
         if name in settings and value != usual[name] and value is not None
     }
-    flags = shlex.join(words_of({**where, **asked}))
+    flags = shlex.join(write_flags({**where, **asked}))
     return f" (`{start_command(one.row.strategy, ranks, flags)}`)"

@@ -21,11 +21,12 @@ from gnn_core.files import read_regular
 from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
-from gnn_core.report.tables.cells import Table, counted, settings_beside_ranks
+from gnn_core.report.tables.cells import Table, settings_beside_ranks
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gnn_core.settings.options import Option, show
+from gnn_core.settings.table import OPTIONS
 from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import Parser, did_you_mean
 
@@ -124,6 +125,19 @@ def read_flags(
             problems.append(f"{options[name].flag}: {error}")
             bad.add(name)
     return Flags(values, path, problems, bad)
+
+
+def write_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Spell settings of a run (field name -> value) as the words of a command line."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = OPTIONS[name].flag
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [flag, text]
+    return words
 
 
 def _pair_values(argv: Sequence[str], options: Mapping[str, Option]) -> tuple[list[str], list[str]]:

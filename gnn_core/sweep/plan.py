@@ -19,8 +19,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gnn_core.config import OPTIONS, UsageError, parse_config
+from gnn_core.config import UsageError, parse_config
 from gnn_core.files import path_problem
+from gnn_core.settings.flags import write_flags
 from gnn_core.settings.options import show
 from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch, chosen
@@ -124,19 +125,6 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def words_of(settings: Mapping[str, Any]) -> list[str]:
-    """Spell settings (field name -> value) as the words of a command line."""
-    words: list[str] = []
-    for name, value in settings.items():
-        flag = OPTIONS[name].flag
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [flag, text]
-    return words
-
-
 def _datasets(keys: Keys, own: Mapping[str, str]) -> Iterator[DataSet]:
     seen: list[DataSet] = []
     for entry in keys.entries("datasets", ["synthetic"]):
@@ -184,6 +172,6 @@ def _problems_of_runs(plan: Plan) -> Iterator[str]:
         for launch in plan.launches:
             settings = plan.settings(dataset, launch, plan.seeds[0])
             try:
-                parse_config(words_of(settings), "sweep").validate_world(launch.ranks)
+                parse_config(write_flags(settings), "sweep").validate_world(launch.ranks)
             except UsageError as problem:
                 yield from str(problem).split("; ")

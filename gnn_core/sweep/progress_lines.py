@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.measure.run_record import epoch_seconds
+from gnn_core.number_text import counted, three_digits
 from gnn_core.sweep.launches import seen_from_root
 from gnn_core.sweep.one_turn import LOG, Outcome
 from gnn_core.sweep.plan import Plan

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, three_digits
 from gnn_core.report.figures.runs import (
     WIDTH_INCHES,
     file_word,
@@ -20,7 +21,6 @@ from gnn_core.report.figures.runs import (
 )
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows.scores import by_task
-from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.report.tables.side_by_side import told_apart
 
 _THICK = 0.75

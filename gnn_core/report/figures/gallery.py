@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gnn_core.measure.run_record import RunRecord
+from gnn_core.measure.run_record import RunRecord, measured_epochs
 from gnn_core.report.figures.resource_bars import cost_bars, memory_bars, target_bars
 from gnn_core.report.figures.resources import drawn_runs, resource_lines
 from gnn_core.report.figures.runs import (
@@ -31,14 +31,7 @@ from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.rows.series import Scaling, Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import (
-    Row,
-    grouped,
-    measured_epochs,
-    rows_with_runs,
-    settings_text,
-    work_settings,
-)
+from gnn_core.report.rows.summary import Row, grouped, rows_with_runs, settings_text, work_settings
 from gnn_core.report.tables.cells import differing_settings, graph_mark
 from gnn_core.report.tables.cost import cost_rows
 from gnn_core.report.tables.target import target_rows

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, three_digits
 from gnn_core.report.figures.runs import (
     WIDTH_INCHES,
     bar_names,
@@ -24,7 +25,6 @@ from gnn_core.report.figures.runs import (
 )
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs
-from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.report.tables.cost import CostRow
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.target import TargetRow, score_of

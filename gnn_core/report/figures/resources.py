@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted
 from gnn_core.report.figures.runs import WIDTH_INCHES, title_lines
-from gnn_core.report.tables.cells import counted
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.resources import MB
 from gnn_core.strategies import STRATEGIES

@@ -17,16 +17,16 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
 from gnn_core.markup import without_math
-from gnn_core.measure.run_record import RunRecord
+from gnn_core.measure.run_record import RunRecord, measured_epochs
+from gnn_core.number_text import counted
 from gnn_core.report.rows.summary import (
     grouped,
     machine_kind,
-    measured_epochs,
     row_key,
     settings_of,
     steps_per_epoch,
 )
-from gnn_core.report.tables.cells import counted, differing_settings, graph_mark
+from gnn_core.report.tables.cells import differing_settings, graph_mark
 from gnn_core.strategies import STRATEGIES, order_of
 from gnn_core.whole_file import write_whole
 

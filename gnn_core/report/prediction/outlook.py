@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from gnn_core.number_text import NOTHING, counted, percent, three_digits
 from gnn_core.report.prediction.allreduce import ALGORITHMS, Fit, can_choose, fit
 from gnn_core.report.prediction.probe_files import ProbeFile
 from gnn_core.report.prediction.work import Measured, Prediction, Work, efficiency_of, predict
-from gnn_core.report.tables.cells import NOTHING, Table, counted, percent, three_digits
+from gnn_core.report.tables.cells import Table
 from gnn_core.usage import UsageError
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)

@@ -14,16 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gnn_core.measure.run_record import RunRecord
+from gnn_core.measure.run_record import RunRecord, epoch_seconds
 from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.summary import (
-    Row,
-    epoch_seconds,
-    grouped,
-    machine_kind,
-    row_of,
-    settings_of,
-)
+from gnn_core.report.rows.summary import Row, grouped, machine_kind, row_of, settings_of
 from gnn_core.strategies import STRATEGIES, order_of
 
 _Who = tuple[int, int, tuple[int, ...], str]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.config import OPTIONS
-from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.measure.run_record import RunRecord, epoch_seconds, measured_epochs
 from gnn_core.measure.timing import per_second
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.strategies import order_of
@@ -187,12 +187,6 @@ def work_of(record: RunRecord) -> Hashable:
     return dataset.name, dataset.fingerprint, settings_text(work_settings(record.config))
 
 
-def measured_epochs(run: RunRecord) -> list[EpochRecord]:
-    """Return the epochs of a run that are not warm-up; of an elastic one, of its last world."""
-    first = run.worlds[-1].epoch if run.worlds else 0
-    return [epoch for epoch in run.epochs if not epoch.warm_up and epoch.epoch >= first]
-
-
 def steps_per_epoch(run: RunRecord) -> int | None:
     """Return the optimiser steps of a whole epoch; None when the record does not tell."""
     targets, per_step = run.dataset.splits.get("train"), run.config.get("global_batch_size")
@@ -250,12 +244,6 @@ def _crowded(record: RunRecord) -> bool:
     cores = record.machine.get("cores_available")
     threads = record.config.get("threads") or 1
     return cores is not None and max(record.ranks_per_host) * threads > cores
-
-
-def epoch_seconds(run: RunRecord) -> float | None:
-    """Return the median seconds of the epochs of a run that are not warm-up; None without any."""
-    seconds = [epoch.seconds for epoch in measured_epochs(run)]
-    return statistics.median(seconds) if seconds else None
 
 
 def targets_per_second(run: RunRecord) -> float | None:

@@ -14,12 +14,11 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted
 from gnn_core.report.rows.scores import score_name
 from gnn_core.report.rows.summary import curve_settings, grouped, learnt_settings, steps_per_epoch
 from gnn_core.report.tables.cells import (
-    NOTHING,
     Table,
-    counted,
     differing_settings,
     graph_mark,
     left_out,

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import three_digits
 from gnn_core.report.rows.choices import Choices
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs, rows_with_runs
-from gnn_core.report.tables.cells import Table, left_out, spread_text, three_digits
+from gnn_core.report.tables.cells import Table, left_out, spread_text
 from gnn_core.report.tables.speed import (
     LEGEND,
     ranks_text,

@@ -9,15 +9,9 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from gnn_core.measure.run_record import DatasetInfo, RunRecord
+from gnn_core.number_text import NOTHING, three_digits
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.tables.cells import (
-    NOTHING,
-    Table,
-    differing_settings,
-    graph_mark,
-    left_out,
-    three_digits,
-)
+from gnn_core.report.tables.cells import Table, differing_settings, graph_mark, left_out
 from gnn_core.strategies import order_of
 
 GIB = 2**30

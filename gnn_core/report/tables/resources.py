@@ -10,9 +10,10 @@ import pandas as pd
 
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, rows_with_runs
-from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
+from gnn_core.report.tables.cells import Table, left_out
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.speed import legend, ranks_text, spread_numbers, telling_columns
 

@@ -9,18 +9,16 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, percent, three_digits
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import Row, grouped, learnt_settings
 from gnn_core.report.tables.cells import (
-    NOTHING,
     Table,
     differing_settings,
     graph_mark,
     left_out,
-    percent,
     precision_order,
-    three_digits,
 )
 from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.report.tables.verdicts import ratio_text

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.scores import Spread, score_name
 from gnn_core.report.rows.summary import (
     ACCURACY_TOLERANCE,
@@ -23,7 +24,7 @@ from gnn_core.report.rows.summary import (
     settings_text,
     work_of,
 )
-from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
+from gnn_core.report.tables.cells import Table, left_out
 from gnn_core.report.tables.speed import (
     LEGEND,
     ranks_text,

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, percent
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.series import Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import accuracy_mark, ratio
 from gnn_core.report.rows.summary import Row, rows_of, settings_text
-from gnn_core.report.tables.cells import NOTHING, Table, percent, setting_text, spread_text
+from gnn_core.report.tables.cells import Table, setting_text, spread_text
 from gnn_core.report.tables.speed import (
     legend,
     ranks_text,
