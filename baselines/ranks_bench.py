@@ -90,7 +90,7 @@ def main() -> int:
     hardware = machine.hardware()  # before the benchmark is a load of its own
     config = parse_config(flags, "compare")
     require_place(options.json)
-    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
+    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_log)
     commands = _commands(options.ranks, flags)
     in_step: list[float] = []  # of the bound's steps, by round
     with tempfile.TemporaryDirectory() as times, _computing(options.busy):
@@ -207,7 +207,7 @@ def _result(
     }
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

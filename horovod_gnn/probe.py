@@ -55,7 +55,7 @@ def main(
     samples = []
     for num_bytes in options.bytes:
         samples.append(_measure(parallel, num_bytes, cycle_seconds, options))
-        _say(f"{num_bytes} bytes: {counted(len(samples[-1]), 'repetition')} done")
+        _log(f"{num_bytes} bytes: {counted(len(samples[-1]), 'repetition')} done")
     with parallel.errors_on_all_ranks():
         if parallel.rank == 0:
             _report(_record(parallel, strategy, options, samples, hardware), options.json)
@@ -189,7 +189,7 @@ def _report(record: dict[str, Any], file: Path | None) -> None:
         write_bench(file, record)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     if launched_rank() == 0:
         print(line, file=sys.stderr, flush=True)
 

@@ -236,7 +236,7 @@ BENCHMARKS = (
 SWEEPS = (
     "gnn_core.sweep",
     "gnn_core.bench",
-    "gnn_core.deploy.sweeps",  # a sweep's plan is read by what will run it
+    "gnn_core.deploy.sweep_rules",  # a sweep's plan is read by what will run it
     "baselines.compare",
     "baselines.ranks_bench",
     "baselines.start_bench",

@@ -58,7 +58,7 @@ _STRATEGY = "one"
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class PreparedStepTimes:
     """Seconds of the steps of one round, and of what is done before each."""
 
     beforehand: list[float]
@@ -77,9 +77,9 @@ class Implementation:
     prepare: Callable[[Batch], Any]  # done beforehand, of a batch
     step: Callable[[Any], Any]  # of what `prepare` made
 
-    def run(self, batches: Sequence[Batch]) -> StepTimes:
+    def run(self, batches: Sequence[Batch]) -> PreparedStepTimes:
         """One round: a step on each batch."""
-        times = StepTimes([], [])
+        times = PreparedStepTimes([], [])
         for batch in batches:
             start = time.perf_counter()
             made = self.prepare(batch)
@@ -185,7 +185,7 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
     return {name: made(name) for name in _VARIANTS}
 
 
-def _torch_step(options: argparse.Namespace, steps: int) -> StepTimes:
+def _torch_step(options: argparse.Namespace, steps: int) -> PreparedStepTimes:
     """The median of torch's step on the same batches, as one step. Raises UsageError."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "torch.json"
@@ -213,13 +213,13 @@ def _torch_step(options: argparse.Namespace, steps: int) -> StepTimes:
             raise UsageError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-300:]}")
         record = json.loads(file.read_text("utf-8"))
     seconds = record["implementations"][_TORCH_STEP]["elapsed"]["median_ms"] / 1000
-    return StepTimes([0.0], [seconds])
+    return PreparedStepTimes([0.0], [seconds])
 
 
 def _record(
     options: argparse.Namespace,
     config: RunConfig,
-    variants: Sequence[Variant[StepTimes]],
+    variants: Sequence[Variant[PreparedStepTimes]],
     hardware: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from gnn_core.data.catalog import PUBLISHED
 from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from gnn_core.deploy.meaning import GPU, name_problem
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.mpijob_rules import GPU, name_problem
 from gnn_core.deploy.overlay import containers_in
 from gnn_core.deploy.pods import image_problem
 from gnn_core.deploy.programs import IN_IMAGE, TRAINERS, dataset_problem, read_flags
 from gnn_core.deploy.quantity import is_quantity, number_of
+from gnn_core.deploy.yaml_objects import Object
 from gnn_core.usage import UsageError
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gnn_core.deploy.objects import Object, load, name_of, title_of, values_in
-from gnn_core.deploy.shapes import compare, shown
+from gnn_core.deploy.field_types import compare, shown
+from gnn_core.deploy.yaml_objects import Object, load, name_of, title_of, values_in
 from gnn_core.deploy.yaml_text import ResourceReader
 from gnn_core.usage import UsageError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from gnn_core.deploy.field_types import expected, is_scalar, shown
 from gnn_core.deploy.pods import Problems
-from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _MOST_NAMESERVERS = 3
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.pods import Problems, containers_of, handlers_of
-from gnn_core.deploy.shapes import shown
 
 _RESTRICTED = "Pod Security's level restricted"
 _VOLUMES = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.field_types import expected, is_scalar, shown
 from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.quantity import number_of
-from gnn_core.deploy.shapes import expected, is_scalar, shown
+from gnn_core.deploy.yaml_objects import Object
 
 _ALONE = "ReadWriteOncePod"
 _MOST_BYTES = 2**20

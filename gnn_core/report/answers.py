@@ -17,7 +17,7 @@ from gnn_core.number_text import counted, percent, three_digits
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
 from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
-from gnn_core.report.tables.side_by_side import told_apart
+from gnn_core.report.tables.side_by_side import distinguishing_settings
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION, larger_batch, slowdown, threads_of
 from gnn_core.report.tables.verdicts import ratio_text
 from gnn_core.settings.flags import write_flags
@@ -60,8 +60,10 @@ def _name(comparison: Comparison, others: Sequence[Comparison]) -> tuple[str, st
     task = task_of(comparison.settings)
     here = [one for one in others if one.dataset == comparison.dataset]
     alike = [one for one in here if task_of(one.settings) == task]
-    told = dict(zip(map(id, alike), told_apart(alike), strict=True))[id(comparison)]
-    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", told
+    settings = dict(zip(map(id, alike), distinguishing_settings(alike), strict=True))[
+        id(comparison)
+    ]
+    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", settings
 
 
 def start_command(strategy: str, ranks: int, *flags: str) -> str:

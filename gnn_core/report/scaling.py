@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     print("\n".join([table.text(), "", *table.notes]))
     if options.figures is not None:
         # matplotlib takes most of a second to import, and only this needs it
-        from gnn_core.report.prediction.picture import draw_scaling
+        from gnn_core.report.prediction.figure import draw_scaling
 
         print(f"drew {draw_scaling(view, options.figures)}", file=sys.stderr)
     return 0

@@ -49,9 +49,9 @@ from gnn_core.settings.flags import write_flags
 from gnn_core.streams import optional_output
 from gnn_core.sweep.child import stoppable
 from gnn_core.sweep.launches import ROOT, seen_from_root
-from gnn_core.sweep.one_turn import take_turn
 from gnn_core.sweep.plan import Plan, read_plan
 from gnn_core.sweep.progress_lines import columns_of, of_turn, opening
+from gnn_core.sweep.run_turn import take_turn
 from gnn_core.sweep.time_left import recorded_seconds, seconds_left
 from gnn_core.sweep.turns import Turn, in_order, result_in
 from gnn_core.usage import Parser, UsageError
@@ -83,8 +83,8 @@ def main() -> int:
     try:
         require_writable(plan.records)
     except UsageError as problem:
-        told = str(problem).partition(";")[0].removeprefix("--records")
-        raise UsageError(f"{options.plan}: records{told}; --records gives another one") from None
+        reason = str(problem).partition(";")[0].removeprefix("--records")
+        raise UsageError(f"{options.plan}: records{reason}; --records gives another one") from None
     try:
         with _alone(plan, options.plan), stoppable(), optional_output():
             left = [turn for turn in turns if turn.place not in done]

@@ -22,8 +22,8 @@ from gnn_core.measure.run_record import RunRecord, epoch_seconds
 from gnn_core.number_text import counted, three_digits
 from gnn_core.strategies import STRATEGIES
 from gnn_core.streams import optional_output
+from gnn_core.sweep.allowed_settings import refusals
 from gnn_core.sweep.child import reason, run_to_end
-from gnn_core.sweep.every_run import refusals
 from gnn_core.sweep.launches import Launch, chosen, seen_from_root
 from gnn_core.usage import Parser, UsageError, shown, whole, wholes
 from gnn_core.whole_file import write_whole

@@ -1,4 +1,4 @@
-"""Who takes part: strategies and ranks, and the command that starts each as a user would."""
+"""A strategy at a number of ranks, and the command that starts it. Sweeps and benchmarks use it."""
 
 from __future__ import annotations
 

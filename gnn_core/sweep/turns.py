@@ -1,4 +1,4 @@
-"""A plan -> its runs in the order of their turns, each with a place of its own for its record."""
+"""A plan -> its runs in the order of their turns, each with a folder of its own for its record."""
 
 from __future__ import annotations
 

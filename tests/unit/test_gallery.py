@@ -11,7 +11,7 @@ import pytest
 from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.series import scaling_series
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import rows_with_runs
@@ -191,7 +191,7 @@ def test_works_of_one_data_set_have_files_of_their_own(tmp_path: Path) -> None:
         for strategy, ranks in (("single", 1), ("ddp", 2))
         for hidden in (8, 16)
     ]
-    files, _ = gallery.draw_figures(records, tmp_path, Choices())
+    files, _ = gallery.draw_figures(records, tmp_path, ReportOptions())
     names = {file.name for file in files}
     assert {"speedup-cora.png", "speedup-cora-2.png", "loss-cora.png"} <= names
     assert "loss-cora-2.png" not in names

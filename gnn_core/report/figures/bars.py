@@ -1,4 +1,4 @@
-"""Comparisons -> pictures: seconds per epoch by strategy and ranks, and their spread."""
+"""Comparisons -> figures: seconds per epoch by strategy and ranks, and their spread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gnn_core.report.figures.runs import (
 )
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows.scores import by_task
-from gnn_core.report.tables.side_by_side import told_apart
+from gnn_core.report.tables.side_by_side import distinguishing_settings
 
 _THICK = 0.75
 _LEVEL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
@@ -45,17 +45,17 @@ def all_bars(records: Sequence[RunRecord]) -> list[tuple[str, Figure]]:
     made = []
     for task, runs in by_task(records):
         found = [comparison for comparison in comparisons(runs) if comparison.timed]
-        for comparison, settings in zip(found, told_apart(found), strict=True):
-            told = "\n".join(filter(None, (task, settings)))
-            made.append((comparison.dataset, second_bars(comparison, told)))
+        for comparison, settings in zip(found, distinguishing_settings(found), strict=True):
+            title = "\n".join(filter(None, (task, settings)))
+            made.append((comparison.dataset, second_bars(comparison, title)))
     return made
 
 
-def second_bars(comparison: Comparison, told: str = "") -> Figure:
+def second_bars(comparison: Comparison, subtitle: str = "") -> Figure:
     """Return a bar for each contender, in groups of equal ranks: the median over rounds.
 
     A line in each bar goes from the least to the most. A dashed one stands at the fastest run of
-    one rank, whose seconds more ranks have to stay below. `told` stands in the title.
+    one rank, whose seconds more ranks have to stay below. `subtitle` stands below the data set.
     """
     counts = sorted({one.row.ranks for one in comparison.timed})
     groups = [[one for one in comparison.timed if one.row.ranks == ranks] for ranks in counts]
@@ -75,7 +75,7 @@ def second_bars(comparison: Comparison, told: str = "") -> Figure:
     base = comparison.fastest_single
     if base is not None and base.row.seconds is not None:
         axes.axvline(base.row.seconds.middle, **_LEVEL)
-    title = title_lines(f"Side by side on {comparison.dataset}\n{told}".rstrip())
+    title = title_lines(f"Side by side on {comparison.dataset}\n{subtitle}".rstrip())
     figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     figure.set_figheight(figure.get_figheight() + 0.2 * title.count("\n"))
     _finish(figure, comparison)

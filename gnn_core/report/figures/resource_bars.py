@@ -1,4 +1,4 @@
-"""Rows -> pictures of what a run took: time to the target, memory per process, cost.
+"""Rows -> figures of what a run took: time to the target, memory per process, cost.
 
 Bars lie, so that a name of any length stands beside its bar on a telephone too.
 """
@@ -19,8 +19,8 @@ from gnn_core.number_text import counted, three_digits
 from gnn_core.report.figures.runs import (
     WIDTH_INCHES,
     bar_names,
+    distinguishing_texts,
     strategy_colour,
-    telling_settings,
     title_lines,
 )
 from gnn_core.report.rows.scores import Spread
@@ -154,7 +154,7 @@ def _longest(bars: Sequence[Sequence[Bar]]) -> float:
 
 def _names(rows: Sequence[Row]) -> list[str]:
     """Return strategy and ranks, and what tells rows of one strategy apart, in short lines."""
-    differing = telling_settings([row.settings for row in rows], [row.strategy for row in rows])
+    differing = distinguishing_texts([row.settings for row in rows], [row.strategy for row in rows])
     names = []
     for row, text in zip(rows, differing, strict=True):
         hosts = f" on {len(row.ranks_per_host)} hosts" if len(row.ranks_per_host) > 1 else ""

@@ -1,4 +1,4 @@
-"""Records -> pictures of what ranks used over time: cores, memory, network and files.
+"""Records -> figures of what ranks used over time: cores, memory, network and files.
 
 A run has a figure of its own, with a line for each rank, so that one that waits, grows or is held
 back is seen beside the others.

@@ -1,4 +1,4 @@
-"""Records -> pictures: loss curves laid over each other, and where the time of an epoch goes.
+"""Records -> figures: loss curves laid over each other, and where the time of an epoch goes.
 
 Colours are those of Okabe and Ito, which people with any colour vision tell apart.
 """
@@ -244,7 +244,9 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     return styles
 
 
-def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> list[str]:
+def distinguishing_texts(
+    settings: Sequence[Mapping[str, Any]], strategies: Sequence[str]
+) -> list[str]:
     """Return for each the settings in which not all are alike, as words of a figure.
 
     The launcher's controller goes with the strategy, and is told only where one strategy has two.
@@ -252,7 +254,7 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
     controllers: dict[str, set[object]] = {}
     for strategy, chosen in zip(strategies, settings, strict=True):
         controllers.setdefault(strategy, set()).add(chosen.get("controller"))
-    told = [
+    shown = [
         {
             name: value
             for name, value in chosen.items()
@@ -260,7 +262,7 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
         }
         for strategy, chosen in zip(strategies, settings, strict=True)
     ]
-    return differing_settings(told, [""] * len(told))
+    return differing_settings(shown, [""] * len(shown))
 
 
 def bar_names(names: Sequence[str]) -> list[str]:
@@ -270,8 +272,8 @@ def bar_names(names: Sequence[str]) -> list[str]:
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    told = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
-    settings = telling_settings(told, [run.strategy for run in runs])
+    every = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
+    settings = distinguishing_texts(every, [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}
     labels = []

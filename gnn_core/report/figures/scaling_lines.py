@@ -1,4 +1,4 @@
-"""Series of growing ranks -> pictures: speed-up, efficiency, communication, score, weak scaling.
+"""Series of growing ranks -> figures: speed-up, efficiency, communication, score, weak scaling.
 
 A figure holds one work on one machine, and never both strong and weak scaling. Points of crowded
 ranks are hollow; what a table marks has its mark beside the point.
@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gnn_core.report.figures.runs import (
     WIDTH_INCHES,
+    distinguishing_texts,
     strategy_colour,
-    telling_settings,
     title_lines,
 )
 from gnn_core.report.rows.scores import Spread
@@ -61,7 +61,7 @@ def labelled(groups: Sequence[Sequence[Row]], apart: Sequence[str] = ()) -> list
     settings = [
         {name: value for name, value in row.settings.items() if name not in apart} for row in lasts
     ]
-    differing = telling_settings(settings, [row.strategy for row in lasts])
+    differing = distinguishing_texts(settings, [row.strategy for row in lasts])
     spread_out = [len(row.ranks_per_host) > 1 for row in lasts]
     lines = []
     for rows, text, many_hosts in zip(groups, differing, spread_out, strict=True):

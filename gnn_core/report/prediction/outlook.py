@@ -106,11 +106,11 @@ def fit_probes(probes: Sequence[ProbeFile]) -> Fits:
     except ValueError as problem:
         raise UsageError(f"the probe: {problem}; measure it anew") from None
     middle, low, high = fits
-    told = can_choose(ranks)
+    can_tell = can_choose(ranks)
     first, second = ALGORITHMS
-    if told and middle[second].mean_residual < middle[first].mean_residual:
+    if can_tell and middle[second].mean_residual < middle[first].mean_residual:
         first, second = second, first
-    return Fits(middle[first], (low[first], high[first]), middle[second], told)
+    return Fits(middle[first], (low[first], high[first]), middle[second], can_tell)
 
 
 def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:

@@ -88,7 +88,7 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     )
 
 
-def told_apart(contests: Sequence[Comparison]) -> list[str]:
+def distinguishing_settings(contests: Sequence[Comparison]) -> list[str]:
     """Return for each comparison what tells it from others of its data set: settings, graph."""
     return differing_settings(
         [

@@ -87,5 +87,5 @@ def _causes(row: Row) -> str:
         changes.append("repeat it on a quiet machine")
     if not found:
         return "Neither communication, short steps nor other programs explain it; repeat the runs"
-    told = ", and ".join(found)
-    return f"{told[0].upper()}{told[1:]}; {', and '.join(changes)}"
+    sentence = ", and ".join(found)
+    return f"{sentence[0].upper()}{sentence[1:]}; {', and '.join(changes)}"

@@ -40,7 +40,7 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    telling, machines = telling_columns(rows, lambda row: row)
+    telling, machines = distinguishing_columns(rows, lambda row: row)
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
         "strategy": lambda row: row.strategy,
@@ -94,10 +94,10 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     named = any("model" in run.config for run in firsts)
     numbers = [_accuracy_numbers(runs) for runs in groups]
     heading = score_heading(map(score_name, firsts))
-    told = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
+    identity = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
     cells = [
         (
-            *(str(line[name]) for name in told),
+            *(str(line[name]) for name in identity),
             score_text(accuracy_over_seeds(runs), score_name(runs[0])),
             str(line["seeds"]),
             str(line["runs"]),
@@ -106,7 +106,10 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
         for runs, line, text in zip(groups, numbers, differing, strict=True)
     ]
     return Table(
-        headings=(*(*told, heading, "seeds", "runs"), *(["settings"] if any(differing) else [])),
+        headings=(
+            *(*identity, heading, "seeds", "runs"),
+            *(["settings"] if any(differing) else []),
+        ),
         cells=tuple(cells),
         notes=(
             f"{heading}{' in percent' * heading.endswith('accuracy')}: mean ± standard deviation "
@@ -194,7 +197,7 @@ def _speedup(spread: Spread | None, mark: str) -> str:
     return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
 
 
-def telling_columns(
+def distinguishing_columns(
     lines: Sequence[Line],
     row_of: Callable[[Line], Row],
     but: str | None = None,

@@ -27,11 +27,11 @@ from gnn_core.report.rows.summary import (
 from gnn_core.report.tables.cells import Table, left_out
 from gnn_core.report.tables.speed import (
     LEGEND,
+    distinguishing_columns,
     ranks_text,
     score_heading,
     score_text,
     spread_numbers,
-    telling_columns,
 )
 
 _LEFT_OUT = "left out, resumed or with other ranks on the way"
@@ -107,7 +107,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    telling, machines = telling_columns(lines, lambda line: line.row)
+    telling, machines = distinguishing_columns(lines, lambda line: line.row)
     columns: dict[str, Callable[[TargetRow], str]] = {
         "dataset": lambda line: line.row.dataset,
         "strategy": lambda line: line.row.strategy,

@@ -17,12 +17,12 @@ from gnn_core.report.rows.speedups import accuracy_mark, ratio
 from gnn_core.report.rows.summary import Row, rows_of, settings_text
 from gnn_core.report.tables.cells import Table, setting_text, spread_text
 from gnn_core.report.tables.speed import (
+    distinguishing_columns,
     legend,
     ranks_text,
     score_heading,
     score_text,
     spread_numbers,
-    telling_columns,
 )
 from gnn_core.strategies import order_of
 
@@ -65,7 +65,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    telling, machines = telling_columns(points, lambda one: one.row, but="global_batch_size")
+    telling, machines = distinguishing_columns(points, lambda one: one.row, but="global_batch_size")
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
