@@ -1,4 +1,4 @@
-"""What the API server asks of a container, beyond the types of its fields."""
+"""Rules of the API server for a container, beyond the types of its fields."""
 
 from __future__ import annotations
 

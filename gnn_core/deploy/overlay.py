@@ -1,4 +1,4 @@
-"""Merges a folder of kustomize as `kubectl kustomize` does, as far as ours go; refuses the rest.
+"""Merges a kustomize folder as `kubectl kustomize` does, for the fields that ours use.
 
 Understood are resources, images, labels (of the objects alone) and patches that are lists of JSON
 operations (RFC 6902). For anything else: `kubectl kustomize FOLDER`, piped into the validator.

@@ -1,4 +1,4 @@
-"""What the API server asks of where a pod may run, and of how it finds others."""
+"""Rules of the API server for tolerations, spread, affinity and a pod's network."""
 
 from __future__ import annotations
 

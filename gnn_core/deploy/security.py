@@ -1,4 +1,4 @@
-"""What Pod Security's level `restricted` asks of a pod, and who may run in ours.
+"""Rules of Pod Security's level `restricted`, and of the user that the image runs as.
 
 A namespace that enforces the level refuses any other pod: the job is there, and never a pod.
 """

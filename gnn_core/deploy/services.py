@@ -1,4 +1,4 @@
-"""What the API server asks of a Service, and what objects that select pods must find."""
+"""Rules of the API server for a Service, and for objects that select pods."""
 
 from __future__ import annotations
 

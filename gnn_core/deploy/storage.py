@@ -1,4 +1,4 @@
-"""What the API server asks of volumes, of claims on them, and of data that is kept by key."""
+"""Rules of the API server for persistent volumes and claims, ConfigMaps and Secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pod's volumes must be: where each comes from, where it is mounted, how large it grows."""
+"""Rules for a pod's volumes: their sources, their mounts, and their sizes."""
 
 from __future__ import annotations
 

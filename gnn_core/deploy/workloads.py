@@ -1,4 +1,4 @@
-"""What the API server asks of objects that make pods: Job, CronJob, Deployment and their kin."""
+"""Rules of the API server for objects that create pods: Job, CronJob, Deployment and others."""
 
 from __future__ import annotations
 

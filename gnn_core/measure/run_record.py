@@ -1,4 +1,4 @@
-"""RunRecord and its parts: everything one run has to say for itself.
+"""RunRecord and its parts: the schema of what a run writes.
 
 A number is only as good as what is known of its origin, so the configuration, the machine, the
 versions and the commit stand next to the measurements. `records` writes and reads it.

@@ -1,4 +1,4 @@
-"""Run records -> rows: what was repeated is joined.
+"""Run records -> rows: repeated runs share a row.
 
 Runs that differ only in their random seed, or in where their files lie, are repetitions and share a
 row. `speedups` compares rows with each other.

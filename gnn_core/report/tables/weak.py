@@ -1,4 +1,4 @@
-"""The table of weak scaling: what a rank still gets done when the batch grows with the ranks."""
+"""The table of weak scaling: the rate of a rank when the batch grows with the ranks."""
 
 from __future__ import annotations
 
