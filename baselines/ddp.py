@@ -26,11 +26,12 @@ if not __package__:  # started as a file: put the repository root, not this fold
 from baselines.process_group import ProcessGroup, join
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded
+from gnn_core.strategies import STRATEGIES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
 from gnn_core.training.tasks import train_loader
 from gnn_core.training.trainer import Trainer
-from horovod_gnn.learner import KERAS_ONLY, TorchLearner, set_up_torch
+from horovod_gnn.learner import TorchLearner, set_up_torch
 from horovod_gnn.models import build_model
 from horovod_gnn.update import Allreduce, build_optimizer
 
@@ -47,7 +48,7 @@ def build(config: RunConfig, world: ProcessGroup) -> Trainer:
 
 def main() -> int:
     """Read the command line, join the other ranks, train; the exit code."""
-    return run_job(lambda: parse_config(None, "ddp", KERAS_ONLY), join, build)
+    return run_job(lambda: parse_config(None, "ddp", STRATEGIES["ddp"].refuses), join, build)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from gnn_core.bench.bench_file import origin, write_bench
+from gnn_core.bench.frame import add_json_flag, columns_text, origin, require_place, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
-from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.measure.metrics import RankingTally
-from gnn_core.measure.records import require_writable
 from gnn_core.training.tasks import open_for
 from gnn_core.usage import Parser, finite, read_whole, shown, whole
 
@@ -47,8 +45,7 @@ Score = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.
 def main() -> int:
     """Rank by each rule, print and keep the figures; the exit code."""
     options = _parse(sys.argv[1:])
-    if options.json:
-        require_writable(Path(options.json).parent, "json")
+    require_place(options.json)
     tallies: dict[str, list[RankingTally]] = {name: [] for name in _MEANING}
     config = None
     for seed in options.seeds:
@@ -69,7 +66,7 @@ def main() -> int:
     record = _record(config, options, tallies)
     _print(record)
     if options.json:
-        write_bench(Path(options.json), record)
+        write_bench(options.json, record)
     return 0
 
 
@@ -123,7 +120,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--candidates", type=whole(), default=1000, metavar="N", help="as in training")
     add("--split", choices=("valid", "test"), default="test", help="whose references are ranked")
     add("--seeds", type=_seeds, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)")
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -173,10 +170,8 @@ def _print(record: dict[str, Any]) -> None:
         f"{settings['dataset']}: {settings['references']:,} references of the {settings['split']} "
         f"split among {settings['candidates']:,} candidates each ({settings['hold_out']})"
     )
-    heading, *columns = record["columns"]
-    print(f"{heading:<26}" + "".join(f"{name:>10}" for name in columns))
-    for name, *values in record["rows"]:
-        print(f"{name:<26}" + "".join(f"{value:>10.4f}" for value in values))
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in record["rows"]]
+    print(columns_text([record["columns"], *rows], [26, *[10] * (len(record["columns"]) - 1)]))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,35 +36,34 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from baselines.process_group import ProcessGroup, join
-from gnn_core.bench.bench_file import origin, spread_text, write_bench
+from gnn_core.bench.frame import (
+    Variant,
+    add_json_flag,
+    add_rounds_flag,
+    median_and_range,
+    origin,
+    ratios,
+    require_place,
+    run_training,
+    table_text,
+    take_turns,
+    write_bench,
+)
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
-from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
-from gnn_core.measure.records import read_records, require_writable
-from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.tables.benches import Bench, bench_table
-from gnn_core.sweep.child import reason, run_to_end
+from gnn_core.measure.run_record import epoch_seconds
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import ROOT, Launch
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
 from gnn_core.training.trainer import Trainer
 from gnn_core.usage import Parser, UsageError, whole
-from horovod_gnn.learner import KERAS_ONLY, TorchLearner, set_up_torch
+from horovod_gnn.learner import TorchLearner, set_up_torch
 
 _UNCOUPLED = "--uncoupled"  # first word of the command line of the bound's own processes
 _TIMES = "RINGSAGE_BENCH_TIMES"  # the folder in which they leave when each step was done
-
-
-@dataclass
-class Entry:
-    """One way to train, and the median seconds of an epoch of its run in each round."""
-
-    name: str
-    meaning: str
-    command: list[str]
-    seconds: list[float] = field(default_factory=list)
 
 
 class UncoupledRanks(ProcessGroup):
@@ -89,31 +87,31 @@ class UncoupledRanks(ProcessGroup):
 
 
 def main() -> int:
-    """Let the entries take turns and print what they took; the exit code."""
+    """Let the variants take turns and print what they took; the exit code."""
     options, flags = _parse(sys.argv[1:])
     hardware = machine.hardware()  # before the benchmark is a load of its own
     config = parse_config(flags, "compare")
-    if options.json:
-        require_writable(options.json.parent, "json")
-    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_say)
-    with tempfile.TemporaryDirectory() as folder, _computing(options.busy):
-        records = Path(folder)
-        os.environ[_TIMES] = folder
-        entries = _entries(options.ranks, [*flags, "--records", folder])
-        in_step = Entry("bound, in step", "the same, each step as long as its slowest rank's", [])
-        for number in range(options.rounds):
-            first = number % len(entries)
-            for entry in entries[first:] + entries[:first]:
-                entry.seconds.append(_seconds(entry, records))
-                if entry.name == "bound":
-                    in_step.seconds.append(_in_step(records, options.epochs))
-                _say(
-                    f"round {number + 1}/{options.rounds}  {entry.name:<18}"
-                    f"{entry.seconds[-1]:8.3f} s/epoch"
-                )
-    result = _result(options, [*entries[:2], in_step, *entries[2:]], hardware)
-    table = bench_table(Bench(**{one.name: result[one.name] for one in fields(Bench)}))
-    print("\n".join([table.text(), "", *(f"- {note}" for note in table.notes)]))
+    require_place(options.json)
+    datasets.load(config.dataset, config.data_root, config.cache_dir, progress=_log)
+    commands = _commands(options.ranks, flags)
+    in_step: list[float] = []  # of the bound's steps, by round
+    with tempfile.TemporaryDirectory() as times, _computing(options.busy):
+        os.environ[_TIMES] = times
+
+        def seconds_of(name: str) -> float:
+            found = epoch_seconds(run_training(commands[name], name))
+            if found is None:
+                raise UsageError(f"{name} failed: it trained for no epoch that counts")
+            if name == "bound":
+                in_step.append(_in_step(Path(times), options.epochs))
+            return found
+
+        variants = [Variant(name, partial(seconds_of, name)) for name in commands]
+        take_turns(variants, options.rounds, "{:8.3f} s/epoch".format)
+    seconds = {one.name: one.results for one in variants} | {"bound, in step": in_step}
+    result = _result(options, {name: seconds[name] for name in _meanings(options.ranks)}, hardware)
+    table, notes = table_text(result)
+    print("\n".join([table, "", *(f"- {note}" for note in notes)]))
     if options.json:
         write_bench(options.json, result)
     return 0
@@ -133,60 +131,56 @@ def _computing(count: int) -> Iterator[None]:
             other.wait()
 
 
-def _entries(ranks: int, flags: Sequence[str]) -> list[Entry]:
+def _meanings(ranks: int) -> dict[str, str]:
+    """What each row of the table is, in the order of the rows."""
+    return {
+        "single": "one process",
+        "bound": f"{ranks} processes, each on its slice of every batch, that exchange nothing",
+        "bound, in step": "the same, each step as long as its slowest rank's",
+        "horovod over mpi": "`horovodrun --mpi`",
+        "horovod over gloo": "`horovodrun --gloo`",
+        "ddp": "`torchrun`, over Gloo",
+    }
+
+
+def _commands(ranks: int, flags: Sequence[str]) -> dict[str, list[str]]:
+    """The command of each variant, by name."""
     horovod = Launch("horovod", ranks).command(flags)
     ddp = Launch("ddp", ranks).command(flags)
     program = ddp.index(str(ROOT / "baselines" / "ddp.py"))
     bound = [*ddp[:program], str(Path(__file__).resolve()), _UNCOUPLED, *ddp[program + 1 :]]
-    return [
-        Entry("single", "one process", Launch("single", 1).command(flags)),
-        Entry(
-            "bound",
-            f"{ranks} processes, each on its slice of every batch, that exchange nothing",
-            bound,
-        ),
-        Entry("horovod over mpi", "`horovodrun --mpi`", [horovod[0], "--mpi", *horovod[1:]]),
-        Entry("horovod over gloo", "`horovodrun --gloo`", [horovod[0], "--gloo", *horovod[1:]]),
-        Entry("ddp", "`torchrun`, over Gloo", ddp),
-    ]
+    return {
+        "single": Launch("single", 1).command(flags),
+        "bound": bound,
+        "horovod over mpi": [horovod[0], "--mpi", *horovod[1:]],
+        "horovod over gloo": [horovod[0], "--gloo", *horovod[1:]],
+        "ddp": ddp,
+    }
 
 
-def _seconds(entry: Entry, records: Path) -> float:
-    """Run it once; the median seconds of its epochs. Raises UsageError where it fails."""
-    log = records / "run.log"
-    code = run_to_end(entry.command, log)
-    found = read_records(*records.glob("*.jsonl"))[0] if any(records.glob("*.jsonl")) else []
-    seconds = epoch_seconds(found[0]) if found else None
-    if code or seconds is None:
-        raise UsageError(f"{entry.name} failed: {reason(log, code)}")
-    for path in records.glob("*.jsonl"):
-        path.unlink()
-    return seconds
-
-
-def _in_step(records: Path, epochs: int) -> float:
+def _in_step(folder: Path, epochs: int) -> float:
     """Median seconds of an epoch but the first, had the bound's processes met after every step."""
-    times = [json.loads(path.read_text()) for path in sorted(records.glob("*.times"))]
+    times = [json.loads(path.read_text()) for path in sorted(folder.glob("*.times"))]
     steps = np.diff(np.array(times), axis=1).max(axis=0)
     per_epoch = len(steps) // epochs
     return float(np.median(steps[-(epochs - 1) * per_epoch :].reshape(-1, per_epoch).sum(axis=1)))
 
 
 def _result(
-    options: argparse.Namespace, entries: Sequence[Entry], hardware: dict[str, Any]
+    options: argparse.Namespace, seconds: Mapping[str, Sequence[float]], hardware: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON can hold it."""
-    single, bound, in_step = (entry.seconds for entry in entries[:3])
+    bounds = (seconds["bound"], seconds["bound, in step"])
     rows = []
-    for entry in entries:
-        shares = [spread_text(_ratios(whole, entry.seconds)) for whole in (bound, in_step)]
+    for name, mine in seconds.items():
+        shares = [median_and_range(ratios(bound, mine)) for bound in bounds]
         rows.append(
             [
-                entry.name,
-                statistics.median(entry.seconds),
-                f"{min(entry.seconds):.3f} .. {max(entry.seconds):.3f}",
-                spread_text(_ratios(single, entry.seconds)),
-                *([None, None] if entry is entries[0] else shares),
+                name,
+                statistics.median(mine),
+                f"{min(mine):.3f} .. {max(mine):.3f}",
+                median_and_range(ratios(seconds["single"], mine)),
+                *([None, None] if name == "single" else shares),
             ]
         )
     others = hardware["others_running"]
@@ -200,13 +194,13 @@ def _result(
             "rounds": options.rounds,
             "busy": options.busy or None,
         },
-        "seconds": {entry.name: entry.seconds for entry in entries},
+        "seconds": {name: list(mine) for name, mine in seconds.items()},
         "columns": ["ranks", "s/epoch", "range", "x single", "of the bound", "of it in step"],
         "rows": rows,
         "notes": [
             "s/epoch: median over the epochs of a run but its first, then over rounds; ratios are "
             "made round by round: median (least .. most)",
-            *(f"{entry.name}: {entry.meaning}" for entry in entries),
+            *(f"{name}: {meaning}" for name, meaning in _meanings(options.ranks).items()),
             "of the bound: seconds of the bound / seconds; of it in step: seconds of the bound in "
             "step / seconds, and what is lacking to 1 there is what communication costs",
             *([f"busy: {options.busy} other processes computed meanwhile"] if options.busy else []),
@@ -215,11 +209,7 @@ def _result(
     }
 
 
-def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -236,13 +226,7 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="N",
         help="epochs of a run, of which the first is not counted (default: 10)",
     )
-    add(
-        "--rounds",
-        type=whole(),
-        default=5,
-        metavar="N",
-        help="how often each takes its turn (default: 5)",
-    )
+    add_rounds_flag(parser, 5, "how often each takes its turn")
     add(
         "--busy",
         type=whole(0, 1024),
@@ -250,7 +234,7 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="N",
         help="let so many processes of other work compute meanwhile (default: 0)",
     )
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     options = parser.parse_args(words)
     flags = ["--dataset", options.dataset, "--epochs", str(options.epochs)]
     return options, [*flags, "--eval-every", str(options.epochs), "--progress", "off"]
@@ -264,7 +248,7 @@ def _train_uncoupled(words: Sequence[str]) -> int:
         return Trainer("ddp", config, graph, world, TorchLearner.of(config, graph, world))
 
     uncoupled = partial(join, group=UncoupledRanks)
-    return run_job(lambda: parse_config(words, "ddp", KERAS_ONLY), uncoupled, build)
+    return run_job(lambda: parse_config(words, "ddp", STRATEGIES["ddp"].refuses), uncoupled, build)
 
 
 if __name__ == "__main__":

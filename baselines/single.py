@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
@@ -18,21 +19,16 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded, launched_size
+from gnn_core.strategies import STRATEGIES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
 from gnn_core.training.tasks import train_loader
 from gnn_core.training.trainer import Trainer
 from gnn_core.usage import SharedUsageError
-from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS, TorchLearner, set_up_torch
+from horovod_gnn.learner import TorchLearner, set_up_torch
 from horovod_gnn.models import build_model
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.update import Allreduce, build_optimizer
-
-UNSUPPORTED = {
-    **KERAS_ONLY,
-    **OF_SEVERAL_RANKS,
-    "--scale-lr": "it has one rank, so there is nothing to scale by",
-}
 
 
 def build(config: RunConfig, world: SingleProcess) -> Trainer:
@@ -53,9 +49,9 @@ def main() -> int:
             "`python baselines/single.py`, or several ranks with "
             "`horovodrun -np 4 python horovod_gnn/train.py`"
         )
-    return run_job(
-        lambda: parse_config(None, "single", UNSUPPORTED), lambda config: SingleProcess(), build
-    )
+    refuses = STRATEGIES["single"].refuses
+    read = partial(parse_config, None, "single", refuses)
+    return run_job(read, lambda config: SingleProcess(), build)
 
 
 if __name__ == "__main__":

@@ -15,23 +15,34 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnn_core.bench.bench_file import origin, spread_text, write_bench
+from gnn_core.bench.frame import (
+    Variant,
+    add_json_flag,
+    add_rounds_flag,
+    columns_text,
+    median_and_range,
+    origin,
+    require_place,
+    run_training,
+    take_turns,
+    was_busy,
+    write_bench,
+)
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
-from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
-from gnn_core.measure.records import read_records, require_writable
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.sweep.child import reason, run_to_end
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch
-from gnn_core.usage import Parser, UsageError, whole
+from gnn_core.usage import Parser, whole
 
-# By the name for --only: the title of the row.
-_WAYS = {
+# Name for --only -> title of the row.
+_TITLES = {
     "single": "python baselines/single.py",
     "horovodrun": "horovodrun, Horovod",
     "mpirun-horovod": "mpirun, Horovod",
@@ -44,30 +55,23 @@ _KERNELS = "NUMBA_CACHE_DIR"  # where Numba keeps what it has compiled, instead 
 def main() -> int:
     """Measure and print; the exit code."""
     options = _parse()
-    if options.json:
-        require_writable(Path(options.json).parent, "json")
+    require_place(options.json)
     hardware = machine.hardware()  # before the benchmark is a load of its own
     datasets.load(options.dataset, progress=print)
     commands = _commands(options.dataset, options.ranks)
-    seconds: dict[str, dict[str, list[float]]] = {
-        name: {"warm": [], "cold": []} for name in options.only
-    }
     for name in options.only:  # compiles kernels, fetches files
-        print(f"warming up  {_WAYS[name]}", flush=True)
+        print(f"warming up  {_TITLES[name]}", file=sys.stderr, flush=True)
         _start_seconds(commands[name])
-    measure = {"warm": _start_seconds, "cold": _cold_start_seconds}
-    for state, rounds in (("warm", options.rounds), ("cold", options.cold_rounds)):
-        for number in range(1, rounds + 1):
-            for name in options.only:
-                found = measure[state](commands[name])
-                seconds[name][state].append(found)
-                print(f"{state} {number}/{rounds}  {_WAYS[name]:<28}{found:6.2f} s", flush=True)
-    record = _record(options, seconds, hardware)
-    for row in record["rows"]:
-        print("{:<30}{:>22}{:>22}".format(*row))
-    print("\n".join(record["notes"]))
+    warm, cold = (
+        [Variant(_TITLES[name], partial(measure, commands[name])) for name in options.only]
+        for measure in (_start_seconds, _cold_start_seconds)
+    )
+    take_turns(warm, options.rounds, "{:6.2f} s, warm".format)
+    take_turns(cold, options.cold_rounds, "{:6.2f} s, cold".format)
+    record = _record(options, warm, cold, hardware)
+    print("\n".join([columns_text(record["rows"], (30, 22, 22)), *record["notes"]]))
     if options.json:
-        write_bench(Path(options.json), record)
+        write_bench(options.json, record)
     return 0
 
 
@@ -76,17 +80,17 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", default=RunConfig().dataset, help="as in training (default: %(default)s)")
     add("--ranks", type=whole(), default=2, help="of the launchers (default: %(default)s)")
-    add("--rounds", type=whole(), default=5, help="warm starts of each (default: %(default)s)")
+    add_rounds_flag(parser, 5, "warm starts of each")
     add("--cold-rounds", type=whole(), default=1, help="cold starts of each (default: %(default)s)")
     add(
         "--only",
         nargs="+",
-        choices=[*_WAYS],
-        default=[*_WAYS],
+        choices=[*_TITLES],
+        default=[*_TITLES],
         metavar="NAME",
-        help=f"of {', '.join(_WAYS)} (default: all)",
+        help=f"of {', '.join(_TITLES)} (default: all)",
     )
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     return parser.parse_args()
 
 
@@ -97,22 +101,16 @@ def _commands(dataset: str, ranks: int) -> dict[str, list[str]]:
     return {
         "single": Launch("single", 1).command(flags),
         "horovodrun": Launch("horovod", ranks).command(flags),
-        "mpirun-horovod": [*mpirun, "horovod_gnn/train.py", *flags],
+        "mpirun-horovod": [*mpirun, STRATEGIES["horovod"].program, *flags],
         "torchrun": Launch("ddp", ranks).command(flags),
-        "mpirun-ddp": [*mpirun, "baselines/ddp.py", *flags],
+        "mpirun-ddp": [*mpirun, STRATEGIES["ddp"].program, *flags],
     }
 
 
 def _start_seconds(command: Sequence[str]) -> float:
     """Run the command to its end; the seconds until its first step. Raises UsageError."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        started = time.time()
-        code = run_to_end([*command, "--records", folder], log)
-        records, _ = read_records(folder)
-        if code != 0 or not records or records[-1].finished_at is None:
-            raise UsageError(f"{' '.join(command)} failed: {reason(log, code)}")
-        return _first_step_at(records[-1]) - started
+    started = time.time()
+    return _first_step_at(run_training(command, " ".join(command))) - started
 
 
 def _first_step_at(record: RunRecord) -> float:
@@ -148,7 +146,8 @@ def _drop_from_memory(file: Path) -> None:
 
 def _record(
     options: argparse.Namespace,
-    seconds: Mapping[str, Mapping[str, Sequence[float]]],
+    warm: Sequence[Variant[float]],
+    cold: Sequence[Variant[float]],
     hardware: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
@@ -156,7 +155,7 @@ def _record(
         "seconds from the command to the first training step: median (least .. most)",
         "cold: no compiled kernels, and the files of the Python environment not in memory",
     ]
-    if (hardware["load_average"] or 0) > 0.5:
+    if was_busy(hardware):
         notes.append("other programs are running: these are the times that they leave")
     return {
         "benchmark": "start of a run",
@@ -169,8 +168,8 @@ def _record(
         },
         "columns": ["started by", "warm s", "cold s"],
         "rows": [
-            [_WAYS[name], spread_text(of["warm"], 1), spread_text(of["cold"], 1)]
-            for name, of in seconds.items()
+            [one.name, median_and_range(one.results, 1), median_and_range(other.results, 1)]
+            for one, other in zip(warm, cold, strict=True)
         ],
         "notes": notes,
     }

@@ -1,4 +1,4 @@
-"""Step benchmark: `python -m horovod_gnn.bench` times a training step against rivals and its floor.
+"""Step benchmark: `python -m horovod_gnn.bench` times a training step beside other ways to do it.
 
 Implementations take turns in one process, round by round, so that whatever else the machine does
 falls on all of them alike. One of them is the step's matrix products alone, its floor: the share of
@@ -12,21 +12,30 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gnn_core.bench.bench_file import origin, write_bench
+from gnn_core.bench.frame import (
+    Variant,
+    add_json_flag,
+    add_rounds_flag,
+    origin,
+    require_place,
+    take_turns,
+    was_busy,
+    write_bench,
+)
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.training.allocator import keep_freed_memory
@@ -41,7 +50,7 @@ from horovod_gnn.products import Products
 from horovod_gnn.reference import ReferenceSAGE
 from horovod_gnn.update import GradientBucket
 
-_RIVALS = {
+_VARIANTS = {
     "fused fp32": "the model as it trains",
     "fused fp32, fp16 table": "the same with --table-dtype fp16",
     "fused bf16": "the model with --precision bf16",
@@ -49,29 +58,16 @@ _RIVALS = {
     "reference, fast mask": "the same with a dropout mask drawn 16 bits a feature",
     "plain fp32": "the model without its kernels: embedding_bag and keyed dropout in torch",
 }
+Step = Callable[[Batch], None]
 _AGREEMENT = {"fp16 table": 1e-3, "bf16": 5e-2}  # of the largest logit; else 1e-4
 
 
-@dataclass
-class Rival:
-    """One implementation, and the seconds of its steps by round."""
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of the steps of one round."""
 
-    name: str
-    step: Callable[[Batch], None]
-    products: Products | None = None  # of a floor
-    elapsed: list[list[float]] = field(default_factory=list)
-    processor: list[list[float]] = field(default_factory=list)
-
-    def run(self, batches: Sequence[Batch]) -> None:
-        """One round: a step on each batch."""
-        elapsed, processor = [], []
-        for batch in batches:
-            start, processor_start = time.perf_counter(), time.process_time()
-            self.step(batch)
-            processor.append(time.process_time() - processor_start)
-            elapsed.append(time.perf_counter() - start)
-        self.elapsed.append(elapsed)
-        self.processor.append(processor)
+    elapsed: list[float]
+    processor: list[float]  # of all threads of the process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_place(options.json)
     torch.set_num_threads(options.threads)
     kept = options.allocator == "keep" and keep_freed_memory()
     hardware = machine.hardware()  # before the benchmark is a load of its own
@@ -90,20 +87,15 @@ def _run(options: argparse.Namespace) -> int:
         options.cache_dir,
         progress=lambda line: print(line, file=sys.stderr),
     )
-    rivals, batches = _prepare(options, graph)
-    for rival in rivals:  # compiles kernels, fetches pages
-        rival.run(batches[:2])
-        rival.elapsed.clear()
-        rival.processor.clear()
-    for number in range(options.rounds):
-        first = number % len(rivals)
-        for rival in rivals[first:] + rivals[:first]:
-            rival.run(batches)
-        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-    record = _record(options, graph, rivals, batches, hardware, kept)
+    batches, steps, products = _prepare(options, graph)
+    for step in steps.values():  # compiles kernels, fetches pages
+        _timed(step, batches[:2])
+    variants = [Variant(name, partial(_timed, step, batches)) for name, step in steps.items()]
+    take_turns(variants, options.rounds, lambda times: f"{1000 * median(times.elapsed):.1f} ms")
+    record = _record(options, graph, variants, products, batches, hardware, kept)
     print(step_figures.report(record))
     if options.json:
-        write_bench(Path(options.json), record)
+        write_bench(options.json, record)
     return 0
 
 
@@ -119,15 +111,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--hidden", type=whole(1, 1 << 20), default=recipe.hidden)
     add("--dropout", type=finite(0, 0.999), default=recipe.dropout)
     add("--threads", type=whole(1, 1024), default=1)
-    add("--rounds", type=whole(), default=5, help="how often each implementation takes its turn")
+    add_rounds_flag(parser, 5, "how often each implementation takes its turn")
     add("--steps", type=whole(), default=6, help="training steps per turn, each on its own batch")
     add(
         "--only",
         nargs="+",
-        choices=[*_RIVALS],
-        default=[*_RIVALS],
+        choices=[*_VARIANTS],
+        default=[*_VARIANTS],
         metavar="NAME",
-        help=f"of {', '.join(map(repr, _RIVALS))} (default: all)",
+        help=f"of {', '.join(map(repr, _VARIANTS))} (default: all)",
     )
     add(
         "--allocator",
@@ -135,7 +127,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="keep",
         help="keep freed memory, as training does, or leave the C library's allocator alone",
     )
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -146,7 +138,7 @@ def _opening(options: argparse.Namespace, hardware: Mapping[str, Any], kept: boo
         f"{hardware['load_average']}, torch {torch.__version__}, {options.threads} thread(s), "
         f"freed memory {'kept' if kept else 'handed back'}"
     ]
-    lines += [f"  {name}: {_RIVALS[name]}" for name in options.only]
+    lines += [f"  {name}: {_VARIANTS[name]}" for name in options.only]
     return "\n".join([*lines, *_warnings(options, hardware)])
 
 
@@ -158,13 +150,18 @@ def _warnings(options: argparse.Namespace, hardware: Mapping[str, Any]) -> list[
             "bf16 is emulated, since this CPU has no bfloat16 product (AVX-512 BF16 or AMX):\n"
             "its time says nothing about bf16 on a CPU that has one, and no claim is made"
         )
-    if (hardware["load_average"] or 0) > 0.5:
+    if was_busy(hardware):
         lines.append("other programs are running: trust ratios more than milliseconds")
     return lines
 
 
-def _prepare(options: argparse.Namespace, graph: Graph) -> tuple[list[Rival], list[Batch]]:
-    """Floors and implementations, which are held to the same logits; and what they run on."""
+def _prepare(
+    options: argparse.Namespace, graph: Graph
+) -> tuple[list[Batch], dict[str, Step], dict[str, Products]]:
+    """The batches, the step of each implementation by name, and the matrix products alone.
+
+    The products are among the steps. Implementations whose logits differ raise RuntimeError.
+    """
     features = feature_table(graph)
     loader = Loader(graph, "train", options.fanouts, options.global_batch_size, seed=0, prefetch=0)
     if loader.num_steps < options.steps:
@@ -176,11 +173,11 @@ def _prepare(options: argparse.Namespace, graph: Graph) -> tuple[list[Rival], li
     batches = [next(drawn) for _ in range(options.steps)]
     hidden = [options.hidden] * (len(options.fanouts) - 1)
     widths = [graph.num_features, *hidden, graph.num_classes]
-    rivals = []
+    products = {}
     for precision, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         if precision == "fp32" or native_bf16_product():
-            products = Products(batches, widths, dtype)
-            rivals.append(Rival(f"products {precision}", products.step, products))
+            products[f"products {precision}"] = Products(batches, widths, dtype)
+    steps: dict[str, Step] = {name: one.step for name, one in products.items()}
     with torch.no_grad():
         agreed = _logits(_model("reference", widths, 0.0), features, batches[0])
     for name in options.only:
@@ -191,8 +188,19 @@ def _prepare(options: argparse.Namespace, graph: Graph) -> tuple[list[Rival], li
         tolerance = next((t for end, t in _AGREEMENT.items() if name.endswith(end)), 1e-4)
         if (logits - agreed).abs().max() > tolerance * agreed.abs().max():
             raise RuntimeError(f"{name} computes other logits than the reference")
-        rivals.append(Rival(name, _step(model.train(), table)))
-    return rivals, batches
+        steps[name] = _step(model.train(), table)
+    return batches, steps, products
+
+
+def _timed(step: Step, batches: Sequence[Batch]) -> StepTimes:
+    """One round: a step on each batch."""
+    times = StepTimes([], [])
+    for batch in batches:
+        start, processor_start = time.perf_counter(), time.process_time()
+        step(batch)
+        times.processor.append(time.process_time() - processor_start)
+        times.elapsed.append(time.perf_counter() - start)
+    return times
 
 
 def _model(name: str, widths: Sequence[int], dropout: float) -> nn.Module:
@@ -218,7 +226,7 @@ def _logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
     return model(features, batch.input_nodes, batch.blocks, *keyed)
 
 
-def _step(model: nn.Module, features: Tensor) -> Callable[[Batch], None]:
+def _step(model: nn.Module, features: Tensor) -> Step:
     """Forward, backward and Adam, as `learner` does it on one rank."""
     bucket = GradientBucket(model)
     optimizer = Adam(model.parameters(), lr=0.003)
@@ -236,7 +244,8 @@ def _step(model: nn.Module, features: Tensor) -> Callable[[Batch], None]:
 def _record(
     options: argparse.Namespace,
     graph: Graph,
-    rivals: Sequence[Rival],
+    variants: Sequence[Variant[StepTimes]],
+    products: Mapping[str, Products],
     batches: Sequence[Batch],
     hardware: Mapping[str, Any],
     kept: bool,
@@ -244,10 +253,16 @@ def _record(
     """Everything that was measured and what it was measured on, as JSON can hold it."""
     named = ("fanouts", "global_batch_size", "hidden", "dropout", "threads", "rounds", "steps")
     implementations = step_figures.figures(
-        {rival.name: (rival.elapsed, rival.processor) for rival in rivals}
+        {
+            one.name: (
+                [times.elapsed for times in one.results],
+                [times.processor for times in one.results],
+            )
+            for one in variants
+        }
     )
     columns, rows = step_figures.table(implementations)
-    meanings = [f"{name}: {_RIVALS[name]}" for name in options.only]
+    meanings = [f"{name}: {_VARIANTS[name]}" for name in options.only]
     return {
         "benchmark": "training step",
         **origin(hardware),
@@ -257,7 +272,7 @@ def _record(
         "bf16_is_native": native_bf16_product(),
         "rows_per_layer": [[block.num_dst for block in batch.blocks] for batch in batches],
         "edges_per_step": [batch.num_edges for batch in batches],
-        "products": {rival.name: rival.products.best_rates() for rival in rivals if rival.products},
+        "products": {name: one.best_rates() for name, one in products.items()},
         "implementations": implementations,
         "columns": columns,
         "rows": rows,

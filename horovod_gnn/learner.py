@@ -33,11 +33,6 @@ from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.update import Allreduce, build_optimizer
 
-KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-OF_SEVERAL_RANKS = dict.fromkeys(
-    ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
-)
-
 
 class TorchLearner:
     """See `gnn_core.training.learner.Learner`.

@@ -22,18 +22,15 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 
-from gnn_core.bench.bench_file import origin, write_bench
-from gnn_core.files import path_argument
+from gnn_core.bench.frame import add_json_flag, origin, table_text, was_busy, write_bench
 from gnn_core.launch import guarded, launched_rank
 from gnn_core.measure import machine
-from gnn_core.report.tables.benches import Bench, bench_table
-from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.number_text import counted, three_digits
 from gnn_core.usage import Parser, UsageError, finite, whole
 from horovod_gnn.parallel import HorovodWorld, SingleProcess
 
@@ -58,7 +55,7 @@ def main(
     samples = []
     for num_bytes in options.bytes:
         samples.append(_measure(parallel, num_bytes, cycle_seconds, options))
-        _say(f"{num_bytes} bytes: {counted(len(samples[-1]), 'repetition')} done")
+        _log(f"{num_bytes} bytes: {counted(len(samples[-1]), 'repetition')} done")
     with parallel.errors_on_all_ranks():
         if parallel.rank == 0:
             _report(_record(parallel, strategy, options, samples, hardware), options.json)
@@ -84,7 +81,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of each size, fewer where they would take longer than --seconds (default: 100)",
     )
     add("--seconds", type=finite(0, 86_400), default=4.0, help="for each size, about (default: 4)")
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     options = parser.parse_args(argv)
     for size in options.bytes:
         if size % 4:
@@ -145,7 +142,7 @@ def _record(
         if _cycle_seconds(strategy)
         else "each behind a barrier",
     ]
-    if (hardware["load_average"] or 0) > 0.5:
+    if was_busy(hardware):
         notes.append("other programs are running: these are the times that they leave")
     return {
         "benchmark": f"allreduce, {strategy}, {placed}",
@@ -186,13 +183,13 @@ def _record(
 
 
 def _report(record: dict[str, Any], file: Path | None) -> None:
-    table = bench_table(Bench(**{field.name: record[field.name] for field in fields(Bench)}))
-    print("\n".join([record["benchmark"], "", table.text(), "", *table.notes]), flush=True)
+    table, notes = table_text(record)
+    print("\n".join([record["benchmark"], "", table, "", *notes]), flush=True)
     if file is not None:
         write_bench(file, record)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     if launched_rank() == 0:
         print(line, file=sys.stderr, flush=True)
 

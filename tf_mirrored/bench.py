@@ -1,4 +1,4 @@
-"""What was tried: `python -m tf_mirrored.bench` times the step against other ways to write it.
+"""Step benchmark: `python -m tf_mirrored.bench` times a step beside other ways to write it.
 
 All of them train the same model on the same batches, taking turns in one process; torch's step,
 from `python -m horovod_gnn.bench`, takes its turn in a process of its own. What is done beforehand,
@@ -16,23 +16,35 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gnn_core.bench.bench_file import origin, spread_text, write_bench
+from gnn_core.bench.frame import (
+    Variant,
+    add_json_flag,
+    add_rounds_flag,
+    columns_text,
+    median_and_range,
+    origin,
+    ratios,
+    require_place,
+    take_turns,
+    was_busy,
+    write_bench,
+)
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.usage import Parser, whole
 
-_WAYS = {
+_VARIANTS = {
     "as it trains": "segment operations out of the table, their gradient along reversed edges, "
     "keyed masks drawn beforehand",
     "own gradient": "the same with the gradient that TensorFlow has for them",
@@ -44,33 +56,37 @@ _TORCH_STEP = "fused fp32"  # by the name that `horovod_gnn.bench` gives it
 _STRATEGY = "one"
 
 
-@dataclass
-class Way:
-    """One way to write the step, and its seconds by round."""
+@dataclass(frozen=True)
+class PreparedStepTimes:
+    """Seconds of the steps of one round, and of what is done before each."""
 
-    name: str
-    prepare: Callable[[Batch], Any]
-    step: Callable[[Any], Any]
-    beforehand: list[list[float]] = field(default_factory=list)
-    steps: list[list[float]] = field(default_factory=list)
+    beforehand: list[float]
+    steps: list[float]
 
-    def run(self, batches: Sequence[Batch]) -> None:
+    @property
+    def median(self) -> float:
+        """Seconds of a step with what is done beforehand."""
+        return statistics.median(map(sum, zip(self.beforehand, self.steps, strict=True)))
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to write the step."""
+
+    prepare: Callable[[Batch], Any]  # done beforehand, of a batch
+    step: Callable[[Any], Any]  # of what `prepare` made
+
+    def run(self, batches: Sequence[Batch]) -> PreparedStepTimes:
         """One round: a step on each batch."""
-        beforehand, steps = [], []
+        times = PreparedStepTimes([], [])
         for batch in batches:
             start = time.perf_counter()
             made = self.prepare(batch)
             between = time.perf_counter()
             self.step(made)
-            beforehand.append(between - start)
-            steps.append(time.perf_counter() - between)
-        self.beforehand.append(beforehand)
-        self.steps.append(steps)
-
-    def medians(self) -> list[float]:
-        """Seconds of a step with what is done beforehand, by round."""
-        rounds = zip(self.beforehand, self.steps, strict=True)
-        return [statistics.median(map(sum, zip(*both, strict=True))) for both in rounds]
+            times.beforehand.append(between - start)
+            times.steps.append(time.perf_counter() - between)
+        return times
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,28 +95,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_place(options.json)
     keep_freed_memory()
     hardware = machine.hardware()  # before the benchmark is a load of its own
     config = RunConfig(dataset=options.dataset, data_root=options.data_root)
     graph = datasets.load(config.dataset, config.data_root, None, progress=print)
     loader = Loader(graph, "train", config.fanouts, config.global_batch_size, seed=0, prefetch=0)
     batches = [loader.batch(0, step) for step in range(min(options.steps, loader.num_steps))]
-    ways = _ways(config, graph, options.threads)
-    for way in ways:
-        way.run(batches[:2])
-        way.beforehand.clear()
-        way.steps.clear()
-    torch_seconds: list[float] = []
-    for number in range(options.rounds):
-        first = number % len(ways)
-        for way in ways[first:] + ways[:first]:
-            way.run(batches)
-        torch_seconds.append(_torch_seconds(options, len(batches)))
-        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-    record = _record(options, config, ways, torch_seconds, hardware)
+    variants = []
+    for name, one in _implementations(config, graph, options.threads).items():
+        one.run(batches[:2])  # traces, fetches pages
+        variants.append(Variant(name, partial(one.run, batches)))
+    variants.append(Variant(_TORCH, partial(_torch_step, options, len(batches))))
+    take_turns(variants, options.rounds, lambda times: f"{1000 * times.median:.1f} ms")
+    record = _record(options, config, variants, hardware)
     _print(record)
     if options.json:
-        write_bench(Path(options.json), record)
+        write_bench(options.json, record)
     return 0
 
 
@@ -110,13 +121,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset", default="synthetic-arxiv", help="as in training (default: %(default)s)")
     add("--data-root", help="as in training")
     add("--threads", type=whole(1, 1024), default=1)
-    add("--rounds", type=whole(), default=5, help="how often each way takes its turn")
+    add_rounds_flag(parser, 5, "how often each way takes its turn")
     add("--steps", type=whole(), default=6, help="steps per turn, each on its own batch")
-    add("--json", type=path_argument, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser)
     return parser.parse_args(argv)
 
 
-def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
+def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str, Implementation]:
+    """Each way to write the step, by name."""
     from tf_mirrored.strategy import start
 
     replicas = start(_STRATEGY, threads=threads)
@@ -138,7 +150,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
         rows = tf.gather(h, block.columns)
         return tf.math.unsorted_segment_mean(rows, block.segments, block.num_dst)
 
-    def made(name: str) -> Way:
+    def made(name: str) -> Implementation:
         cls = WithOwnDropout if name == "own dropout" else GraphSAGE
         model = cls(graph.num_features, config.hidden, graph.num_classes, layers=config.layers)
         if name == "gathered":
@@ -155,13 +167,13 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
         update = Allreduce(model, optimizer, replicas)
         take = TracedStep(model, node_objective, update, feed, feature_table(graph), replicas)
         extra = [tf.zeros([2], feed.real)]
-        return Way(name, feed.step, lambda step: take([step], extra)[0].numpy())
+        return Implementation(feed.step, lambda step: take([step], extra)[0].numpy())
 
-    return [made(name) for name in _WAYS]
+    return {name: made(name) for name in _VARIANTS}
 
 
-def _torch_seconds(options: argparse.Namespace, steps: int) -> float:
-    """Median seconds of torch's step on the same batches. Raises UsageError."""
+def _torch_step(options: argparse.Namespace, steps: int) -> PreparedStepTimes:
+    """The median of torch's step on the same batches, as one step. Raises UsageError."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "torch.json"
         command = [
@@ -187,44 +199,41 @@ def _torch_seconds(options: argparse.Namespace, steps: int) -> float:
         if done.returncode != 0:
             raise UsageError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-300:]}")
         record = json.loads(file.read_text("utf-8"))
-    return record["implementations"][_TORCH_STEP]["elapsed"]["median_ms"] / 1000
-
-
-def _ratios(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    """How many times the seconds of the others, by round: median (least .. most)."""
-    return spread_text([one / other for one, other in zip(mine, theirs, strict=True)])
+    seconds = record["implementations"][_TORCH_STEP]["elapsed"]["median_ms"] / 1000
+    return PreparedStepTimes([0.0], [seconds])
 
 
 def _record(
     options: argparse.Namespace,
     config: RunConfig,
-    ways: Sequence[Way],
-    torch_seconds: Sequence[float],
+    variants: Sequence[Variant[PreparedStepTimes]],
     hardware: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that was measured and what it was measured on, as JSON can hold it."""
     named = ("fanouts", "global_batch_size", "hidden", "dropout")
-    base = ways[0].medians()
+    base = [times.median for times in variants[0].results]
     rows = [
         [
-            way.name,
-            1000 * statistics.median(s for one in way.steps for s in one),
-            1000 * statistics.median(s for one in way.beforehand for s in one),
-            _ratios(way.medians(), base),
+            one.name,
+            1000 * statistics.median(s for times in one.results for s in times.steps),
+            1000 * statistics.median(s for times in one.results for s in times.beforehand),
+            median_and_range(ratios([times.median for times in one.results], base)),
         ]
-        for way in ways
+        for one in variants
     ]
-    torch_ms = 1000 * statistics.median(torch_seconds)
-    rows.append([_TORCH, torch_ms, 0.0, _ratios(torch_seconds, base)])
-    steps = [statistics.median(one) for one in ways[0].steps]
+    steps, torch_steps = (
+        [statistics.median(times.steps) for times in one.results]
+        for one in (variants[0], variants[-1])
+    )
     notes = [
         "ms: medians over the steps of all rounds; beforehand: what the thread that draws the "
         "batches does; x the time: both together, by round, median (least .. most)",
-        *(f"{name}: {meaning}" for name, meaning in _WAYS.items()),
+        *(f"{name}: {meaning}" for name, meaning in _VARIANTS.items()),
         f"{_TORCH}: the step of horovod_gnn on the same batches, in a process of its own",
-        f"a Keras step as it trains takes {_ratios(steps, torch_seconds)} times as long as torch's",
+        f"a Keras step as it trains takes {median_and_range(ratios(steps, torch_steps))} times as "
+        "long as torch's",
     ]
-    if (hardware["load_average"] or 0) > 0.5:
+    if was_busy(hardware):
         notes.append("other programs are running: trust ratios more than milliseconds")
     return {
         "benchmark": "Keras step",
@@ -241,9 +250,11 @@ def _record(
 
 
 def _print(record: dict[str, Any]) -> None:
-    print(f"{'':<16}{'step ms':>10}{'beforehand ms':>16}{'x the time':>24}")
-    for name, step, beforehand, ratio in record["rows"]:
-        print(f"{name:<16}{step:>10.1f}{beforehand:>16.1f}{ratio:>24}")
+    rows = [
+        [name, f"{step:.1f}", f"{beforehand:.1f}", ratio]
+        for name, step, beforehand, ratio in record["rows"]
+    ]
+    print(columns_text([["", *record["columns"][1:]], *rows], (16, 10, 16, 24)))
     print("\n".join(record["notes"]))
 
 

@@ -30,11 +30,6 @@ from tf_mirrored.quiet import without_greeting
 if TYPE_CHECKING:  # importing it takes seconds, and the MPI world must be asked before
     import tensorflow as tf
 
-STRATEGIES = ("one", "mirrored", "multiworker")
-UNSUPPORTED = {
-    "--pin": "replicas share a process; --threads tells how many cores each may use",
-    "--table-on": "the features stay in host memory",
-}
 _LATER_SECONDS = 40.0  # than the monitor of the ranks TensorFlow takes a silent worker for lost
 _LEAST_SECONDS = 10.0  # to connect, once all workers are there
 
@@ -80,7 +75,7 @@ def start(
     """Join the other replicas.
 
     Args:
-        name: one of `STRATEGIES`.
+        name: one of `gnn_core.strategies.keras_strategies()`.
         replicas: of `mirrored`; None takes every GPU, or two on a CPU.
         threads: cores of one replica.
         device: `auto`, `cpu` or `cuda`.

@@ -22,18 +22,17 @@ if not __package__:  # started as a file: put the repository root, not this fold
 
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.launch import guarded
+from gnn_core.strategies import KERAS_REFUSES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
 from gnn_core.training.tasks import train_loader
 from gnn_core.training.trainer import Trainer
-from tf_mirrored.strategy import UNSUPPORTED, Replicas, join, require_equal_slices
+from tf_mirrored.strategy import Replicas, join, require_equal_slices
 
 
 def build(config: RunConfig, world: Replicas) -> Trainer:
     """All that a run consists of, in the order in which data flows through it."""
-    config, graph = open_graph(
-        config, world, require_equal_slices
-    )  # memory-mapped: one copy a host
+    config, graph = open_graph(config, world, require_equal_slices)  # one copy a host
     from tf_mirrored.learner import KerasLearner  # TensorFlow: `join` has asked MPI before
     from tf_mirrored.models import build_model
     from tf_mirrored.update import Allreduce, build_optimizer
@@ -52,7 +51,7 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
 
 def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
-    return run_job(lambda: parse_config(None, "Keras", UNSUPPORTED), join, build)
+    return run_job(lambda: parse_config(None, "Keras", KERAS_REFUSES), join, build)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from typing import Any
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.options import Option, option, options_of
 from gnn_core.settings.yaml_file import read_config_file
+from gnn_core.strategies import keras_strategies
 from gnn_core.usage import UsageError
 
 MODELS = ("words", "graph", "graph+words")
-STRATEGIES = ("one", "mirrored", "multiworker")
 _WHAT, _BEFORE, _HEAD = "what to train on", "pre-training", "classifier"
 _MACHINE, _OUTPUT = "machine", "output"
 _HELP = """\
@@ -107,7 +107,10 @@ class CoraSettings:
     )
 
     strategy: str = option(
-        "one", _MACHINE, "one device, replicas in one process, or processes", choices=STRATEGIES
+        "one",
+        _MACHINE,
+        "one device, replicas in one process, or processes",
+        choices=keras_strategies(),
     )
     replicas: int | None = option(
         None, _MACHINE, "that are meant (default: a device each; one per process)", low=1, high=1024

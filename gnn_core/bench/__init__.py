@@ -1,4 +1,4 @@
-"""Benchmarks: what they share, and that of the sampler (`python -m gnn_core.bench.sampling`).
+"""Benchmarks: what they share (`frame`), and that of the sampler (`sampling`).
 
 The others lie with what they measure: `horovod_gnn.bench`, `tf_mirrored.bench`,
 `baselines.start_bench`, `baselines.ranks_bench`, `horovod_gnn.probe`.

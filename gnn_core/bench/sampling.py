@@ -4,8 +4,7 @@ Three ways take turns, round by round, so that whatever else the machine does fa
 the sampler alone, the loader in the caller's thread, and the loader with its prefetch thread.
 Drawing includes building the blocks. Every batch is dropped at once, as if training took no time.
 
-This is a program and not part of the flow of data: nothing imports it, and it alone on this side
-may ask the report for the machine and for rates.
+Nothing imports it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gnn_core import seeding
-from gnn_core.bench.bench_file import write_bench
+from gnn_core.bench.frame import Variant, add_json_flag, add_rounds_flag, take_turns, write_bench
 from gnn_core.bench.sampling_figures import Round, make_record, text_of
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
@@ -40,23 +38,6 @@ examples:
 
 Batches are drawn as on one rank. The ranks of a job draw side by side, each on its own core.
 """
-
-
-@dataclass
-class Way:
-    """One way to draw the batches of a round: `draw` yields (edges, input nodes) of each."""
-
-    name: str
-    draw: Callable[[], Iterable[tuple[int, int]]]
-    rounds: list[Round] = field(default_factory=list)
-
-    def run(self) -> Round:
-        """Draw one round."""
-        elapsed, cpu = time.perf_counter(), time.process_time()
-        sizes = list(self.draw())
-        cpu, elapsed = time.process_time() - cpu, time.perf_counter() - elapsed
-        edges, input_nodes = (sum(column) for column in zip(*sizes, strict=True))
-        return Round(edges, input_nodes, len(sizes), elapsed, cpu)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,14 +64,11 @@ def _run(options: argparse.Namespace) -> int:
     )
     hardware = machine.hardware()  # before the benchmark is a load of its own
     began = time.perf_counter()
-    ways = _ways(graph, config, options.batches)
-    for way in ways:
-        way.run()  # compiles kernels, fetches pages
+    variants = _variants(graph, config, options.batches)
+    for variant in variants:
+        variant.run()  # compiles kernels, fetches pages
     warm_up_seconds = time.perf_counter() - began
-    for number in range(options.rounds):
-        first = number % len(ways)
-        for way in ways[first:] + ways[:first]:
-            way.rounds.append(way.run())
+    take_turns(variants, options.rounds, lambda drawn: f"{drawn.elapsed_seconds:.3f} s")
     record = make_record(
         hardware,
         {"name": graph.name, "nodes": graph.num_nodes, "edges": graph.num_edges},
@@ -98,12 +76,12 @@ def _run(options: argparse.Namespace) -> int:
             "dataset": graph.name,
             "fanouts": list(config.fanouts),
             "global_batch_size": config.global_batch_size,
-            "batches": ways[0].rounds[0].batches,
+            "batches": variants[0].results[0].batches,
             "rounds": options.rounds,
             "seed": config.seed,
         },
         warm_up_seconds,
-        {way.name: way.rounds for way in ways},
+        {variant.name: variant.results for variant in variants},
     )
     print(text_of(record))
     if options.json is not None:
@@ -151,7 +129,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help=f"batches a round (default: an epoch, but {_MOST_BATCHES} at most)",
     )
-    add("--rounds", type=whole(), default=7, metavar="N", help="of each way (default: %(default)s)")
+    add_rounds_flag(parser, 7, "of each way")
     add(
         "--prefetch",
         type=whole(),
@@ -166,7 +144,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="of the draws (default: %(default)s)",
     )
-    add("--json", type=_writable, metavar="FILE", help="also write a record of all figures")
+    add_json_flag(parser, _writable)
     return parser.parse_args(argv)
 
 
@@ -177,7 +155,7 @@ def _writable(text: str) -> Path:
     return path
 
 
-def _ways(graph: Graph, config: RunConfig, num_batches: int | None) -> list[Way]:
+def _variants(graph: Graph, config: RunConfig, num_batches: int | None) -> list[Variant[Round]]:
     def loader(prefetch: int) -> Loader:
         return Loader(
             graph,
@@ -211,10 +189,19 @@ def _ways(graph: Graph, config: RunConfig, num_batches: int | None) -> list[Way]
             yield batch.num_edges, len(batch.input_nodes)
 
     return [
-        Way("the sampler", sample),
-        Way("the loader", lambda: load(here)),
-        Way(f"the loader, prefetch {config.prefetch}", lambda: load(ahead)),
+        Variant("the sampler", lambda: _timed(sample())),
+        Variant("the loader", lambda: _timed(load(here))),
+        Variant(f"the loader, prefetch {config.prefetch}", lambda: _timed(load(ahead))),
     ]
+
+
+def _timed(drawn: Iterable[tuple[int, int]]) -> Round:
+    """Draw one round; `drawn` yields (edges, input nodes) of each batch."""
+    elapsed, cpu = time.perf_counter(), time.process_time()
+    sizes = list(drawn)
+    cpu, elapsed = time.process_time() - cpu, time.perf_counter() - elapsed
+    edges, input_nodes = (sum(column) for column in zip(*sizes, strict=True))
+    return Round(edges, input_nodes, len(sizes), elapsed, cpu)
 
 
 if __name__ == "__main__":

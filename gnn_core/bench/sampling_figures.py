@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gnn_core.bench.bench_file import origin
+from gnn_core.bench.frame import columns_text, origin, was_busy
 from gnn_core.measure.timing import per_second
 
-_BUSY_LOAD = 0.5
 _MEANING = (
     "median over the rounds (least .. most); CPU time is that of all threads of the process, and "
     "tells what an idle core would do"
@@ -79,12 +78,8 @@ def make_record(
 def text_of(record: Mapping[str, Any]) -> str:
     """A record as lines for a terminal."""
     cells = [[_cell(value) for value in row] for row in record["rows"]]
-    table = [
-        f"{line[0]:<{_WIDTHS[0]}}"
-        + "".join(f"{cell:>{width}}" for cell, width in zip(line[1:], _WIDTHS[1:], strict=True))
-        for line in [*_HEADS, *cells]
-    ]
-    return "\n".join([*_opening(record), "", *table, "", *record["notes"]])
+    table = columns_text([*_HEADS, *cells], _WIDTHS)
+    return "\n".join([*_opening(record), "", table, "", *record["notes"]])
 
 
 def _row(name: str, rounds: Sequence[Round]) -> list[Any]:
@@ -130,6 +125,6 @@ def _opening(record: Mapping[str, Any]) -> list[str]:
 
 
 def _warnings(hardware: Mapping[str, Any]) -> list[str]:
-    if (hardware["load_average"] or 0) <= _BUSY_LOAD:
+    if not was_busy(hardware):
         return []
     return ["other programs were running: trust rates of CPU time more than elapsed ones"]

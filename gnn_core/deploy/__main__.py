@@ -19,7 +19,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import standard
+from gnn_core.deploy import kubernetes_schema
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -58,8 +58,8 @@ def _validate(given: Sequence[str], there: set[str]) -> int:
         except UsageError as error:
             findings.append(ManifestProblem("", "", str(error)))
     findings += check(sets, there)
-    if not standard.is_there():
-        print(f"note: {standard.NOT_CHECKED}", file=sys.stderr)
+    if not kubernetes_schema.is_there():
+        print(f"note: {kubernetes_schema.NOT_CHECKED}", file=sys.stderr)
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     if findings:

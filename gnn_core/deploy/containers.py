@@ -1,4 +1,4 @@
-"""What the API server asks of a container, beyond the types of its fields."""
+"""Rules of the API server for a container, beyond the types of its fields."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gnn_core.deploy.field_types import expected, is_scalar, shown
 from gnn_core.deploy.pods import PROBES, Problems, containers_of, handlers_of
 from gnn_core.deploy.quantity import number_of
-from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _FIELDS = (

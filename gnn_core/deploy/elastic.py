@@ -1,4 +1,4 @@
-"""What an elastic MPIJob must be so that its ranks can go and join."""
+"""Rules for an elastic MPIJob, whose ranks may leave and join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of objects that are understood, and the shape of each as `shapes` compares it."""
+"""The kinds of objects that are understood, and the shape of each as `field_types` compares it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ OF_NO_NAMESPACE = (
     "ClusterRoleBinding",
     "CustomResourceDefinition",
 )
-# Whose names become a host's or a label, and are shorter; `meaning` knows what an MPIJob's becomes.
+# Names that become a host's or a label, and are shorter; `mpijob_rules` checks those of an MPIJob.
 _NAMES = {"Service": "host", "Job": "short name", "Namespace": "short"}
 SCHEMAS: dict[str, dict[str, Any]] = {
     kind: {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnn_core.deploy import overlay
-from gnn_core.deploy.objects import Object, load, name_of, parse, text_in
+from gnn_core.deploy.yaml_objects import Object, load, name_of, parse, text_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = REPOSITORY / "mpi-operator"
@@ -25,8 +25,8 @@ class ManifestProblem:
     message: str  # what was expected, what came, what to change
 
     def __str__(self) -> str:
-        told = ": ".join(part for part in (self.file, self.path, self.message) if part)
-        return " ".join(told.split())  # one line, whatever files and fields are called
+        line = ": ".join(part for part in (self.file, self.path, self.message) if part)
+        return " ".join(line.split())  # one line, whatever files and fields are called
 
 
 @dataclass(frozen=True)

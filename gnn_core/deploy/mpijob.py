@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from gnn_core.data.catalog import PUBLISHED
 from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from gnn_core.deploy.meaning import GPU, name_problem
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.mpijob_rules import GPU, name_problem
 from gnn_core.deploy.overlay import containers_in
 from gnn_core.deploy.pods import image_problem
 from gnn_core.deploy.programs import IN_IMAGE, TRAINERS, dataset_problem, read_flags
 from gnn_core.deploy.quantity import is_quantity, number_of
+from gnn_core.deploy.yaml_objects import Object
 from gnn_core.usage import UsageError
 
 
@@ -67,8 +67,8 @@ class JobSettings:
                 f"--memory: expected more than 1Gi, which /dev/shm may take of it, got "
                 f"{self.memory!r}"
             )
-        if self.gpus and self.strategy == "multiworker":
-            found.append("--gpus: multiworker has none to use: its TensorFlow is a CPU build")
+        if self.gpus and TRAINERS[self.strategy].framework == "keras":
+            found.append(f"--gpus: {self.strategy} has none to use: its TensorFlow is a CPU build")
         if self.elastic:
             found += self._elastic_problems()
         if not found:
@@ -84,7 +84,7 @@ class JobSettings:
 
     def _elastic_problems(self) -> list[str]:
         found = []
-        if self.strategy != "horovod":
+        if not TRAINERS[self.strategy].elastic:
             found.append(f"--elastic: expected --strategy horovod, got {self.strategy}")
         if self.slots > 1:
             found.append(
@@ -106,7 +106,7 @@ class JobSettings:
         by_hand = entry is not None and not entry.is_fetched
         return [
             f"--dataset={self.dataset}",
-            *TRAINERS[self.strategy][1],
+            *(f"{flag}={value}" for flag, value in TRAINERS[self.strategy].arguments.items()),
             *usual,
             *(["--data-root=/shared/data"] if by_hand else []),
             *(["--device=cuda"] if self.gpus else []),
@@ -147,7 +147,7 @@ def _fill_launcher(pod: Object, settings: JobSettings) -> None:
     graph["command"][-1] = settings.dataset
     graph["resources"] = _of_size("1", settings.memory)  # a large graph is prepared there
     usual = [flag for flag in launcher["args"] if not flag.startswith("--dataset=")]
-    launcher["command"][-1] = f"{IN_IMAGE}/{TRAINERS[settings.strategy][0]}"
+    launcher["command"][-1] = f"{IN_IMAGE}/{TRAINERS[settings.strategy].program}"
     launcher["args"] = settings.trainer_flags(usual)
     graph["args"] += [flag for flag in launcher["args"] if flag.startswith("--data-root=")]
     threads = next(one for one in launcher["env"] if one["name"] == "OMP_NUM_THREADS")

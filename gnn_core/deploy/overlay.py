@@ -1,4 +1,4 @@
-"""Merges a folder of kustomize as `kubectl kustomize` does, as far as ours go; refuses the rest.
+"""Merges a kustomize folder as `kubectl kustomize` does, for the fields that ours use.
 
 Understood are resources, images, labels (of the objects alone) and patches that are lists of JSON
 operations (RFC 6902). For anything else: `kubectl kustomize FOLDER`, piped into the validator.
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gnn_core.deploy.objects import Object, load, name_of, title_of, values_in
-from gnn_core.deploy.shapes import compare, shown
+from gnn_core.deploy.field_types import compare, shown
+from gnn_core.deploy.yaml_objects import Object, load, name_of, title_of, values_in
 from gnn_core.deploy.yaml_text import ResourceReader
 from gnn_core.usage import UsageError
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.quantity import number_of
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.yaml_objects import Object
 
 Problems = Iterator[tuple[str, str]]
 """(path in the document, message)."""

@@ -19,25 +19,15 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.data.datasets import names
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.deploy.manifest_files import REPOSITORY
+from gnn_core.strategies import STRATEGIES, Strategy
 from gnn_core.usage import UsageError, did_you_mean
 
 IN_IMAGE = "/opt/ringsage"
 """Where the repository lies in the image, and the folder that its programs start in."""
 
-_KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
-# strategy of an MPIJob -> its program, the flags that go with it, those that it refuses
-TRAINERS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
-    "horovod": ("horovod_gnn/train.py", (), _KERAS_ONLY),
-    "ddp": ("baselines/ddp.py", (), _KERAS_ONLY),
-    "multiworker": (
-        "tf_mirrored/train.py",
-        ("--strategy=multiworker",),
-        {
-            "--pin": "replicas share a process; --threads tells how many cores each may use",
-            "--table-on": "the features stay in host memory",
-        },
-    ),
-}
+TRAINERS: dict[str, Strategy] = {name: one for name, one in STRATEGIES.items() if one.launcher}
+"""The strategies of an MPIJob: those with a process for each rank. mpirun starts all of them."""
+
 # Options of mpirun (Open MPI 4.1) and horovodrun (0.28.1) in use with MPIJobs, and how many words
 # follow each.
 _LAUNCHERS = ("mpirun", "mpiexec", "horovodrun")
@@ -181,9 +171,9 @@ def _program(words: list[str], folder: str, problems: list[str]) -> str:
 
 def strategy_of(command: Command) -> str | None:
     """Which of TRAINERS the command starts; None if another program."""
-    for strategy, (program, _, _) in TRAINERS.items():
-        if command.program == program:
-            return strategy
+    for name, strategy in TRAINERS.items():
+        if command.program == strategy.program:
+            return name
     return None
 
 
@@ -191,7 +181,7 @@ def read_flags(strategy: str, flags: Sequence[str], num_ranks: int) -> RunConfig
     """The trainer's settings with so many ranks. Raises UsageError as the trainer would."""
     if any(flag.partition("=")[0] == "--config" for flag in flags):
         raise UsageError("--config: expected flags, got a file, which is not in the image")
-    config = parse_config(flags, strategy, TRAINERS[strategy][2])
+    config = parse_config(flags, strategy, TRAINERS[strategy].refuses)
     config.validate_world(num_ranks)
     if strategy == "multiworker":
         if config.strategy != strategy:

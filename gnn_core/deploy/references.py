@@ -1,4 +1,4 @@
-"""What a pod names that the API server looks up when the pod is made, and refuses it without."""
+"""Rules for objects that a pod refers to: without them the API server refuses the pod."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What the API server asks of where a pod may run, and of how it finds others."""
+"""Rules of the API server for tolerations, spread, affinity and a pod's network."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Any
 
+from gnn_core.deploy.field_types import expected, is_scalar, shown
 from gnn_core.deploy.pods import Problems
-from gnn_core.deploy.shapes import expected, is_scalar, shown
 
 _MOST_NAMESERVERS = 3
 

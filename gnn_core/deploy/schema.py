@@ -1,9 +1,9 @@
-"""What may stand in a manifest, by kind of object: shapes as `shapes` compares them.
+"""What may stand in a manifest, by kind of object: shapes as `field_types` compares them.
 
 Of an MPIJob it is every field, after types.go of the MPI Operator's v2beta1, whose own checks come
 too late: the API server takes what the operator then refuses, and all that is seen is that no pod
 comes. Of Kubernetes' own objects it is the type of each field that the rules read; any other field
-may stand there, and `standard` compares all of them with Kubernetes' schema.
+may stand there, and `kubernetes_schema` compares all of them with Kubernetes' schema.
 """
 
 from __future__ import annotations

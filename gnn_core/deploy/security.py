@@ -1,4 +1,4 @@
-"""What Pod Security's level `restricted` asks of a pod, and who may run in ours.
+"""Rules of Pod Security's level `restricted`, and of the user that the image runs as.
 
 A namespace that enforces the level refuses any other pod: the job is there, and never a pod.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.pods import Problems, containers_of, handlers_of
-from gnn_core.deploy.shapes import shown
 
 _RESTRICTED = "Pod Security's level restricted"
 _VOLUMES = (

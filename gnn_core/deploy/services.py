@@ -1,15 +1,15 @@
-"""What the API server asks of a Service, and what objects that select pods must find."""
+"""Rules of the API server for a Service, and for objects that select pods."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gnn_core.deploy.field_types import is_scalar, shown
 from gnn_core.deploy.manifest_files import Manifests
-from gnn_core.deploy.objects import Object
 from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.scheduling import is_address
-from gnn_core.deploy.shapes import is_scalar, shown
 from gnn_core.deploy.workloads import ALWAYS_RUNNING
+from gnn_core.deploy.yaml_objects import Object
 
 _OUTSIDE = ("NodePort", "LoadBalancer")
 _NODE_PORTS = range(30000, 32768)  # unless the server was started with others

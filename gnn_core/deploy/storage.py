@@ -1,14 +1,14 @@
-"""What the API server asks of volumes, of claims on them, and of data that is kept by key."""
+"""Rules of the API server for persistent volumes and claims, ConfigMaps and Secrets."""
 
 from __future__ import annotations
 
 import base64
 from typing import Any
 
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.field_types import expected, is_scalar, shown
 from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.quantity import number_of
-from gnn_core.deploy.shapes import expected, is_scalar, shown
+from gnn_core.deploy.yaml_objects import Object
 
 _ALONE = "ReadWriteOncePod"
 _MOST_BYTES = 2**20

@@ -1,4 +1,4 @@
-"""Checks manifests without a cluster: their structure, their meaning, and one against another."""
+"""Checks manifests without a cluster: their fields, our rules, and one against another."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 from gnn_core.deploy import (
     containers,
-    meaning,
-    operators_own,
+    kubernetes_schema,
+    mpijob_rules,
+    operator_names,
     pods,
     references,
     scheduling,
     security,
     services,
-    standard,
     storage,
-    sweeps,
+    sweep_rules,
     volumes,
     workloads,
 )
+from gnn_core.deploy.field_checks import field_problems
 from gnn_core.deploy.kinds import OF_NO_NAMESPACE
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests
-from gnn_core.deploy.objects import Object, name_of, title_of, without_nulls
-from gnn_core.deploy.structure import structure_findings
+from gnn_core.deploy.yaml_objects import Object, name_of, title_of, without_nulls
 
 Rule = tuple[Callable[..., pods.Problems], tuple[Any, ...]]
-_STUMBLES = (KeyError, TypeError, AttributeError, ValueError, IndexError)
+_WRONG_TYPE_ERRORS = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
 def check(sets: Sequence[Manifests], there: set[str]) -> list[ManifestProblem]:
@@ -58,13 +58,13 @@ def _check_set(manifests: Manifests, there: set[str]) -> Iterator[ManifestProble
             "metadata.namespace",
             f"expected one namespace, got {got}: pods see the claims of their own alone",
         )
-    structures = [list(structure_findings(manifests.file, one)) for one in manifests.objects]
+    structures = [list(field_problems(manifests.file, one)) for one in manifests.objects]
     for one, broken in zip(manifests.objects, structures, strict=True):
         yield from broken
-        told = {finding.path for finding in broken}
+        known = {finding.path for finding in broken}
         for path, message in _meanings(one, manifests, there, any(structures)):
             finding = ManifestProblem(manifests.file, f"{title_of(one)}: {path}", message)
-            if finding.path not in told:
+            if finding.path not in known:
                 yield finding
 
 
@@ -73,18 +73,19 @@ def _meanings(one: Object, manifests: Manifests, there: set[str], broken: bool) 
     rules: list[Rule] = []
     try:
         rules = list(_rules_for(one, manifests, there))
-    except _STUMBLES:
+    except _WRONG_TYPE_ERRORS:
         if not broken:
             raise
     for rule, arguments in rules:
         try:
             yield from list(rule(*arguments))
-        except _STUMBLES:
-            if not broken and standard.is_there():  # a slip of the rule
+        except _WRONG_TYPE_ERRORS:
+            if not broken and kubernetes_schema.is_there():  # an error in the rule
                 raise
             if not broken:
-                yield "", f"expected fields of the types of Kubernetes, got others; {standard.HOW}"
-            # else what it stumbles over is told already
+                how = kubernetes_schema.HOW
+                yield "", f"expected fields of the types of Kubernetes, got others; {how}"
+            # else the field of a wrong type is reported already
 
 
 def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[Rule]:
@@ -92,8 +93,8 @@ def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[R
     for path, pod in pods.pods_of(one):
         yield volumes.volumes_problems, (path, pod, manifests, there)
         yield references.references_problems, (path, pod, manifests, there)
-        yield volumes.mounts_problems, (path, pod, operators_own.volumes_in(one, path))
-        yield sweeps.plan_problems, (path, pod, manifests)
+        yield volumes.mounts_problems, (path, pod, operator_names.volumes_in(one, path))
+        yield sweep_rules.plan_problems, (path, pod, manifests)
         for of_pod in _OF_PODS:
             yield of_pod, (path, pod)
         if kind == "MPIJob":
@@ -104,7 +105,7 @@ def _rules_for(one: Object, manifests: Manifests, there: set[str]) -> Iterator[R
     for of_kind in _OF_KINDS.get(kind, ()):
         yield of_kind, (one,)
     if kind == "MPIJob":
-        yield operators_own.objects_problems, (one, manifests)
+        yield operator_names.objects_problems, (one, manifests)
     if kind in ("Service", *workloads.ALWAYS_RUNNING):
         yield services.selected_problems, (one, manifests)
 
@@ -124,15 +125,15 @@ _OF_CONTAINERS = (
     pods.resources_problems,
     pods.ports_problems,
     containers.container_problems,
-    meaning.commands_problems,
+    mpijob_rules.commands_problems,
 )
 _OF_KINDS: dict[str, tuple[Callable[[Object], pods.Problems], ...]] = {
     "MPIJob": (
-        meaning.replicas_problems,
-        meaning.queue_problems,
-        meaning.ssh_problems,
-        meaning.program_problems,
-        operators_own.pods_problems,
+        mpijob_rules.replicas_problems,
+        mpijob_rules.queue_problems,
+        mpijob_rules.ssh_problems,
+        mpijob_rules.program_problems,
+        operator_names.pods_problems,
     ),
     "Job": (workloads.job_problems,),
     "CronJob": (workloads.cron_problems,),

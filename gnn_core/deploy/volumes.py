@@ -1,14 +1,14 @@
-"""What a pod's volumes must be: where each comes from, where it is mounted, how large it grows."""
+"""Rules for a pod's volumes: their sources, their mounts, and their sizes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.manifest_files import Manifests
-from gnn_core.deploy.objects import name_of
 from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.quantity import number_of
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.yaml_objects import name_of
 from gnn_core.usage import did_you_mean
 
 _SOURCES = (

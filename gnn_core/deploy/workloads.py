@@ -1,13 +1,13 @@
-"""What the API server asks of objects that make pods: Job, CronJob, Deployment and their kin."""
+"""Rules of the API server for objects that create pods: Job, CronJob, Deployment and others."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gnn_core.deploy.objects import Object
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.pods import Problems
 from gnn_core.deploy.scheduling import selector_problems
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.yaml_objects import Object
 
 ALWAYS_RUNNING = ("Deployment", "StatefulSet", "DaemonSet")
 _MOST_RULES, _MOST_CODES = 20, 255

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.field_types import shown
 from gnn_core.settings.bounded_yaml import BoundedLoader
 
 _BOOL = re.compile(

@@ -1,4 +1,4 @@
-"""What a run says while it runs: one voice, a bar on a terminal, plain lines anywhere else.
+"""The output of a run while it trains: a bar on a terminal, plain lines anywhere else.
 
 Under a launcher or in a pipe a bar turns into thousands of lines, so there lines are printed: of at
 most twenty epochs, and, where epochs are long, at least every ten seconds.

@@ -133,8 +133,8 @@ def commit(folder: Path = _SOURCE) -> tuple[str | None, bool | None]:
     head = _git(folder, "rev-parse", "HEAD")
     tracked = _git(folder, "ls-files", "gnn_core")
     if not head or not tracked:
-        told = _REVISION.fullmatch(os.environ.get("RINGSAGE_COMMIT", ""))
-        return (told[1], told[2] is not None) if told else (None, None)
+        found = _REVISION.fullmatch(os.environ.get("RINGSAGE_COMMIT", ""))
+        return (found[1], found[2] is not None) if found else (None, None)
     status = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results")
     return head, None if status is None else bool(status)
 
@@ -151,9 +151,9 @@ def launch_line(
     gone. Paths below the working folder and of the environment's programs are shortened, and
     values of secrets are struck out, since records are published.
     """
-    if told := os.environ.get("RINGSAGE_LAUNCHED"):
+    if launched := os.environ.get("RINGSAGE_LAUNCHED"):
         with contextlib.suppress(ValueError):  # a quote without its partner: not ours
-            return shlex.join(presentable(shlex.split(told)))
+            return shlex.join(presentable(shlex.split(launched)))
     command = list(sys.orig_argv) if own is None else list(own)
     above = [words for _, words in ancestors(proc, os.getpid() if pid is None else pid)]
     if any(launcher_at(words, DAEMONS) is not None for words in above):
@@ -183,7 +183,7 @@ def presentable(command: list[str], folder: Path | None = None) -> list[str]:
 
 
 def memory_of_process(pid: int | str = "self", proc: Path = _PROC) -> dict[str, int | None]:
-    """Return rss_bytes, peak_rss_bytes and pss_bytes of a process; None where not told.
+    """Return rss_bytes, peak_rss_bytes and pss_bytes of a process; None where unknown.
 
     PSS divides each shared page among its users, so the sum over ranks of one host is what they
     really hold; the sum of their RSS counts the memory-mapped graph once per rank.
@@ -218,12 +218,12 @@ def _kilobytes(file: Path) -> dict[str, int]:
 
 def _cpu_mhz(proc: Path) -> float | None:
     """Return the present mean over the cores; a virtual machine may tell the nominal one."""
-    told = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text_of(proc / "cpuinfo"), flags=re.MULTILINE)
-    return round(sum(map(float, told)) / len(told), 1) if told else None
+    speeds = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text_of(proc / "cpuinfo"), flags=re.MULTILINE)
+    return round(sum(map(float, speeds)) / len(speeds), 1) if speeds else None
 
 
 def memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
-    """Return how much memory the job may use on this host; None where that is not told."""
+    """Return how much memory the job may use on this host; None where that is unknown."""
     limits = [_kilobytes(proc / "meminfo").get("MemTotal"), granted_memory_bytes(proc, cgroup)]
     return min((limit for limit in limits if limit), default=None)
 

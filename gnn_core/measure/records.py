@@ -1,4 +1,4 @@
-"""Run records out and in: one JSON line per run, one file per run.
+"""Writes and reads run records: one JSON line per run, one file per run.
 
 A failed run writes a record too. A number that is not one (NaN, infinity) is stored as null and
 makes the run a failed one; nothing that is read here ever turns it into 0.

@@ -1,4 +1,4 @@
-"""RunRecord and its parts: everything one run has to say for itself.
+"""RunRecord and its parts: the schema of what a run writes.
 
 A number is only as good as what is known of its origin, so the configuration, the machine, the
 versions and the commit stand next to the measurements. `records` writes and reads it.
@@ -7,6 +7,7 @@ versions and the commit stand next to the measurements. `records` writes and rea
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,10 @@ from typing import Any, Protocol
 from gnn_core.measure.metrics import SPLITS, Tally
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.timing import training_seconds
+from gnn_core.strategies import STRATEGIES
 
 SCHEMA_VERSION = 1
-STRATEGIES = ("single", "horovod", "ddp", "one", "mirrored", "multiworker")
 STATUSES = ("ok", "failed", "interrupted")
-CONTROLLERS = ("mpi", "gloo", "nccl", "grpc", None)
 
 
 class DescribedGraph(Protocol):
@@ -145,7 +145,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
     run_id: str
     started_at: str  # UTC, ISO 8601
-    strategy: str  # one of STRATEGIES
+    strategy: str  # one of gnn_core.strategies.STRATEGIES
     launch_command: str  # what was typed, launcher included
     world_size: int  # of an elastic run: of its last world, as are hosts, memory and resources
     hosts: list[str]  # short names, in order of their first rank
@@ -157,7 +157,7 @@ class RunRecord:
     versions: dict[str, str]
     commit: str | None = None
     dirty: bool | None = None  # None outside git
-    controller: str | None = None  # one of CONTROLLERS
+    controller: str | None = None  # one of the strategy's; None where none is known
     finished_at: str | None = None
     status: str = "failed"  # until it is known better: a record begun and never finished
     error: str | None = "the run did not reach its end"
@@ -181,12 +181,17 @@ class RunRecord:
     def __post_init__(self) -> None:
         """Raise ValueError for a strategy, status, controller, time or world that cannot be."""
         for name, value, allowed in (
-            ("strategy", self.strategy, STRATEGIES),
+            ("strategy", self.strategy, tuple(STRATEGIES)),
             ("status", self.status, STATUSES),
-            ("controller", self.controller, CONTROLLERS),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
+        controllers = (*STRATEGIES[self.strategy].controllers, None)
+        if self.controller not in controllers:
+            raise ValueError(
+                f"controller: expected one of {controllers} of {self.strategy}, got "
+                f"{self.controller!r}"
+            )
         if self.world_size < 1 or sum(self.ranks_per_host) != self.world_size:
             raise ValueError(
                 f"expected ranks_per_host to add up to world_size {self.world_size}, "
@@ -215,6 +220,18 @@ class RunRecord:
         return dataclasses.replace(
             self, status=status, error=error, finished_at=utc_now(), **changes
         )
+
+
+def measured_epochs(run: RunRecord) -> list[EpochRecord]:
+    """Return the epochs of a run that are not warm-up; of an elastic one, of its last world."""
+    first = run.worlds[-1].epoch if run.worlds else 0
+    return [epoch for epoch in run.epochs if not epoch.warm_up and epoch.epoch >= first]
+
+
+def epoch_seconds(run: RunRecord) -> float | None:
+    """Return the median seconds of the epochs of a run that are not warm-up; None without any."""
+    seconds = [epoch.seconds for epoch in measured_epochs(run)]
+    return statistics.median(seconds) if seconds else None
 
 
 def count_ranks(rank_hosts: Sequence[str]) -> tuple[list[str], list[int]]:

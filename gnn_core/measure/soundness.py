@@ -1,4 +1,4 @@
-"""What cannot be true of a run: the checks between a measurement and the table.
+"""Checks of a record for values that cannot be true, as it is written and as it is read.
 
 Each one stands for a way in which training code is known to have reported a wrong number: an
 accuracy of another split than its name says, targets dropped or counted twice, percent taken for

@@ -26,9 +26,10 @@ from gnn_core.launch import guarded
 from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted
 from gnn_core.report.generated_blocks import SELECTIONS, TABLES, renewal, tables
-from gnn_core.report.rows.choices import Choices
-from gnn_core.report.tables.cells import Table, counted
+from gnn_core.report.rows.report_options import ReportOptions
+from gnn_core.report.tables.cells import Table
 from gnn_core.report.tables.latex import latex_table
 from gnn_core.usage import Parser, UsageError, finite, printable
 from gnn_core.whole_file import write_whole
@@ -159,8 +160,8 @@ def _analyse(options: argparse.Namespace) -> int:
     return 0
 
 
-def _choices(options: argparse.Namespace) -> Choices:
-    return Choices(options.force, options.target, options.price, options.currency or "")
+def _choices(options: argparse.Namespace) -> ReportOptions:
+    return ReportOptions(options.force, options.target, options.price, options.currency or "")
 
 
 def _name_unused(problems: Sequence[str]) -> None:

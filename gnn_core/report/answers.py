@@ -13,26 +13,19 @@ from typing import Any
 
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, percent, three_digits
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
 from gnn_core.report.rows.scores import TASKS, task_of
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
-from gnn_core.report.tables.cells import counted, percent, three_digits
-from gnn_core.report.tables.side_by_side import told_apart
+from gnn_core.report.tables.side_by_side import distinguishing_settings
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION, larger_batch, slowdown, threads_of
 from gnn_core.report.tables.verdicts import ratio_text
-from gnn_core.sweep.plan import words_of
+from gnn_core.settings.flags import write_flags
+from gnn_core.strategies import STRATEGIES
 
 GOOD_EFFICIENCY = 0.7
 """Down to this speed-up per rank, more ranks are the next thing to try."""
 ENOUGH_SEEDS = 3
-_STARTS = {
-    "single": "python baselines/single.py",
-    "horovod": "horovodrun -np {ranks} python horovod_gnn/train.py",
-    "ddp": "torchrun --standalone --nproc-per-node {ranks} baselines/ddp.py",
-    "one": "python tf_mirrored/train.py --strategy one",
-    "mirrored": "python tf_mirrored/train.py --strategy mirrored --replicas {ranks}",
-    "multiworker": "mpirun -np {ranks} python tf_mirrored/train.py --strategy multiworker",
-}
 
 
 @dataclass(frozen=True)
@@ -67,13 +60,15 @@ def _name(comparison: Comparison, others: Sequence[Comparison]) -> tuple[str, st
     task = task_of(comparison.settings)
     here = [one for one in others if one.dataset == comparison.dataset]
     alike = [one for one in here if task_of(one.settings) == task]
-    told = dict(zip(map(id, alike), told_apart(alike), strict=True))[id(comparison)]
-    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", told
+    settings = dict(zip(map(id, alike), distinguishing_settings(alike), strict=True))[
+        id(comparison)
+    ]
+    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", settings
 
 
 def start_command(strategy: str, ranks: int, *flags: str) -> str:
     """Return what a user types to train with a strategy, from the root of the project."""
-    return " ".join([_STARTS[strategy].format(ranks=ranks), *flags])
+    return " ".join([*STRATEGIES[strategy].words(ranks), *flags])
 
 
 def _weight(comparison: Comparison) -> tuple[int, int]:
@@ -117,6 +112,11 @@ def _cost(comparison: Comparison, best: Contender) -> str:
         return f"Unknown: it has {own}, and there is no run of one process to set beside it."
     if base is best:
         return f"Nothing: it is the one process that others are set beside ({own})."
+    if not STRATEGIES[best.row.strategy].same_curve:
+        return (
+            f"{own}, where {base.name} has {scale * base.row.accuracy.middle:.{digits}f}: "
+            f"`{best.row.strategy}` trains on a loss curve of its own."
+        )
     lost = base.row.accuracy.middle - score.middle
     seeds = counted(min(score.count, base.row.accuracy.count), "seed")
     if abs(scale * lost) < 0.5 * 10**-digits:
@@ -213,5 +213,5 @@ def _command(
         for name, value in config.to_dict().items()
         if name in settings and value != usual[name] and value is not None
     }
-    flags = shlex.join(words_of({**where, **asked}))
+    flags = shlex.join(write_flags({**where, **asked}))
     return f" (`{start_command(one.row.strategy, ranks, flags)}`)"

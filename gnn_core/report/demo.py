@@ -16,11 +16,12 @@ from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, percent, three_digits
 from gnn_core.report.answers import start_command
 from gnn_core.report.rows.summary import Row, row_of, steps_per_epoch, work_of
 from gnn_core.report.tables.agreement import curves_table
-from gnn_core.report.tables.cells import counted, percent, three_digits
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION
+from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import Parser, UsageError
 
 _ROUNDING = 1e-5  # of a loss in the first steps, where few sums of fp32 lie behind it
@@ -69,7 +70,8 @@ def sentences(records: Sequence[RunRecord]) -> list[str]:
 
 def _pair(good: Sequence[RunRecord]) -> tuple[RunRecord, RunRecord]:
     """The newest run of `single` and of several ranks that have equal settings."""
-    for together in (one for one in reversed(good) if one.world_size > 1):
+    several = [one for one in good if one.world_size > 1 and STRATEGIES[one.strategy].same_curve]
+    for together in reversed(several):
         for alone in reversed(good):
             if alone.strategy == "single" and work_of(alone) == work_of(together):
                 return alone, together

@@ -21,11 +21,12 @@ from gnn_core.files import read_regular
 from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.choices import Choices
+from gnn_core.number_text import counted
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
-from gnn_core.report.tables.cells import Table, counted, settings_beside_ranks
+from gnn_core.report.tables.cells import Table, settings_beside_ranks
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
@@ -35,9 +36,9 @@ from gnn_core.report.tables.speed import accuracy_table, speed_table
 from gnn_core.report.tables.target import target_table
 from gnn_core.report.tables.weak import weak_table
 
-Content = Callable[[Sequence[Path], str, Choices], tuple[str, list[str]]]
+Content = Callable[[Sequence[Path], str, ReportOptions], tuple[str, list[str]]]
 """(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""
-Maker = Callable[[Sequence[RunRecord], Choices], Table]
+Maker = Callable[[Sequence[RunRecord], ReportOptions], Table]
 
 _MOST_BYTES = 16 << 20
 _MARKER = re.compile(r"<!-- figures:(?P<name>\S+)(?: +(?P<folder>\S.*?))? +(?P<side>begin|end) -->")
@@ -66,7 +67,7 @@ class _Section:
         return f"line {self.line} ({' '.join(filter(None, (self.name, self.folder)))})"
 
 
-def renewal(document: Path, paths: Sequence[Path], choices: Choices | None = None) -> Renewal:
+def renewal(document: Path, paths: Sequence[Path], choices: ReportOptions | None = None) -> Renewal:
     """Return the text of `document` as it is, and as it would be with its tables made anew.
 
     `paths`: records for the markers that name no folder; `choices` (default: none made) hold for
@@ -82,7 +83,7 @@ def renewal(document: Path, paths: Sequence[Path], choices: Choices | None = Non
     remarks: dict[str, None] = {}
     position = 0
     for section in _sections(text, document):
-        made, problems = _made(section, document, paths, choices or Choices())
+        made, problems = _made(section, document, paths, choices or ReportOptions())
         stale += [] if made == text[section.begin : section.end] else [str(section)]
         parts += [text[position : section.begin], made]
         remarks.update(dict.fromkeys(problems))
@@ -131,7 +132,7 @@ def _sections(text: str, document: Path) -> list[_Section]:
 
 
 def _made(
-    section: _Section, document: Path, paths: Sequence[Path], choices: Choices
+    section: _Section, document: Path, paths: Sequence[Path], choices: ReportOptions
 ) -> tuple[str, list[str]]:
     """Return what should stand between the markers of a section, and remarks on bad files."""
     if section.folder is None:
@@ -149,7 +150,7 @@ def _made(
 
 
 def tables(
-    name: str, records: Sequence[RunRecord], choices: Choices | None = None
+    name: str, records: Sequence[RunRecord], choices: ReportOptions | None = None
 ) -> list[tuple[str, Table]]:
     """Return the tables of one name, a key of TABLES, each beside its caption: one for each task.
 
@@ -157,14 +158,16 @@ def tables(
     is left out, unless that leaves no table.
     """
     made = [
-        (caption, settings_beside_ranks(TABLES[name](runs, choices or Choices())))
+        (caption, settings_beside_ranks(TABLES[name](runs, choices or ReportOptions())))
         for caption, runs in by_task(records)
     ]
     return [one for one in made if one[1].cells] or made[:1]
 
 
 def _of_records(name: str) -> Content:
-    def content(sources: Sequence[Path], places: str, choices: Choices) -> tuple[str, list[str]]:
+    def content(
+        sources: Sequence[Path], places: str, choices: ReportOptions
+    ) -> tuple[str, list[str]]:
         records, problems = read_records(*sources)
         if not records:
             raise _nothing("run records (*.jsonl)", places, problems)
@@ -179,7 +182,9 @@ def _of_records(name: str) -> Content:
     return content
 
 
-def _of_benches(sources: Sequence[Path], places: str, choices: Choices) -> tuple[str, list[str]]:
+def _of_benches(
+    sources: Sequence[Path], places: str, choices: ReportOptions
+) -> tuple[str, list[str]]:
     benches, problems = read_benches(*sources)
     if not benches:
         raise _nothing("benchmark files (*.json)", places, problems)

@@ -17,8 +17,8 @@ from gnn_core.markup import markdown_text, without_math
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.generated_blocks import tables
 from gnn_core.report.page import RECORDS_VARIABLE
+from gnn_core.report.prediction.figure import scaling_figure
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
-from gnn_core.report.prediction.picture import scaling_figure
 from gnn_core.report.prediction.probe_files import read_probes
 from gnn_core.report.prediction.work import work_in
 from gnn_core.report.rows.scores import by_task
@@ -34,8 +34,8 @@ def paths_of_report(default: str) -> list[Path]:
 
     Opened by hand, a notebook shows those of the folder `default`, relative to the project.
     """
-    told = os.environ.get(RECORDS_VARIABLE)
-    return [Path(path) for path in told.split(os.pathsep)] if told else [_ROOT / default]
+    paths = os.environ.get(RECORDS_VARIABLE)
+    return [Path(path) for path in paths.split(os.pathsep)] if paths else [_ROOT / default]
 
 
 def outlooks(
@@ -50,8 +50,8 @@ def outlooks(
     files = sorted(file for folder in folders for file in folder.glob("probe-*-*.json"))
     for strategy in dict.fromkeys(file.name.split("-")[1] for file in files):
         mine = [file for file in files if file.name.split("-")[1] == strategy]
-        for runs, told in _of_one_work(records, strategy):
-            name = ", ".join(filter(None, (runs[0].dataset.name, told)))
+        for runs, settings in _of_one_work(records, strategy):
+            name = ", ".join(filter(None, (runs[0].dataset.name, settings)))
             try:
                 probes = read_probes(mine, strategy)
                 work = dataclasses.replace(work_in(runs, strategy, None), dataset=name)
@@ -77,10 +77,10 @@ def _of_one_work(
                 work_settings(run.config) | {"graph": graph_mark(run.dataset.fingerprint)}
                 for run, *_ in works
             ]
-            told = differing_settings(settings, [""] * len(works), precision=True)
+            texts = differing_settings(settings, [""] * len(works), precision=True)
             ranks = [len({run.world_size for run in some}) for some in works]
             most = ranks.index(max(ranks))
-            yield works[most], ", ".join(filter(None, (caption, told[most])))
+            yield works[most], ", ".join(filter(None, (caption, texts[most])))
 
 
 def captioned(name: str, records: Sequence[RunRecord]) -> str:

@@ -25,12 +25,9 @@ from gnn_core.measure.records import read_records
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.probe_files import read_probes
 from gnn_core.report.prediction.work import work_in
+from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import Parser, UsageError, whole
 
-_PROBES = {  # strategy -> what starts its probe on so many ranks
-    "horovod": ("horovodrun -np {ranks} python", "horovod_gnn/probe.py"),
-    "ddp": ("torchrun --standalone --nproc-per-node {ranks}", "baselines/ddp_probe.py"),
-}
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -63,7 +60,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--probe-ranks", type=whole(2, 1024), default=2, metavar="N", help="of --probe (default: 2)"
     )
-    add("--strategy", choices=tuple(_PROBES), default="horovod", help="(default: horovod)")
+    add(
+        "--strategy",
+        choices=[name for name, one in STRATEGIES.items() if one.probe],
+        default="horovod",
+        help="(default: horovod)",
+    )
     add("--dataset", metavar="NAME", help="where the records are of several")
     add("--figures", type=path_argument, metavar="DIR", help="also draw scaling-<data set>.png")
     add("--force", action="store_true", help="take a probe of another machine all the same")
@@ -100,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     print("\n".join([table.text(), "", *table.notes]))
     if options.figures is not None:
         # matplotlib takes most of a second to import, and only this needs it
-        from gnn_core.report.prediction.picture import draw_scaling
+        from gnn_core.report.prediction.figure import draw_scaling
 
         print(f"drew {draw_scaling(view, options.figures)}", file=sys.stderr)
     return 0
@@ -108,8 +110,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _start_probe(strategy: str, ranks: int, file: Path) -> Path:
     """Run the strategy's probe here; the file it wrote. Raises UsageError with its complaint."""
-    launcher, program = _PROBES[strategy]
-    words = [*launcher.format(ranks=ranks).split(), program, "--json", str(file)]
+    words = [*STRATEGIES[strategy].probe_words(ranks), "--json", str(file)]
     print(f"measuring  {' '.join(words[:-2])}", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True)

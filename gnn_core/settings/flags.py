@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gnn_core.settings.options import Option, show
+from gnn_core.settings.table import OPTIONS
+from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import Parser, did_you_mean
 
 _TEACHING = """\
 Train GraphSAGE on one graph with the {strategy} strategy and write one record of the run.
 
 examples:
-  horovodrun -np 4 python horovod_gnn/train.py            four ranks on this machine
-  mpirun -np 4 python horovod_gnn/train.py --epochs 5     the same, started by MPI alone
-  torchrun --nproc-per-node 4 baselines/ddp.py            the same ranks under torch.distributed
-  python baselines/single.py                              one process, the base of every speed-up
-  python tf_mirrored/train.py --strategy mirrored         Keras, two replicas in one process
-  mpirun -np 4 python tf_mirrored/train.py --strategy multiworker   Keras, a process each
+{starts}
+  mpirun -np 4 python horovod_gnn/train.py --epochs 5     Horovod, started by MPI alone
   python baselines/single.py --dataset cora --dry-run     print every setting and stop
   python baselines/single.py --config run.yaml --lr 1e-3  settings from a file; flags beat the file
   python baselines/single.py --checkpoint-dir ckpt --resume   go on where a killed run stopped
@@ -51,7 +49,7 @@ def build_parser(
     Values stay text and absent flags stay absent, so that all mistakes can be told at once.
     """
     parser = _Parser(
-        description=_TEACHING.format(strategy=strategy),
+        description=_TEACHING.format(strategy=strategy, starts=_starts()),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
             prog, max_help_position=34, width=100
         ),
@@ -75,6 +73,11 @@ def build_parser(
     launch = groups.get("launch", parser)
     launch.add_argument("--config", metavar="FILE", help="YAML file of settings; flags beat it")
     return parser
+
+
+def _starts() -> str:
+    """An example of how each strategy is started, one a line."""
+    return "\n".join(f"  {' '.join(one.words(4)):<65}{one.help}" for one in STRATEGIES.values())
 
 
 def _help(spec: Option) -> str:
@@ -122,6 +125,19 @@ def read_flags(
             problems.append(f"{options[name].flag}: {error}")
             bad.add(name)
     return Flags(values, path, problems, bad)
+
+
+def write_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Spell settings of a run (field name -> value) as the words of a command line."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = OPTIONS[name].flag
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [flag, text]
+    return words
 
 
 def _pair_values(argv: Sequence[str], options: Mapping[str, Option]) -> tuple[list[str], list[str]]:

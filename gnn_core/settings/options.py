@@ -139,8 +139,8 @@ class Option:
         if (self.kind == "int" or math.isfinite(value)) and all(holds for _, _, holds in limits):
             return None
         # The limit that holds for whatever is no other is told only to whom it concerns.
-        told = [one for one in limits if one[1] != MOST_WHOLE or not one[2]]
-        wanted = " and ".join(f"{words} {bound}" for words, bound, _ in told)
+        named = [one for one in limits if one[1] != MOST_WHOLE or not one[2]]
+        wanted = " and ".join(f"{words} {bound}" for words, bound, _ in named)
         number = "a finite number" if self.kind == "float" else "a whole number"
         return f"expected {number} {wanted}".rstrip() + f", got {shown(value)}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
+from gnn_core.strategies import keras_strategies
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
 _EVALUATION, _MACHINE, _OUTPUT, _LAUNCH = "evaluation", "numbers and machine", "output", "launch"
@@ -300,7 +301,7 @@ class Settings:
         _LAUNCH,
         "how Keras replicas meet: one has none to meet, mirrored are in one process, multiworker "
         "in a process each",
-        choices=("one", "mirrored", "multiworker"),
+        choices=keras_strategies(),
     )
     replicas: int | None = option(
         None, _LAUNCH, "replicas of mirrored (default: one per GPU, 2 on a CPU)", low=1, high=1024

@@ -1,1 +1,4 @@
-"""Strategies that take turns: who they are, one run from start to end, and a plan of many runs."""
+"""Runs many trainings that take turns: plans (`python -m gnn_core.sweep`) and `compare`.
+
+No run imports it; `gnn_core.deploy.sweep_rules` reads plans with it, the benchmarks start runs.
+"""

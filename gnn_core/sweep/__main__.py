@@ -44,13 +44,14 @@ from gnn_core.launch import guarded, under_launcher
 from gnn_core.measure import machine
 from gnn_core.measure.records import require_writable
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.tables.cells import counted
+from gnn_core.number_text import counted
+from gnn_core.settings.flags import write_flags
 from gnn_core.streams import optional_output
 from gnn_core.sweep.child import stoppable
 from gnn_core.sweep.launches import ROOT, seen_from_root
-from gnn_core.sweep.one_turn import take_turn
-from gnn_core.sweep.plan import Plan, read_plan, words_of
+from gnn_core.sweep.plan import Plan, read_plan
 from gnn_core.sweep.progress_lines import columns_of, of_turn, opening
+from gnn_core.sweep.run_turn import take_turn
 from gnn_core.sweep.time_left import recorded_seconds, seconds_left
 from gnn_core.sweep.turns import Turn, in_order, result_in
 from gnn_core.usage import Parser, UsageError
@@ -82,8 +83,8 @@ def main() -> int:
     try:
         require_writable(plan.records)
     except UsageError as problem:
-        told = str(problem).partition(";")[0].removeprefix("--records")
-        raise UsageError(f"{options.plan}: records{told}; --records gives another one") from None
+        reason = str(problem).partition(";")[0].removeprefix("--records")
+        raise UsageError(f"{options.plan}: records{reason}; --records gives another one") from None
     try:
         with _alone(plan, options.plan), stoppable(), optional_output():
             left = [turn for turn in turns if turn.place not in done]
@@ -130,7 +131,7 @@ def _prepare(left: Sequence[Turn]) -> int:
             for name in ("data_root", "cache_dir")
             if name in turn.settings
         }
-        graphs[turn.dataset.name, *words_of(where)] = None
+        graphs[turn.dataset.name, *write_flags(where)] = None
     for words in graphs:
         prepare = [sys.executable, "-m", "gnn_core.data.datasets", "prepare", *words]
         if code := subprocess.run(prepare, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:

@@ -1,4 +1,4 @@
-"""One run as a child process: started, waited for, and ended with everything that it started."""
+"""A run as a child process: start it, wait for it, end it with all processes that it started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes part: strategies and ranks, and the command that starts each as a user would."""
+"""A strategy at a number of ranks, and the command that starts it. Sweeps and benchmarks use it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnn_core.measure.run_record import STRATEGIES
+from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
-ALONE = ("single", "one")
-"""One process of each framework, which the others are measured against: never of more ranks."""
-
-_LAUNCHERS = {
-    "horovod": ("horovodrun", "-np"),
-    "ddp": ("torchrun", "--standalone", "--nproc-per-node"),
-    "multiworker": ("mpirun", "-np"),
-}
-_PROGRAMS = {
-    "single": ("baselines/single.py",),
-    "horovod": ("horovod_gnn/train.py",),
-    "ddp": ("baselines/ddp.py",),
-    "one": ("tf_mirrored/train.py", "--strategy", "one"),
-    "mirrored": ("tf_mirrored/train.py", "--strategy", "mirrored"),
-    "multiworker": ("tf_mirrored/train.py", "--strategy", "multiworker"),
-}
 
 
 @dataclass(frozen=True)
@@ -39,20 +23,16 @@ class Launch:
     @property
     def name(self) -> str:
         """For a file or a line."""
-        return self.strategy if self.strategy in ALONE else f"{self.strategy}-{self.ranks}"
+        is_single = STRATEGIES[self.strategy].is_single
+        return self.strategy if is_single else f"{self.strategy}-{self.ranks}"
 
     def command(self, flags: Sequence[str]) -> list[str]:
         """The words that start it with these flags. Raises UsageError without its launcher."""
-        program, *choice = _PROGRAMS[self.strategy]
-        if self.strategy == "mirrored":
-            choice += ["--replicas", str(self.ranks)]
-        words = [str(ROOT / program), *choice, *flags]
-        if self.strategy not in _LAUNCHERS:
-            return [sys.executable, *words]
-        launcher, *options = _LAUNCHERS[self.strategy]
-        python = [] if launcher == "torchrun" else [sys.executable]
-        start = [str(_beside_python(launcher, self.strategy)), *options, str(self.ranks)]
-        return [*start, *python, *words]
+        strategy = STRATEGIES[self.strategy]
+        paths = {"python": sys.executable, strategy.program: str(ROOT / strategy.program)}
+        for launcher in strategy.launcher[:1]:
+            paths[launcher] = str(_beside_python(launcher, self.strategy))
+        return [*(paths.get(word, word) for word in strategy.words(self.ranks)), *flags]
 
 
 def chosen(only: Sequence[str] | None, ranks: Sequence[int]) -> list[Launch]:
@@ -68,7 +48,7 @@ def chosen(only: Sequence[str] | None, ranks: Sequence[int]) -> list[Launch]:
         Launch(strategy, count)
         for strategy in STRATEGIES
         if only is None or strategy in only
-        for count in ((1,) if strategy in ALONE else ranks)
+        for count in ((1,) if STRATEGIES[strategy].is_single else ranks)
     ]
 
 
@@ -84,7 +64,7 @@ def seen_from_root(folder: Path) -> Path:
 def _beside_python(launcher: str, strategy: str) -> Path:
     path = Path(sys.executable).parent / launcher
     if not path.exists():
-        rest = ", ".join(name for name in STRATEGIES if name not in _LAUNCHERS)
+        rest = ", ".join(name for name, one in STRATEGIES.items() if not one.launcher)
         raise UsageError(
             f"{strategy}: expected {launcher} beside {sys.executable}, found none; `make install` "
             f"puts it there, {rest} do without it"

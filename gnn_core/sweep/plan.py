@@ -2,7 +2,7 @@
 
 Keys, all of which may be left out:
 
-    strategies        list of names (default: all six)
+    strategies        list of names (default: all)
     ranks             how many each has that can have several (default: [1, 2])
     datasets          names, or mappings of a `name` and settings that only its runs have
     seeds, repeats    lists of whole numbers and a whole number (default: [0], 3)
@@ -19,10 +19,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gnn_core.config import OPTIONS, UsageError, parse_config
+from gnn_core.config import UsageError, parse_config
 from gnn_core.files import path_problem
-from gnn_core.measure.run_record import STRATEGIES
+from gnn_core.settings.flags import write_flags
 from gnn_core.settings.options import show
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch, chosen
 from gnn_core.sweep.plan_keys import Keys
 from gnn_core.usage import shown
@@ -103,7 +104,7 @@ def read_plan(path: Path) -> Plan:
     scaling = keys.text("scaling", "strong", SCALINGS)
     of_scaling = _WEAK if scaling == "weak" else {}
     plan = Plan(
-        strategies=keys.names("strategies", STRATEGIES),
+        strategies=keys.names("strategies", tuple(STRATEGIES)),
         ranks=tuple(sorted(set(ranks))),
         datasets=tuple(_datasets(keys, {**_OWN, **of_scaling})),
         seeds=keys.wholes("seeds", (0,), 0, 2**63 - 1),
@@ -122,19 +123,6 @@ def read_plan(path: Path) -> Plan:
     if problems:
         raise UsageError(f"{path}: {'; '.join(problems)}")
     return plan
-
-
-def words_of(settings: Mapping[str, Any]) -> list[str]:
-    """Spell settings (field name -> value) as the words of a command line."""
-    words: list[str] = []
-    for name, value in settings.items():
-        flag = OPTIONS[name].flag
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [flag, text]
-    return words
 
 
 def _datasets(keys: Keys, own: Mapping[str, str]) -> Iterator[DataSet]:
@@ -184,6 +172,6 @@ def _problems_of_runs(plan: Plan) -> Iterator[str]:
         for launch in plan.launches:
             settings = plan.settings(dataset, launch, plan.seeds[0])
             try:
-                parse_config(words_of(settings), "sweep").validate_world(launch.ranks)
+                parse_config(write_flags(settings), "sweep").validate_world(launch.ranks)
             except UsageError as problem:
                 yield from str(problem).split("; ")

@@ -1,4 +1,4 @@
-"""The keys of a plan, read one by one: each wrong one leaves its default and a problem to tell."""
+"""Reads the keys of a plan: a wrong one leaves its default, and a problem to report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from gnn_core.config import OPTIONS
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.yaml_file import load_pairs
-from gnn_core.sweep.every_run import refusals
+from gnn_core.sweep.allowed_settings import refusals
 from gnn_core.usage import MOST_WHOLE, did_you_mean, shown
 
 

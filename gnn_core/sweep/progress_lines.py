@@ -1,4 +1,4 @@
-"""What a sweep says of itself: the plan in one line, then one line per run."""
+"""The output of a sweep: the plan in one line, then one line per run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnn_core.report.rows.summary import epoch_seconds
-from gnn_core.report.tables.cells import counted, three_digits
+from gnn_core.measure.run_record import epoch_seconds
+from gnn_core.number_text import counted, three_digits
 from gnn_core.sweep.launches import seen_from_root
-from gnn_core.sweep.one_turn import LOG, Outcome
 from gnn_core.sweep.plan import Plan
+from gnn_core.sweep.run_turn import LOG, Outcome
 from gnn_core.sweep.time_left import in_words
 from gnn_core.sweep.turns import Turn
 

@@ -1,4 +1,4 @@
-"""How long the runs that are left will take, by those that are done."""
+"""An estimate of how long the remaining runs of a sweep take, from those that are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan -> its runs in the order of their turns, each with a place of its own for its record."""
+"""A plan -> its runs in the order of their turns, each with a folder of its own for its record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 from gnn_core.files import file_stem, is_folder
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.settings.flags import write_flags
 from gnn_core.sweep.launches import Launch, seen_from_root
-from gnn_core.sweep.plan import DataSet, Plan, words_of
+from gnn_core.sweep.plan import DataSet, Plan
 from gnn_core.sweep.time_left import Kind
 
 
@@ -48,7 +49,7 @@ class Turn:
     def flags(self, records: Path) -> list[str]:
         """The words after the program, with `records` as the sweep's folder."""
         folder = seen_from_root(records / self.place)
-        return [*words_of(self.settings), "--progress", "off", "--records", str(folder)]
+        return [*write_flags(self.settings), "--progress", "off", "--records", str(folder)]
 
     def command(self, records: Path) -> list[str]:
         """The words that start it. Raises UsageError without its launcher."""

@@ -45,7 +45,7 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
     done = run_cli(["python", *SWEEP, plan], timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert "2 launches x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
+    assert "2 contenders x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
     shape = r"^\[(\d)/4\] synthetic\S+ +(\w+) x(\d) +seed 0  repeat (\d)   [\d.]+ s/epoch   took "
     told = re.findall(shape, done.stdout, re.M)
     assert [(who, repeat) for _, who, _, repeat in told] == [

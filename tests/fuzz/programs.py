@@ -76,10 +76,10 @@ def _checkpoint(words: Sequence[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    from baselines import compare
+    from gnn_core.sweep import compare
 
     def main() -> int:
-        compare._parse(words)  # to run it takes minutes
+        compare._parse(words, None)  # to run it takes minutes
         return 0
 
     return guarded(main)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from gnn_core.bench.bench_file import origin, write_bench  # noqa: E402
+from gnn_core.bench.frame import origin, write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 
 TOLERANCE = 1e-9  # relative, of any step's loss in float64

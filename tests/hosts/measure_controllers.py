@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.bench.bench_file import origin, spread_text, write_bench  # noqa: E402
+from gnn_core.bench.frame import median_and_range, origin, write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
@@ -96,7 +96,12 @@ def _record(
         ratios = [a[0] / b[0] for a, b in zip(seconds[first], rounds, strict=True)]
         communicate = statistics.median(one[1] for one in rounds)
         rows.append(
-            [name, statistics.median(one[0] for one in rounds), communicate, spread_text(ratios)]
+            [
+                name,
+                statistics.median(one[0] for one in rounds),
+                communicate,
+                median_and_range(ratios),
+            ]
         )
     return {
         "benchmark": "controllers on two hosts",

@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.bench.bench_file import origin, write_bench  # noqa: E402
+from gnn_core.bench.frame import origin, write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.measure.run_record import RunRecord  # noqa: E402

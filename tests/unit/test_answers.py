@@ -12,9 +12,8 @@ import pytest
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.answers import answers, start_command
-from horovod_gnn.learner import KERAS_ONLY, OF_SEVERAL_RANKS
+from gnn_core.strategies import STRATEGIES
 from tests.unit.made_records import CLUSTER, MACHINE, run
-from tf_mirrored.strategy import UNSUPPORTED
 
 LINK = RunConfig(dataset="cora", task="link").to_dict()
 
@@ -122,15 +121,11 @@ def test_settings_of_another_program_get_no_command() -> None:
     assert commands(told(run("one", config={"model": "gcn"}))[NEXT]) == []
 
 
-_SINGLE = KERAS_ONLY | OF_SEVERAL_RANKS
-_REFUSED = {"single": _SINGLE, "horovod": KERAS_ONLY, "ddp": KERAS_ONLY}
-
-
 @pytest.mark.parametrize(
     "config",
     [{}, {"hidden": 32, "dropout": 0.0, "epochs": 3}, {"fanouts": [5, 5], "scale_lr": False}, LINK],
 )
-@pytest.mark.parametrize("strategy", ["single", "horovod", "ddp", "one", "mirrored", "multiworker"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_advised_command_is_taken_by_its_program(
     strategy: str, config: dict[str, Any]
 ) -> None:
@@ -144,7 +139,7 @@ def test_every_advised_command_is_taken_by_its_program(
     for command in found:
         launcher, _, flags = command.partition(".py")
         ranks = re.search(r"-np (\d+)|--nproc-per-node (\d+)|--replicas (\d+)", command)
-        asked = parse_config(shlex.split(flags), strategy, _REFUSED.get(strategy, UNSUPPORTED))
+        asked = parse_config(shlex.split(flags), strategy, STRATEGIES[strategy].refuses)
         asked.validate_world(int(next(filter(None, ranks.groups()))) if ranks else 1)
         expected = {**best.config, "strategy": asked.strategy, "replicas": asked.replicas}
         if "--global-batch-size" in command:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gnn_core.report.tables.cells import Table, differing_settings, three_digits
+from gnn_core.number_text import three_digits
+from gnn_core.report.tables.cells import Table, differing_settings
 
 
 def test_only_what_differs_within_a_data_set_is_shown_by_short_names() -> None:

@@ -17,7 +17,7 @@ import yaml
 from gnn_core.deploy import overlay
 from gnn_core.deploy.manifest_files import MANIFESTS, REPOSITORY, read_manifests
 from gnn_core.deploy.pods import containers_of, pods_of
-from gnn_core.deploy.programs import IN_IMAGE, TRAINERS
+from gnn_core.deploy.programs import IN_IMAGE
 from gnn_core.deploy.validate import check
 from gnn_core.usage import UsageError
 
@@ -123,20 +123,6 @@ def test_the_readme_tells_of_every_overlay() -> None:
     assert sorted(told) == sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
     for name in re.findall(r"mpi-operator/overlays/([a-z-]+)", text):
         assert name in told
-
-
-def test_the_flags_that_a_trainer_refuses_are_the_ones_reported() -> None:
-    from tf_mirrored.strategy import UNSUPPORTED
-
-    assert TRAINERS["multiworker"][2] == UNSUPPORTED
-
-
-@pytest.mark.torch
-def test_the_flags_that_a_torch_trainer_refuses_are_the_ones_reported() -> None:
-    from horovod_gnn.learner import KERAS_ONLY
-
-    assert TRAINERS["horovod"][2] == KERAS_ONLY
-    assert TRAINERS["ddp"][2] == KERAS_ONLY
 
 
 def test_the_sweep_has_a_plan_that_can_be_run(tmp_path: Path) -> None:

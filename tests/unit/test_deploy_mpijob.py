@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.objects import parse
 from gnn_core.deploy.programs import TRAINERS
+from gnn_core.deploy.yaml_objects import parse
 from gnn_core.usage import UsageError
 from tests.unit.made_manifests import told
 

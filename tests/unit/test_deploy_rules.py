@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from gnn_core.deploy.objects import parse
+from gnn_core.deploy.yaml_objects import parse
 from tests.unit.made_manifests import DEPLOYMENT, JOB, LAUNCHER, SERVICE, WORKER, base, spoil, told
 
 CLAIM = """

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gnn_core.deploy import standard
+from gnn_core.deploy import kubernetes_schema
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.objects import parse
+from gnn_core.deploy.yaml_objects import parse
 from tests.unit.made_manifests import DEPLOYMENT, JOB, LAUNCHER, SERVICE, WORKER, base, spoil, told
 
 needs_schema = pytest.mark.needs_kubernetes_schema
@@ -92,14 +92,18 @@ spec: {podSelector: {}, policyTypes: [Ingress]}
 def test_that_nothing_was_compared_is_said_and_the_rules_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(standard, "_PACKAGE", "no_such_package")
-    for cache in (standard._definitions, standard._kinds, standard._validator):
+    monkeypatch.setattr(kubernetes_schema, "_PACKAGE", "no_such_package")
+    for cache in (
+        kubernetes_schema._definitions,
+        kubernetes_schema._kinds,
+        kubernetes_schema._validator,
+    ):
         cache.cache_clear()
     file = tmp_path / "a.yaml"
     file.write_text(JOB, encoding="utf-8")
     try:
         assert main(["validate", str(file)]) == 0
-        assert capsys.readouterr().err == f"note: {standard.NOT_CHECKED}\n"
+        assert capsys.readouterr().err == f"note: {kubernetes_schema.NOT_CHECKED}\n"
         file.write_text(JOB.replace("[1, 2]", "[2, 1]"), encoding="utf-8")
         assert main(["validate", str(file)]) == 2
         assert "in order, each once: [1, 2]" in capsys.readouterr().err.splitlines()[1]
@@ -110,5 +114,9 @@ def test_that_nothing_was_compared_is_said_and_the_rules_are_checked(
             lines = capsys.readouterr().err.splitlines()[1:]
             assert lines and all(line.startswith("error: ") for line in lines)
     finally:
-        for cache in (standard._definitions, standard._kinds, standard._validator):
+        for cache in (
+            kubernetes_schema._definitions,
+            kubernetes_schema._kinds,
+            kubernetes_schema._validator,
+        ):
             cache.cache_clear()

@@ -11,9 +11,9 @@ import pytest
 
 from gnn_core.deploy.__main__ import main
 from gnn_core.deploy.manifest_files import MANIFESTS, Manifests, read_manifests
-from gnn_core.deploy.objects import parse
 from gnn_core.deploy.quantity import is_quantity, number_of
 from gnn_core.deploy.validate import check
+from gnn_core.deploy.yaml_objects import parse
 from gnn_core.usage import UsageError
 from tests.unit.made_manifests import LAUNCHER, SERVICE, WORKER, base, spoil, told
 

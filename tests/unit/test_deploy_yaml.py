@@ -14,7 +14,7 @@ import yaml
 
 from gnn_core.deploy.__main__ import main
 from gnn_core.deploy.manifest_files import read_manifests
-from gnn_core.deploy.objects import parse
+from gnn_core.deploy.yaml_objects import parse
 from gnn_core.deploy.yaml_text import write
 
 # Words that some version of YAML, or some reader of one, takes for no text.

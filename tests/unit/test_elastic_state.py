@@ -92,7 +92,7 @@ def test_an_interruption_means_the_same_on_every_rank() -> None:
 
 
 def test_seconds_of_other_ranks_are_no_speed_of_these() -> None:
-    from gnn_core.report.rows.summary import measured_epochs
+    from gnn_core.measure.run_record import measured_epochs
     from tests.unit.made_records import run
 
     record = run("horovod", 1)

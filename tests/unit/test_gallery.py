@@ -11,7 +11,7 @@ import pytest
 from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.series import scaling_series
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import rows_with_runs
@@ -125,7 +125,7 @@ def test_points_are_the_speed_ups_of_the_table() -> None:
         measured("horovod", 4, 5.0),
     ]
     figure = lines.speedup_lines(strong_lines(records), "title")
-    blue = lines.STRATEGY_COLOURS["horovod"]
+    blue = lines.strategy_colour("horovod")
     assert drawn_lines(figure, blue) == [(1, 0.8), (2, 1.6), (4, 2.0)]
     faces = [
         line.get_markerfacecolor()
@@ -157,7 +157,7 @@ def test_strong_and_weak_are_in_figures_of_their_own(tmp_path: Path) -> None:
     records = [weak_run(1), weak_run(2), weak_run(4), strong]
     rows, _ = summarize(records)
     scaling = scaling_series(rows)
-    orange = lines.STRATEGY_COLOURS["ddp"]
+    orange = lines.strategy_colour("ddp")
     weak = lines.weak_lines(scaling.weak, "title")
     assert drawn_lines(weak, orange) == [(1, 100.0), (2, 50.0), (4, 25.0)]
     talk = lines.communication_lines(lines.labelled([one.line for one in scaling.strong]), "t")
@@ -191,7 +191,7 @@ def test_works_of_one_data_set_have_files_of_their_own(tmp_path: Path) -> None:
         for strategy, ranks in (("single", 1), ("ddp", 2))
         for hidden in (8, 16)
     ]
-    files, _ = gallery.draw_figures(records, tmp_path, Choices())
+    files, _ = gallery.draw_figures(records, tmp_path, ReportOptions())
     names = {file.name for file in files}
     assert {"speedup-cora.png", "speedup-cora-2.png", "loss-cora.png"} <= names
     assert "loss-cora-2.png" not in names

@@ -181,7 +181,13 @@ def test_a_run_that_was_only_begun_is_no_success(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"strategy": "magic"}, {"status": "fine"}, {"controller": "smoke"}, {"world_size": 4}],
+    [
+        {"strategy": "magic"},
+        {"status": "fine"},
+        {"controller": "smoke"},
+        {"controller": "nccl"},  # of another strategy
+        {"world_size": 4},
+    ],
 )
 def test_words_outside_the_schema_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.report_options import ReportOptions
 from tests.unit.made_records import run, used
 
 gallery = pytest.importorskip(
@@ -69,7 +69,7 @@ def test_the_largest_and_newest_good_run_of_each_strategy_is_drawn(tmp_path: Pat
     records = [new, old, of_ranks(used()), failed, run("ddp", 2), single]
     assert old.started_at < new.started_at
     assert figures.drawn_runs(records) == [single, new]
-    files, missing = gallery.draw_figures(records, tmp_path, Choices())
+    files, missing = gallery.draw_figures(records, tmp_path, ReportOptions())
     names = [file.name for file in files if file.name.startswith("resources")]
     assert names == ["resources-cora.png", "resources-cora-2.png"]
     assert not any(line.startswith("resources") for line in missing)

@@ -129,7 +129,7 @@ def test_the_program(
     assert bench.main(short_run) == 0
     record: dict[str, Any] = json.loads((tmp_path / "steps.json").read_text())
     out = capsys.readouterr().out
-    for name in ("products fp32", *bench._RIVALS):
+    for name in ("products fp32", *bench._VARIANTS):
         assert name in out
         assert len(record["implementations"][name]["elapsed"]["round_medians_ms"]) == 2
     assert report(record) in out

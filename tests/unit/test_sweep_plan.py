@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gnn_core.config import UsageError, parse_config
-from gnn_core.measure.run_record import STRATEGIES
+from gnn_core.settings.flags import write_flags
+from gnn_core.strategies import STRATEGIES
 from gnn_core.sweep.launches import Launch
-from gnn_core.sweep.plan import DataSet, Plan, read_plan, words_of
+from gnn_core.sweep.plan import DataSet, Plan, read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 Read = Callable[[str], Plan]
@@ -34,7 +35,7 @@ def test_an_empty_plan_has_the_defaults(
     """Records go below the working folder, under the plan's own name."""
     monkeypatch.chdir(tmp_path)
     assert read("") == Plan(
-        strategies=STRATEGIES,
+        strategies=tuple(STRATEGIES),
         ranks=(1, 2),
         datasets=(DataSet("synthetic", {}),),
         seeds=(0,),
@@ -61,7 +62,7 @@ def test_the_settings_of_a_run_and_who_beats_whom(read: Read) -> None:
     assert (settings["hidden"], settings["lr"], settings["threads"]) == (64, 0.001, 2)
     settings = plan.settings(links, one, 7)
     assert (settings["epochs"], settings["eval_every"], settings["hidden"]) == (10, 10, 32)
-    config = parse_config(words_of(settings), "sweep")
+    config = parse_config(write_flags(settings), "sweep")
     assert (config.task, config.lr, config.hide_targets) == ("link", 0.001, False)
     assert config.fanouts == (5,)
     assert cora.label == "cora"

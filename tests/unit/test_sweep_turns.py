@@ -13,8 +13,8 @@ import pytest
 
 from gnn_core.measure.records import read_records, write_record
 from gnn_core.sweep.launches import Launch
-from gnn_core.sweep.one_turn import LOG, take_turn
 from gnn_core.sweep.plan import DataSet, Plan
+from gnn_core.sweep.run_turn import LOG, take_turn
 from gnn_core.sweep.time_left import in_words, recorded_seconds, seconds_left
 from gnn_core.sweep.turns import Turn, in_order, result_in
 from tests.unit import made_records

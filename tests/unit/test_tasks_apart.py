@@ -12,7 +12,7 @@ from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
 from gnn_core.report.generated_blocks import TABLES, tables
-from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.tables.cells import settings_beside_ranks
 from gnn_core.report.tables.side_by_side import side_by_side_table
@@ -51,11 +51,11 @@ def test_records_of_one_task_have_no_caption() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_is_of_one_task(name: str) -> None:
     """What is made of both is what is made of each alone, one below the other."""
-    choices = Choices(price=1.0, target=0.1)
+    options = ReportOptions(price=1.0, target=0.1)
     records = both()
-    alone = [tables(name, runs, choices)[0][1] for _, runs in by_task(records)]
+    alone = [tables(name, runs, options)[0][1] for _, runs in by_task(records)]
     shown = [table.cells for table in alone if table.cells]
-    assert [table.cells for _, table in tables(name, records, choices)] == (shown or [()])
+    assert [table.cells for _, table in tables(name, records, options)] == (shown or [()])
 
 
 def test_text_has_two_captions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +94,7 @@ def test_sections_of_a_document_hold_a_table_for_each(folder: Path, tmp_path: Pa
 
 def test_charts_are_of_one_task_and_say_which() -> None:
     gallery = pytest.importorskip("gnn_core.report.figures.gallery", exc_type=ImportError)
-    drawn = [one for one in gallery.pictures(both(), Choices()) if one[2] is not None]
+    drawn = [one for one in gallery.figures(both(), ReportOptions()) if one[2] is not None]
     assert {dataset for _, dataset, _ in drawn} == {f"cora, {caption}" for caption in CAPTIONS}
     for _, dataset, figure in drawn:
         title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")

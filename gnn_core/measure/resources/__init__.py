@@ -1,1 +1,1 @@
-"""What each rank used while it ran: files of the system, read by a thread, summed up small."""
+"""Resources that each rank used: read from the system by a thread, kept as a short series."""

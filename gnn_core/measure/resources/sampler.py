@@ -1,4 +1,4 @@
-"""A thread that looks now and then at what its process uses, and says at the end what it saw.
+"""A thread that samples the CPU, memory and traffic of its process, and sums them up at the end.
 
 It opens about six small files, divides a few numbers and sleeps. It computes nothing for the
 training and takes no lock of it; what it costs is measured in every run: the CPU time of this

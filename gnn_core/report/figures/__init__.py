@@ -1,1 +1,1 @@
-"""Pictures: out of the same rows and records as the tables; `gallery` knows them all."""
+"""Figures: out of the same rows and records as the tables; `gallery` knows them all."""

@@ -1,4 +1,4 @@
-"""Comparisons -> pictures: seconds per epoch by strategy and ranks, and their spread."""
+"""Comparisons -> figures: seconds per epoch by strategy and ranks, and their spread."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, three_digits
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
     file_word,
     save_figures,
+    strategy_colour,
     title_lines,
 )
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows.scores import by_task
-from gnn_core.report.tables.cells import counted, three_digits
-from gnn_core.report.tables.side_by_side import told_apart
+from gnn_core.report.tables.side_by_side import distinguishing_settings
 
 _THICK = 0.75
 _LEVEL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
@@ -45,17 +45,17 @@ def all_bars(records: Sequence[RunRecord]) -> list[tuple[str, Figure]]:
     made = []
     for task, runs in by_task(records):
         found = [comparison for comparison in comparisons(runs) if comparison.timed]
-        for comparison, settings in zip(found, told_apart(found), strict=True):
-            told = "\n".join(filter(None, (task, settings)))
-            made.append((comparison.dataset, second_bars(comparison, told)))
+        for comparison, settings in zip(found, distinguishing_settings(found), strict=True):
+            title = "\n".join(filter(None, (task, settings)))
+            made.append((comparison.dataset, second_bars(comparison, title)))
     return made
 
 
-def second_bars(comparison: Comparison, told: str = "") -> Figure:
+def second_bars(comparison: Comparison, subtitle: str = "") -> Figure:
     """Return a bar for each contender, in groups of equal ranks: the median over rounds.
 
     A line in each bar goes from the least to the most. A dashed one stands at the fastest run of
-    one rank, whose seconds more ranks have to stay below. `told` stands in the title.
+    one rank, whose seconds more ranks have to stay below. `subtitle` stands below the data set.
     """
     counts = sorted({one.row.ranks for one in comparison.timed})
     groups = [[one for one in comparison.timed if one.row.ranks == ranks] for ranks in counts]
@@ -75,7 +75,7 @@ def second_bars(comparison: Comparison, told: str = "") -> Figure:
     base = comparison.fastest_single
     if base is not None and base.row.seconds is not None:
         axes.axvline(base.row.seconds.middle, **_LEVEL)
-    title = title_lines(f"Side by side on {comparison.dataset}\n{told}".rstrip())
+    title = title_lines(f"Side by side on {comparison.dataset}\n{subtitle}".rstrip())
     figure.suptitle(title, x=0.02, ha="left", fontsize="medium")
     figure.set_figheight(figure.get_figheight() + 0.2 * title.count("\n"))
     _finish(figure, comparison)
@@ -89,7 +89,7 @@ def _bar(axes: Any, place: float, one: Contender) -> None:
         place,
         seconds.middle,
         _THICK,
-        color=STRATEGY_COLOURS[one.row.strategy],
+        color=strategy_colour(one.row.strategy),
         hatch="//" if one.row.crowded else None,
         edgecolor="white",
     )

@@ -1,4 +1,4 @@
-"""Everything that `--figures` draws: which pictures the records can fill, and which they cannot."""
+"""Everything that `--figures` draws: which figures the records can fill, and which they cannot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gnn_core.measure.run_record import RunRecord
+from gnn_core.measure.run_record import RunRecord, measured_epochs
 from gnn_core.report.figures.resource_bars import cost_bars, memory_bars, target_bars
 from gnn_core.report.figures.resources import drawn_runs, resource_lines
 from gnn_core.report.figures.runs import (
@@ -27,18 +27,11 @@ from gnn_core.report.figures.scaling_lines import (
     speedup_lines,
     weak_lines,
 )
-from gnn_core.report.rows.choices import Choices
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.scores import by_task
 from gnn_core.report.rows.series import Scaling, Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import (
-    Row,
-    grouped,
-    measured_epochs,
-    rows_with_runs,
-    settings_text,
-    work_settings,
-)
+from gnn_core.report.rows.summary import Row, grouped, rows_with_runs, settings_text, work_settings
 from gnn_core.report.tables.cells import differing_settings, graph_mark
 from gnn_core.report.tables.cost import cost_rows
 from gnn_core.report.tables.target import target_rows
@@ -63,17 +56,17 @@ nothing to draw."""
 
 
 def draw_figures(
-    records: Sequence[RunRecord], directory: Path, choices: Choices, kind: str = "png"
+    records: Sequence[RunRecord], directory: Path, options: ReportOptions, kind: str = "png"
 ) -> tuple[list[Path], list[str]]:
     """Write `<what>-<dataset>[-number].<kind>` to `directory` for all that the records can fill.
 
     `kind`: png or svg. A number tells the works of one data set apart. Returns the files, and one
-    line for each kind of picture that a data set could not fill. Raises UsageError when the folder
+    line for each kind of figure that a data set could not fill. Raises UsageError when the folder
     cannot be written.
     """
     drawn: dict[str, Figure] = {}
     filled: dict[tuple[str, str], int] = {}
-    for what, dataset, figure in pictures(records, choices):
+    for what, dataset, figure in figures(records, options):
         number = filled.setdefault((what, dataset), 0)
         if figure is not None:
             filled[what, dataset] = number = number + 1
@@ -86,31 +79,31 @@ def draw_figures(
     return save_figures(drawn, directory), missing
 
 
-def pictures(records: Sequence[RunRecord], choices: Choices) -> Drawn:
-    """Yield all kinds of pictures, data set by data set, each of one task."""
+def figures(records: Sequence[RunRecord], options: ReportOptions) -> Drawn:
+    """Yield all kinds of figures, data set by data set, each of one task."""
     for of_dataset in grouped(records, lambda record: record.dataset.name):
         for task, runs in by_task(of_dataset):
             parts = list(filter(None, (runs[0].dataset.name, task)))
-            yield from _of_task(", ".join(parts), ",\n".join(parts), runs, choices)
+            yield from _of_task(", ".join(parts), ",\n".join(parts), runs, options)
 
 
-def _of_task(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_task(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
     """Draw what runs of one data set and task have; `name` stands in titles."""
     known = any(loss_points(run)[0] for run in runs)
     yield "loss", dataset, loss_curves(runs, name) if known else None
     timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
     yield "time", dataset, time_bars(timed, name) if timed else None
-    yield from _of_ranks(dataset, name, runs, choices)
-    yield from _of_works(dataset, name, runs, choices)
+    yield from _of_ranks(dataset, name, runs, options)
+    yield from _of_works(dataset, name, runs, options)
     yield "resources", dataset, None
     for run in drawn_runs(runs):
         yield "resources", dataset, resource_lines(run, name)
 
 
-def _of_ranks(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_ranks(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
     """Draw against ranks: a figure for each work, strong scaling apart from weak."""
-    rows, _ = summarize(runs, force=choices.force)
-    scaling = scaling_series(rows, force=choices.force)
+    rows, _ = summarize(runs, force=options.force)
+    scaling = scaling_series(rows, force=options.force)
     made = {
         "speedup": (speedup_lines, "Speed-up on"),
         "efficiency": (efficiency_lines, "Parallel efficiency on"),
@@ -121,33 +114,33 @@ def _of_ranks(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choic
     titles = _titles(name, [lines[0].rows[0] for lines in works])
     for what, (draw, title) in made.items():
         yield what, dataset, None  # so that it is missed where there is no work at all
-        for lines, told in zip(works, titles, strict=True):
-            yield what, dataset, draw(lines, f"{title} {told}")
+        for lines, work in zip(works, titles, strict=True):
+            yield what, dataset, draw(lines, f"{title} {work}")
     yield "weak", dataset, None
     weak = _weak_groups(scaling)
     apart = _titles(name, [group[0].rows[0] for group in weak], ("global_batch_size",))
-    for group, told in zip(weak, apart, strict=True):
+    for group, work in zip(weak, apart, strict=True):
         each = float(local_batch_size(group[0].rows[0]) or 0)
-        title = f"Weak scaling, {each:g} targets per rank and step, on {told}"
+        title = f"Weak scaling, {each:g} targets per rank and step, on {work}"
         yield "weak", dataset, weak_lines(group, title)
 
 
-def _of_works(dataset: str, name: str, runs: Sequence[RunRecord], choices: Choices) -> Drawn:
+def _of_works(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
     """Draw bars: a figure for each work, since targets of different works are not the same."""
     pairs = rows_with_runs(runs)
     firsts = {_work(row): row for row, _ in reversed(pairs)}
     keys = list(dict.fromkeys(_work(row) for row, _ in pairs))
-    targets = target_rows(runs, choices.target)
-    costs = cost_rows(runs, choices.price, choices.target) if choices.price is not None else []
+    targets = target_rows(runs, options.target)
+    costs = cost_rows(runs, options.price, options.target) if options.price is not None else []
     titles = _titles(name, [firsts[key] for key in keys])
-    for key, told in zip(keys, titles, strict=True):
+    for key, work in zip(keys, titles, strict=True):
         mine = [line for line in targets if _work(line.row) == key]
-        yield "target", dataset, target_bars(mine, f"Time to target on {told}")
+        yield "target", dataset, target_bars(mine, f"Time to target on {work}")
         here = [(row, some) for row, some in pairs if _work(row) == key]
-        yield "memory", dataset, memory_bars(here, f"Memory on {told}")
-        if choices.price is not None:
+        yield "memory", dataset, memory_bars(here, f"Memory on {work}")
+        if options.price is not None:
             dear = [line for line in costs if _work(line.row) == key]
-            figure = cost_bars(dear, choices.currency, f"Cost on {told}")
+            figure = cost_bars(dear, options.currency, f"Cost on {work}")
             yield "cost", dataset, figure
 
 
@@ -176,7 +169,7 @@ def _weak_groups(scaling: Scaling) -> list[list[Series]]:
     groups: dict[Hashable, list[Series]] = {}
     for one in scaling.weak:
         row = one.rows[0]
-        alike = settings_text(_told_settings(row, ("global_batch_size",)))
+        alike = settings_text(_distinguishing_settings(row, ("global_batch_size",)))
         key = (row.machine, row.precision, alike, local_batch_size(row))
         groups.setdefault(key, []).append(one)
     return list(groups.values())
@@ -186,16 +179,16 @@ def _work(row: Row) -> Hashable:
     return row.work, row.machine
 
 
-def _told_settings(row: Row, apart: Sequence[str] = ()) -> dict[str, Any]:
+def _distinguishing_settings(row: Row, apart: Sequence[str] = ()) -> dict[str, Any]:
     """Return what tells works apart, without what has its own place or goes with a strategy."""
-    told = {**work_settings(row.settings), "graph": graph_mark(row.fingerprint)}
-    return {name: value for name, value in told.items() if name not in ("controller", *apart)}
+    settings = {**work_settings(row.settings), "graph": graph_mark(row.fingerprint)}
+    return {name: value for name, value in settings.items() if name not in ("controller", *apart)}
 
 
 def _titles(dataset: str, firsts: Sequence[Row], apart: Sequence[str] = ()) -> list[str]:
     """Return the end of the title of each work: the data set, and below it what only this has."""
-    told = [_told_settings(row, apart) for row in firsts]
-    differing = differing_settings(told, [""] * len(firsts))
+    settings = [_distinguishing_settings(row, apart) for row in firsts]
+    differing = differing_settings(settings, [""] * len(firsts))
     titles = []
     for row, text in zip(firsts, differing, strict=True):
         parts = [row.precision] if len({one.precision for one in firsts}) > 1 else []

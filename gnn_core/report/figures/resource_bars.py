@@ -1,4 +1,4 @@
-"""Rows -> pictures of what a run took: time to the target, memory per process, cost.
+"""Rows -> figures of what a run took: time to the target, memory per process, cost.
 
 Bars lie, so that a name of any length stands beside its bar on a telephone too.
 """
@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted, three_digits
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
     bar_names,
-    telling_settings,
+    distinguishing_texts,
+    strategy_colour,
     title_lines,
 )
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs
-from gnn_core.report.tables.cells import counted, three_digits
 from gnn_core.report.tables.cost import CostRow
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.target import TargetRow, score_of
@@ -124,7 +124,7 @@ def _bar(axes: Any, place: float, bar: Bar, row: Row, thick: float, *, pale: boo
             place,
             spread.middle,
             thick,
-            color=STRATEGY_COLOURS[row.strategy],
+            color=strategy_colour(row.strategy),
             alpha=_PALE if pale else 1,
             hatch="//" if row.crowded else None,
             edgecolor="white",
@@ -154,7 +154,7 @@ def _longest(bars: Sequence[Sequence[Bar]]) -> float:
 
 def _names(rows: Sequence[Row]) -> list[str]:
     """Return strategy and ranks, and what tells rows of one strategy apart, in short lines."""
-    differing = telling_settings([row.settings for row in rows], [row.strategy for row in rows])
+    differing = distinguishing_texts([row.settings for row in rows], [row.strategy for row in rows])
     names = []
     for row, text in zip(rows, differing, strict=True):
         hosts = f" on {len(row.ranks_per_host)} hosts" if len(row.ranks_per_host) > 1 else ""

@@ -1,4 +1,4 @@
-"""Records -> pictures of what ranks used over time: cores, memory, network and files.
+"""Records -> figures of what ranks used over time: cores, memory, network and files.
 
 A run has a figure of its own, with a line for each rank, so that one that waits, grows or is held
 back is seen beside the others.
@@ -14,11 +14,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from gnn_core.measure.resources.record import ProcessResources
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted
 from gnn_core.report.figures.runs import WIDTH_INCHES, title_lines
-from gnn_core.report.tables.cells import counted
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.resources import MB
+from gnn_core.strategies import STRATEGIES
 
 _PANELS = (
     ("cpu_cores", "CPU cores\nof the process", 1),

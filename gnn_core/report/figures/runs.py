@@ -1,4 +1,4 @@
-"""Records -> pictures: loss curves laid over each other, and where the time of an epoch goes.
+"""Records -> figures: loss curves laid over each other, and where the time of an epoch goes.
 
 Colours are those of Okabe and Ito, which people with any colour vision tell apart.
 """
@@ -17,20 +17,20 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 
 from gnn_core.markup import without_math
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord, measured_epochs
+from gnn_core.number_text import counted
 from gnn_core.report.rows.summary import (
     grouped,
     machine_kind,
-    measured_epochs,
     row_key,
     settings_of,
     steps_per_epoch,
 )
-from gnn_core.report.tables.cells import counted, differing_settings, graph_mark
+from gnn_core.report.tables.cells import differing_settings, graph_mark
+from gnn_core.strategies import STRATEGIES, order_of
 from gnn_core.whole_file import write_whole
 
-_COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7")
-STRATEGY_COLOURS = dict(zip(STRATEGIES, _COLOURS, strict=True))
+_COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
 _SECTION_COLOURS = {
     "sample": "#E69F00",
     "fetch": "#56B4E9",
@@ -45,6 +45,11 @@ _TITLE_SIGNS = 52
 _LABEL_SIGNS = 24  # of the name of a bar
 _MOST_NAMES = 12  # of curves in a key, before seeds are no longer named
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
+
+
+def strategy_colour(name: str) -> str:
+    """Return the colour of a strategy, the same in every figure."""
+    return _COLOURS[order_of(name) % len(_COLOURS)]
 
 
 def file_word(name: str) -> str:
@@ -81,7 +86,7 @@ def loss_curves(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
     Curves that should be equal lie on each other: earlier ones are wide and pale, later ones
     narrow, so that all are seen. Below, the distance to the `single` run of the same settings.
     """
-    ordered = sorted(runs, key=lambda run: (STRATEGIES.index(run.strategy), run.world_size))
+    ordered = sorted(runs, key=lambda run: (order_of(run.strategy), run.world_size))
     distances = {id(run): _distance_to_single(run, ordered) for run in ordered}
     compared = any(losses for _, losses in distances.values())
     styles = _styles(ordered)
@@ -126,7 +131,7 @@ def time_bars(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
     `name` stands in the title; None: the data set's.
     """
     groups = grouped(runs, row_key)
-    groups.sort(key=lambda some: (STRATEGIES.index(some[0].strategy), some[0].world_size))
+    groups.sort(key=lambda some: (order_of(some[0].strategy), some[0].world_size))
     labels = bar_names(_labels([some[0] for some in groups]))
     lines = range(len(groups))
     seconds = [_section_seconds(some) for some in groups]
@@ -189,7 +194,7 @@ def _distance_to_single(
     run: RunRecord, among: Sequence[RunRecord]
 ) -> tuple[list[float], list[float]]:
     """Return (epochs passed, distance > 0) to the first single run with an equal loss curve due."""
-    for other in among:
+    for other in among if STRATEGIES[run.strategy].same_curve else ():
         if other.strategy == "single" and other is not run and _same_curve(run, other):
             other_loss = dict(zip(*loss_points(other), strict=True))
             points = zip(*loss_points(run), strict=True)
@@ -230,7 +235,7 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     for run, label in zip(runs, labels, strict=True):
         layer = names.index(label) / max(1, len(names) - 1)
         styles[id(run)] = {
-            "color": STRATEGY_COLOURS[run.strategy],
+            "color": strategy_colour(run.strategy),
             "linestyle": _DASHES[ranks.index(run.world_size) % len(_DASHES)],
             "linewidth": 4 - 2.8 * layer,
             "alpha": 0.45 + 0.5 * layer,
@@ -239,7 +244,9 @@ def _styles(runs: Sequence[RunRecord]) -> dict[int, dict[str, Any]]:
     return styles
 
 
-def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> list[str]:
+def distinguishing_texts(
+    settings: Sequence[Mapping[str, Any]], strategies: Sequence[str]
+) -> list[str]:
     """Return for each the settings in which not all are alike, as words of a figure.
 
     The launcher's controller goes with the strategy, and is told only where one strategy has two.
@@ -247,7 +254,7 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
     controllers: dict[str, set[object]] = {}
     for strategy, chosen in zip(strategies, settings, strict=True):
         controllers.setdefault(strategy, set()).add(chosen.get("controller"))
-    told = [
+    shown = [
         {
             name: value
             for name, value in chosen.items()
@@ -255,7 +262,7 @@ def telling_settings(settings: Sequence[Mapping[str, Any]], strategies: Sequence
         }
         for strategy, chosen in zip(strategies, settings, strict=True)
     ]
-    return differing_settings(told, [""] * len(told))
+    return differing_settings(shown, [""] * len(shown))
 
 
 def bar_names(names: Sequence[str]) -> list[str]:
@@ -265,8 +272,8 @@ def bar_names(names: Sequence[str]) -> list[str]:
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    told = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
-    settings = telling_settings(told, [run.strategy for run in runs])
+    every = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
+    settings = distinguishing_texts(every, [run.strategy for run in runs])
     precisions = {run.config.get("precision") for run in runs}
     machines = {machine_kind(run) for run in runs}
     labels = []

@@ -1,4 +1,4 @@
-"""Series of growing ranks -> pictures: speed-up, efficiency, communication, score, weak scaling.
+"""Series of growing ranks -> figures: speed-up, efficiency, communication, score, weak scaling.
 
 A figure holds one work on one machine, and never both strong and weak scaling. Points of crowded
 ranks are hollow; what a table marks has its mark beside the point.
@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gnn_core.report.figures.runs import (
-    STRATEGY_COLOURS,
     WIDTH_INCHES,
-    telling_settings,
+    distinguishing_texts,
+    strategy_colour,
     title_lines,
 )
 from gnn_core.report.rows.scores import Spread
@@ -61,7 +61,7 @@ def labelled(groups: Sequence[Sequence[Row]], apart: Sequence[str] = ()) -> list
     settings = [
         {name: value for name, value in row.settings.items() if name not in apart} for row in lasts
     ]
-    differing = telling_settings(settings, [row.strategy for row in lasts])
+    differing = distinguishing_texts(settings, [row.strategy for row in lasts])
     spread_out = [len(row.ranks_per_host) > 1 for row in lasts]
     lines = []
     for rows, text, many_hosts in zip(groups, differing, spread_out, strict=True):
@@ -205,7 +205,7 @@ def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoi
     drawn = [(line, some) for line, some in zip(lines, points, strict=True) if some]
     for place, (line, some) in enumerate(drawn):
         shift = 2 ** (_APART * (place - (len(drawn) - 1) / 2)) if len(drawn) > 1 else 1.0
-        colour = STRATEGY_COLOURS[line.strategy]
+        colour = strategy_colour(line.strategy)
         number = styles.setdefault(line.strategy, 0)
         styles[line.strategy] += 1
         at = [point.ranks * shift for point in some]
@@ -323,7 +323,7 @@ def _keys(lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> li
                 Line2D(
                     [],
                     [],
-                    color=STRATEGY_COLOURS[line.strategy],
+                    color=strategy_colour(line.strategy),
                     marker="o",
                     linestyle=_STYLES[number % len(_STYLES)],
                     label=line.label,

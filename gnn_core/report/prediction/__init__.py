@@ -1,1 +1,1 @@
-"""What more ranks than were there would do: a step, an allreduce that was measured, a formula."""
+"""Predicts more ranks than were measured: from a step, a measured allreduce and a formula."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from gnn_core.number_text import NOTHING, counted, percent, three_digits
 from gnn_core.report.prediction.allreduce import ALGORITHMS, Fit, can_choose, fit
 from gnn_core.report.prediction.probe_files import ProbeFile
 from gnn_core.report.prediction.work import Measured, Prediction, Work, efficiency_of, predict
-from gnn_core.report.tables.cells import NOTHING, Table, counted, percent, three_digits
+from gnn_core.report.tables.cells import Table
 from gnn_core.usage import UsageError
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
@@ -105,11 +106,11 @@ def fit_probes(probes: Sequence[ProbeFile]) -> Fits:
     except ValueError as problem:
         raise UsageError(f"the probe: {problem}; measure it anew") from None
     middle, low, high = fits
-    told = can_choose(ranks)
+    can_tell = can_choose(ranks)
     first, second = ALGORITHMS
-    if told and middle[second].mean_residual < middle[first].mean_residual:
+    if can_tell and middle[second].mean_residual < middle[first].mean_residual:
         first, second = second, first
-    return Fits(middle[first], (low[first], high[first]), middle[second], told)
+    return Fits(middle[first], (low[first], high[first]), middle[second], can_tell)
 
 
 def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:

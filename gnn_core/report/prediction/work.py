@@ -17,16 +17,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.measure.run_record import EpochRecord, RunRecord, measured_epochs
 from gnn_core.report.prediction.allreduce import Cost
-from gnn_core.report.rows.summary import (
-    curve_settings,
-    grouped,
-    machine_kind,
-    measured_epochs,
-    row_key,
-    row_of,
-)
+from gnn_core.report.rows.summary import curve_settings, grouped, machine_kind, row_key, row_of
 from gnn_core.usage import UsageError
 
 

@@ -1,1 +1,1 @@
-"""Records -> rows: what was repeated is joined, and each row finds what it is compared with."""
+"""Records -> rows: repeated runs share a row, and each row has its speed-ups."""

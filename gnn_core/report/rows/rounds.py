@@ -14,26 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord, epoch_seconds
 from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.summary import (
-    Row,
-    epoch_seconds,
-    grouped,
-    machine_kind,
-    row_of,
-    settings_of,
-)
-
-OWN_SINGLE = {
-    "single": "single",
-    "horovod": "single",
-    "ddp": "single",
-    "one": "one",
-    "mirrored": "one",
-    "multiworker": "one",
-}
-"""Strategy -> the one process of the same framework."""
+from gnn_core.report.rows.summary import Row, grouped, machine_kind, row_of, settings_of
+from gnn_core.strategies import STRATEGIES, order_of
 
 _Who = tuple[int, int, tuple[int, ...], str]
 _PAUSE_SECONDS = 600.0  # runs further apart than that are no neighbours in time
@@ -89,7 +73,7 @@ class Comparison:
 
     def own_single(self, contender: Contender) -> Contender | None:
         """Return the one process of the same framework."""
-        return self.find(OWN_SINGLE[contender.row.strategy], 1)
+        return self.find(STRATEGIES[contender.row.strategy].single, 1)
 
     @property
     def fastest_single(self) -> Contender | None:
@@ -126,7 +110,7 @@ def _common_settings(record: RunRecord) -> dict[str, Any]:
 
 
 def _who(record: RunRecord) -> _Who:
-    place = STRATEGIES.index(record.strategy)
+    place = order_of(record.strategy)
     return place, record.world_size, tuple(record.ranks_per_host), record.controller or ""
 
 

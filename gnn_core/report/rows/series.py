@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from gnn_core.report.rows.rounds import OWN_SINGLE
 from gnn_core.report.rows.speedups import same_machine
 from gnn_core.report.rows.summary import Row
+from gnn_core.strategies import STRATEGIES
 
 _LAUNCH = ("controller", "pin")  # what a launched strategy has and one process has not
 
@@ -91,7 +91,7 @@ def _base(
     first = ascending[0]
     if first.ranks == 1:
         return first, ""
-    for strategy in dict.fromkeys((first.strategy, OWN_SINGLE[first.strategy])):
+    for strategy in dict.fromkeys((first.strategy, STRATEGIES[first.strategy].single)):
         launched = strategy == first.strategy
         alone = [
             row

@@ -1,4 +1,4 @@
-"""Run records -> rows: what was repeated is joined.
+"""Run records -> rows: repeated runs share a row.
 
 Runs that differ only in their random seed, or in where their files lie, are repetitions and share a
 row. `speedups` compares rows with each other.
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnn_core.config import OPTIONS
-from gnn_core.measure.run_record import STRATEGIES, EpochRecord, RunRecord
+from gnn_core.measure.run_record import RunRecord, epoch_seconds, measured_epochs
 from gnn_core.measure.timing import per_second
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
+from gnn_core.strategies import order_of
 
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
@@ -186,12 +187,6 @@ def work_of(record: RunRecord) -> Hashable:
     return dataset.name, dataset.fingerprint, settings_text(work_settings(record.config))
 
 
-def measured_epochs(run: RunRecord) -> list[EpochRecord]:
-    """Return the epochs of a run that are not warm-up; of an elastic one, of its last world."""
-    first = run.worlds[-1].epoch if run.worlds else 0
-    return [epoch for epoch in run.epochs if not epoch.warm_up and epoch.epoch >= first]
-
-
 def steps_per_epoch(run: RunRecord) -> int | None:
     """Return the optimiser steps of a whole epoch; None when the record does not tell."""
     targets, per_step = run.dataset.splits.get("train"), run.config.get("global_batch_size")
@@ -251,12 +246,6 @@ def _crowded(record: RunRecord) -> bool:
     return cores is not None and max(record.ranks_per_host) * threads > cores
 
 
-def epoch_seconds(run: RunRecord) -> float | None:
-    """Return the median seconds of the epochs of a run that are not warm-up; None without any."""
-    seconds = [epoch.seconds for epoch in measured_epochs(run)]
-    return statistics.median(seconds) if seconds else None
-
-
 def targets_per_second(run: RunRecord) -> float | None:
     """Return the median rate of those epochs; elapsed seconds of the slowest rank, all targets."""
     rates = [per_second(epoch.num_targets, epoch.seconds) for epoch in measured_epochs(run)]
@@ -295,7 +284,7 @@ def over_runs(
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    strategy = STRATEGIES.index(row.strategy)
+    strategy = order_of(row.strategy)
     return row.dataset, row.machine, row.precision, strategy, row.ranks, settings_text(row.settings)
 
 

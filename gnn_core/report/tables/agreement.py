@@ -7,24 +7,24 @@ equal; the number of ranks is not among them. The distance is relative, step by 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted
 from gnn_core.report.rows.scores import score_name
 from gnn_core.report.rows.summary import curve_settings, grouped, learnt_settings, steps_per_epoch
 from gnn_core.report.tables.cells import (
-    NOTHING,
     Table,
-    counted,
     differing_settings,
     graph_mark,
     left_out,
     precision_order,
 )
+from gnn_core.strategies import STRATEGIES, order_of
 
 FIRST_STEPS = 10
 _MEANING = (
@@ -49,7 +49,8 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
 
     Runs of several seeds share a row, which then shows the farthest of them.
     """
-    finished = [run for run in records if run.status == "ok"]
+    well = [run for run in records if run.status == "ok"]
+    finished = [run for run in well if STRATEGIES[run.strategy].same_curve]
     compared: list[tuple[RunRecord, Distance]] = []
     alone: list[RunRecord] = []
     for runs in grouped(finished, _curve_key):
@@ -75,7 +76,12 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
             (*_cells(runs, line), *([text or NOTHING] if shown else []))
             for runs, line, text in zip(groups, lines, differing, strict=True)
         ),
-        notes=(_MEANING, *_notes(finished, alone), *left_out(records)),
+        notes=(
+            _MEANING,
+            *_notes(finished, alone),
+            *_other_curve_notes(run.strategy for run in well),
+            *left_out(records),
+        ),
         numbers=pd.DataFrame([asdict(line) for line in lines]),
     )
 
@@ -162,7 +168,7 @@ def _row_key(run: RunRecord) -> tuple[Any, ...]:
         precision_order(run.config.get("precision")),
         float(run.config.get("dropout") or 0),
         json.dumps(_other_settings(run), sort_keys=True),
-        STRATEGIES.index(run.strategy),
+        order_of(run.strategy),
         run.world_size,
     )
 
@@ -192,6 +198,12 @@ def _cells(runs: Sequence[RunRecord], line: Distance) -> list[str]:
         _scientific(line.largest_first),
         NOTHING if points is None else f"{points:+.2f}" if points else "0.00",
     ]
+
+
+def _other_curve_notes(strategies: Iterable[str]) -> list[str]:
+    """Return a note on those of the strategies whose loss curve is not that of one process."""
+    others = [name for name in dict.fromkeys(strategies) if not STRATEGIES[name].same_curve]
+    return [f"not compared: `{name}` trains on a loss curve of its own" for name in others]
 
 
 def _scientific(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a table is, and how a number, a share or a setting is written in one of its cells."""
+"""What a table is, and how a setting or a spread is written in one of its cells."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 from gnn_core.config import OPTIONS
 from gnn_core.markup import markdown_cell
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.scores import Spread
 from gnn_core.usage import printable
 
-NOTHING = "-"
 _SHORT_NAMES = {
     "global_batch_size": "batch",
     "weight_decay": "decay",
@@ -128,33 +128,12 @@ def left_out(records: Iterable[RunRecord]) -> list[str]:
     return [f"left out, not ended well: {counted(count, 'run')}"] if count else []
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 run`, `2 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def three_digits(value: float | None) -> str:
-    """Return a number with three digits that count, so that a small one does not read 0.00."""
-    if value is None:
-        return NOTHING
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
 def spread_text(spread: Spread | None, show: Callable[[float], str] = three_digits) -> str:
     """Return `12.3 (11.0..14.1)`; of one run there is no range."""
     if spread is None:
         return NOTHING
     middle, low, high = (show(value) for value in (spread.middle, spread.low, spread.high))
     return middle if spread.count < 2 else f"{middle} ({low}..{high})"
-
-
-def percent(share: float | None) -> str:
-    """Return a share of 1 in whole percent."""
-    return NOTHING if share is None else f"{100 * share:.0f} %"
 
 
 def setting_name(name: str) -> str:

@@ -10,17 +10,18 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.choices import Choices
+from gnn_core.number_text import three_digits
+from gnn_core.report.rows.report_options import ReportOptions
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, over_runs, rows_with_runs
-from gnn_core.report.tables.cells import Table, left_out, spread_text, three_digits
+from gnn_core.report.tables.cells import Table, left_out, spread_text
 from gnn_core.report.tables.speed import (
     LEGEND,
+    distinguishing_columns,
     ranks_text,
     score_heading,
     score_text,
     spread_numbers,
-    telling_columns,
 )
 from gnn_core.report.tables.target import TargetRow, target_rows
 from gnn_core.usage import UsageError
@@ -73,16 +74,16 @@ def cost_rows(records: Sequence[RunRecord], price: float, target: float | None) 
     return rows
 
 
-def cost_table(records: Sequence[RunRecord], choices: Choices) -> Table:
+def cost_table(records: Sequence[RunRecord], options: ReportOptions) -> Table:
     """Return what each row cost; raises UsageError without a price, since none is ever made up."""
-    if choices.price is None:
+    if options.price is None:
         raise UsageError(
             "expected the price of a host for an hour, got none: no cost is told without --price X"
         )
-    lines = cost_rows(records, choices.price, choices.target)
+    lines = cost_rows(records, options.price, options.target)
     rows = [line.row for line in lines]
-    telling, machines = telling_columns(lines, lambda line: line.row)
-    unit = f" ({choices.currency})" if choices.currency else ""
+    telling, machines = distinguishing_columns(lines, lambda line: line.row)
+    unit = f" ({options.currency})" if options.currency else ""
     columns: dict[str, Callable[[CostRow], str]] = {
         "dataset": lambda line: line.row.dataset,
         "strategy": lambda line: line.row.strategy,
@@ -99,12 +100,12 @@ def cost_table(records: Sequence[RunRecord], choices: Choices) -> Table:
         **telling,
     }
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
-    price = f"price: {choices.price:g}{' ' * bool(unit)}{choices.currency} per host-hour, as given"
+    price = f"price: {options.price:g}{' ' * bool(unit)}{options.currency} per host-hour, as given"
     return Table(
         headings=tuple(columns),
         cells=tuple(tuple(show(line) for show in columns.values()) for line in lines),
         notes=(price, *_MEANING, *crowded, *machines, *left_out(records)),
-        numbers=pd.DataFrame([_numbers(line, choices) for line in lines]),
+        numbers=pd.DataFrame([_numbers(line, options) for line in lines]),
     )
 
 
@@ -134,7 +135,7 @@ def _who(row: Row) -> tuple[Any, ...]:
     return row.work, row.strategy, row.ranks_per_host, row.machine, str(row.settings)
 
 
-def _numbers(line: CostRow, choices: Choices) -> dict[str, Any]:
+def _numbers(line: CostRow, options: ReportOptions) -> dict[str, Any]:
     row = line.row
     to_target = spread_numbers("cost_to_target", line.to_target)
     finite = {k: v if v is None or math.isfinite(v) else None for k, v in to_target.items()}
@@ -148,8 +149,8 @@ def _numbers(line: CostRow, choices: Choices) -> dict[str, Any]:
         **spread_numbers("host_hours", line.host_hours),
         **spread_numbers("cost", line.cost),
         **finite,
-        "price_per_host_hour": choices.price,
-        "currency": choices.currency,
+        "price_per_host_hour": options.price,
+        "currency": options.currency,
         f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
         "machine": row.machine,
     }

@@ -8,16 +8,11 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, DatasetInfo, RunRecord
+from gnn_core.measure.run_record import DatasetInfo, RunRecord
+from gnn_core.number_text import NOTHING, three_digits
 from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.tables.cells import (
-    NOTHING,
-    Table,
-    differing_settings,
-    graph_mark,
-    left_out,
-    three_digits,
-)
+from gnn_core.report.tables.cells import Table, differing_settings, graph_mark, left_out
+from gnn_core.strategies import order_of
 
 GIB = 2**30
 _TWO_BYTE_FEATURES = re.compile(r"feature_dtype=b?float16\b")
@@ -117,7 +112,7 @@ def _feature_note(runs: Sequence[RunRecord]) -> str:
 
 
 def _order(run: RunRecord) -> tuple[str, int, int, str]:
-    return run.dataset.name, STRATEGIES.index(run.strategy), run.world_size, run.started_at
+    return run.dataset.name, order_of(run.strategy), run.world_size, run.started_at
 
 
 def _ranks(run: RunRecord) -> str:

@@ -9,18 +9,13 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.metrics import HITS
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord, measured_epochs
 from gnn_core.measure.timing import per_second
-from gnn_core.report.rows.summary import grouped, machine_kind, measured_epochs, row_of, settings_of
-from gnn_core.report.tables.cells import (
-    NOTHING,
-    Table,
-    differing_settings,
-    left_out,
-    percent,
-    three_digits,
-)
+from gnn_core.number_text import NOTHING, percent, three_digits
+from gnn_core.report.rows.summary import grouped, machine_kind, row_of, settings_of
+from gnn_core.report.tables.cells import Table, differing_settings, left_out
 from gnn_core.report.tables.speed import CROWDED
+from gnn_core.strategies import order_of
 
 _SCORES = ("mrr", *(f"hits_{most}" for most in HITS), "auc")
 _MEANING = (
@@ -86,7 +81,7 @@ def _key(run: RunRecord) -> tuple[Any, ...]:
         run.dataset.name,
         str(sorted(_settings(run).items(), key=str)),
         run.config.get("epochs"),
-        STRATEGIES.index(run.strategy),
+        order_of(run.strategy),
         run.world_size,
     )
 

@@ -10,11 +10,12 @@ import pandas as pd
 
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import Row, rows_with_runs
-from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
+from gnn_core.report.tables.cells import Table, left_out
 from gnn_core.report.tables.footprint import GIB
-from gnn_core.report.tables.speed import legend, ranks_text, spread_numbers, telling_columns
+from gnn_core.report.tables.speed import distinguishing_columns, legend, ranks_text, spread_numbers
 
 MB = 10**6
 _MEANING = (
@@ -58,7 +59,7 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
     sampled = [run for _, runs in pairs for run in runs if run.resources]
     if not sampled:
         return Table((), (), (), pd.DataFrame())
-    telling, machines = telling_columns(pairs, lambda pair: pair[0], precision=True)
+    telling, machines = distinguishing_columns(pairs, lambda pair: pair[0], precision=True)
     uses = [[use_of(run) for run in runs if run.resources] for _, runs in pairs]
     notes = [*_MEANING, *legend(row for row, _ in pairs), *(machines if len(machines) > 1 else [])]
     without = sum(len(runs) for _, runs in pairs) - len(sampled)

@@ -8,15 +8,9 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, percent, three_digits
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
-from gnn_core.report.tables.cells import (
-    NOTHING,
-    Table,
-    differing_settings,
-    graph_mark,
-    percent,
-    three_digits,
-)
+from gnn_core.report.tables.cells import Table, differing_settings, graph_mark
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.speed import (
     CROWDED,
@@ -94,7 +88,7 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     )
 
 
-def told_apart(contests: Sequence[Comparison]) -> list[str]:
+def distinguishing_settings(contests: Sequence[Comparison]) -> list[str]:
     """Return for each comparison what tells it from others of its data set: settings, graph."""
     return differing_settings(
         [

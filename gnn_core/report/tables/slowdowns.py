@@ -5,8 +5,8 @@ The tables of speed-ups and the answers of the report print these sentences.
 
 from __future__ import annotations
 
+from gnn_core.number_text import counted
 from gnn_core.report.rows.summary import Row
-from gnn_core.report.tables.cells import counted
 
 LEAST_EFFICIENCY = 0.5
 """Speed-up per rank below which a sentence explains a row: at 2 ranks, slower than one process."""
@@ -87,5 +87,5 @@ def _causes(row: Row) -> str:
         changes.append("repeat it on a quiet machine")
     if not found:
         return "Neither communication, short steps nor other programs explain it; repeat the runs"
-    told = ", and ".join(found)
-    return f"{told[0].upper()}{told[1:]}; {', and '.join(changes)}"
+    sentence = ", and ".join(found)
+    return f"{sentence[0].upper()}{sentence[1:]}; {', and '.join(changes)}"

@@ -8,23 +8,21 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
-from gnn_core.report.rows.rounds import OWN_SINGLE
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, percent, three_digits
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
 from gnn_core.report.rows.summary import Row, grouped, learnt_settings
 from gnn_core.report.tables.cells import (
-    NOTHING,
     Table,
     differing_settings,
     graph_mark,
     left_out,
-    percent,
     precision_order,
-    three_digits,
 )
 from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.report.tables.verdicts import ratio_text
+from gnn_core.strategies import STRATEGIES, order_of
 
 Line = TypeVar("Line")  # of a table: a row, or what has one
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
@@ -42,7 +40,7 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    telling, machines = telling_columns(rows, lambda row: row)
+    telling, machines = distinguishing_columns(rows, lambda row: row)
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
         "strategy": lambda row: row.strategy,
@@ -96,10 +94,10 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     named = any("model" in run.config for run in firsts)
     numbers = [_accuracy_numbers(runs) for runs in groups]
     heading = score_heading(map(score_name, firsts))
-    told = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
+    identity = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
     cells = [
         (
-            *(str(line[name]) for name in told),
+            *(str(line[name]) for name in identity),
             score_text(accuracy_over_seeds(runs), score_name(runs[0])),
             str(line["seeds"]),
             str(line["runs"]),
@@ -108,7 +106,10 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
         for runs, line, text in zip(groups, numbers, differing, strict=True)
     ]
     return Table(
-        headings=(*(*told, heading, "seeds", "runs"), *(["settings"] if any(differing) else [])),
+        headings=(
+            *(*identity, heading, "seeds", "runs"),
+            *(["settings"] if any(differing) else []),
+        ),
         cells=tuple(cells),
         notes=(
             f"{heading}{' in percent' * heading.endswith('accuracy')}: mean ± standard deviation "
@@ -123,7 +124,7 @@ def _learnt_key(record: RunRecord) -> tuple[Any, ...]:
     return (
         record.dataset.name,
         precision_order(record.config.get("precision")),
-        STRATEGIES.index(record.strategy),
+        order_of(record.strategy),
         record.world_size,
         str(record.dataset.fingerprint),
         str(sorted(learnt_settings(record.config).items())),
@@ -186,7 +187,7 @@ def seconds_range_text(row: Row) -> str:
 
 def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
     """Return the one process of the row's framework that did the same work, but for `single`."""
-    own = OWN_SINGLE[row.strategy]
+    own = STRATEGIES[row.strategy].single
     alike = (row.work, row.machine)
     found = [one for one in rows if one.strategy == own and (one.work, one.machine) == alike]
     return found[0] if found and own != "single" else None
@@ -196,7 +197,7 @@ def _speedup(spread: Spread | None, mark: str) -> str:
     return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
 
 
-def telling_columns(
+def distinguishing_columns(
     lines: Sequence[Line],
     row_of: Callable[[Line], Row],
     but: str | None = None,

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import EpochRecord, RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.scores import Spread, score_name
 from gnn_core.report.rows.summary import (
     ACCURACY_TOLERANCE,
@@ -23,14 +24,14 @@ from gnn_core.report.rows.summary import (
     settings_text,
     work_of,
 )
-from gnn_core.report.tables.cells import NOTHING, Table, counted, left_out, three_digits
+from gnn_core.report.tables.cells import Table, left_out
 from gnn_core.report.tables.speed import (
     LEGEND,
+    distinguishing_columns,
     ranks_text,
     score_heading,
     score_text,
     spread_numbers,
-    telling_columns,
 )
 
 _LEFT_OUT = "left out, resumed or with other ranks on the way"
@@ -106,7 +107,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    telling, machines = telling_columns(lines, lambda line: line.row)
+    telling, machines = distinguishing_columns(lines, lambda line: line.row)
     columns: dict[str, Callable[[TargetRow], str]] = {
         "dataset": lambda line: line.row.dataset,
         "strategy": lambda line: line.row.strategy,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gnn_core.report.rows.rounds import OWN_SINGLE, Comparison, fastest
+from gnn_core.number_text import counted, percent, three_digits
+from gnn_core.report.rows.rounds import Comparison, fastest
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
-from gnn_core.report.tables.cells import counted, percent, three_digits
 from gnn_core.report.tables.slowdowns import slowdown
+from gnn_core.strategies import STRATEGIES
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -86,7 +87,17 @@ def _communication(comparison: Comparison) -> Iterable[str]:
 
 
 def _accuracies(comparison: Comparison) -> Iterable[str]:
-    known = [(one.row.accuracy.middle, one) for one in comparison.contenders if one.row.accuracy]
+    yield from (
+        f"the test score of {one.name} is not compared: `{one.row.strategy}` trains on a loss "
+        "curve of its own"
+        for one in comparison.contenders
+        if one.row.accuracy and not STRATEGIES[one.row.strategy].same_curve
+    )
+    known = [
+        (one.row.accuracy.middle, one)
+        for one in comparison.contenders
+        if one.row.accuracy and STRATEGIES[one.row.strategy].same_curve
+    ]
     if len(known) < 2:
         return
     low, worst = min(known, key=lambda pair: pair[0])
@@ -117,7 +128,7 @@ def _missing(comparison: Comparison) -> Iterable[str]:
     ]
     if parts:
         yield f"of {counted(comparison.rounds, 'round')}, {_listed(parts)} ended well"
-    for base in dict.fromkeys(OWN_SINGLE[one.row.strategy] for one in comparison.timed):
+    for base in dict.fromkeys(STRATEGIES[one.row.strategy].single for one in comparison.timed):
         if comparison.find(base, 1) is None:
             yield f"no run of `{base}` to measure its framework against"
 

@@ -1,4 +1,4 @@
-"""The table of weak scaling: what a rank still gets done when the batch grows with the ranks."""
+"""The table of weak scaling: the rate of a rank when the batch grows with the ranks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, percent
 from gnn_core.report.rows.scores import Spread
 from gnn_core.report.rows.series import Series, local_batch_size, scaling_series
 from gnn_core.report.rows.speedups import accuracy_mark, ratio
 from gnn_core.report.rows.summary import Row, rows_of, settings_text
-from gnn_core.report.tables.cells import NOTHING, Table, percent, setting_text, spread_text
+from gnn_core.report.tables.cells import Table, setting_text, spread_text
 from gnn_core.report.tables.speed import (
+    distinguishing_columns,
     legend,
     ranks_text,
     score_heading,
     score_text,
     spread_numbers,
-    telling_columns,
 )
+from gnn_core.strategies import order_of
 
 _MEANING = (
     "weak scaling: global batch / ranks is constant, all other settings are equal; the base is 1 "
@@ -63,7 +65,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    telling, machines = telling_columns(points, lambda one: one.row, but="global_batch_size")
+    telling, machines = distinguishing_columns(points, lambda one: one.row, but="global_batch_size")
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
@@ -106,7 +108,7 @@ def _order(one: WeakPoint) -> tuple[Any, ...]:
         row.machine,
         row.precision,
         local_batch_size(row) or 0,
-        STRATEGIES.index(row.strategy),
+        order_of(row.strategy),
         settings_text(bare),
         row.ranks,
         row.ranks_per_host,

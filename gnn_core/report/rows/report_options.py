@@ -1,4 +1,4 @@
-"""What the reader of a report may choose: which comparisons are allowed, a target, a price."""
+"""Options of a report: which comparisons are allowed, a target, a price."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What the flags say; the defaults compare fairly and invent nothing."""
+class ReportOptions:
+    """The flags of a report; with the defaults only runs of one machine are compared."""
 
     force: bool = False  # compare runs of different machines
     target: float | None = None  # validation score, a fraction; None: one point below `single`

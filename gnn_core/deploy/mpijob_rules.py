@@ -1,7 +1,7 @@
-"""What an MPIJob must be so that its ranks meet, train, and leave a record that outlives the pods.
+"""Rules for an MPIJob: what it needs for its ranks to meet, train, and keep their record.
 
-The first rules are those that the operator itself has, after the API server has taken the object;
-the others are ours: they compare what stands in two places.
+The first rules are the operator's own, applied after the API server has accepted the object; the
+others compare fields with each other. Called by `validate`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 from gnn_core.config import RunConfig
 from gnn_core.deploy.elastic import DISCOVER, ELASTIC, elastic_problems
 from gnn_core.deploy.manifest_files import MANIFESTS
-from gnn_core.deploy.objects import Object, name_of
-from gnn_core.deploy.operators_own import SSH_DEFAULT
+from gnn_core.deploy.operator_names import SSH_DEFAULT
 from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.programs import (
     Command,
@@ -25,6 +24,7 @@ from gnn_core.deploy.programs import (
     unknown_flags,
 )
 from gnn_core.deploy.quantity import number_of
+from gnn_core.deploy.yaml_objects import Object, name_of
 from gnn_core.usage import UsageError
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -1,4 +1,4 @@
-"""A prediction -> a picture: what was measured above, what is computed below."""
+"""A prediction -> a figure: what was measured above, what is computed below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares a value with its shape: every field known, there, and of its type.
+"""The types of fields, and `compare`: every field is known, present, and of its type.
 
 A shape is the name of a scalar below, a tuple of the texts that may stand there, a list of one
 shape, or a mapping. `!` marks a field that has to be there. `*` stands for any other key, and

@@ -1,4 +1,4 @@
-"""Which settings every run of several strategies may be given, and why not the others."""
+"""The settings that all runs of a sweep or a comparison may be given, and why not the others."""
 
 from __future__ import annotations
 

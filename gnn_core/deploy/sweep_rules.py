@@ -1,4 +1,4 @@
-"""What a container that sweeps must have: a plan that can be run, and records that outlive it."""
+"""Rules for a container that runs a sweep: a valid plan, and records on a persistent volume."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gnn_core.deploy.manifest_files import Manifests
-from gnn_core.deploy.objects import name_of
 from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.programs import dataset_problem, read_command
+from gnn_core.deploy.yaml_objects import name_of
 from gnn_core.sweep.plan import read_plan
 from gnn_core.usage import UsageError
 

@@ -1,4 +1,4 @@
-"""Objects of Kubernetes as a text of YAML holds them: plain values, bounded, each key once."""
+"""Reads Kubernetes objects from YAML, of bounded size and each key once; their names and titles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.field_types import shown
 from gnn_core.deploy.yaml_text import Reader
 from gnn_core.files import read_regular
 from gnn_core.settings.bounded_yaml import MOST_BYTES

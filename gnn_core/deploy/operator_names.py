@@ -1,4 +1,4 @@
-"""Names that the MPI Operator gives: in the pods that it completes, and to the objects it makes.
+"""Names that the MPI Operator takes: in the pods that it completes, and for objects it creates.
 
 After newWorker, newLauncherPodTemplate and setupSSHOnPod of its mpi_job_controller.go, release 0.8.
 What has one of them already is refused when the operator adds its own, and no pod comes.
@@ -7,8 +7,8 @@ What has one of them already is refused when the operator adds its own, and no p
 from __future__ import annotations
 
 from gnn_core.deploy.manifest_files import Manifests
-from gnn_core.deploy.objects import Object, name_of
 from gnn_core.deploy.pods import Problems, pods_of
+from gnn_core.deploy.yaml_objects import Object, name_of
 
 SSH_DEFAULT = "/root/.ssh"
 _KEYS, _CONFIG, _CONFIG_PATH = "ssh-auth", "mpi-job-config", "/etc/mpi"

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
-from gnn_core.deploy.objects import Object
-from gnn_core.deploy.shapes import shown
+from gnn_core.deploy.field_types import shown
+from gnn_core.deploy.yaml_objects import Object
 from gnn_core.usage import did_you_mean
 
 VERSION = "1.36"
@@ -24,7 +24,7 @@ NOT_CHECKED = (
     "fields of pods and of Kubernetes' own objects were not compared with its schema, the rules "
     f"alone were checked: {HOW}"
 )
-"""What is said where the schema is not installed."""
+"""The note of a check without the installed schema."""
 _PACKAGE = "kubernetes_validate"
 _FILE = "kubernetes-json-schema/v{}.0-local-strict/_definitions.json"
 _EXPECTED = {
@@ -54,12 +54,12 @@ def kinds() -> set[str]:
 
 def object_problems(one: Object) -> Iterator[tuple[str, str]]:
     """Yield (path, message) of each field that the schema has otherwise."""
-    yield from _told(one, _kinds()[_key_of(one)], "")
+    yield from _problems(one, _kinds()[_key_of(one)], "")
 
 
 def template_problems(template: Any, path: str) -> Iterator[tuple[str, str]]:
     """The same of the template of a pod that an MPIJob has at `path`."""
-    yield from _told(template, "io.k8s.api.core.v1.PodTemplateSpec", path, _OPERATORS)
+    yield from _problems(template, "io.k8s.api.core.v1.PodTemplateSpec", path, _OPERATORS)
 
 
 def _key_of(one: Object) -> tuple[str, str, str]:
@@ -96,7 +96,9 @@ def _validator(name: str, version: str) -> Any:
     return jsonschema.Draft202012Validator(schema, registry=registry)
 
 
-def _told(value: Any, name: str, path: str, version: str = VERSION) -> Iterator[tuple[str, str]]:
+def _problems(
+    value: Any, name: str, path: str, version: str = VERSION
+) -> Iterator[tuple[str, str]]:
     for error in _validator(name, version).iter_errors(value):
         at = path
         for part in error.absolute_path:
@@ -105,7 +107,7 @@ def _told(value: Any, name: str, path: str, version: str = VERSION) -> Iterator[
 
 
 def _of(error: Any, at: str) -> Iterator[tuple[str, str]]:
-    """What one error of jsonschema says, in the words of `shapes`."""
+    """What one error of jsonschema says, in the words of `field_types`."""
     got = shown(error.instance)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})

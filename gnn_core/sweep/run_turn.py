@@ -1,4 +1,4 @@
-"""One run of a sweep: started, waited for, and sure to leave a record, whatever becomes of it."""
+"""One run of a sweep, from its start to its record, which is written for a run that died too."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def take_turn(turn: Turn, records: Path) -> Outcome:
         error = record.error or (reason(log, code) if code else None)
     else:
         error = reason(log, code) if code else "it ended well but left no record that can be used"
-        record = _record_of_the_dead(turn, records, started_at, error)
+        record = _record_without_run(turn, records, started_at, error)
         write_record(record, folder)
     if error is None:
         log.unlink()
@@ -57,7 +57,7 @@ def take_turn(turn: Turn, records: Path) -> Outcome:
     return Outcome(record, error, seconds)
 
 
-def _record_of_the_dead(turn: Turn, records: Path, started_at: str, error: str) -> RunRecord:
+def _record_without_run(turn: Turn, records: Path, started_at: str, error: str) -> RunRecord:
     """The record that the run would have begun with: of its graph only the name is known."""
     config = parse_config(turn.flags(records), turn.launch.strategy)
     begun = begin_run(
