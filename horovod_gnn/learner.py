@@ -16,9 +16,9 @@ from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import Framework, RunProgress, Weights, require_alike
-from gnn_core.training.tasks import sampled_loaders, train_loader
+from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
 from gnn_core.training.world import World
-from horovod_gnn.device import choose_device, feature_table
+from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
@@ -42,7 +42,7 @@ class TorchLearner:
     def __init__(self, config: RunConfig, graph: Graph, parallel: SingleProcess):
         self._parallel = parallel
         share = (parallel.rank, parallel.world_size, config.prefetch)
-        table = feature_table(graph)
+        store = feature_store(graph)
         is_link = config.task == "link"
         device = choose_device(config, parallel)
         self._rates = _agreed_rates(config, device, parallel)
@@ -57,7 +57,7 @@ class TorchLearner:
             optimizer=optimizer,
             bucket=GradientBucket(model),
             loader=train_loader(config, graph, *share),
-            feed=Feed(table) if device.type == "cpu" else GpuFeed(table, device, config.table_on),
+            feed=Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on),
             schedule=Schedule.of(config, parallel.world_size),
             parallel=parallel,
             watch=Stopwatch(),
@@ -65,13 +65,13 @@ class TorchLearner:
         self._evaluator: ExactEvaluator | SampledEvaluator | LinkEvaluator
         if is_link:
             self._evaluator = LinkEvaluator(
-                graph, table, parallel, config.candidates, config.eval_edges
+                graph, store, parallel, config.candidates, config.eval_edges
             )
         elif config.eval == "exact":
-            self._evaluator = ExactEvaluator(graph, table, parallel)
+            self._evaluator = ExactEvaluator(graph, store, parallel)
         else:
             self._evaluator = SampledEvaluator(
-                sampled_loaders(config, graph, *share), table, parallel
+                sampled_loaders(config, graph, *share), store, parallel
             )
         self.watch = self.training.watch
         self.num_steps = self.training.loader.num_steps

@@ -12,8 +12,8 @@ from torch.nn import functional
 from gnn_core.data.batch import Block
 from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
+from horovod_gnn.inputs import Inputs
 from horovod_gnn.model import GraphSAGE
-from horovod_gnn.sparse_rows import Table
 
 
 class LinkPredictor(nn.Module):
@@ -64,10 +64,10 @@ class LinkModel(nn.Module):
         self.predictor = LinkPredictor(width, predictor_layers, seed, encoder.arithmetic)
 
     def forward(
-        self, table: Table, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+        self, inputs: Inputs, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
     ) -> Tensor:
         """Embeddings `[targets, width]`: see `GraphSAGE`."""
-        return self.encoder(table, nodes, blocks, key)
+        return self.encoder(inputs, nodes, blocks, key)
 
     @property
     def device(self) -> torch.device:
@@ -78,12 +78,3 @@ class LinkModel(nn.Module):
     def arithmetic(self) -> Arithmetic:
         """The number formats."""
         return self.encoder.arithmetic
-
-    @property
-    def fetch_seconds(self) -> float:
-        """Seconds spent reading input features; whoever measures it resets it."""
-        return self.encoder.fetch_seconds
-
-    @fetch_seconds.setter
-    def fetch_seconds(self, seconds: float) -> None:
-        self.encoder.fetch_seconds = seconds

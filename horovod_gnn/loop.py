@@ -91,6 +91,7 @@ def train_epoch(
     """
     loader, watch = training.loader, training.watch
     training.model.train()
+    training.feed.store.lap()  # what an evaluation read is not counted here
     batches = loader.batches(progress.epoch, progress.step, training.feed.prepare)
     with contextlib.closing(batches):
         while True:
@@ -110,11 +111,10 @@ def train_epoch(
 
 def _step(training: Training, batch: Batch) -> list[float]:
     """Forward, backward, allreduce, update; the step's statistics summed over ranks."""
-    model, watch = training.model, training.watch
+    watch = training.watch
     with watch.section("compute"):
         training.bucket.clear()
-        model.fetch_seconds = 0.0
-        loss_sum, correct = training.objective(model, *training.feed.arrived(batch))
+        loss_sum, correct = training.objective(training.model, *training.feed.arrived(batch))
         # Divided by the targets of all ranks, so that the sum over ranks is the mean over targets.
         (loss_sum / batch.num_global_real).backward()
         statistics = [
@@ -123,7 +123,7 @@ def _step(training: Training, batch: Batch) -> list[float]:
             float(batch.num_edges),
             float(training.parallel.interrupted),
         ]
-    watch.add("fetch", model.fetch_seconds, out_of="compute")
+    watch.add("fetch", training.feed.store.lap(), training.feed.fetches_in(training.loader))
     with watch.section("communicate"):
         statistics = training.bucket.sum_over_ranks(training.parallel, statistics)
     with watch.section("compute"):

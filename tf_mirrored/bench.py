@@ -124,6 +124,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
     import tensorflow as tf
 
     from gnn_core.measure.timing import Stopwatch
+    from gnn_core.training.tasks import feature_store
     from tf_mirrored.input import Feed, feature_table
     from tf_mirrored.loop import Training
     from tf_mirrored.model import GraphSAGE, trainable
@@ -139,6 +140,8 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
         rows = tf.gather(h, block.columns)
         return tf.math.unsorted_segment_mean(rows, block.segments, block.num_dst)
 
+    store = feature_store(graph)
+
     def made(name: str) -> Way:
         cls = WithOwnDropout if name == "own dropout" else GraphSAGE
         model = cls(graph.num_features, config.hidden, graph.num_classes, layers=config.layers)
@@ -149,7 +152,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
         undropped = dataclasses.replace(config, dropout=0.0)
         feed = Feed(
             undropped if name == "own dropout" else config,
-            graph,
+            store,
             training=True,
             reverses=name in ("as it trains", "own dropout"),
         )
@@ -159,7 +162,7 @@ def _ways(config: RunConfig, graph: Graph, threads: int) -> list[Way]:
             optimizer=optimizer,
             loaders=[None],
             feed=feed,
-            table=feature_table(graph),
+            table=feature_table(store),
             schedule=Schedule.of(config, 1),
             replicas=replicas,
             watch=Stopwatch(),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gnn_core.config import RunConfig
-from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
@@ -19,8 +17,9 @@ from gnn_core.schedule import Schedule
 from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
 from gnn_core.training.learner import RunProgress, Weights, require_alike
 from gnn_core.training.link_ranking import LinkEvaluator
-from gnn_core.training.tasks import sampled_loaders, train_loader
-from tf_mirrored.input import Feed, feature_table, shared_tensor
+from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
+from tf_mirrored.evaluate import Layers, LinkLayers
+from tf_mirrored.input import Feed, feature_table
 from tf_mirrored.link import LinkModel
 from tf_mirrored.loop import Training, train_epoch
 from tf_mirrored.model import GraphSAGE, trainable
@@ -45,7 +44,7 @@ class KerasLearner:
             model = _model(config, graph)
             optimizer = make_optimizer(config.optimizer, config.lr, config.weight_decay)
             optimizer.build(trainable(model))
-        is_link = config.task == "link"
+        is_link, store = config.task == "link", feature_store(graph)
         self.training = Training(
             model=model,
             objective=link_objective if is_link else node_objective,
@@ -54,14 +53,14 @@ class KerasLearner:
                 train_loader(config, graph, replica, replicas.num_replicas, prefetch=0)
                 for replica in replicas.local_replicas
             ],
-            feed=Feed(config, graph, training=True),
-            table=feature_table(graph),
+            feed=Feed(config, store, training=True),
+            table=feature_table(store),
             schedule=Schedule.of(config, replicas.num_replicas),
             replicas=replicas,
             watch=Stopwatch(),
             prefetch=config.prefetch,
         )
-        self._evaluate = self._evaluator(graph)
+        self._evaluate = self._evaluator(graph, Feed(config, store, training=False))
         self.watch = self.training.watch
         self.num_steps = self.training.loaders[0].num_steps
         self.num_parameters = sum(math.prod(v.shape) for v in trainable(model))
@@ -147,10 +146,10 @@ class KerasLearner:
         optimizer = self.training.optimizer
         return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
 
-    def _evaluator(self, graph: Graph) -> Callable[..., Mapping[str, AnyTally]]:
+    def _evaluator(self, graph: Graph, feed: Feed) -> Callable[..., Mapping[str, AnyTally]]:
         """(splits, whether the whole of them) -> tallies."""
         config, replicas, model = self._config, self._replicas, self.training.model
-        feed, threads = Feed(config, graph, training=False), len(self._replicas.local_replicas)
+        threads = len(self._replicas.local_replicas)
         if isinstance(model, LinkModel):
             self._layers: Layers = (scored := LinkLayers(model, self.training.table, feed))
             ranks = LinkEvaluator(
@@ -188,64 +187,3 @@ def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     if not is_link:
         return model
     return LinkModel(model, config.predictor_layers, config.seed)
-
-
-class Layers:
-    """The layers of a model for evaluation, each a traced function of its own.
-
-    Args:
-        model: the model.
-        table: `[N, F]` features.
-        feed: makes tensors of blocks.
-    """
-
-    def __init__(self, model: GraphSAGE, table: tf.Tensor, feed: Feed):
-        self._model = model
-        self._table = table
-        self._feed = feed
-        self.widths = model.widths
-        self.dtype = np.dtype(feed.real.as_numpy_dtype)
-        self._layer = [self._traced(depth) for depth in range(len(model.widths))]
-        self._forward = tf.function(model.call, reduce_retracing=True, autograph=False)
-
-    def infer_layer(
-        self, depth: int, states: np.ndarray | None, nodes: np.ndarray, block: Block
-    ) -> np.ndarray:
-        """One layer: see `gnn_core.training.evaluate.LayerwiseModel`."""
-        if states is not None:
-            table = shared_tensor(states)
-        elif self._table.dtype == self._feed.real:
-            table = self._table
-        else:  # segment operations sum in the type that they read
-            table = tf.cast(tf.gather(self._table, nodes), self._feed.real)
-            nodes = np.arange(len(nodes))
-        return self._layer[depth](table, self._feed.block(block, nodes)).numpy()
-
-    def logits_of(self, batch: Batch) -> np.ndarray:
-        """Logits of a batch's real targets."""
-        return self._forward(self._table, self._feed.step(batch)).numpy()[: batch.num_real]
-
-    def _traced(self, depth: int) -> Any:
-        """One layer as a function of tables and blocks of any length."""
-        width = self._model.widths[depth - 1] if depth else self._table.shape[1]
-        layer = tf.function(
-            lambda table, block: self._model.layer(depth, table, block), autograph=False
-        )
-        return layer.get_concrete_function(
-            tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
-        )
-
-
-class LinkLayers(Layers):
-    """The layers of a model's encoder, and its predictor, for `rank.LinkEvaluator`."""
-
-    def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
-        super().__init__(model.encoder, table, feed)
-        pairs = tf.TensorSpec([None, self.widths[-1]], feed.real)
-        self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
-            pairs, pairs
-        )
-
-    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
-        return self._scores(shared_tensor(left), shared_tensor(right)).numpy()

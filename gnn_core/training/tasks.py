@@ -5,6 +5,7 @@ from __future__ import annotations
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
@@ -45,6 +46,12 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
     if config.task == "link" and config.edges_per_epoch:
         return min(num_targets, config.edges_per_epoch)
     return num_targets
+
+
+def feature_store(graph: Graph) -> FeatureStore:
+    """Where this process reads the features of a graph from."""
+    assert graph.features is not None
+    return TableStore(graph.features)
 
 
 def train_loader(

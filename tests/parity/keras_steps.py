@@ -22,11 +22,14 @@ if __name__ == "__main__":
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Loader
+from gnn_core.training import tasks
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.learner import RunProgress
+from tests.unit.second_implementations import RowStore
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -39,6 +42,7 @@ def main(strategy: str, cases: str) -> None:
         settings = {**case["settings"], "fanouts": tuple(case["settings"]["fanouts"])}
         config, graph = RunConfig(**settings), Graph.open(case["graph"])
         folder = Path(case["folder"]) / strategy
+        tasks.TableStore = RowStore if case["gathers"] else TableStore
         found = steps_of(config, graph, replicas, folder, case["begun"])
         if replicas.rank == 0:
             np.savez(folder / "steps.npz", allow_pickle=False, **found)

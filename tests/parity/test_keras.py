@@ -82,6 +82,8 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, three layers": {**FP64, **DROPS, "fanouts": (2, 3, -1), "prefetch": 0},
     "float16 features": {**DROPS, "dataset": "odd float16"},
     "bfloat16 features": {"dataset": "odd bfloat16"},
+    "fp64, gathered rows": {**FP64, "dataset": "odd float16"},
+    "fp64, gathered rows, dropout": {**FP64, **DROPS},
     "bf16": {"precision": "bf16", **TINY},
     "bf16, dropout": {"precision": "bf16", **DROPS, "dataset": "odd bfloat16"},
     "cora": {**CORA},
@@ -192,6 +194,7 @@ def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
                 "graph": str(graph.folder),
                 "folder": str(folder),
                 "begun": str(begun) if case == "begun by torch" else None,
+                "gathers": "gathered" in case,
             }
         )
     list_of_cases = place.folder / f"{name}.json"
