@@ -9,7 +9,7 @@ from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 
@@ -55,9 +55,14 @@ def feature_store(graph: Graph) -> FeatureStore:
 
 
 def train_loader(
-    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+    config: RunConfig,
+    graph: Graph,
+    rank: int,
+    world_size: int,
+    prefetch: int,
+    assign: Assign = equal_slices,
 ) -> Loader:
-    """The batches that one rank trains on."""
+    """The batches that one rank trains on, of the targets that `assign` gives to it."""
     if config.task == "link":
         return LinkLoader(
             graph,
@@ -67,6 +72,7 @@ def train_loader(
             rank=rank,
             world_size=world_size,
             prefetch=prefetch,
+            assign=assign,
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
             hide_targets=config.hide_targets,
@@ -81,6 +87,7 @@ def train_loader(
         rank=rank,
         world_size=world_size,
         prefetch=prefetch,
+        assign=assign,
     )
 
 

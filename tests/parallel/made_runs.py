@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Assign, equal_slices
 from gnn_core.measure.console import Console
 from gnn_core.measure.records import begin_run
 from gnn_core.measure.resources.sampler import ResourceSampler
@@ -17,7 +18,7 @@ from gnn_core.measure.run_record import DatasetInfo, RunRecord, utc_now
 from gnn_core.measure.tensorboard import TensorBoard
 from gnn_core.training.elastic_state import ElasticState, RunHistory
 from gnn_core.training.session import Session
-from gnn_core.training.tasks import split_sizes
+from gnn_core.training.tasks import split_sizes, train_loader
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
 
@@ -51,15 +52,21 @@ class Trained:
         return torch.tensor(self.record.step_losses, dtype=torch.float64)
 
 
-def session_of(graph: Graph, parallel: SingleProcess, **changes: Any) -> Session:
+def session_of(
+    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+) -> Session:
     """A session that has not begun to train."""
     config = RunConfig(**{**SETTINGS, **changes})
     learner, quiet = TorchLearner(config, graph, parallel), Console(False, "off")
+    place = (parallel.rank, parallel.world_size, config.prefetch)
+    learner.training.loader = train_loader(config, graph, *place, assign)
     kept = ElasticState(ResourceSampler(config.sample_seconds), RunHistory("the-run", utc_now()))
     return Session(config, learner, parallel, quiet, graph.fingerprint, kept)
 
 
-def trained(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
+def trained(
+    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+) -> Trained:
     """Train to the end and evaluate."""
     config = RunConfig(**{**SETTINGS, **changes})
     record = begin_run(
@@ -70,7 +77,7 @@ def trained(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
         rank_hosts=parallel.rank_hosts,
         controller=parallel.controller,
     )
-    session = session_of(graph, parallel, **changes)
+    session = session_of(graph, parallel, assign, **changes)
     session.train(TensorBoard(None))
     weights = {n: t.clone() for n, t in session.learner.training.model.state_dict().items()}
     return Trained(session.complete(record, "ok", None), weights)

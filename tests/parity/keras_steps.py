@@ -25,11 +25,11 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.training import tasks
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.learner import RunProgress
-from tests.unit.second_implementations import RowStore
+from tests.unit.second_implementations import RowStore, uneven
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -43,20 +43,30 @@ def main(strategy: str, cases: str) -> None:
         config, graph = RunConfig(**settings), Graph.open(case["graph"])
         folder = Path(case["folder"]) / strategy
         tasks.TableStore = RowStore if case["gathers"] else TableStore
-        found = steps_of(config, graph, replicas, folder, case["begun"])
+        assign = uneven if case["uneven"] else equal_slices
+        found = steps_of(config, graph, replicas, folder, case["begun"], assign)
         if replicas.rank == 0:
             np.savez(folder / "steps.npz", allow_pickle=False, **found)
     replicas.leave()
 
 
 def steps_of(
-    config: RunConfig, graph: Graph, replicas: Replicas, folder: Path, begun: str | None
+    config: RunConfig,
+    graph: Graph,
+    replicas: Replicas,
+    folder: Path,
+    begun: str | None,
+    assign: Assign,
 ) -> dict[str, Any]:
     """Train for whole epochs, at least `STEPS` steps."""
     from tf_mirrored.learner import KerasLearner
 
     seen = seen_sums(replicas)
     learner = KerasLearner(config, graph, replicas)
+    learner.training.loaders = [
+        tasks.train_loader(config, graph, replica, replicas.num_replicas, 0, assign)
+        for replica in replicas.local_replicas
+    ]
     progress = RunProgress()
     if begun:  # by another framework
         state = state_of(Path(begun).read_bytes())

@@ -1,4 +1,4 @@
-"""Another implementation of what has one in the program: a feature store without a table."""
+"""Second implementations of what the program has one of: a feature store, an assignment."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ class RowStore(FeatureStore):
     def _gather(self, ids: IntArray, out: npt.NDArray) -> int:
         out[:] = self._rows[ids]
         return int((ids < self.CACHED).sum())
+
+
+def uneven(targets: IntArray, world_size: int, epoch: int, step: int) -> IntArray:
+    """An `Assign`: targets at random, by epoch and step; some ranks have most, others few or none.
+
+    Of an even step the first target is the last rank's, of a step divisible by three all are.
+    """
+    random = np.random.default_rng([epoch, step])
+    weights = random.dirichlet(np.full(world_size, 0.5))
+    ranks = random.choice(world_size, len(targets), p=weights)
+    if step % 2 == 0:
+        ranks[0] = world_size - 1
+    if step % 3 == 0:
+        ranks[:] = world_size - 1
+    return ranks
