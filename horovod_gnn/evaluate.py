@@ -16,16 +16,16 @@ from gnn_core.training import evaluate, link_ranking
 from gnn_core.training.world import World
 from horovod_gnn.feed import Feed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.model import GraphSAGE
+from horovod_gnn.node_model import NodeModel
 
 
 class Layers:
     """The layers of a model for `evaluate.ExactEvaluator`, the lowest over the store's features."""
 
-    def __init__(self, model: GraphSAGE, store: FeatureStore):
+    def __init__(self, model: NodeModel, store: FeatureStore):
         self._model = model.eval()
         self._feed = Feed(store)
-        self.widths = tuple(len(layer.bias) for layer in model.layers)
+        self.widths = model.widths
         self.dtype = np.dtype(str(model.arithmetic.accumulator).removeprefix("torch."))
 
     def infer_layer(
@@ -92,7 +92,7 @@ class ExactEvaluator(evaluate.ExactEvaluator):
         self._store = store
 
     def tallies(
-        self, model: GraphSAGE, splits: tuple[str, ...], whole: bool = True
+        self, model: NodeModel, splits: tuple[str, ...], whole: bool = True
     ) -> dict[str, Tally]:
         """The tally of each split, over all ranks. Every rank must call it."""
         return super().tallies(Layers(model, self._store), splits)
@@ -113,7 +113,7 @@ class SampledEvaluator:
         self._world = world
 
     def tallies(
-        self, model: GraphSAGE, splits: tuple[str, ...], whole: bool = True
+        self, model: NodeModel, splits: tuple[str, ...], whole: bool = True
     ) -> dict[str, Tally]:
         """The tally of each split, over all ranks. Every rank must call it."""
         model.eval()

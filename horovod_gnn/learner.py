@@ -23,7 +23,8 @@ from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.loop import GradientBucket, Training, train_epoch
-from horovod_gnn.model import GraphSAGE
+from horovod_gnn.models import build
+from horovod_gnn.node_model import NodeModel
 from horovod_gnn.objective import link_objective, node_objective
 from horovod_gnn.optimizer import OPTIMIZERS, Adam
 from horovod_gnn.parallel import SingleProcess
@@ -175,21 +176,11 @@ def _agreed_rates(
     return slowest(found) if found else None
 
 
-def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> GraphSAGE | LinkModel:
-    is_link = config.task == "link"
-    model = GraphSAGE(
-        graph.num_features,
-        config.hidden,
-        config.hidden if is_link else graph.num_classes,
-        layers=config.layers,
-        aggregator=config.aggregator,
-        dropout=config.dropout,
-        input_dropout=config.input_dropout,
-        precision=config.precision,
-        native_bf16=native_bf16,
-        seed=config.seed,
-    )
-    return LinkModel(model, config.predictor_layers, config.seed) if is_link else model
+def _model(config: RunConfig, graph: Graph, native_bf16: bool | None) -> NodeModel | LinkModel:
+    model = build(config, graph, native_bf16)
+    if config.task != "link":
+        return model
+    return LinkModel(model, config.predictor_layers, config.seed)
 
 
 KERAS_ONLY = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")

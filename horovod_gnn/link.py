@@ -1,4 +1,4 @@
-"""Link prediction in plain torch: a GraphSAGE that embeds papers, and a predictor of pairs."""
+"""Link prediction in plain torch: a model that embeds papers, and a predictor of pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gnn_core.data.batch import Block
 from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.inputs import Inputs
-from horovod_gnn.model import GraphSAGE
+from horovod_gnn.node_model import NodeModel
 
 
 class LinkPredictor(nn.Module):
@@ -57,16 +57,17 @@ class LinkModel(nn.Module):
         seed: of the predictor's initial weights.
     """
 
-    def __init__(self, encoder: GraphSAGE, predictor_layers: int, seed: int):
+    def __init__(self, encoder: NodeModel, predictor_layers: int, seed: int):
         super().__init__()
         self.encoder = encoder
-        width = len(encoder.layers[-1].bias)
-        self.predictor = LinkPredictor(width, predictor_layers, seed, encoder.arithmetic)
+        self.predictor = LinkPredictor(
+            encoder.widths[-1], predictor_layers, seed, encoder.arithmetic
+        )
 
     def forward(
         self, inputs: Inputs, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
     ) -> Tensor:
-        """Embeddings `[targets, width]`: see `GraphSAGE`."""
+        """Embeddings `[targets, width]`: see `NodeModel`."""
         return self.encoder(inputs, nodes, blocks, key)
 
     @property

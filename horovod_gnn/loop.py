@@ -17,7 +17,7 @@ from gnn_core.schedule import Schedule
 from gnn_core.training.learner import RunProgress
 from horovod_gnn.feed import Feed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.model import GraphSAGE
+from horovod_gnn.node_model import NodeModel
 from horovod_gnn.objective import Objective
 from horovod_gnn.optimizer import SGD
 from horovod_gnn.parallel import SingleProcess
@@ -64,7 +64,7 @@ class GradientBucket:
 class Training:
     """What one step after the other works on."""
 
-    model: GraphSAGE | LinkModel
+    model: NodeModel | LinkModel
     objective: Objective
     optimizer: SGD  # or Adam
     bucket: GradientBucket

@@ -23,6 +23,7 @@ from horovod_gnn.dropout import keyed_dropout
 from horovod_gnn.edges import Edges, aggregate
 from horovod_gnn.fused import FusedStack, StackOptions
 from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, fetch_rows
+from horovod_gnn.node_model import NodeModel
 
 
 class SageLayer(nn.Module):
@@ -37,7 +38,7 @@ class SageLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features))
 
 
-class GraphSAGE(nn.Module):
+class GraphSAGE(NodeModel):
     """A stack of GraphSAGE layers with ReLU and keyed dropout between them.
 
     Args:
@@ -70,6 +71,7 @@ class GraphSAGE(nn.Module):
         super().__init__()
         widths = layer_widths(in_features, hidden, num_classes, layers)
         self.layers = nn.ModuleList(SageLayer(widths[i], widths[i + 1]) for i in range(layers))
+        self.widths = tuple(widths[1:])
         weights = initial_weights(widths, seed)
         self.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
         self.aggregator = aggregator
@@ -86,19 +88,7 @@ class GraphSAGE(nn.Module):
         blocks: Sequence[Block | Edges],
         key: int = 0,
     ) -> Tensor:
-        """Logits of the targets.
-
-        Args:
-            inputs: the features `[num_nodes, in_features]`, any float type, or sparse; or the rows
-                of `nodes`, as `FetchedRows`.
-            nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first; a
-                tensor on a GPU if the table is there.
-            blocks: input layer first; as `Edges` if they are on the model's device already.
-            key: 64-bit key of the step, for dropout; ignored in evaluation.
-
-        Returns:
-            `[blocks[-1].num_dst, num_classes]`, float32 (float64 with fp64), on the model's device.
-        """
+        """Logits of the targets `[blocks[-1].num_dst, num_classes]`: see `NodeModel`."""
         keys = [seeding.key(key, "layer", depth) for depth in range(len(self.layers) + 1)]
         if self.training and self.input_threshold:
             rows = fetch_rows(inputs, nodes, self.arithmetic.accumulator)
@@ -118,28 +108,13 @@ class GraphSAGE(nn.Module):
 
     @torch.no_grad()
     def infer_layer(self, depth: int, states: Inputs, nodes: np.ndarray, block: Block) -> Tensor:
-        """One layer without dropout, for layer-wise evaluation.
-
-        Args:
-            depth: which layer, from 0.
-            states: `[num_nodes, width]` on the CPU: the input features or the layer below's output.
-            nodes: int64 `[block.num_src]`, the row of `states` of each source.
-            block: which rows to compute, from which.
-
-        Returns:
-            `[block.num_dst, out]`, rectified unless it is the last layer.
-        """
+        """One layer, rectified unless it is the last: see `NodeModel`."""
         if self.can_fuse:
             active = depth < len(self.layers) - 1
             options = StackOptions(self.aggregator == "mean", 0, (0,), self.arithmetic, active)
             return self._fused([self.layers[depth]], states, nodes, [block], options)
         h = fetch_rows(states, nodes, self.arithmetic.accumulator).to(self.device)
         return self._plain_layer(depth, h, block)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.layers[0].weight.device
 
     @property
     def can_fuse(self) -> bool:
@@ -172,7 +147,7 @@ class GraphSAGE(nn.Module):
 
     def _plain_layer(self, depth: int, h: Tensor, block: Block | Edges) -> Tensor:
         layer = self.layers[depth]
-        edges = block if isinstance(block, Edges) else Edges.of(block, h.device)
+        edges = Edges.of(block, h.device)
         x = torch.cat([h[: edges.num_dst], aggregate(h, edges, self.aggregator)], dim=1)
         out = self.arithmetic.linear(x, layer.weight) + layer.bias
         return out if depth == len(self.layers) - 1 else functional.relu(out)

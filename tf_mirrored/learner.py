@@ -23,6 +23,7 @@ from tf_mirrored.input import Feed, feature_table
 from tf_mirrored.link import LinkModel
 from tf_mirrored.loop import Training, train_epoch
 from tf_mirrored.model import GraphSAGE, trainable
+from tf_mirrored.models import build
 from tf_mirrored.objective import link_objective, node_objective
 from tf_mirrored.optimizer import make_optimizer
 from tf_mirrored.strategy import Replicas
@@ -174,16 +175,7 @@ class KerasLearner:
 
 
 def _model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
-    is_link = config.task == "link"
-    model = GraphSAGE(
-        graph.num_features,
-        config.hidden,
-        config.hidden if is_link else graph.num_classes,
-        layers=config.layers,
-        aggregator=config.aggregator,
-        precision=config.precision,
-        seed=config.seed,
-    )
-    if not is_link:
+    model = build(config, graph)
+    if config.task != "link":
         return model
     return LinkModel(model, config.predictor_layers, config.seed)

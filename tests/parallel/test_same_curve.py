@@ -14,6 +14,7 @@ from gnn_core.data.graph import Graph
 from horovod_gnn.loop import train_epoch
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, session_of, trained
+from tests.unit import made_mlp
 from tests.unit.second_implementations import uneven
 
 pytestmark = pytest.mark.needs_torch
@@ -64,6 +65,13 @@ def test_who_computes_which_target_does_not_matter(
     for expected in (default, alone):
         assert distance(random.losses, expected.losses) < 1e-12
     assert_same(random, alone, 1e-11)  # the weights, after so many steps of Adam
+
+
+def test_another_model_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:
+    with made_mlp.registered():
+        alone = trained(tiny_graph, SingleProcess(), model="mlp")
+        together = trained(tiny_graph, parallel, model="mlp")
+    assert_same(together, alone, ROUNDING["fp64"])
 
 
 @pytest.mark.parametrize("evaluation", ["exact", "sampled"])
