@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gnn_core.models import DEFAULT
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.options import LINK, show
 from gnn_core.settings.recipes import RECIPES, counted_in_steps, counts_steps, fill, recipe_name
@@ -117,12 +118,14 @@ class RunConfig(Settings):
 
         The number of ranks is not among them, since the loss does not depend on it (unless
         `scale_lr`). The number of epochs is among them only when the learning rate depends on it.
-        `table_dtype` is among them only when it rounds the features, as is the case in no run from
-        before there was that setting.
+        `table_dtype` is among them only when it rounds the features, and `model` when it is not the
+        default, as is the case in no run from before there were those settings.
         """
         settings = self.to_dict()
         if self.table_dtype == "stored":
             del settings["table_dtype"]
+        if self.model == DEFAULT:
+            del settings["model"]
         curve = {
             name: settings[name]
             for name, spec in OPTIONS.items()

@@ -39,11 +39,12 @@ from gnn_core.data.loader import Loader
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.training.allocator import keep_freed_memory
+from gnn_core.training.tasks import feature_store
 from gnn_core.usage import Parser, finite, whole, wholes
 from horovod_gnn import step_figures
 from horovod_gnn.arithmetic import native_bf16_product
-from horovod_gnn.device import feature_table
 from horovod_gnn.exchange import to_pyg
+from horovod_gnn.inputs import Inputs, StoredTable, torch_table
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.products import Products
@@ -162,7 +163,8 @@ def _prepare(
 
     The products are among the steps. Implementations whose logits differ raise RuntimeError.
     """
-    features = feature_table(graph)
+    store = feature_store(graph)
+    features = StoredTable(torch_table(store), store)
     loader = Loader(graph, "train", options.fanouts, options.global_batch_size, seed=0, prefetch=0)
     if loader.num_steps < options.steps:
         raise UsageError(
@@ -182,13 +184,15 @@ def _prepare(
         agreed = _logits(_model("reference", widths, 0.0), features, batches[0])
     for name in options.only:
         model = _model(name, widths, options.dropout)
-        table = features.half() if name.endswith("fp16 table") else features
+        inputs = features
+        if name.endswith("fp16 table"):
+            inputs = StoredTable(features.table.half(), store)
         with torch.no_grad():
-            logits = _logits(model.eval(), table, batches[0])
+            logits = _logits(model.eval(), inputs, batches[0])
         tolerance = next((t for end, t in _AGREEMENT.items() if name.endswith(end)), 1e-4)
         if (logits - agreed).abs().max() > tolerance * agreed.abs().max():
             raise RuntimeError(f"{name} computes other logits than the reference")
-        steps[name] = _step(model.train(), table)
+        steps[name] = _step(model.train(), inputs)
     return batches, steps, products
 
 
@@ -221,12 +225,12 @@ def _model(name: str, widths: Sequence[int], dropout: float) -> nn.Module:
     return reference
 
 
-def _logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
+def _logits(model: nn.Module, inputs: Inputs, batch: Batch) -> Tensor:
     keyed = (batch.key,) if isinstance(model, GraphSAGE) else ()
-    return model(features, batch.input_nodes, batch.blocks, *keyed)
+    return model(inputs, batch.input_nodes, batch.blocks, *keyed)
 
 
-def _step(model: nn.Module, features: Tensor) -> Step:
+def _step(model: nn.Module, inputs: Inputs) -> Step:
     """Forward, backward and Adam, as `learner` does it on one rank."""
     bucket = GradientBucket(model)
     optimizer = Adam(model.parameters(), lr=0.003)
@@ -234,7 +238,7 @@ def _step(model: nn.Module, features: Tensor) -> Step:
     def step(batch: Batch) -> None:
         bucket.clear()
         labels = torch.from_numpy(batch.labels).long()
-        loss = functional.cross_entropy(_logits(model, features, batch), labels, reduction="sum")
+        loss = functional.cross_entropy(_logits(model, inputs, batch), labels, reduction="sum")
         (loss / batch.num_global_real).backward()
         optimizer.step()
 

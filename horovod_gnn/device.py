@@ -1,16 +1,11 @@
-"""What torch needs of the machine and of the data before the first step."""
+"""The device that a rank computes on."""
 
 from __future__ import annotations
-
-import warnings
 
 import torch
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.data.features import SparseFeatures
-from gnn_core.data.graph import Graph
 from gnn_core.training.world import World
-from horovod_gnn.sparse_rows import Table
 
 
 def choose_device(config: RunConfig, world: World) -> torch.device:
@@ -26,14 +21,3 @@ def choose_device(config: RunConfig, world: World) -> torch.device:
             f"most {count} ranks per host, or use --device cpu"
         )
     return torch.device("cuda", world.local_rank)
-
-
-def feature_table(graph: Graph) -> Table:
-    """The features `[N, F]` on their own, memory-mapped and shared, memory: a tensor, or sparse."""
-    if isinstance(graph.features, SparseFeatures):
-        return graph.features
-    with warnings.catch_warnings():
-        # The map is read-only, and nothing here writes to it.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        table = torch.from_numpy(graph.features)
-    return table.view(torch.bfloat16) if graph.feature_dtype == "bfloat16" else table

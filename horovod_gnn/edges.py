@@ -33,8 +33,13 @@ class Edges:
         self._by_source: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, block: Block, device: torch.device) -> Edges:
-        """The edges of a block, copied to `device` without waiting if that is a GPU."""
+    def of(cls, block: Block | Edges, device: torch.device) -> Edges:
+        """The edges of a block, copied to `device` without waiting if that is a GPU.
+
+        What a feed has brought there before is given back as it is.
+        """
+        if isinstance(block, Edges):
+            return block
         arrays = (block.offsets, block.columns)
         return cls(*(to_device(torch.from_numpy(a), device) for a in arrays), block.num_src)
 

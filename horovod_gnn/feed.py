@@ -1,11 +1,14 @@
-"""How batches come to the device that computes: as they are to a CPU, ahead of the step to a GPU.
+"""How features and batches come from the feature store and the loader to the device that computes.
 
-On a GPU the loader's thread copies what a step reads while the step before it runs: indices, and
-the feature rows unless the whole table lies on the card. `learner` asks a feed and knows no device.
+A feed prepares each batch in the loader's thread while the step before it runs. On a CPU a table
+that may be read in place is left to the model; of any other store the rows are gathered ahead. To
+a GPU everything is copied ahead, unless the whole table lies on the card. `learner` asks a
+feed and knows no device.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,46 +16,67 @@ import torch
 from torch import Tensor
 
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
+from gnn_core.data.loader import Loader
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
-from horovod_gnn.sparse_rows import FetchedRows, Table
+from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, Table, gather, torch_table
 
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
 
 
+@dataclass(frozen=True)
+class FedBatch(Batch):
+    """A batch with what layer 1 reads; on a GPU its nodes and edges lie there too."""
+
+    inputs: Inputs | None = None
+    ready: torch.cuda.Event | None = None
+
+
 class Feed:
-    """Batches for a CPU: they lie where they are read.
+    """Batches for a CPU.
 
     Args:
-        table: `[N, F]` features.
+        store: of the input features.
     """
 
-    def __init__(self, table: Table):
-        self.table = table
+    def __init__(self, store: FeatureStore):
+        self.store = store
+        self.table: Table | None = torch_table(store)  # None: rows are gathered
+
+    def fetches_in(self, loader: Loader) -> str | None:
+        """The section of a `Stopwatch` in which rows are read; None: in the loader's thread."""
+        if self._reads_in_step:
+            return "compute"
+        return None if loader.prefetches else "wait"
+
+    @property
+    def _reads_in_step(self) -> bool:
+        return self.table is not None
+
+    def inputs(self, nodes: np.ndarray) -> Inputs:
+        """What layer 1 reads for these nodes, int64 `[k]`, in host memory."""
+        if self.table is None:
+            return FetchedRows(gather(self.store, nodes))
+        return StoredTable(self.table, self.store)
 
     def prepare(self, batch: Batch) -> Batch:
         """Called in the loader's thread, if it has one."""
-        return batch
+        self.store.prefetch(batch.input_nodes)
+        return FedBatch(**vars(batch), inputs=self.inputs(batch.input_nodes))
 
-    def arrived(self, batch: Batch) -> tuple[Table, Batch]:
-        """The features and the batch, once the device may read them."""
-        return self.table, batch
-
-
-@dataclass(frozen=True)
-class GpuBatch(Batch):
-    """A batch whose nodes and edges lie on a GPU, as its feature rows do."""
-
-    table: Table | None = None
-    ready: torch.cuda.Event | None = None
+    def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
+        """What layer 1 reads and the prepared batch, once the device may read them."""
+        assert isinstance(batch, FedBatch) and batch.inputs is not None
+        return batch.inputs, batch
 
 
 class GpuFeed(Feed):
     """Batches for a GPU, copied on a stream of their own.
 
     Args:
-        table: `[N, F]` features in host memory.
+        store: of the input features, in host memory.
         device: the GPU.
         table_on: `cuda`: copy the table there; `cpu`: copy the rows of each batch; `auto`: the
             table if it fits in half of the free memory.
@@ -61,53 +85,66 @@ class GpuFeed(Feed):
         UsageError: the table is to lie on the card and does not fit.
     """
 
-    def __init__(self, table: Table, device: torch.device, table_on: str):
+    def __init__(self, store: FeatureStore, device: torch.device, table_on: str):
+        super().__init__(store)
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        super().__init__(_placed(table, device, table_on))
+        self.table = _placed(self.table, device, table_on)
 
     @property
     def on_card(self) -> bool:
         """Whether the whole table is on the GPU."""
         return isinstance(self.table, Tensor) and self.table.is_cuda
 
-    def prepare(self, batch: Batch) -> GpuBatch:
+    @property
+    def _reads_in_step(self) -> bool:
+        return self.on_card
+
+    def prepare(self, batch: Batch) -> FedBatch:
         """Begin to copy the batch."""
         with torch.cuda.stream(self._stream):
             blocks = tuple(Edges.of(block, self._device) for block in batch.blocks)
             for edges in blocks[1:]:  # the input features need no gradient
                 edges.by_source()
             nodes = to_device(torch.from_numpy(batch.input_nodes), self._device)
-            table = self.table if self.on_card else FetchedRows(self._rows(batch.input_nodes))
-            moved = {**vars(batch), "blocks": blocks, "input_nodes": nodes, "table": table}
-            return GpuBatch(**moved, ready=self._stream.record_event())
+            if self.on_card:
+                inputs = self.inputs(batch.input_nodes)
+            else:
+                rows = self._rows(batch.input_nodes)
+                inputs = FetchedRows(rows.to(self._device, non_blocking=True))
+            moved = {**vars(batch), "blocks": blocks, "input_nodes": nodes, "inputs": inputs}
+            return FedBatch(**moved, ready=self._stream.record_event())
 
-    def arrived(self, batch: Batch) -> tuple[Table, Batch]:
+    def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
         """Let the present stream wait for the copies."""
-        assert isinstance(batch, GpuBatch) and batch.table is not None
+        inputs, batch = super().arrived(batch)
+        assert isinstance(batch, FedBatch)
         current = torch.cuda.current_stream(self._device)
         current.wait_event(batch.ready)
         tensors = [batch.input_nodes, *(t for edges in batch.blocks for t in edges.tensors())]
-        if isinstance(batch.table, FetchedRows):
-            tensors.append(batch.table.rows)
+        if isinstance(inputs, FetchedRows):
+            tensors.append(inputs.rows)
         for tensor in tensors:  # freed by this stream's work, not by the copying one's
             tensor.record_stream(current)
-        return batch.table, batch
+        return inputs, batch
 
     def _rows(self, nodes: np.ndarray) -> Tensor:
-        """Feature rows `[k, F]` on the GPU, by way of page-locked memory."""
-        if isinstance(self.table, SparseFeatures):
-            return to_device(torch.from_numpy(self.table[nodes]), self._device)
+        """Feature rows `[k, F]` in page-locked memory."""
+        if not isinstance(self.table, Tensor):
+            return gather(self.store, nodes, pinned=True)
         rows = torch.empty(len(nodes), self.table.shape[1], dtype=self.table.dtype, pin_memory=True)
-        torch.index_select(self.table, 0, torch.from_numpy(nodes), out=rows)
-        return rows.to(self._device, non_blocking=True)
+        start = time.perf_counter()
+        torch.index_select(self.table, 0, torch.from_numpy(nodes), out=rows)  # on all threads
+        self.store.count_read(time.perf_counter() - start, len(nodes) * self.store.row_bytes)
+        return rows
 
 
-def _placed(table: Table, device: torch.device, table_on: str) -> Table:
-    """The table where it is to lie."""
-    if isinstance(table, SparseFeatures):
+def _placed(table: Table | None, device: torch.device, table_on: str) -> Table | None:
+    """The table where it is to lie; None if there is none to read in place."""
+    if not isinstance(table, Tensor):
         if table_on == "cuda":
-            raise UsageError("--table-on cuda: expected dense features, got sparse ones; use cpu")
+            kind = "sparse ones" if isinstance(table, SparseFeatures) else "a store without a table"
+            raise UsageError(f"--table-on cuda: expected dense features, got {kind}; use cpu")
         return table
     size = table.numel() * table.element_size()
     free = torch.cuda.mem_get_info(device)[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gnn_core.data.batch import Block
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
 from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.sparse_rows import Table, gather_sparse_rows
+from horovod_gnn.inputs import Table
+from horovod_gnn.sparse_rows import gather_sparse_rows
 
 CHUNK_ROWS = 1024  # 1 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
 
@@ -37,7 +39,7 @@ class StackOptions:
     keys: tuple[int, ...]  # 64-bit dropout key of each layer
     arithmetic: Arithmetic
     activate_last: bool = False  # layer-wise inference runs one hidden layer at a time
-    fetch_seconds: list[float] = field(default_factory=list)  # told: reading the table, per chunk
+    store: FeatureStore | None = None  # whose table layer 1 reads, and whose stopwatch runs then
 
     @property
     def dropout_scale(self) -> float:
@@ -90,7 +92,7 @@ class FusedStack(torch.autograd.Function):
                 biases[depth],
                 options,
                 (nodes, options.keys[depth]) if active else None,
-                depth == 0,
+                options.store if depth == 0 else None,
                 x,
                 h,
             )
@@ -137,7 +139,7 @@ def _layer_forward(
     bias: Tensor,
     options: StackOptions,
     activation: tuple[np.ndarray, int] | None,
-    reads_table: bool,
+    store: FeatureStore | None,
     x: Tensor,
     h: Tensor,
 ) -> None:
@@ -165,8 +167,9 @@ def _layer_forward(
                 options.mean,
                 _as_numpy(out),
             )
-        if reads_table:
-            options.fetch_seconds.append(time.perf_counter() - start)
+        if store is not None:
+            num_rows = last - first + int(block.offsets[last] - block.offsets[first])
+            store.count_read(time.perf_counter() - start, num_rows * store.row_bytes)
         torch.mm(x_chunk, weight.t(), out=h_chunk)
         with nullcontext(h_chunk) if narrow and activation else arithmetic.updated(h_chunk) as out:
             if activation is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
@@ -21,13 +22,13 @@ from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights
-from gnn_core.training.tasks import sampled_loaders, train_loader
-from horovod_gnn.device import choose_device, feature_table
+from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
+from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.model import GraphSAGE
 from horovod_gnn.models import agreed_rates, build_model
+from horovod_gnn.node_model import NodeModel
 from horovod_gnn.objective import link_objective, node_objective
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
@@ -52,16 +53,16 @@ class TorchLearner:
         graph: Graph,
         world: SingleProcess,
         loader: Loader,
-        model: GraphSAGE | LinkModel,
+        model: NodeModel | LinkModel,
         update: Allreduce,
     ):
         self.loader, self.model, self.update = loader, model, update
         self._world = world
-        table, device = feature_table(graph), model.device
-        self.feed = Feed(table) if device.type == "cpu" else GpuFeed(table, device, config.table_on)
+        store, device = feature_store(graph), model.device
+        self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
         self.objective = link_objective if config.task == "link" else node_objective
         self._schedule = Schedule.of(config, world.world_size)
-        self._evaluator = _evaluator(config, graph, world)
+        self._evaluator = _evaluator(config, graph, store, world)
         self.watch = Stopwatch()
         self.interrupted = False
         self.num_steps = loader.num_steps
@@ -82,6 +83,7 @@ class TorchLearner:
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop."""
         self.model.train()
+        self.feed.store.lap()  # what an evaluation read is not counted here
         batches = self.loader.batches(progress.epoch, progress.step, self.feed.prepare)
         with contextlib.closing(batches):
             while (batch := self._next(batches)) is not None:
@@ -97,7 +99,6 @@ class TorchLearner:
         """Forward, backward and update; the sums of the step over all ranks."""
         with self.watch.section("compute"):
             self.update.clear()
-            self.model.fetch_seconds = 0.0
             loss_sum, correct = self.objective(self.model, *self.feed.arrived(batch))
             # Divided by the targets of all ranks: the sum over ranks is the mean over targets.
             (loss_sum / batch.num_global_real).backward()
@@ -105,7 +106,7 @@ class TorchLearner:
             sums = StepSums(
                 float(loss_sum.detach()), float(correct), batch.num_edges, is_interrupted
             )
-        self.watch.add("fetch", self.model.fetch_seconds, out_of="compute")
+        self.watch.add("fetch", self.feed.store.lap(), self.feed.fetches_in(self.loader))
         rate = self._schedule.rate(batch.epoch, batch.step, self.num_steps)
         return self.update(sums, rate, self.watch)
 
@@ -182,15 +183,14 @@ class TorchLearner:
 
 
 def _evaluator(
-    config: RunConfig, graph: Graph, world: SingleProcess
+    config: RunConfig, graph: Graph, store: FeatureStore, world: SingleProcess
 ) -> ExactEvaluator | SampledEvaluator | LinkEvaluator:
-    table = feature_table(graph)
     if config.task == "link":
-        return LinkEvaluator(graph, table, world, config.candidates, config.eval_edges)
+        return LinkEvaluator(graph, store, world, config.candidates, config.eval_edges)
     if config.eval == "exact":
-        return ExactEvaluator(graph, table, world)
+        return ExactEvaluator(graph, store, world)
     loaders = sampled_loaders(config, graph, world.rank, world.world_size, config.prefetch)
-    return SampledEvaluator(loaders, table, world)
+    return SampledEvaluator(loaders, store, world)
 
 
 def set_up_torch(config: RunConfig, world: SingleProcess) -> None:

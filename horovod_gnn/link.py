@@ -1,4 +1,4 @@
-"""Link prediction in plain torch: a GraphSAGE that embeds papers, and a predictor of pairs."""
+"""Link prediction in plain torch: a model that embeds papers, and a predictor of pairs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn import functional
 from gnn_core.data.batch import Block
 from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.model import GraphSAGE
-from horovod_gnn.sparse_rows import Table
+from horovod_gnn.inputs import Inputs
+from horovod_gnn.node_model import NodeModel
 
 
 class LinkPredictor(nn.Module):
@@ -57,17 +57,18 @@ class LinkModel(nn.Module):
         seed: of the predictor's initial weights.
     """
 
-    def __init__(self, encoder: GraphSAGE, predictor_layers: int, seed: int):
+    def __init__(self, encoder: NodeModel, predictor_layers: int, seed: int):
         super().__init__()
         self.encoder = encoder
-        width = len(encoder.layers[-1].bias)
-        self.predictor = LinkPredictor(width, predictor_layers, seed, encoder.arithmetic)
+        self.predictor = LinkPredictor(
+            encoder.widths[-1], predictor_layers, seed, encoder.arithmetic
+        )
 
     def forward(
-        self, table: Table, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
+        self, inputs: Inputs, nodes: np.ndarray, blocks: Sequence[Block], key: int = 0
     ) -> Tensor:
-        """Embeddings `[targets, width]`: see `GraphSAGE`."""
-        return self.encoder(table, nodes, blocks, key)
+        """Embeddings `[targets, width]`: see `NodeModel`."""
+        return self.encoder(inputs, nodes, blocks, key)
 
     @property
     def device(self) -> torch.device:
@@ -78,12 +79,3 @@ class LinkModel(nn.Module):
     def arithmetic(self) -> Arithmetic:
         """The number formats."""
         return self.encoder.arithmetic
-
-    @property
-    def fetch_seconds(self) -> float:
-        """Seconds spent reading input features; whoever measures it resets it."""
-        return self.encoder.fetch_seconds
-
-    @fetch_seconds.setter
-    def fetch_seconds(self, seconds: float) -> None:
-        self.encoder.fetch_seconds = seconds

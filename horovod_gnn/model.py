@@ -6,8 +6,8 @@ form most libraries implement: h_v = W_self h_v + W_neigh aggregate(h_u, u in N(
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.dropout import keyed_dropout
 from horovod_gnn.edges import Edges, aggregate
 from horovod_gnn.fused import FusedStack, StackOptions
-from horovod_gnn.sparse_rows import FetchedRows, Table, fetch_rows
+from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, fetch_rows
+from horovod_gnn.node_model import NodeModel
 
 
 class SageLayer(nn.Module):
@@ -37,7 +38,7 @@ class SageLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features))
 
 
-class GraphSAGE(nn.Module):
+class GraphSAGE(NodeModel):
     """A stack of GraphSAGE layers with ReLU and keyed dropout between them.
 
     Args:
@@ -70,6 +71,7 @@ class GraphSAGE(nn.Module):
         super().__init__()
         widths = layer_widths(in_features, hidden, num_classes, layers)
         self.layers = nn.ModuleList(SageLayer(widths[i], widths[i + 1]) for i in range(layers))
+        self.widths = tuple(widths[1:])
         weights = initial_weights(widths, seed)
         self.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
         self.aggregator = aggregator
@@ -77,44 +79,27 @@ class GraphSAGE(nn.Module):
         self.input_threshold = dropout_threshold(input_dropout)
         self.arithmetic = Arithmetic(precision, native_bf16)
         self.fused = True  # False forces the plain path, for comparison
-        self.fetch_seconds = 0.0  # spent reading input features; whoever measures it resets it
         self.to(self.arithmetic.accumulator)
 
     def forward(
         self,
-        table: Table,
+        inputs: Inputs,
         nodes: np.ndarray | Tensor,
         blocks: Sequence[Block | Edges],
         key: int = 0,
     ) -> Tensor:
-        """Logits of the targets.
-
-        Args:
-            table: `[num_nodes, in_features]`, any float type, possibly memory-mapped, or sparse; or
-                the rows of `nodes`.
-            nodes: int64 `[blocks[0].num_src]`, global ids of the input nodes, targets first; a
-                tensor on a GPU if the table is there.
-            blocks: input layer first; as `Edges` if they are on the model's device already.
-            key: 64-bit key of the step, for dropout; ignored in evaluation.
-
-        Returns:
-            `[blocks[-1].num_dst, num_classes]`, float32 (float64 with fp64), on the model's device.
-        """
+        """Logits of the targets `[blocks[-1].num_dst, num_classes]`: see `NodeModel`."""
         keys = [seeding.key(key, "layer", depth) for depth in range(len(self.layers) + 1)]
-        rows = nodes
         if self.training and self.input_threshold:
-            table = self._fetch(table, nodes)
-            table = keyed_dropout(table, nodes, keys[-1], self.input_threshold)
-            rows = np.arange(len(nodes))
-            if not self.can_fuse:
-                table = FetchedRows(table)
+            rows = fetch_rows(inputs, nodes, self.arithmetic.accumulator)
+            inputs = FetchedRows(keyed_dropout(rows, nodes, keys[-1], self.input_threshold))
         threshold = self.dropout_threshold if self.training else 0
         if self.can_fuse:
             options = StackOptions(
                 self.aggregator == "mean", threshold, tuple(keys), self.arithmetic
             )
-            return self._fused(list(self.layers), table, rows, nodes, blocks, options)
-        h = self._fetch(table, rows).to(self.device)
+            return self._fused(list(self.layers), inputs, nodes, blocks, options)
+        h = fetch_rows(inputs, nodes, self.arithmetic.accumulator).to(self.device)
         for depth, block in enumerate(blocks):
             h = self._plain_layer(depth, h, block)
             if threshold and depth < len(self.layers) - 1:
@@ -122,29 +107,14 @@ class GraphSAGE(nn.Module):
         return h
 
     @torch.no_grad()
-    def infer_layer(self, depth: int, states: Table, nodes: np.ndarray, block: Block) -> Tensor:
-        """One layer without dropout, for layer-wise evaluation.
-
-        Args:
-            depth: which layer, from 0.
-            states: `[num_nodes, width]` on the CPU: the input features or the layer below's output.
-            nodes: int64 `[block.num_src]`, the row of `states` of each source.
-            block: which rows to compute, from which.
-
-        Returns:
-            `[block.num_dst, out]`, rectified unless it is the last layer.
-        """
+    def infer_layer(self, depth: int, states: Inputs, nodes: np.ndarray, block: Block) -> Tensor:
+        """One layer, rectified unless it is the last: see `NodeModel`."""
         if self.can_fuse:
             active = depth < len(self.layers) - 1
             options = StackOptions(self.aggregator == "mean", 0, (0,), self.arithmetic, active)
-            return self._fused([self.layers[depth]], states, nodes, nodes, [block], options)
-        h = self._fetch(states, nodes).to(self.device)
+            return self._fused([self.layers[depth]], states, nodes, [block], options)
+        h = fetch_rows(states, nodes, self.arithmetic.accumulator).to(self.device)
         return self._plain_layer(depth, h, block)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.layers[0].weight.device
 
     @property
     def can_fuse(self) -> bool:
@@ -154,16 +124,19 @@ class GraphSAGE(nn.Module):
     def _fused(
         self,
         layers: Sequence[nn.Module],
-        table: Table,
-        rows: np.ndarray,
+        inputs: Inputs,
         nodes: np.ndarray,
         blocks: Sequence[Block],
         options: StackOptions,
     ) -> Tensor:
+        table, rows = inputs, nodes
+        if isinstance(inputs, StoredTable):
+            table, options = inputs.table, replace(options, store=inputs.store)
+        elif isinstance(inputs, FetchedRows):
+            table, rows = inputs.rows, np.arange(len(nodes))
         blocks = [self._seen(block) for block in blocks]
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
         out = FusedStack.apply(table, rows, nodes, blocks, options, *parameters)
-        self.fetch_seconds += sum(options.fetch_seconds)
         return out.to(self.arithmetic.accumulator)
 
     def _seen(self, block: Block) -> Block:
@@ -172,15 +145,9 @@ class GraphSAGE(nn.Module):
             return block
         return Block(np.zeros_like(block.offsets), block.columns[:0], block.num_src)
 
-    def _fetch(self, table: Table, rows: np.ndarray | Tensor) -> Tensor:
-        start = time.perf_counter()
-        fetched = fetch_rows(table, rows).to(self.arithmetic.accumulator)
-        self.fetch_seconds += time.perf_counter() - start
-        return fetched
-
     def _plain_layer(self, depth: int, h: Tensor, block: Block | Edges) -> Tensor:
         layer = self.layers[depth]
-        edges = block if isinstance(block, Edges) else Edges.of(block, h.device)
+        edges = Edges.of(block, h.device)
         x = torch.cat([h[: edges.num_dst], aggregate(h, edges, self.aggregator)], dim=1)
         out = self.arithmetic.linear(x, layer.weight) + layer.bias
         return out if depth == len(self.layers) - 1 else functional.relu(out)

@@ -1,7 +1,8 @@
-"""The model that the settings ask for, with the same weights on every rank."""
+"""The models of this trainer by name: `register` adds one, `build_model` makes the run's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
@@ -9,31 +10,57 @@ import torch
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
+from gnn_core.models import MODELS
 from horovod_gnn.device import choose_device
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.node_model import NodeModel
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.product_rates import ProductRates, product_rates, slowest
 
+# (settings, width of the features, width of the last layer, `Arithmetic`'s native_bf16) -> model
+Builder = Callable[[RunConfig, int, int, bool | None], NodeModel]
 
-def build_model(config: RunConfig, graph: Graph, world: SingleProcess) -> GraphSAGE | LinkModel:
-    """A node classifier or a link predictor on this rank's device, with the weights of rank 0."""
-    device = choose_device(config, world)
-    rates = agreed_rates(config, device, world)
-    is_link = config.task == "link"
-    sage = GraphSAGE(
-        graph.num_features,
+
+def _sage(
+    config: RunConfig, in_features: int, out_features: int, native_bf16: bool | None
+) -> GraphSAGE:
+    return GraphSAGE(
+        in_features,
         config.hidden,
-        config.hidden if is_link else graph.num_classes,
+        out_features,
         layers=config.layers,
         aggregator=config.aggregator,
         dropout=config.dropout,
         input_dropout=config.input_dropout,
         precision=config.precision,
-        native_bf16=None if rates is None else rates.native_bf16,
+        native_bf16=native_bf16,
         seed=config.seed,
     )
-    model = LinkModel(sage, config.predictor_layers, config.seed) if is_link else sage
+
+
+_BUILDERS: dict[str, Builder] = {"sage": _sage}
+
+
+def register(name: str, title: str, builder: Builder) -> None:
+    """Let `--model NAME` build this model; a name that is taken is replaced."""
+    _BUILDERS[name] = builder
+    MODELS[name] = title
+
+
+def build_model(config: RunConfig, graph: Graph, world: SingleProcess) -> NodeModel | LinkModel:
+    """The run's model on this rank's device, with the weights of rank 0.
+
+    It gives logits of the graph's classes, or embeddings and scores of pairs for link prediction.
+    """
+    device = choose_device(config, world)
+    rates = agreed_rates(config, device, world)
+    native_bf16 = None if rates is None else rates.native_bf16
+    out_features = config.hidden if config.task == "link" else graph.num_classes
+    encoder = _BUILDERS[config.model](config, graph.num_features, out_features, native_bf16)
+    model: NodeModel | LinkModel = encoder
+    if config.task == "link":
+        model = LinkModel(encoder, config.predictor_layers, config.seed)
     model.to(device)
     for tensor in model.state_dict().values():
         world.broadcast_(tensor)

@@ -9,28 +9,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn_core.data.batch import Batch
-from horovod_gnn.sparse_rows import Table
+from horovod_gnn.inputs import Inputs
 
-# (model, features [N, F], batch) -> (sum of the losses, number of right targets), of real targets
-Objective = Callable[[nn.Module, Table, Batch], tuple[Tensor, Tensor]]
+# (model, input features, batch) -> (sum of the losses, number of right targets), of real targets
+Objective = Callable[[nn.Module, Inputs, Batch], tuple[Tensor, Tensor]]
 
 
-def node_objective(model: nn.Module, table: Table, batch: Batch) -> tuple[Tensor, Tensor]:
+def node_objective(model: nn.Module, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the labels; right is a target whose largest logit is its label."""
-    logits = model(table, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
+    logits = model(inputs, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
     labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
     loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
     return loss_sum, (logits.argmax(dim=1) == labels).sum()
 
 
-def link_objective(model: nn.Module, table: Table, batch: Batch) -> tuple[Tensor, Tensor]:
+def link_objective(model: nn.Module, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
     """Telling each edge from its negatives; right is one that scores above the first of them.
 
     The loss of an edge is -log sigmoid(score) of its own and the mean of -log(1 - sigmoid(score))
     over its negatives, as in OGB's example for ogbl-citation2.
     """
     assert batch.pairs is not None
-    embeddings = model(table, batch.input_nodes, batch.blocks, batch.key)
+    embeddings = model(inputs, batch.input_nodes, batch.blocks, batch.key)
     count = batch.num_real
     parts = (batch.pairs.sources, batch.pairs.destinations, batch.pairs.negatives)
     sources, destinations, negatives = (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gnn_core.data.batch import Block
-from horovod_gnn.sparse_rows import Table, fetch_rows
+from horovod_gnn.inputs import Inputs, fetch_rows
 
 
 class ReferenceLayer(nn.Module):
@@ -51,7 +51,7 @@ class ReferenceSAGE(nn.Module):
         self.layers = nn.ModuleList(ReferenceLayer(*pair) for pair in pairs)
         self.dropout = FastDropout(dropout) if fast_mask else nn.Dropout(dropout)
 
-    def forward(self, table: Table, nodes: np.ndarray, blocks: Sequence[Block]) -> Tensor:
+    def forward(self, table: Inputs, nodes: np.ndarray, blocks: Sequence[Block]) -> Tensor:
         """Logits of the targets, from `table` `[num_nodes, in]` and blocks, input layer first."""
         h = fetch_rows(table, nodes).float()
         for depth, (layer, block) in enumerate(zip(self.layers, blocks, strict=True)):

@@ -1,40 +1,14 @@
-"""Reading a sparse table of features: what `kernels.gather_rows` and `index_select` do of a dense.
+"""Reading a sparse table of features: what `kernels.gather_rows` does of a dense one.
 
-`model` and `fused` read layer 1's table here, so that a wide bag of words is never made dense as a
-whole. The sums are made in the order of the dense kernel: the same numbers, to the last bit.
+`fused` reads layer 1's table here, so that a wide bag of words is never made dense as a whole. The
+sums are made in the order of the dense kernel: the same numbers, to the last bit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor
-
 from gnn_core.compiled import njit
-from gnn_core.data.features import SparseFeatures
-
-
-@dataclass(frozen=True)
-class FetchedRows:
-    """Rows `[k, F]` of a table that were read before, in the order in which they are asked for."""
-
-    rows: Tensor
-
-
-Table = Tensor | SparseFeatures | FetchedRows  # [N, F]
 
 # mypy: disable-error-code="no-untyped-def"
-
-
-def fetch_rows(table: Table, rows: np.ndarray | Tensor) -> Tensor:
-    """Rows `[k, F]` of a table, dense, in its type; `rows` is int64 `[k]`, where the table is."""
-    if isinstance(table, FetchedRows):
-        return table.rows
-    if isinstance(table, SparseFeatures):
-        return torch.from_numpy(table[rows])
-    return table.index_select(0, torch.as_tensor(rows))
 
 
 @njit(nogil=True, cache=True)

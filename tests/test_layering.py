@@ -217,6 +217,8 @@ COMPUTE = (
     "horovod_gnn.arithmetic",
     "horovod_gnn.dropout",
     "horovod_gnn.fused",
+    "horovod_gnn.inputs",
+    "horovod_gnn.node_model",
     "tf_mirrored.model",
     "tf_mirrored.segments",
 )

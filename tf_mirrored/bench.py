@@ -138,8 +138,6 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
     from tf_mirrored.model import GraphSAGE, trainable
     from tf_mirrored.objective import node_objective
     from tf_mirrored.optimizer import make_optimizer
-    from tf_mirrored.step import TracedStep
-    from tf_mirrored.update import Allreduce
 
     class WithOwnDropout(GraphSAGE):
         def layer(self, depth: int, h: tf.Tensor, block: Any) -> tf.Tensor:
@@ -149,6 +147,8 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
     def gathered_mean(h: tf.Tensor, block: Any) -> tf.Tensor:
         rows = tf.gather(h, block.columns)
         return tf.math.unsorted_segment_mean(rows, block.segments, block.num_dst)
+
+    store = feature_store(graph)
 
     def made(name: str) -> Implementation:
         cls = WithOwnDropout if name == "own dropout" else GraphSAGE
@@ -160,12 +160,12 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
         undropped = dataclasses.replace(config, dropout=0.0)
         feed = Feed(
             undropped if name == "own dropout" else config,
-            graph,
+            store,
             training=True,
             reverses=name in ("as it trains", "own dropout"),
         )
         update = Allreduce(model, optimizer, replicas)
-        take = TracedStep(model, node_objective, update, feed, feature_table(graph), replicas)
+        take = TracedStep(model, node_objective, update, feed, feature_table(store), replicas)
         extra = [tf.zeros([2], feed.real)]
         return Implementation(feed.step, lambda step: take([step], extra)[0].numpy())
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from gnn_core import seeding
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
-from gnn_core.data.graph import Graph
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.loader import Loader, ahead
 from gnn_core.dropout import dropout_factors, dropout_threshold
 from tf_mirrored.segments import backward_edges, gradient_shares
@@ -65,6 +66,7 @@ class StepInput(NamedTuple):
     labels: Any  # int32 [num_real]; None for link prediction
     num_global_real: Any  # real []
     nodes: Any = None  # [num_src] rows to gather first; None: block 0 reads the table itself
+    rows: Any = None  # [num_src, in_features] that take the table's place, of a store without one
     input_factors: Any = None  # [num_src, in_features]
     pairs: PairInput | None = None
 
@@ -82,15 +84,17 @@ class Feed:
 
     Args:
         config: the run's.
-        graph: its features decide how they are read.
+        store: of the input features.
         training: whether anything is dropped, and gradients are needed.
         reverses: give reversed edges for the gradient; else TensorFlow's own has to do.
     """
 
-    def __init__(self, config: RunConfig, graph: Graph, training: bool, reverses: bool = True):
+    def __init__(
+        self, config: RunConfig, store: FeatureStore, training: bool, reverses: bool = True
+    ):
         self.real = _REALS[config.precision]
-        self._index = tf.int32 if graph.num_nodes < 2**31 else tf.int64
-        self._num_features = graph.num_features
+        self._index = tf.int32 if store.num_rows < 2**31 else tf.int64
+        self._num_features = store.width
         self._hidden = config.hidden
         self._negatives = config.negatives or 0
         self._layers = config.layers
@@ -98,14 +102,18 @@ class Feed:
         self._shares = config.aggregator == "mean"
         self._threshold = dropout_threshold(config.dropout) if training else 0
         self._input_threshold = dropout_threshold(config.input_dropout) if training else 0
+        self._store, self._stored = store, feature_dtype(store)
+        self._fetches = store.table is None  # rows come with each batch
         # Segment operations sum in the type that they read, and dropped features are nobody else's.
-        self._gathers = feature_dtype(graph) != self.real or self._input_threshold > 0
+        converts = self._stored != self.real or self._input_threshold > 0
+        self._gathers = converts and not self._fetches
+        self._reads_table = not converts and not self._fetches
 
     def signature(self) -> StepInput:
         """The specification of what `step` returns."""
         blocks = []
         for depth in range(self._layers):
-            reads_table = depth == 0 and not self._gathers
+            reads_table = depth == 0 and self._reads_table
             drops = self._threshold > 0 and depth < self._layers - 1
             factors = _spec(self.real, None, self._hidden) if drops else None
             back = self._reversed_signature() if self._reverses and depth else None
@@ -116,6 +124,7 @@ class Feed:
             None if is_link else ends,
             _spec(self.real),
             _spec(self._index, None) if self._gathers else None,
+            _spec(self._stored, None, self._num_features) if self._fetches else None,
             _spec(self.real, None, self._num_features) if self._input_threshold else None,
             PairInput(ends, ends, _spec(tf.int32, None, self._negatives)) if is_link else None,
         )
@@ -142,7 +151,7 @@ class Feed:
                 factors = self._factors(
                     nodes[: block.num_dst], keys[depth], self._threshold, self._hidden
                 )
-            reads_table = depth == 0 and not self._gathers
+            reads_table = depth == 0 and self._reads_table
             back = self._reversed(block) if self._reverses and depth else None
             made = self.block(block, nodes if reads_table else None)
             blocks.append(made._replace(factors=factors, back=back))
@@ -162,6 +171,7 @@ class Feed:
             None if pairs else tf.convert_to_tensor(batch.labels[: batch.num_real]),
             tf.convert_to_tensor(batch.num_global_real, self.real),
             tf.convert_to_tensor(nodes, self._index) if self._gathers else None,
+            self.rows(nodes) if self._fetches else None,
             input_factors,
             pairs,
         )
@@ -179,6 +189,24 @@ class Feed:
             tf.convert_to_tensor(block.num_dst, tf.int32),
             rows,
         )
+
+    def rows(self, nodes: np.ndarray) -> tf.Tensor:
+        """The features `[k, in_features]` of int64 `[k]` nodes, as stored, out of the store."""
+        rows = _aligned(len(nodes), self._store.width, self._store.dtype)
+        self._store.gather(nodes, rows)
+        return _decoded(shared_tensor(rows))
+
+    def layer_input(self, table: tf.Tensor, nodes: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+        """Features in the type of the sums, and which of their rows are those of the nodes.
+
+        Args:
+            table: as from `feature_table`.
+            nodes: int64 `[k]`.
+        """
+        if self._stored == self.real and not self._fetches:
+            return table, nodes
+        rows = self.rows(nodes) if self._fetches else tf.gather(table, nodes)
+        return tf.cast(rows, self.real), np.arange(len(nodes))
 
     def _reversed_signature(self) -> Reversed:
         shares = _spec(self.real, None, 1) if self._shares else None
@@ -221,7 +249,7 @@ def prepared(
     yield from ahead(work(), depth) if depth else work()
 
 
-def _aligned(rows: int, width: int, dtype: type) -> np.ndarray:
+def _aligned(rows: int, width: int, dtype: npt.DTypeLike) -> np.ndarray:
     """An empty `[rows, width]` array where TensorFlow needs no copy of it."""
     size = rows * width * np.dtype(dtype).itemsize
     room = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
@@ -233,18 +261,24 @@ def _spec(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, dtype)
 
 
-def feature_dtype(graph: Graph) -> tf.DType:
+def feature_dtype(store: FeatureStore) -> tf.DType:
     """The type that the features are stored in."""
-    return tf.as_dtype(graph.feature_dtype)
+    return tf.bfloat16 if store.dtype == np.uint16 else tf.as_dtype(store.dtype)
 
 
-def feature_table(graph: Graph) -> tf.Tensor:
+def feature_table(store: FeatureStore) -> tf.Tensor:
     """The features `[N, F]` as a tensor on the same, memory-mapped and shared, memory.
 
-    Sparse ones become dense, in memory of this process.
+    Sparse ones become dense, in memory of this process. A store without a table gives no row.
     """
-    table = shared_tensor(np.asarray(graph.features))
-    return tf.bitcast(table, tf.bfloat16) if graph.feature_dtype == "bfloat16" else table
+    if store.table is None:
+        return tf.zeros([0, store.width], feature_dtype(store))
+    return _decoded(shared_tensor(np.asarray(store.table)))
+
+
+def _decoded(stored: tf.Tensor) -> tf.Tensor:
+    """Stored features as TensorFlow names them: NumPy keeps bfloat16 in a uint16."""
+    return tf.bitcast(stored, tf.bfloat16) if stored.dtype == tf.uint16 else stored
 
 
 def shared_tensor(array: np.ndarray) -> tf.Tensor:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gnn_core.config import RunConfig
-from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
@@ -25,8 +23,9 @@ from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
 from gnn_core.training.learner import require_alike
 from gnn_core.training.link_ranking import LinkEvaluator
 from gnn_core.training.state import RunProgress, StepSums, Weights
-from gnn_core.training.tasks import sampled_loaders, train_loader
-from tf_mirrored.input import Feed, Prepared, feature_table, prepared, shared_tensor
+from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
+from tf_mirrored.evaluate import Layers, LinkLayers
+from tf_mirrored.input import Feed, Prepared, feature_table, prepared
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE, trainable
 from tf_mirrored.models import build_model
@@ -59,12 +58,13 @@ class KerasLearner:
     ):
         self._config, self._world = config, world
         self.loaders, self.model, self.update = loaders, model, update
-        self._feed = Feed(config, graph, training=True)
-        self._table = feature_table(graph)
+        store = feature_store(graph)
+        self._feed = Feed(config, store, training=True)
+        self._table = feature_table(store)
         objective = link_objective if config.task == "link" else node_objective
         self.step = TracedStep(model, objective, update, self._feed, self._table, world)
         self._schedule = Schedule.of(config, world.num_replicas)
-        self._evaluate = self._evaluator(graph)
+        self._evaluate = self._evaluator(graph, Feed(config, store, training=False))
         self.watch = Stopwatch()
         self.interrupted = False
         self.num_steps = loaders[0].num_steps
@@ -193,10 +193,10 @@ class KerasLearner:
         optimizer = self.update.optimizer
         return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
 
-    def _evaluator(self, graph: Graph) -> Callable[..., Mapping[str, AnyTally]]:
+    def _evaluator(self, graph: Graph, feed: Feed) -> Callable[..., Mapping[str, AnyTally]]:
         """(splits, whether the whole of them) -> tallies."""
         config, world, model = self._config, self._world, self.model
-        feed, threads = Feed(config, graph, training=False), len(self._world.local_replicas)
+        threads = len(self._world.local_replicas)
         if isinstance(model, LinkModel):
             self._layers: Layers = (scored := LinkLayers(model, self._table, feed))
             ranks = LinkEvaluator(
@@ -218,64 +218,3 @@ class KerasLearner:
         loaders = {split: [share[split] for share in shares] for split in shares[0]}
         sampled = SampledEvaluator(loaders, world, layers.logits_of)
         return lambda splits, whole: sampled.tallies(splits)
-
-
-class Layers:
-    """The layers of a model for evaluation, each a traced function of its own.
-
-    Args:
-        model: the model.
-        table: `[N, F]` features.
-        feed: makes tensors of blocks.
-    """
-
-    def __init__(self, model: GraphSAGE, table: tf.Tensor, feed: Feed):
-        self._model = model
-        self._table = table
-        self._feed = feed
-        self.widths = model.widths
-        self.dtype = np.dtype(feed.real.as_numpy_dtype)
-        self._layer = [self._traced(depth) for depth in range(len(model.widths))]
-        self._forward = tf.function(model.call, reduce_retracing=True, autograph=False)
-
-    def infer_layer(
-        self, depth: int, states: np.ndarray | None, nodes: np.ndarray, block: Block
-    ) -> np.ndarray:
-        """One layer: see `gnn_core.training.evaluate.LayerwiseModel`."""
-        if states is not None:
-            table = shared_tensor(states)
-        elif self._table.dtype == self._feed.real:
-            table = self._table
-        else:  # segment operations sum in the type that they read
-            table = tf.cast(tf.gather(self._table, nodes), self._feed.real)
-            nodes = np.arange(len(nodes))
-        return self._layer[depth](table, self._feed.block(block, nodes)).numpy()
-
-    def logits_of(self, batch: Batch) -> np.ndarray:
-        """Logits of a batch's real targets."""
-        return self._forward(self._table, self._feed.step(batch)).numpy()[: batch.num_real]
-
-    def _traced(self, depth: int) -> Any:
-        """One layer as a function of tables and blocks of any length."""
-        width = self._model.widths[depth - 1] if depth else self._table.shape[1]
-        layer = tf.function(
-            lambda table, block: self._model.layer(depth, table, block), autograph=False
-        )
-        return layer.get_concrete_function(
-            tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
-        )
-
-
-class LinkLayers(Layers):
-    """The layers of a model's encoder, and its predictor, for `rank.LinkEvaluator`."""
-
-    def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
-        super().__init__(model.encoder, table, feed)
-        pairs = tf.TensorSpec([None, self.widths[-1]], feed.real)
-        self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
-            pairs, pairs
-        )
-
-    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
-        return self._scores(shared_tensor(left), shared_tensor(right)).numpy()

@@ -93,14 +93,15 @@ class GraphSAGE(keras.Model):
         """Logits of the targets, `[num_targets, num_classes]`.
 
         Args:
-            table: `[num_rows, in_features]`, what `step.blocks[0]` reads from.
+            table: `[num_rows, in_features]`, read unless `step` brings rows of its own.
             step: see `StepInput`; what is dropped stands in it.
         """
-        h = table
+        h = table if step.rows is None else step.rows
         if step.nodes is not None:  # of another dtype than the sums, or with dropped features
-            h = tf.cast(tf.gather(table, step.nodes), self.real)
-            if step.input_factors is not None:
-                h *= step.input_factors
+            h = tf.gather(h, step.nodes)
+        h = tf.cast(h, self.real)
+        if step.input_factors is not None:
+            h *= step.input_factors
         for depth, block in enumerate(step.blocks):
             h = self.layer(depth, h, block)
         return h

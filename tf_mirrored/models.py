@@ -1,25 +1,47 @@
-"""The model that the settings ask for."""
+"""The models of this trainer by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.usage import UsageError
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE
 
 
-def build_model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
-    """A node classifier or a link predictor; call it in the scope of the strategy."""
-    is_link = config.task == "link"
-    model = GraphSAGE(
-        graph.num_features,
+def _sage(config: RunConfig, in_features: int, out_features: int) -> GraphSAGE:
+    return GraphSAGE(
+        in_features,
         config.hidden,
-        config.hidden if is_link else graph.num_classes,
+        out_features,
         layers=config.layers,
         aggregator=config.aggregator,
         precision=config.precision,
         seed=config.seed,
     )
-    if not is_link:
+
+
+# (settings, width of the features, width of the last layer) -> model
+_BUILDERS: dict[str, Callable[[RunConfig, int, int], GraphSAGE]] = {"sage": _sage}
+
+
+def build_model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
+    """The run's model, for the scope of the strategy.
+
+    It gives logits of the graph's classes, or embeddings and scores of pairs for link prediction.
+
+    Raises:
+        UsageError: only another trainer has that model.
+    """
+    if config.model not in _BUILDERS:
+        raise UsageError(
+            f"--model {config.model}: expected a model that tf_mirrored has, "
+            f"{' or '.join(_BUILDERS)}; train this one with horovod_gnn/train.py"
+        )
+    out_features = config.hidden if config.task == "link" else graph.num_classes
+    model = _BUILDERS[config.model](config, graph.num_features, out_features)
+    if config.task != "link":
         return model
     return LinkModel(model, config.predictor_layers, config.seed)

@@ -44,9 +44,9 @@ class Pairs:
 class Batch:
     """What one rank computes in one step: blocks from the input layer to the targets.
 
-    Every array describes this rank's slice of a *global* batch. The first `num_real` targets (for
-    link prediction: pairs) count; what follows is padding (no rank is ever without work) and must
-    not enter loss or metric.
+    Every array describes this rank's share of a *global* batch. The first `num_real` targets (for
+    link prediction: pairs) count, maybe none; what follows is padding (no rank is ever without
+    work) and must not enter loss or metric.
     """
 
     blocks: tuple[Block, ...]  # blocks[0] reads the features, blocks[-1] ends at the targets

@@ -8,16 +8,13 @@ of the edge, and which edges are hidden one of the step, so that ranks agree her
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from gnn_core import seeding
 from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Assign, IntArray, Loader, equal_slices
 from gnn_core.seeding import below, mix
-
-IntArray = npt.NDArray[np.int64]
 
 
 class LinkLoader(Loader):
@@ -44,6 +41,7 @@ class LinkLoader(Loader):
         rank: int = 0,
         world_size: int = 1,
         prefetch: int = 2,
+        assign: Assign = equal_slices,
         negatives: int = 1,
         shared_negatives: bool = False,
         hide_targets: bool = False,
@@ -58,6 +56,7 @@ class LinkLoader(Loader):
             rank=rank,
             world_size=world_size,
             prefetch=prefetch,
+            assign=assign,
         )
         assert graph.train_edges is not None
         self._edges = graph.train_edges

@@ -1,8 +1,9 @@
 """The shared loader: the same batches, whatever framework trains on them and on however many ranks.
 
-The order of an epoch is a pure function of (seed, split, epoch). It is cut into *global* batches
-and each rank takes its slice of each, so every rank makes the same number of steps by construction
-(unequal steps hang an allreduce) and the remainder is kept.
+The order of an epoch is a pure function of (seed, split, epoch). It is cut into *global* batches,
+and each rank takes those targets of each that an `Assign` gives to it: every rank makes the same
+number of steps by construction (unequal steps hang an allreduce), and the remainder is kept. Who
+computes which target does not change the loss curve.
 """
 
 from __future__ import annotations
@@ -22,12 +23,25 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.sampler import Sampler
 
+IntArray = npt.NDArray[np.int64]
+# (targets of a global batch int64 [n], ranks, epoch, step) -> the rank of each, int [n]. A pure
+# function, since each rank asks it by itself; any rank may get any number of targets, or none.
+Assign = Callable[[IntArray, int, int, int], npt.NDArray[np.integer]]
+
 
 def rank_slice(length: int, rank: int, world_size: int) -> slice:
     """Which part of `length` items is this rank's: contiguous, sizes differing by one at most."""
     quotient, remainder = divmod(length, world_size)
     start = rank * quotient + min(rank, remainder)
     return slice(start, start + quotient + (rank < remainder))
+
+
+def equal_slices(targets: IntArray, world_size: int, epoch: int, step: int) -> IntArray:
+    """The default `Assign`: each rank its `rank_slice`, in every step."""
+    ranks = np.empty(len(targets), np.int64)
+    for rank in range(world_size):
+        ranks[rank_slice(len(targets), rank, world_size)] = rank
+    return ranks
 
 
 class Loader:
@@ -43,6 +57,7 @@ class Loader:
         world_size: number of ranks (or of replicas).
         shuffle: draw a new order each epoch; otherwise ascending ids.
         prefetch: batches drawn ahead by a thread; 0 draws in the caller's thread.
+        assign: which rank computes which targets of a global batch.
     """
 
     def __init__(
@@ -57,6 +72,7 @@ class Loader:
         world_size: int = 1,
         shuffle: bool = True,
         prefetch: int = 2,
+        assign: Assign = equal_slices,
     ):
         self._graph = graph
         self._split = split
@@ -67,6 +83,7 @@ class Loader:
         self._world_size = world_size
         self._shuffle = shuffle
         self._prefetch = prefetch
+        self._assign = assign
         self._sampler = Sampler(graph, fanouts)
 
     @property
@@ -104,36 +121,31 @@ class Loader:
         """One batch by itself, drawn in the caller's thread."""
         return self._batch(self._order(epoch), epoch, step)
 
-    def _find_items(self) -> npt.NDArray[np.int64]:
+    def _find_items(self) -> IntArray:
         """What an epoch goes through: here the nodes of the split."""
         return self._graph.split(self._split)
 
-    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _order(self, epoch: int) -> IntArray:
         if not self._shuffle:
             return self._items
         order = seeding.permutation(len(self._items), self._seed, "order", self._split, epoch)
-        shuffled: npt.NDArray[np.int64] = self._items[order]
+        shuffled: IntArray = self._items[order]
         return shuffled
 
-    def _batch(self, order: npt.NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def _batch(self, order: IntArray, epoch: int, step: int) -> Batch:
         start = time.perf_counter()
         size = self._global_batch_size
         everyones = order[step * size : (step + 1) * size]
-        mine = everyones[rank_slice(len(everyones), self._rank, self._world_size)]
+        is_mine = self._assign(everyones, self._world_size, epoch, step) == self._rank
+        mine = everyones[is_mine]
         num_real = len(mine)
-        if num_real < -(-len(everyones) // self._world_size):
-            # Only ranks after the first are ever short, so this item is not among theirs already.
-            mine = np.append(mine, everyones[0])
+        if num_real < -(-len(everyones) // self._world_size):  # so there are others' items
+            mine = np.append(mine, everyones[np.argmin(is_mine)])
         batch = self._made(mine, everyones, num_real, epoch, step)
         return replace(batch, sample_seconds=time.perf_counter() - start)
 
     def _made(
-        self,
-        mine: npt.NDArray[np.int64],
-        everyones: npt.NDArray[np.int64],
-        num_real: int,
-        epoch: int,
-        step: int,
+        self, mine: IntArray, everyones: IntArray, num_real: int, epoch: int, step: int
     ) -> Batch:
         """The batch of this rank's items `mine` out of those of all ranks."""
         blocks, input_nodes = self._sampler.sample(mine, self._sampling_key(epoch, step))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Option:
     default: Any  # None: the recipe of the data set, another setting, or nothing fills it
     group: str  # heading in --help and in the summary
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     metavar: str | None = None
     per_data_set: bool = False  # the data set's recipe fills it when it is not given
     curve: bool = False  # the training loss depends on it

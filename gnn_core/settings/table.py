@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gnn_core.models import DEFAULT, MODELS
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.strategies import keras_strategies
@@ -51,10 +52,13 @@ class Settings:
     verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
 
     # Model
+    model: str = option(
+        DEFAULT, _MODEL, "kind of layers; sage is GraphSAGE", choices=MODELS, curve=True
+    )
     layers: int = option(
         None,
         _MODEL,
-        "GraphSAGE layers, which is also the number of hops",
+        "layers of the model, which is also the number of hops",
         per_data_set=True,
         low=1,
         high=MOST_LAYERS,

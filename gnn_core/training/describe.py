@@ -12,6 +12,7 @@ from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
+from gnn_core.models import MODELS
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -36,7 +37,7 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         f"{graph.num_features:,} features"
         + (f"; {targets}: " if is_link else f", {graph.num_classes} classes; ")
         + f"train / valid / test {sizes}",
-        f"model      {config.layers}-layer GraphSAGE ({config.aggregator}), "
+        f"model      {config.layers}-layer {MODELS[config.model]} ({config.aggregator}), "
         f"hidden {config.hidden}"
         + (f", {config.predictor_layers}-layer predictor" if is_link else "")
         + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",

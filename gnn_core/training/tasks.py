@@ -5,10 +5,11 @@ from __future__ import annotations
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 
@@ -47,10 +48,21 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
     return num_targets
 
 
+def feature_store(graph: Graph) -> FeatureStore:
+    """Where this process reads the features of a graph from."""
+    assert graph.features is not None
+    return TableStore(graph.features)
+
+
 def train_loader(
-    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+    config: RunConfig,
+    graph: Graph,
+    rank: int,
+    world_size: int,
+    prefetch: int,
+    assign: Assign = equal_slices,
 ) -> Loader:
-    """The batches that one rank trains on."""
+    """The batches that one rank trains on, of the targets that `assign` gives to it."""
     if config.task == "link":
         return LinkLoader(
             graph,
@@ -60,6 +72,7 @@ def train_loader(
             rank=rank,
             world_size=world_size,
             prefetch=prefetch,
+            assign=assign,
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
             hide_targets=config.hide_targets,
@@ -74,6 +87,7 @@ def train_loader(
         rank=rank,
         world_size=world_size,
         prefetch=prefetch,
+        assign=assign,
     )
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Assign, equal_slices
 from gnn_core.measure.resources.sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.elastic_state import ElasticState
+from gnn_core.training.tasks import train_loader
 from gnn_core.training.trainer import Trainer
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
@@ -48,10 +50,14 @@ class Trained:
         return torch.tensor(self.record.step_losses, dtype=torch.float64)
 
 
-def trainer_of(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trainer:
+def trainer_of(
+    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+) -> Trainer:
     """A trainer that has not begun."""
     config = RunConfig(**{**SETTINGS, **changes})
     learner = TorchLearner.of(config, graph, parallel)
+    place = (parallel.rank, parallel.world_size, config.prefetch)
+    learner.loader = train_loader(config, graph, *place, assign)
     return Trainer("horovod", config, graph, parallel, learner)
 
 
@@ -60,9 +66,11 @@ def run(trainer: Trainer) -> RunRecord:
     return trainer.run(ElasticState(ResourceSampler(trainer.config.sample_seconds)))
 
 
-def trained(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
+def trained(
+    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+) -> Trained:
     """Train to the end and evaluate."""
-    trainer = trainer_of(graph, parallel, **changes)
+    trainer = trainer_of(graph, parallel, assign, **changes)
     record = run(trainer)
     assert record.status == "ok", record.error
     assert isinstance(trainer.learner, TorchLearner)

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
+from tests.unit import made_mlp
+from tests.unit.second_implementations import uneven
 
 pytestmark = pytest.mark.needs_torch
 ROUNDING = {"fp64": 1e-10, "fp32": 1e-5}
@@ -43,6 +45,33 @@ def test_all_ranks_together_train_like_one_process(
     assert_same(together, alone, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in together.weights.values()])
     same_everywhere(together.record.step_losses)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"dropout": 0.0, "input_dropout": 0.0}, id="no dropout"),
+        pytest.param({"dropout": 0.3}, id="dropout"),
+        pytest.param({"dropout": 0.3, "prefetch": 0, "aggregator": "max"}, id="max, dropout"),
+    ],
+)
+def test_who_computes_which_target_does_not_matter(
+    tiny_graph: Graph, parallel: SingleProcess, changes: dict[str, Any]
+) -> None:
+    """Some ranks get most of a batch's targets, and others none."""
+    default = trained(tiny_graph, parallel, **changes)
+    alone = trained(tiny_graph, SingleProcess(), **changes)
+    random = trained(tiny_graph, parallel, uneven, **changes)
+    for expected in (default, alone):
+        assert distance(random.losses, expected.losses) < 1e-12
+    assert_same(random, alone, 1e-11)  # the weights, after so many steps of Adam
+
+
+def test_another_model_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:
+    with made_mlp.registered():
+        alone = trained(tiny_graph, SingleProcess(), model="mlp")
+        together = trained(tiny_graph, parallel, model="mlp")
+    assert_same(together, alone, ROUNDING["fp64"])
 
 
 @pytest.mark.parametrize("evaluation", ["exact", "sampled"])

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
+from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import Stopped
-from horovod_gnn.device import feature_table
 from horovod_gnn.evaluate import ExactEvaluator
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import SingleProcess
@@ -40,9 +40,9 @@ def test_tallies_are_those_of_one_process(
     precision: str,
 ) -> None:
     monkeypatch.setattr(evaluate, "CHUNK_NODES", 7)  # so that a share is exchanged in pieces
-    model, table = model_of(tiny_graph, precision), feature_table(tiny_graph)
-    alone = ExactEvaluator(tiny_graph, table, SingleProcess()).tallies(model, SPLITS)
-    together = ExactEvaluator(tiny_graph, table, parallel, share_directly).tallies(model, SPLITS)
+    model, store = model_of(tiny_graph, precision), feature_store(tiny_graph)
+    alone = ExactEvaluator(tiny_graph, store, SingleProcess()).tallies(model, SPLITS)
+    together = ExactEvaluator(tiny_graph, store, parallel, share_directly).tallies(model, SPLITS)
     for split in SPLITS:
         assert together[split].count == alone[split].count == len(tiny_graph.split(split))
         assert together[split].correct == alone[split].correct
@@ -51,7 +51,7 @@ def test_tallies_are_those_of_one_process(
 
 
 def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: SingleProcess) -> None:
-    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), parallel)
+    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), parallel)
     tallies = evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
     sums = {split: _numbers(tally) for split, tally in tallies.items()}
     assert parallel.gather(sums) == [sums] * parallel.world_size
@@ -60,7 +60,7 @@ def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: SingleProce
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(
     tiny_graph: Graph, together: SingleProcess
 ) -> None:
-    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), together)
+    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), together)
     if together.rank == together.world_size - 1:
         together.stop_signal = signal.SIGTERM
     with pytest.raises(Stopped):
@@ -78,7 +78,7 @@ def test_no_file_is_left_behind(
     share_directly: bool,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(shared_path))
-    evaluator = ExactEvaluator(tiny_graph, feature_table(tiny_graph), parallel, share_directly)
+    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), parallel, share_directly)
     evaluator.tallies(model_of(tiny_graph, "fp32"), ("valid",))
     parallel.barrier()
     assert list(shared_path.iterdir()) == []

@@ -22,11 +22,14 @@ if __name__ == "__main__":
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Assign, Loader, equal_slices
+from gnn_core.training import tasks
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.state import RunProgress
+from tests.unit.second_implementations import RowStore, uneven
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -39,20 +42,31 @@ def main(strategy: str, cases: str) -> None:
         settings = {**case["settings"], "fanouts": tuple(case["settings"]["fanouts"])}
         config, graph = RunConfig(**settings), Graph.open(case["graph"])
         folder = Path(case["folder"]) / strategy
-        found = steps_of(config, graph, replicas, folder, case["begun"])
+        tasks.TableStore = RowStore if case["gathers"] else TableStore
+        assign = uneven if case["uneven"] else equal_slices
+        found = steps_of(config, graph, replicas, folder, case["begun"], assign)
         if replicas.rank == 0:
             np.savez(folder / "steps.npz", allow_pickle=False, **found)
     replicas.leave()
 
 
 def steps_of(
-    config: RunConfig, graph: Graph, replicas: Replicas, folder: Path, begun: str | None
+    config: RunConfig,
+    graph: Graph,
+    replicas: Replicas,
+    folder: Path,
+    begun: str | None,
+    assign: Assign,
 ) -> dict[str, Any]:
     """Train for whole epochs, at least `STEPS` steps."""
     from tf_mirrored.learner import KerasLearner
 
     seen = seen_sums(replicas)
     learner = KerasLearner.of(config, graph, replicas)
+    learner.loaders = [
+        tasks.train_loader(config, graph, replica, replicas.num_replicas, 0, assign)
+        for replica in replicas.local_replicas
+    ]
     progress = RunProgress()
     if begun:  # by another framework
         state = state_of(Path(begun).read_bytes())

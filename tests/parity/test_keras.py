@@ -82,12 +82,17 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, three layers": {**FP64, **DROPS, "fanouts": (2, 3, -1), "prefetch": 0},
     "float16 features": {**DROPS, "dataset": "odd float16"},
     "bfloat16 features": {"dataset": "odd bfloat16"},
+    "fp64, gathered rows": {**FP64, "dataset": "odd float16"},
+    "fp64, gathered rows, dropout": {**FP64, **DROPS},
+    "fp64, uneven": {**FP64},
+    "fp64, uneven, dropout": {**FP64, **DROPS, **TINY},
     "bf16": {"precision": "bf16", **TINY},
     "bf16, dropout": {"precision": "bf16", **DROPS, "dataset": "odd bfloat16"},
     "cora": {**CORA},
     "cora, dropout": {**CORA, "dropout": 0.8, "input_dropout": 0.8, "weight_decay": 1e-3},
     "begun by torch": {**FP64, **DROPS},
     "fp64, link": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
+    "fp64, link, uneven": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
     "link": {**LINK},
 }
@@ -192,6 +197,8 @@ def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
                 "graph": str(graph.folder),
                 "folder": str(folder),
                 "begun": str(begun) if case == "begun by torch" else None,
+                "gathers": "gathered" in case,
+                "uneven": "uneven" in case,
             }
         )
     list_of_cases = place.folder / f"{name}.json"

@@ -21,6 +21,7 @@ from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.measure.metrics import RankingTally
+from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import World
 from horovod_gnn.evaluate import LinkEvaluator
 from horovod_gnn.exchange import to_pyg
@@ -167,7 +168,7 @@ def test_evaluation_is_that_of_ogb_s_example(graph: Graph, split: str) -> None:
         positive = plain.score(h[held_out[:, 0]], h[held_out[:, 1]])
         negative = plain.score(h[held_out[:, :1]], h[others])
     theirs = ogb.Evaluator("ogbl-citation2").eval({"y_pred_pos": positive, "y_pred_neg": negative})
-    evaluator = LinkEvaluator(graph, table_of(graph), World(), CANDIDATES, 0)
+    evaluator = LinkEvaluator(graph, feature_store(graph), World(), CANDIDATES, 0)
     tally = evaluator.tallies(model, (split,))[split]
     assert tally.count == len(held_out)
     assert tally.score == pytest.approx(float(theirs["mrr_list"].double().mean()), abs=1e-6)

@@ -210,6 +210,25 @@ def test_the_digest_is_a_sha256(parse) -> None:
     assert re.fullmatch("[0-9a-f]{64}", parse().digest())
 
 
+@pytest.mark.parametrize(
+    ("settings", "digest"),
+    [
+        ({}, "4bd31d91a657b3b6cbb45a956f517f0889027933bc79f768817d58cc6aabada5"),
+        ({"dataset": "cora"}, "2371b3576b64bdef1b887b76c7b11376188cb6fc66673a37993a34aa2ee07f63"),
+        (
+            {"dataset": "cora", "task": "link"},
+            "c938b3222735546de4caa0c92a92b4456392eb51b57e88c5f5319262d1d47e61",
+        ),
+    ],
+)
+def test_records_from_before_there_was_a_model_keep_their_digest(settings, digest: str) -> None:
+    config = RunConfig(**settings)
+    assert config.digest() == digest
+    older = config.to_dict()
+    assert older.pop("model") == "sage"
+    assert RunConfig.from_dict(older) == config
+
+
 def test_nothing_can_be_changed_afterwards(parse) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().epochs = 3  # type: ignore[misc]

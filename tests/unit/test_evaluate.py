@@ -23,6 +23,7 @@ from gnn_core.data.neighbourhood import chunks, reach, shares
 from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
 from gnn_core.training.evaluate import tally_of
+from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import Stopped, World
 from horovod_gnn.evaluate import ExactEvaluator, Layers, SampledEvaluator
 from horovod_gnn.model import GraphSAGE
@@ -71,7 +72,7 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
     model = made_model("fp64", layers, dropout=0.5, input_dropout=0.5)
 
     def work(world: World) -> dict[str, Tally]:
-        evaluator = ExactEvaluator(graph, table_of(graph), world, share_directly)
+        evaluator = ExactEvaluator(graph, feature_store(graph), world, share_directly)
         return evaluator.tallies(model, ("train", "valid", "test"))
 
     expected = {split: in_one_go(model, graph, split) for split in ("train", "valid", "test")}
@@ -88,7 +89,7 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
     model = made_model("fp64", 2, aggregator=aggregator)
     model.fused = fused
-    tallies = ExactEvaluator(graph, table_of(graph), World()).tallies(model, ("valid",))
+    tallies = ExactEvaluator(graph, feature_store(graph), World()).tallies(model, ("valid",))
     assert_same(tallies["valid"], in_one_go(model, graph, "valid"))
     assert not model.training
 
@@ -96,7 +97,7 @@ def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_precision(graph: Graph, precision: str) -> None:
     model = made_model(precision, 3)
-    tallies = ExactEvaluator(graph, table_of(graph), World()).tallies(model, ("test",))
+    tallies = ExactEvaluator(graph, feature_store(graph), World()).tallies(model, ("test",))
     theirs = in_one_go(model, graph, "test")
     assert tallies["test"].count == theirs.count
     tolerance = 1e-5 if precision == "fp32" else 1e-2
@@ -128,7 +129,7 @@ def test_several_threads_give_the_same_to_the_last_bit(
     def tallies(threads: int) -> list[tuple[dict[str, Tally], int]]:
         def work(world: World) -> tuple[dict[str, Tally], int]:
             used: set[int] = set()
-            layers = counting_threads(Layers(model, table_of(graph)), used)
+            layers = counting_threads(Layers(model, feature_store(graph)), used)
             evaluator = evaluate.ExactEvaluator(graph, world, share_directly, threads)
             return evaluator.tallies(layers, ("train", "valid", "test")), len(used)
 
@@ -143,7 +144,7 @@ def test_several_threads_give_the_same_to_the_last_bit(
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_stop_ends_it_between_two_parts(graph: Graph, threads: int) -> None:
     world, computed = World(), []
-    layers = Layers(made_model(), table_of(graph))
+    layers = Layers(made_model(), feature_store(graph))
 
     def stop(*args: Any) -> np.ndarray:
         computed.append(args)
@@ -161,7 +162,7 @@ def test_an_error_in_a_part_is_raised(graph: Graph, threads: int) -> None:
     def broken(*args: Any) -> np.ndarray:
         raise MemoryError("no room")
 
-    layers = Layers(made_model(), table_of(graph))
+    layers = Layers(made_model(), feature_store(graph))
     layers.infer_layer = broken  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         evaluate.ExactEvaluator(graph, World(), None, threads).tallies(layers, ("test",))
@@ -169,7 +170,7 @@ def test_an_error_in_a_part_is_raised(graph: Graph, threads: int) -> None:
 
 def test_hosts_of_their_own_do_not_share_files(graph: Graph) -> None:
     def shares_files(world: World) -> bool:
-        return ExactEvaluator(graph, table_of(graph), world)._direct
+        return ExactEvaluator(graph, feature_store(graph), world)._direct
 
     assert on_ranks(["a", "a"], shares_files) == [True, True]
     assert on_ranks(["a", "b"], shares_files) == [False, False]
@@ -187,7 +188,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
     model = made_model("fp64", 3)
     on_ranks(
         ["here"] * 3,
-        lambda world: ExactEvaluator(graph, table_of(graph), world).tallies(
+        lambda world: ExactEvaluator(graph, feature_store(graph), world).tallies(
             model, ("valid", "test")
         ),
     )
@@ -207,7 +208,9 @@ def test_too_little_room_is_told_before_it_is_needed(
 
     def work(world: World) -> str:
         with pytest.raises(UsageError) as caught:
-            ExactEvaluator(graph, table_of(graph), world, share_directly).tallies(model, ("test",))
+            ExactEvaluator(graph, feature_store(graph), world, share_directly).tallies(
+                model, ("test",)
+            )
         return str(caught.value)
 
     messages = on_ranks(["here"] * 2, work)
@@ -223,7 +226,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_pieces / "missing"))
     with pytest.raises(UsageError, match="TMPDIR"):
-        ExactEvaluator(graph, table_of(graph), World()).tallies(made_model(), ("test",))
+        ExactEvaluator(graph, feature_store(graph), World()).tallies(made_model(), ("test",))
 
 
 def test_reach_of_nodes_without_edges() -> None:
@@ -282,7 +285,7 @@ def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -
             shuffle=False,
             prefetch=0,
         )
-        evaluator = SampledEvaluator({"test": loader}, table_of(graph), world)
+        evaluator = SampledEvaluator({"test": loader}, feature_store(graph), world)
         return evaluator.tallies(model, ("test",))["test"]
 
     alone = on_ranks(["here"], work)[0]
@@ -314,7 +317,9 @@ def test_sampled_evaluation_with_a_loader_for_each_replica(
         evaluator = evaluate.SampledEvaluator({"test": mine}, world, logits_of)
         return evaluator.tallies(("test",))["test"]
 
-    alone = SampledEvaluator({"test": loader(0, 1)}, table, World()).tallies(model, ("test",))
+    alone = SampledEvaluator({"test": loader(0, 1)}, feature_store(graph), World()).tallies(
+        model, ("test",)
+    )
     for tally in on_ranks(["here"] * ranks, work):
         assert_same(tally, alone["test"])
         assert tally.count == len(graph.split("test"))

@@ -18,10 +18,12 @@ import pytest
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import TableStore
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from tests.unit.test_sparse_features import bag_of_words, graph_with
+from gnn_core.training.tasks import feature_store
+from tests.unit.test_sparse_features import bag_of_words
 
 pytestmark = pytest.mark.needs_tensorflow
 SETTINGS: dict[str, Any] = {
@@ -89,7 +91,7 @@ def test_a_batch_is_what_the_signature_says(
     for precision, drops, stored, aggregator in COMBINATIONS:
         changes = {"precision": precision, "aggregator": aggregator, **drops}
         config, graph = RunConfig(**{**SETTINGS, **changes}), graphs[stored]
-        feed = keras_input.Feed(config, graph, training)
+        feed = keras_input.Feed(config, feature_store(graph), training)
         expected = leaves(feed.signature())
         *_, last = batches_of(graph, config)
         found = leaves(feed.step(last))
@@ -104,7 +106,7 @@ def test_a_block_is_what_its_signature_says(
     keras_input: ModuleType, tiny_graph: Graph, layers: int
 ) -> None:
     config = RunConfig(**{**SETTINGS, "fanouts": (2,) * layers})
-    feed = keras_input.Feed(config, tiny_graph, training=False)
+    feed = keras_input.Feed(config, feature_store(tiny_graph), training=False)
     batch = batches_of(tiny_graph, config)[0]
     for nodes in (batch.input_nodes, None):
         expected = leaves(feed.block_signature(nodes is not None))
@@ -116,7 +118,7 @@ def test_a_block_is_what_its_signature_says(
 
 def test_evaluation_drops_nothing(keras_input: ModuleType, tiny_graph: Graph) -> None:
     config = RunConfig(**{**SETTINGS, "dropout": 0.4, "input_dropout": 0.2})
-    step = keras_input.Feed(config, tiny_graph, training=False).step(
+    step = keras_input.Feed(config, feature_store(tiny_graph), training=False).step(
         batches_of(tiny_graph, config)[0]
     )
     assert step.input_factors is None
@@ -129,7 +131,7 @@ def test_padding_is_left_out_of_the_labels(keras_input: ModuleType, tiny_graph: 
         Loader(tiny_graph, "train", (3, 2), 63, seed=0, rank=rank, world_size=2, prefetch=0)
         for rank in range(2)
     ]
-    feed = keras_input.Feed(config, tiny_graph, training=True)
+    feed = keras_input.Feed(config, feature_store(tiny_graph), training=True)
     steps = [feed.step(list(loader.batches(0))[-1]) for loader in loaders]
     assert [len(step.labels) for step in steps] == [1, 0]
     assert [float(step.num_global_real) for step in steps] == [1, 1]
@@ -219,7 +221,7 @@ def test_the_table_holds_the_features_as_they_are_stored(
     import tensorflow as tf
 
     graph = stored_as(tiny_graph, stored)
-    table = keras_input.feature_table(graph)
+    table = keras_input.feature_table(feature_store(graph))
     assert table.dtype == stored
     assert table.shape == graph.features.shape
     near = {"float32": 0, "float16": 1e-3, "bfloat16": 1e-2}[stored]
@@ -229,7 +231,7 @@ def test_the_table_holds_the_features_as_they_are_stored(
 
 def test_sparse_features_become_a_dense_table(keras_input: ModuleType) -> None:
     dense = bag_of_words()
-    table = keras_input.feature_table(graph_with(SparseFeatures.of(dense)))
+    table = keras_input.feature_table(TableStore(SparseFeatures.of(dense)))
     assert table.numpy().tobytes() == dense.tobytes()
 
 
@@ -245,7 +247,7 @@ def test_the_batches_come_in_order_and_the_thread_ends(
     keras_input: ModuleType, tiny_graph: Graph, depth: int
 ) -> None:
     config = RunConfig(**SETTINGS)
-    feed = keras_input.Feed(config, tiny_graph, training=True)
+    feed = keras_input.Feed(config, feature_store(tiny_graph), training=True)
     loader = Loader(tiny_graph, "train", (3, 2), 22, seed=0, prefetch=0)
     expected = batches_of(tiny_graph, config, epoch=1)[1:]
     found = list(keras_input.prepared(loader, feed, 1, 1, depth))
@@ -262,7 +264,7 @@ def test_closed_early_it_stops_its_thread(
     keras_input: ModuleType, tiny_graph: Graph, depth: int
 ) -> None:
     config = RunConfig(**SETTINGS)
-    feed = keras_input.Feed(config, tiny_graph, training=True)
+    feed = keras_input.Feed(config, feature_store(tiny_graph), training=True)
     loader = Loader(tiny_graph, "train", (3, 2), 2, seed=0, prefetch=0)
     iterator = keras_input.prepared(loader, feed, 0, 0, depth)
     next(iterator)
@@ -290,7 +292,7 @@ class Breaking:
 def test_an_error_reaches_whoever_trains(
     keras_input: ModuleType, tiny_graph: Graph, depth: int
 ) -> None:
-    feed = keras_input.Feed(RunConfig(**SETTINGS), tiny_graph, training=True)
+    feed = keras_input.Feed(RunConfig(**SETTINGS), feature_store(tiny_graph), training=True)
     loader = Breaking(Loader(tiny_graph, "train", (3, 2), 22, seed=0, prefetch=0))
     iterator = keras_input.prepared(loader, feed, 0, 0, depth)
     next(iterator)

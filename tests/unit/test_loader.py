@@ -17,10 +17,11 @@ from gnn_core import seeding
 from gnn_core.data import loader as module
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Loader, rank_slice
+from gnn_core.data.loader import Loader, equal_slices, rank_slice
 from gnn_core.data.sampler import Sampler
 from tests.patience import patient
 from tests.unit.made_graphs import edge_set, oddities, with_train
+from tests.unit.second_implementations import uneven
 
 PATIENCE_SECONDS = patient(10)
 
@@ -142,6 +143,40 @@ def test_all_ranks_make_the_same_steps_and_share_the_targets(
                 assert len(part.targets) > 0
                 assert len(np.unique(part.targets)) == len(part.targets)
                 assert np.isin(part.targets, whole.targets).all()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_any_assignment_shares_the_targets(world_size: int) -> None:
+    """Each target is one rank's; a rank without any has an item that does not count."""
+    graph = with_train(num_nodes=100, num_train=64)
+    ranks = [
+        epoch_of(graph, global_batch_size=9, rank=rank, world_size=world_size, assign=uneven)
+        for rank in range(world_size)
+    ]
+    alone = epoch_of(graph, global_batch_size=9)
+    empty = 0
+    for step, whole in enumerate(alone):
+        parts = [batches[step] for batches in ranks]
+        assert sorted(real_targets(parts)) == sorted(whole.targets.tolist())
+        assert {part.num_global_real for part in parts} == {whole.num_real}
+        owners = uneven(whole.targets, world_size, 0, step)
+        for rank, part in enumerate(parts):
+            assert real_targets([part]) == whole.targets[owners == rank].tolist()
+            assert len(part.targets) - part.num_real in (0, 1)
+            assert len(part.targets) > 0
+            assert len(np.unique(part.targets)) == len(part.targets)
+            empty += part.num_real == 0
+    assert empty > 0 or world_size == 1
+
+
+@pytest.mark.parametrize("world_size", range(1, 12))
+def test_equal_slices_give_each_rank_its_slice(world_size: int) -> None:
+    for length in range(40):
+        ranks = equal_slices(np.arange(length), world_size, 3, 5)
+        assert len(ranks) == length
+        for rank in range(world_size):
+            mine = np.arange(length)[rank_slice(length, rank, world_size)]
+            assert np.flatnonzero(ranks == rank).tolist() == mine.tolist()
 
 
 def test_a_slice_for_each_rank() -> None:

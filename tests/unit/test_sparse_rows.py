@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from horovod_gnn import kernels
-from horovod_gnn.sparse_rows import fetch_rows, gather_sparse_rows
+from horovod_gnn.inputs import fetch_rows
+from horovod_gnn.sparse_rows import gather_sparse_rows
 from tests.unit.test_learner import assert_equal, made_learner, train
 from tests.unit.test_sparse_features import bag_of_words, graph_with
 

@@ -95,6 +95,13 @@ def test_seeds_share_a_row_and_settings_do_not() -> None:
     assert sorted(row.runs for row in rows) == [1, 1, 1, 1, 2]
 
 
+def test_records_from_before_there_was_a_model_share_a_row_with_the_default() -> None:
+    older = run()
+    del older.config["model"]
+    rows, _ = summarize([run(), older, run(config={"model": "other"})])
+    assert sorted(row.runs for row in rows) == [1, 2]
+
+
 def test_failed_runs_are_counted_and_never_used() -> None:
     dead = run("horovod", 2, 0.001, status="failed", error="epochs[1].train_loss is nan")
     stopped = run("horovod", 2, 0.001, status="interrupted", error="stopped")

@@ -16,6 +16,7 @@ from typing import Any
 from gnn_core.config import OPTIONS
 from gnn_core.measure.run_record import RunRecord, epoch_seconds, measured_epochs
 from gnn_core.measure.timing import per_second
+from gnn_core.models import DEFAULT
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.strategies import order_of
 
@@ -143,9 +144,17 @@ def machine_words(facts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def own_model(config: Mapping[str, Any]) -> str | None:
+    """Return the name of a model that is not the default, which records without `model` have."""
+    name = config.get("model", DEFAULT)
+    return None if name == DEFAULT else str(name)
+
+
 def settings_of(record: RunRecord) -> dict[str, Any]:
     """Return the settings that tell rows apart, the launcher's controller among them."""
     chosen = {name: value for name, value in record.config.items() if name not in _REPETITIONS}
+    if own_model(record.config) is None:
+        chosen.pop("model", None)
     return chosen if record.controller is None else {**chosen, "controller": record.controller}
 
 
@@ -153,11 +162,13 @@ def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the loss curve depends on, without the seed and the data set.
 
     The data set is told by name and fingerprint: its path differs between machines. Records from
-    before there was a `table_dtype` read the features as stored.
+    before there was a `table_dtype` read the features as stored, and trained the default `model`.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
     if chosen.get("table_dtype") == "stored":
         del chosen["table_dtype"]
+    if own_model(config) is None:
+        chosen.pop("model", None)
     return {
         name: value
         for name, value in chosen.items()

@@ -12,7 +12,7 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, percent, three_digits
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, grouped, learnt_settings
+from gnn_core.report.rows.summary import Row, grouped, learnt_settings, own_model
 from gnn_core.report.tables.cells import (
     Table,
     differing_settings,
@@ -89,9 +89,9 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
             for run in firsts
         ],
         # A model of its own has a recipe of its own, as a data set has.
-        [f"{run.dataset.name} {run.config.get('model')}" for run in firsts],
+        [f"{run.dataset.name} {own_model(run.config)}" for run in firsts],
     )
-    named = any("model" in run.config for run in firsts)
+    named = any(own_model(run.config) for run in firsts)
     numbers = [_accuracy_numbers(runs) for runs in groups]
     heading = score_heading(map(score_name, firsts))
     identity = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
@@ -135,7 +135,7 @@ def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
     accuracy = accuracy_over_seeds(runs)
     return {
         "dataset": runs[0].dataset.name,
-        "model": runs[0].config.get("model", "graphsage"),
+        "model": own_model(runs[0].config) or "graphsage",
         "strategy": runs[0].strategy,
         "ranks": runs[0].world_size,
         "precision": str(runs[0].config.get("precision", "?")),

@@ -1,0 +1,106 @@
+"""FeatureStore: where the rows of the input features come from, and what reading them costs.
+
+The feeds (`horovod_gnn.feed`, `tf_mirrored.input`) ask a store for the rows of each batch, and
+evaluation asks it for those of each chunk; no model or kernel opens the table by itself.
+`TableStore` is the one implementation: the graph's own table, memory-mapped or in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.data.features import Features
+
+IntArray = npt.NDArray[np.int64]
+
+
+class FeatureStore(ABC):
+    """Rows of input features by node id, with counters. Any thread may call any method.
+
+    Args:
+        num_rows: N, the number of nodes.
+        width: F, the number of features of a node.
+        dtype: float32, float16, or uint16 for bfloat16.
+        row_bytes: bytes that one row takes where it is stored (the mean, of sparse rows).
+    """
+
+    # The whole table [N, F] where it may be read in place; whoever does so reports it with
+    # `count_read`. None: rows come from `gather` alone.
+    table: Features | None = None
+
+    def __init__(self, num_rows: int, width: int, dtype: np.dtype, row_bytes: int):
+        self.num_rows, self.width, self.dtype = num_rows, width, dtype
+        self.row_bytes = row_bytes
+        self.bytes_read = 0  # since the store was opened
+        self.hits = 0  # rows that a cache of the store had, since it was opened
+        self._seconds = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent reading rows since the last `lap`, summed over threads."""
+        return self._seconds
+
+    def gather(self, ids: IntArray, out: npt.NDArray) -> None:
+        """Copy rows into `out`.
+
+        Args:
+            ids: int64 `[k]`, node ids in any order, repeated or not.
+            out: `[k, width]`, of the store's dtype, C-contiguous.
+
+        Raises:
+            IndexError: an id is not in 0 .. num_rows - 1.
+        """
+        start = time.perf_counter()
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.num_rows:
+            raise IndexError(
+                f"expected node ids in 0 .. {self.num_rows - 1}, got {ids.min()} .. {ids.max()}"
+            )
+        hits = self._gather(ids, out)
+        read = (len(ids) - hits) * self.row_bytes
+        self.count_read(time.perf_counter() - start, read, hits)
+
+    def prefetch(self, ids: IntArray) -> None:  # noqa: B027 - a hint, which a store may ignore
+        """Announce that the rows `ids` int64 `[k]` will be asked for soon; returns at once."""
+
+    def count_read(self, seconds: float, bytes_read: int, hits: int = 0) -> None:
+        """Add to the counters. `gather` does so itself; a reader of `table` has to call it."""
+        with self._lock:
+            self._seconds += seconds
+            self.bytes_read += bytes_read
+            self.hits += hits
+
+    def lap(self) -> float:
+        """Return `seconds` and set it to zero."""
+        with self._lock:
+            seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    @abstractmethod
+    def _gather(self, ids: IntArray, out: npt.NDArray) -> int:
+        """Do what `gather` says, for ids that are valid; return how many rows were hits."""
+
+
+class TableStore(FeatureStore):
+    """The rows of a table in memory or memory-mapped, dense or sparse, which may be read in place.
+
+    Args:
+        table: `[N, F]`.
+    """
+
+    def __init__(self, table: Features):
+        num_rows, width = table.shape
+        super().__init__(num_rows, width, table.dtype, table.nbytes // max(num_rows, 1))
+        self.table: Features = table
+
+    def _gather(self, ids: IntArray, out: npt.NDArray) -> int:
+        if isinstance(self.table, np.ndarray):
+            np.take(self.table, ids, axis=0, out=out, mode="clip")  # "raise" would copy twice
+        else:
+            out[:] = self.table[ids]
+        return 0

@@ -1,0 +1,86 @@
+"""What layer 1 reads: a table in place, or rows that were gathered before the step.
+
+`feed` and `evaluate` make it from a feature store; `model` and `fused` read it, and report the time
+that takes to the store.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnn_core.data.feature_store import FeatureStore
+from gnn_core.data.features import SparseFeatures
+
+Table = Tensor | SparseFeatures  # [N, F]
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A store's table, to be read in place."""
+
+    table: Table  # on the CPU it shares the store's memory
+    store: FeatureStore
+
+
+@dataclass(frozen=True)
+class FetchedRows:
+    """Rows `[k, F]` of a table that were read before, in the order in which they are asked for."""
+
+    rows: Tensor
+
+
+Inputs = Table | StoredTable | FetchedRows
+
+
+def torch_table(store: FeatureStore) -> Table | None:
+    """The store's table on the same memory: a tensor, or sparse; None if it has none to give."""
+    if store.table is None or isinstance(store.table, SparseFeatures):
+        return store.table
+    with warnings.catch_warnings():
+        # The map is read-only, and nothing here writes to it.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return _decoded(torch.from_numpy(store.table))
+
+
+def gather(store: FeatureStore, ids: np.ndarray, pinned: bool = False) -> Tensor:
+    """Rows `[k, F]` of a store, on the CPU, in page-locked memory if `pinned`."""
+    dtype = torch.from_numpy(np.empty(0, store.dtype)).dtype
+    rows = torch.empty(len(ids), store.width, dtype=dtype, pin_memory=pinned)
+    store.gather(ids, rows.numpy())
+    return _decoded(rows)
+
+
+def fetch_rows(
+    inputs: Inputs, rows: np.ndarray | Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Rows `[k, F]` of the inputs, dense, as `dtype`.
+
+    Args:
+        inputs: what layer 1 reads.
+        rows: int64 `[k]`, which rows, on the table's device; `FetchedRows` are just those already.
+        dtype: of the result; None leaves what is stored.
+    """
+    if isinstance(inputs, StoredTable):
+        start = time.perf_counter()
+        fetched = fetch_rows(inputs.table, rows, dtype)
+        seconds = time.perf_counter() - start
+        inputs.store.count_read(seconds, len(rows) * inputs.store.row_bytes)
+        return fetched
+    if isinstance(inputs, FetchedRows):
+        fetched = inputs.rows
+    elif isinstance(inputs, SparseFeatures):
+        fetched = torch.from_numpy(inputs[rows])
+    else:
+        fetched = inputs.index_select(0, torch.as_tensor(rows))
+    return fetched if dtype is None else fetched.to(dtype)
+
+
+def _decoded(stored: Tensor) -> Tensor:
+    """Stored features as torch names them: NumPy has no bfloat16 and keeps its bits in a uint16."""
+    return stored.view(torch.bfloat16) if stored.dtype == torch.uint16 else stored

@@ -1,0 +1,127 @@
+"""The registry of models: a second one trains, evaluates, is saved and resumed by the same code."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from gnn_core.training.session import Session
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.data.graph import Graph
+from gnn_core.training.checkpoint import Checkpoints, state_of
+from gnn_core.training.learner import RunProgress
+from gnn_core.training.world import Stopped
+from horovod_gnn.model import GraphSAGE
+from horovod_gnn.parallel import SingleProcess
+from tests.parallel.made_runs import session_of, trained
+from tests.parallel.test_stopping import stop_in_step
+from tests.unit import made_mlp
+from tests.unit.made_links import linked_graph
+from tests.unit.test_learner import assert_equal, made_config, made_learner, train
+
+pytestmark = pytest.mark.needs_torch
+
+
+@pytest.fixture
+def mlp() -> Iterator[str]:
+    with made_mlp.registered():
+        yield "mlp"
+
+
+def test_the_default_is_graphsage(tiny_graph: Graph) -> None:
+    assert RunConfig().model == "sage"
+    assert type(made_learner(tiny_graph).training.model) is GraphSAGE
+
+
+def test_a_name_that_is_not_registered_is_refused() -> None:
+    with pytest.raises(UsageError, match="--model: expected one of sage, got 'mlp'"):
+        RunConfig(model="mlp")
+
+
+def test_a_registered_name_is_a_choice(mlp: str) -> None:
+    config = RunConfig(model=mlp)
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(UsageError, match="expected one of sage, mlp, got 'mlb', did you mean mlp"):
+        RunConfig(model="mlb")
+
+
+def test_the_model_is_part_of_the_digest_unless_it_is_the_default(mlp: str) -> None:
+    config = RunConfig(dataset="cora")
+    assert "model" not in config.curve_settings()
+    assert RunConfig(dataset="cora", model=mlp).curve_settings()["model"] == "mlp"
+    assert RunConfig(dataset="cora", model=mlp).digest() != config.digest()
+
+
+@pytest.mark.parametrize("evaluation", ["exact", "sampled"])
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_it_trains_and_is_evaluated(
+    tiny_graph: Graph, mlp: str, precision: str, evaluation: str
+) -> None:
+    """Both evaluations are the plain forward pass here, since no neighbour is looked at."""
+    learner = made_learner(tiny_graph, model=mlp, precision=precision, eval=evaluation)
+    losses = [train(learner, epoch) for epoch in range(30)]
+    assert np.mean(losses[-1]) < 0.9 * np.mean(losses[0])
+    model = learner.training.model
+    nodes = tiny_graph.split("valid")
+    labels = torch.from_numpy(tiny_graph.labels[nodes]).long()
+    h = torch.from_numpy(tiny_graph.features[nodes]).to(model.arithmetic.accumulator)
+    with torch.no_grad():
+        logits = model.dense[1](model.dense[0](h).relu())
+    tally = learner.evaluate(("valid",))["valid"]
+    assert (tally.count, tally.correct) == (len(nodes), int((logits.argmax(1) == labels).sum()))
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    assert tally.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_checkpoint_brings_it_back(tiny_graph: Graph, mlp: str, tmp_path: Path) -> None:
+    whole = made_learner(tiny_graph, model=mlp)
+    train(whole, 0)
+    checkpoints = Checkpoints(str(tmp_path), made_config(model=mlp), "f" * 64, 1, "run")
+    checkpoints.save_last(whole.weights(), whole.optimizer_state(), RunProgress(1), {})
+    state = state_of(checkpoints.read_last())
+    assert {*state.weights} == {f"dense.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    rest = made_learner(tiny_graph, model=mlp)
+    rest.load_weights(state.weights)
+    rest.load_optimizer_state(state.optimizer)
+    assert train(rest, 1) == train(whole, 1)
+    assert_equal(rest.weights(), whole.weights())
+
+
+def test_a_stopped_run_goes_on(tiny_graph: Graph, mlp: str, tmp_path: Path) -> None:
+    from gnn_core.measure.tensorboard import TensorBoard
+
+    alone = SingleProcess()
+    whole = trained(tiny_graph, alone, model=mlp)
+    session: Session = session_of(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path))
+    stop_in_step(session, alone, 2)
+    with pytest.raises(Stopped, match="go on with --resume"):
+        session.train(TensorBoard(None))
+    alone.stop_signal = None
+    rest = trained(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path), resume=True)
+    assert session.history.step_losses + rest.losses.tolist() == whole.losses.tolist()
+    assert rest.record.final == whole.record.final
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    tiny_graph: Graph, mlp: str, tmp_path: Path
+) -> None:
+    learner = made_learner(tiny_graph, model=mlp)
+    saved = Checkpoints(str(tmp_path), made_config(model=mlp), "f" * 64, 1, "run")
+    saved.save_last(learner.weights(), learner.optimizer_state(), RunProgress(), {})
+    with pytest.raises(UsageError, match="it is of another run"):
+        Checkpoints(str(tmp_path), made_config(), "f" * 64, 1, "run").read_last()
+
+
+def test_it_embeds_for_link_prediction(mlp: str, tmp_path: Path) -> None:
+    settings = {"task": "link", "candidates": 20, "eval_edges": 15, "global_batch_size": 101}
+    learner = made_learner(linked_graph(tmp_path), model=mlp, **settings)
+    assert all(np.isfinite(train(learner, 0)))
+    tally = learner.evaluate(("valid",), whole=True)["valid"]
+    assert tally.count > 0 and tally.score > 0

@@ -1,0 +1,71 @@
+"""Evaluation of a Keras model: its layers, for `gnn_core.training.evaluate` and `link_ranking`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gnn_core.data.batch import Batch, Block
+from tf_mirrored.input import Feed, shared_tensor
+from tf_mirrored.link import LinkModel
+from tf_mirrored.model import GraphSAGE
+
+
+class Layers:
+    """The layers of a model for evaluation, each a traced function of its own.
+
+    Args:
+        model: the model.
+        table: as from `feature_table`.
+        feed: makes tensors of blocks.
+    """
+
+    def __init__(self, model: GraphSAGE, table: tf.Tensor, feed: Feed):
+        self._model = model
+        self._table = table
+        self._feed = feed
+        self.widths = model.widths
+        self.dtype = np.dtype(feed.real.as_numpy_dtype)
+        self._layer = [self._traced(depth) for depth in range(len(model.widths))]
+        self._forward = tf.function(model.call, reduce_retracing=True, autograph=False)
+
+    def infer_layer(
+        self, depth: int, states: np.ndarray | None, nodes: np.ndarray, block: Block
+    ) -> np.ndarray:
+        """One layer: see `gnn_core.training.evaluate.LayerwiseModel`."""
+        if states is not None:
+            table = shared_tensor(states)
+        else:
+            table, nodes = self._feed.layer_input(self._table, nodes)
+        return self._layer[depth](table, self._feed.block(block, nodes)).numpy()
+
+    def logits_of(self, batch: Batch) -> np.ndarray:
+        """Logits of a batch's real targets."""
+        return self._forward(self._table, self._feed.step(batch)).numpy()[: batch.num_real]
+
+    def _traced(self, depth: int) -> Any:
+        """One layer as a function of tables and blocks of any length."""
+        width = self._model.widths[depth - 1] if depth else self._table.shape[1]
+        layer = tf.function(
+            lambda table, block: self._model.layer(depth, table, block), autograph=False
+        )
+        return layer.get_concrete_function(
+            tf.TensorSpec([None, width], self._feed.real), self._feed.block_signature()
+        )
+
+
+class LinkLayers(Layers):
+    """The layers of a model's encoder, and its predictor, for `link_ranking.LinkEvaluator`."""
+
+    def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
+        super().__init__(model.encoder, table, feed)
+        pairs = tf.TensorSpec([None, self.widths[-1]], feed.real)
+        self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
+            pairs, pairs
+        )
+
+    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
+        return self._scores(shared_tensor(left), shared_tensor(right)).numpy()
