@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the records behind the figures of the README, one kind after the other:
+# Make the records behind the figures of README.md and docs/results.md, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
 #   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
