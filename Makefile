@@ -94,7 +94,7 @@ bench: install ## measure this machine: sampler and loader, a training step agai
 reference: install ## make the records behind the documents' figures anew, and the figures (long)
 	results/reference.sh
 	python -m gnn_core.report.analysis --update $(GENERATED)
-	python -m gnn_core.report.curve_figure results/reference/curves docs/curves.svg
+	python -m gnn_core.report.curve_figure results/reference/curves docs/curves.png
 
 check-docs: install ## fail when a figure in the documents is not what its records say, or has no record
 	@python -m gnn_core.report.analysis --update $(GENERATED) --check

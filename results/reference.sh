@@ -61,11 +61,9 @@ curves() {
 # epoch of a run warms up and is not counted.
 compare() {
     fresh compare
-    local into="--records results/reference/compare"
-    # shellcheck disable=SC2086
-    python baselines/compare.py $into
-    # shellcheck disable=SC2086
-    python baselines/compare.py $into --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
+    python baselines/compare.py --records results/reference/compare
+    python baselines/compare.py --records results/reference/compare/large \
+        --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
 }
 
 # Link prediction: how well references are ranked, beside two heuristics.

@@ -1,6 +1,6 @@
 """The picture of the README: loss curves of several ranks and both frameworks on each other.
 
-    python -m gnn_core.report.curve_figure results/reference/curves docs/curves.svg
+    python -m gnn_core.report.curve_figure results/reference/curves docs/curves.png
 
 The runs have equal settings, seed and data; those of 1, 2 and 4 ranks without dropout are drawn,
 the curves of float32 on the left and their distances to one process, in float32 and float64, on
@@ -97,7 +97,7 @@ def _draw_losses(axes: Axes, runs: Sequence[RunRecord]) -> None:
             *loss_points(run),
             color=STRATEGY_COLOURS[run.strategy],
             linestyle=_DASHES[run.world_size],
-            linewidth=6 - 5 * place / (len(runs) - 1),
+            linewidth=5 - 4 * place / (len(runs) - 1),
             label=f"{run.strategy}, {counted(run.world_size, 'rank')}",
         )
 
@@ -105,7 +105,7 @@ def _draw_losses(axes: Axes, runs: Sequence[RunRecord]) -> None:
 def _draw_distances(axes: Axes, runs: Sequence[RunRecord], precision: str) -> None:
     """Draw |loss - loss of single| / loss of single where it is above 0, and name the precision."""
     single = dict(zip(*loss_points(runs[0]), strict=True))
-    highest = 0.0
+    label_at = 0.0
     for run in runs[1:]:
         pairs = [
             (at, abs(loss - single[at]) / single[at])
@@ -119,8 +119,8 @@ def _draw_distances(axes: Axes, runs: Sequence[RunRecord], precision: str) -> No
             linestyle=_DASHES[run.world_size],
             linewidth=1,
         )
-        highest = max([highest, *(distance for _, distance in pairs)])
-    axes.annotate(precision, (0, highest), (0, 4), textcoords="offset points", fontsize="small")
+        label_at = max([label_at, *(distance for at, distance in pairs if at < 2)])
+    axes.annotate(precision, (0, label_at), (0, 6), textcoords="offset points")
 
 
 if __name__ == "__main__":

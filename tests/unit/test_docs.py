@@ -164,13 +164,15 @@ def _run(words: Sequence[str], folder: Path = ROOT) -> subprocess.CompletedProce
 
 
 def _is_short(command: Command) -> bool:
-    return command.words[0] == "python" and any(
-        words in shlex.join(command.words) for words in SHORT
+    return (
+        command.words[0] == "python"
+        and "$" not in str(command)
+        and any(words in shlex.join(command.words) for words in SHORT)
     )
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("command", filter(_is_short, ALL_COMMANDS), ids=str)
+@pytest.mark.parametrize("command", [one for one in ALL_COMMANDS if _is_short(one)], ids=str)
 def test_short_commands_run(command: Command) -> None:
     told = _run([sys.executable, *command.words[1:]])
     assert told.returncode == 0, told.stderr
