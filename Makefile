@@ -7,6 +7,9 @@ DEMO   := results/demo
 # Steps of some 100 ms, on which two ranks pay, and about a minute in all on two cores.
 SHOWN  := --dataset synthetic-100k --hidden 256 --fanouts 10,5 --global-batch-size 2048 --epochs 5
 PLAN   ?= results/plans/short.yaml
+# Documents, and those of them with tables that are generated from records.
+DOCUMENTS := README.md $(wildcard docs/*.md) results/README.md CONTRIBUTING.md mpi-operator/README.md
+GENERATED := README.md docs/results.md
 SWEPT   = results/sweeps/$(basename $(notdir $(PLAN)))
 
 # In every recipe below, python, mpirun and horovodrun are those of the environment.
@@ -73,8 +76,9 @@ test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster
 fuzz: install ## try 2,200 wrong inputs: no traceback, no hang, no crash (some minutes; others with SEED=7)
 	RINGSAGE_FUZZ_SEED=$(SEED) python -m pytest -q -m long tests/fuzz
 
-lint: install ## ruff and mypy
+lint: install ## ruff check, ruff format --check and mypy
 	python -m ruff check .
+	python -m ruff format --check .
 	python -m mypy
 
 doctor: ## examine machine and environment, run a real 2-rank allreduce; says what to do
@@ -87,13 +91,14 @@ bench: install ## measure this machine: sampler and loader, a training step agai
 	python -m tf_mirrored.bench
 	python -m baselines.start_bench
 
-reference: install ## make the records behind the README's figures anew, and the figures (long)
+reference: install ## make the records behind the documents' figures anew, and the figures (long)
 	results/reference.sh
-	python -m gnn_core.report.analysis --readme README.md
+	python -m gnn_core.report.analysis --update $(GENERATED)
+	python -m gnn_core.report.curve_figure results/reference/curves docs/curves.png
 
-check-docs: install ## fail when a figure in the README is not what its records say, or no record stands behind it
-	@python -m gnn_core.report.analysis --readme README.md --check
-	@python -m gnn_core.report.loose_figures README.md results/README.md CONTRIBUTING.md mpi-operator/README.md
+check-docs: install ## fail when a figure in the documents is not what its records say, or has no record
+	@python -m gnn_core.report.analysis --update $(GENERATED) --check
+	@python -m gnn_core.report.loose_figures $(DOCUMENTS)
 
 image: ## build the image for Kubernetes with docker, podman or buildah (ARGS=gpu or ARGS=tensorboard)
 	sh mpi-operator/image.sh $(ARGS)

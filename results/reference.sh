@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the records behind the figures of the README, one kind after the other:
+# Make the records behind the figures of README.md and docs/results.md, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
 #   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
@@ -61,11 +61,9 @@ curves() {
 # epoch of a run warms up and is not counted.
 compare() {
     fresh compare
-    local into="--records results/reference/compare"
-    # shellcheck disable=SC2086
-    python baselines/compare.py $into
-    # shellcheck disable=SC2086
-    python baselines/compare.py $into --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
+    python baselines/compare.py --records results/reference/compare
+    python baselines/compare.py --records results/reference/compare/large \
+        --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
 }
 
 # Link prediction: how well references are ranked, beside two heuristics.

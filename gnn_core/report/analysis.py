@@ -7,8 +7,8 @@
     python -m gnn_core.report.analysis results/ --table target --target 0.8
     python -m gnn_core.report.analysis results/ --table cost --price 1.2 --currency EUR
     python -m gnn_core.report.analysis results/compare --table compare
-    python -m gnn_core.report.analysis --readme README.md           # renew the tables in it
-    python -m gnn_core.report.analysis --readme README.md --check   # 1 when they are stale
+    python -m gnn_core.report.analysis --update README.md docs/results.md    # renew their tables
+    python -m gnn_core.report.analysis --update README.md --check            # 1 when one is stale
 
 Exit code 0, 1 for a stale file, 2 for a mistake told in one line.
 """
@@ -75,15 +75,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--figures-format", choices=("png", "svg"), help="(default: png)")
     parser.add_argument(
-        "--readme",
+        "--update",
+        nargs="+",
+        action="extend",
         type=path_argument,
         metavar="FILE",
         help=f"renew the tables between <!-- figures:NAME FOLDER begin --> and "
-        f"<!-- figures:NAME end --> in this Markdown file; NAME is one of {', '.join(SELECTIONS)}; "
-        f"without FOLDER, which is relative to the file, PATHs are used",
+        f"<!-- figures:NAME end --> in these Markdown files; NAME is one of "
+        f"{', '.join(SELECTIONS)}; without FOLDER, which is relative to the file, PATHs are used",
     )
     parser.add_argument(
-        "--check", action="store_true", help="with --readme: change nothing, exit 1 when stale"
+        "--readme",
+        dest="update",
+        action="append",
+        type=path_argument,
+        metavar="FILE",
+        help="the same for one file; the former name of --update",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="with --update: change nothing, exit 1 when stale"
     )
     options = parser.parse_args(arguments)
     _require_use(options)
@@ -118,9 +128,9 @@ def _fraction(text: str) -> float:
 
 def _require_use(options: argparse.Namespace) -> None:
     """Refuse what would have no effect: it was given for a reason."""
-    shown = options.figures is not None or options.readme is not None
-    if options.check and options.readme is None:
-        raise UsageError("--check says whether a file is stale: name it with --readme FILE")
+    shown = options.figures is not None or options.update is not None
+    if options.check and options.update is None:
+        raise UsageError("--check says whether a file is stale: name it with --update FILE")
     if options.figures_format is not None and options.figures is None:
         raise UsageError("--figures-format needs a folder to draw to: --figures DIR")
     if options.currency is not None and options.price is None:
@@ -132,7 +142,7 @@ def _require_use(options: argparse.Namespace) -> None:
 
 
 def _analyse(options: argparse.Namespace) -> int:
-    if options.readme is not None and options.figures is None:
+    if options.update is not None and options.figures is None:
         return _renew(options)  # its sections read their own records
     records, problems = read_records(*options.paths)
     _name_unused(problems)
@@ -144,7 +154,7 @@ def _analyse(options: argparse.Namespace) -> int:
         )
     if options.figures is not None:
         _draw(records, options)
-    if options.readme is not None:
+    if options.update is not None:
         return _renew(options)
     origin = f"records: {places} ({counted(len(record_files(*options.paths)), 'file')}, "
     origin += f"{counted(len(records), 'run')} used, {counted(len(problems), 'line')} not used)"
@@ -216,21 +226,23 @@ def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path 
 
 
 def _renew(options: argparse.Namespace) -> int:
-    result = renewal(options.readme, options.paths, _choices(options))
-    _name_unused(result.problems)
-    if not result.stale:
-        print(f"{options.readme} is up to date")
-        return 0
-    sections = ", ".join(result.stale)
-    if options.check:
-        print(
-            f"{options.readme} is stale at {sections}: run this again without --check",
-            file=sys.stderr,
-        )
-        return 1
-    write_whole(options.readme, result.renewed)
-    print(f"renewed {options.readme} at {sections}")
-    return 0
+    """Renew the documents, or with --check say which are stale; none is written if one is wrong."""
+    choices = _choices(options)
+    results = [(file, renewal(file, options.paths, choices)) for file in options.update]
+    _name_unused(list(dict.fromkeys(name for _, result in results for name in result.problems)))
+    code = 0
+    for file, result in results:
+        sections = ", ".join(result.stale)
+        if not result.stale:
+            print(f"{file} is up to date")
+        elif options.check:
+            told = f"{file} is stale at {sections}: run this again without --check"
+            print(told, file=sys.stderr)
+            code = 1
+        else:
+            write_whole(file, result.renewed)
+            print(f"renewed {file} at {sections}")
+    return code
 
 
 def _draw(records: Sequence[RunRecord], options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@
 <!-- figures:speed end -->
 
 The folder of records is relative to the file. A marker without one uses the paths that the caller
-names.
+names. `python -m gnn_core.report.analysis --update FILE...` renews them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gnn_core.report.tables.cells import Table, settings_beside_ranks
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
+from gnn_core.report.tables.overview import overview_table
 from gnn_core.report.tables.resources import resource_table
 from gnn_core.report.tables.side_by_side import side_by_side_table
 from gnn_core.report.tables.speed import accuracy_table, speed_table
@@ -210,6 +211,7 @@ TABLES: Mapping[str, Maker] = {
     "target": lambda records, choices: target_table(records, target=choices.target),
     "cost": cost_table,
     "compare": lambda records, _: side_by_side_table(records),
+    "overview": lambda records, _: overview_table(records),
     "curves": lambda records, _: curves_table(records),
     "links": lambda records, _: link_table(records),
     "memory": lambda records, _: memory_table(records),

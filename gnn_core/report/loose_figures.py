@@ -1,6 +1,6 @@
 """Measured figures in a document that no record stands behind: those outside its made sections.
 
-    python -m gnn_core.report.loose_figures README.md results/README.md
+    python -m gnn_core.report.loose_figures README.md docs/*.md
 
 A figure is a number with a unit of measurement (seconds, shares, bytes, rates, times as fast).
 Code is none: settings and limits that a document names stand in backticks or in words. Exit code 0,

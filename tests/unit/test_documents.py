@@ -55,6 +55,26 @@ def test_a_readme_is_renewed_and_its_staleness_found(
     assert main(check) == 1
 
 
+def test_several_documents_are_renewed_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "README.md", tmp_path / "docs" / "results.md"]
+    files[1].parent.mkdir()
+    files[0].write_text("<!-- figures:speed results begin -->\n<!-- figures:speed end -->\n")
+    files[1].write_text("<!-- figures:memory ../results begin -->\n<!-- figures:memory end -->\n")
+    both = ["--update", *map(str, files)]
+    assert main([*both, "--check"]) == 1
+    assert capsys.readouterr().err.count("is stale at line 1") == 2
+    assert main(both) == 0
+    assert "| speed-up |" in files[0].read_text() and "| sum of PSS |" in files[1].read_text()
+    files[1].write_text("no markers")
+    before = files[0].read_text().replace("| speed-up |", "| spoilt |")
+    files[0].write_text(before)
+    assert main(both) == 2
+    assert files[0].read_text() == before  # none is written where one is wrong
+    assert main(["--readme", str(files[0]), "--readme", str(files[0]), "--check"]) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

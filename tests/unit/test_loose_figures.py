@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.report.loose_figures import loose_figures, main
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.documents import DOCUMENTS, name_of
 
 
 @pytest.mark.parametrize(
@@ -59,8 +58,6 @@ def test_the_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "results/README.md", "CONTRIBUTING.md", "mpi-operator/README.md"]
-)
-def test_the_documents_have_none(name: str) -> None:
-    assert list(loose_figures((ROOT / name).read_text("utf-8"))) == []
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_the_documents_have_none(document: Path) -> None:
+    assert list(loose_figures(document.read_text("utf-8"))) == []
