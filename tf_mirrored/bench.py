@@ -134,14 +134,14 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
     replicas = start(_STRATEGY, threads=threads)
     import tensorflow as tf
 
-    from tf_mirrored.input import Feed, feature_table
     from gnn_core.training.tasks import feature_store
     from tf_mirrored.input import Feed, feature_table
+    from tf_mirrored.model import GraphSAGE, trainable
     from tf_mirrored.objective import node_objective
-    from tf_mirrored.optimizer import make_optimizer
     from tf_mirrored.optimizer import make_optimizer
     from tf_mirrored.step import TracedStep
     from tf_mirrored.update import Allreduce
+
     class WithOwnDropout(GraphSAGE):
         def layer(self, depth: int, h: tf.Tensor, block: Any) -> tf.Tensor:
             out = super().layer(depth, h, block)

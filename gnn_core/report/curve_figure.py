@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
-from gnn_core.measure.run_record import STRATEGIES, RunRecord
-from gnn_core.report.figures.runs import STRATEGY_COLOURS, loss_points, save_figures
-from gnn_core.report.tables.cells import counted
+from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import counted
+from gnn_core.report.figures.runs import loss_points, save_figures, strategy_colour
+from gnn_core.strategies import order_of
 from gnn_core.usage import Parser, UsageError
 
 _DASHES = {1: "-", 2: (0, (5, 2)), 4: (0, (2, 1.5))}  # ranks -> style of their line
@@ -81,7 +82,7 @@ def _comparable(records: Sequence[RunRecord], precision: str) -> list[RunRecord]
         if run.status == "ok" and run.world_size in _DASHES and loss_points(run)[0]
         if run.config.get("precision") == precision and run.config.get("dropout") == 0
     ]
-    runs.sort(key=lambda run: (STRATEGIES.index(run.strategy), run.world_size))
+    runs.sort(key=lambda run: (order_of(run.strategy), run.world_size))
     if len(runs) < 2 or runs[0].strategy != "single":
         raise UsageError(
             f"expected a `single` run and others in {precision} without dropout, got "
@@ -95,7 +96,7 @@ def _draw_losses(axes: Axes, runs: Sequence[RunRecord]) -> None:
     for place, run in enumerate(runs):
         axes.plot(
             *loss_points(run),
-            color=STRATEGY_COLOURS[run.strategy],
+            color=strategy_colour(run.strategy),
             linestyle=_DASHES[run.world_size],
             linewidth=5 - 4 * place / (len(runs) - 1),
             label=f"{run.strategy}, {counted(run.world_size, 'rank')}",
@@ -115,7 +116,7 @@ def _draw_distances(axes: Axes, runs: Sequence[RunRecord], precision: str) -> No
         axes.plot(
             [at for at, _ in pairs],
             [distance for _, distance in pairs],
-            color=STRATEGY_COLOURS[run.strategy],
+            color=strategy_colour(run.strategy),
             linestyle=_DASHES[run.world_size],
             linewidth=1,
         )

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
-from gnn_core.report.tables.cells import NOTHING, Table, counted, three_digits
+from gnn_core.report.tables.cells import Table
 from gnn_core.report.tables.footprint import GIB
 from gnn_core.report.tables.speed import score_heading, score_text
 from gnn_core.report.tables.verdicts import ratio_text
