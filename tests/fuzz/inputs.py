@@ -143,6 +143,7 @@ _FLAGS = {
         "--currency",
         "--figures-format",
         "--readme",
+        "--update",
         "--check",
         "--force",
     ],
