@@ -146,7 +146,7 @@ def test_reading_is_told_where_it_took_place(
 
     monkeypatch.setattr(tasks, "TableStore", kind)
     learner = made_learner(tiny_graph, prefetch=prefetch)
-    store = learner.training.feed.store
+    store = learner.feed.store
     store.count_read(1000.0, 0)  # of an evaluation
     train(learner, 0)
     lap = learner.watch.lap()

@@ -11,16 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gnn_core.training.session import Session
-
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.training.checkpoint import Checkpoints, state_of
-from gnn_core.training.learner import RunProgress
-from gnn_core.training.world import Stopped
+from gnn_core.training.state import RunProgress
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import session_of, trained
+from tests.parallel.made_runs import run, trained, trainer_of
 from tests.parallel.test_stopping import stop_in_step
 from tests.unit import made_mlp
 from tests.unit.made_links import linked_graph
@@ -37,7 +34,7 @@ def mlp() -> Iterator[str]:
 
 def test_the_default_is_graphsage(tiny_graph: Graph) -> None:
     assert RunConfig().model == "sage"
-    assert type(made_learner(tiny_graph).training.model) is GraphSAGE
+    assert type(made_learner(tiny_graph).model) is GraphSAGE
 
 
 def test_a_name_that_is_not_registered_is_refused() -> None:
@@ -68,7 +65,7 @@ def test_it_trains_and_is_evaluated(
     learner = made_learner(tiny_graph, model=mlp, precision=precision, eval=evaluation)
     losses = [train(learner, epoch) for epoch in range(30)]
     assert np.mean(losses[-1]) < 0.9 * np.mean(losses[0])
-    model = learner.training.model
+    model = learner.model
     nodes = tiny_graph.split("valid")
     labels = torch.from_numpy(tiny_graph.labels[nodes]).long()
     h = torch.from_numpy(tiny_graph.features[nodes]).to(model.arithmetic.accumulator)
@@ -95,17 +92,15 @@ def test_a_checkpoint_brings_it_back(tiny_graph: Graph, mlp: str, tmp_path: Path
 
 
 def test_a_stopped_run_goes_on(tiny_graph: Graph, mlp: str, tmp_path: Path) -> None:
-    from gnn_core.measure.tensorboard import TensorBoard
-
     alone = SingleProcess()
     whole = trained(tiny_graph, alone, model=mlp)
-    session: Session = session_of(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path))
+    trainer = trainer_of(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path))
     stop_in_step(session, alone, 2)
-    with pytest.raises(Stopped, match="go on with --resume"):
-        session.train(TensorBoard(None))
+    record = run(trainer)
+    assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     alone.stop_signal = None
     rest = trained(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path), resume=True)
-    assert session.history.step_losses + rest.losses.tolist() == whole.losses.tolist()
+    assert trainer.history.step_losses + rest.losses.tolist() == whole.losses.tolist()
     assert rest.record.final == whole.record.final
 
 
