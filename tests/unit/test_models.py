@@ -95,7 +95,7 @@ def test_a_stopped_run_goes_on(tiny_graph: Graph, mlp: str, tmp_path: Path) -> N
     alone = SingleProcess()
     whole = trained(tiny_graph, alone, model=mlp)
     trainer = trainer_of(tiny_graph, alone, model=mlp, checkpoint_dir=str(tmp_path))
-    stop_in_step(session, alone, 2)
+    stop_in_step(trainer, alone, 2)
     record = run(trainer)
     assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     alone.stop_signal = None
