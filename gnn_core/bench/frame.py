@@ -119,7 +119,8 @@ def run_training(command: Sequence[str], name: str) -> RunRecord:
         code = run_to_end([*command, "--records", folder], log)
         records, _ = read_records(folder)
         if code or not records:
-            raise UsageError(f"{name} failed: {reason(log, code)}")
+            problem = reason(log, code) if code else "it left no record that can be used"
+            raise UsageError(f"{name} failed: {problem}")
         return records[-1]
 
 

@@ -60,10 +60,8 @@ def _name(comparison: Comparison, others: Sequence[Comparison]) -> tuple[str, st
     task = task_of(comparison.settings)
     here = [one for one in others if one.dataset == comparison.dataset]
     alike = [one for one in here if task_of(one.settings) == task]
-    settings = dict(zip(map(id, alike), distinguishing_settings(alike), strict=True))[
-        id(comparison)
-    ]
-    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", settings
+    texts = dict(zip(map(id, alike), distinguishing_settings(alike), strict=True))
+    return comparison.dataset, TASKS[task] if len(alike) < len(here) else "", texts[id(comparison)]
 
 
 def start_command(strategy: str, ranks: int, *flags: str) -> str:

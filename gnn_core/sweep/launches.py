@@ -30,7 +30,8 @@ class Launch:
         """The words that start it with these flags. Raises UsageError without its launcher."""
         strategy = STRATEGIES[self.strategy]
         paths = {"python": sys.executable, strategy.program: str(ROOT / strategy.program)}
-        for launcher in strategy.launcher[:1]:
+        if strategy.launcher:
+            launcher = strategy.launcher[0]
             paths[launcher] = str(_beside_python(launcher, self.strategy))
         return [*(paths.get(word, word) for word in strategy.words(self.ranks)), *flags]
 
