@@ -25,11 +25,22 @@ from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
-from gnn_core.measure.metrics import Tally
+from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.training.world import World
 
 CHUNK_NODES = 16_384
 CHUNK_EDGES = 262_144
+
+
+class Evaluator(Protocol):
+    """Evaluates the model that it was made for, with its weights as they are when it is called."""
+
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
+        """The tally of each split, over all ranks. Every rank must call it.
+
+        Unless the `whole` split is wanted, a part of it that tells epochs apart is enough where
+        ranking all of it would take long.
+        """
 
 
 class LayerwiseModel(Protocol):
@@ -68,49 +79,53 @@ class ExactEvaluator:
     Args:
         graph: the graph.
         world: the other ranks.
+        model: what is evaluated.
         share_directly: ranks write into one scratch file instead of exchanging rows; None asks
             whether they share a host.
         threads: chunks that this rank computes at a time: one for each of its replicas.
     """
 
     def __init__(
-        self, graph: Graph, world: World, share_directly: bool | None = None, threads: int = 1
+        self,
+        graph: Graph,
+        world: World,
+        model: LayerwiseModel,
+        share_directly: bool | None = None,
+        threads: int = 1,
     ):
         self._graph = graph
         self._world = world
+        self._model = model
         self._direct = world.single_host if share_directly is None else share_directly
         self._threads = threads
 
-    def tallies(self, model: LayerwiseModel, splits: tuple[str, ...]) -> dict[str, Tally]:
-        """The tally of each split, over all ranks. Every rank must call it."""
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
+        """The tally of each split, always of the whole: see `Evaluator`."""
         ids = {split: self._graph.split(split) for split in splits}
-        needed = reach(self._graph, np.concatenate(list(ids.values())), len(model.widths) - 1)
-        states = self._states(model, needed[:-1])
-        return {split: self._score(model, states, ids[split]) for split in splits}
+        needed = reach(self._graph, np.concatenate(list(ids.values())), len(self._model.widths) - 1)
+        states = self._states(needed[:-1])
+        return {split: self._score(states, ids[split]) for split in splits}
 
-    def embeddings(self, model: LayerwiseModel, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def embeddings(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """What the last layer gives, `[N, widths[-1]]`, memory-mapped; only rows `ids` are filled.
 
         Every rank must call it, with the same distinct `ids`.
         """
-        states = self._states(model, reach(self._graph, ids, len(model.widths) - 1))
+        states = self._states(reach(self._graph, ids, len(self._model.widths) - 1))
         assert states is not None
         return states
 
-    def _states(
-        self, model: LayerwiseModel, needed: list[npt.NDArray[np.int64]]
-    ) -> npt.NDArray[Any] | None:
+    def _states(self, needed: list[npt.NDArray[np.int64]]) -> npt.NDArray[Any] | None:
         """The states after the last of the layers for which ids are `needed`; None for none."""
         states = None
         for depth, ids in enumerate(needed):
-            target = self._scratch(len(ids), model.widths[depth], model.dtype)
-            self._compute(model, depth, states, ids, target)
+            target = self._scratch(len(ids), self._model.widths[depth], self._model.dtype)
+            self._compute(depth, states, ids, target)
             states = target
         return states
 
     def _compute(
         self,
-        model: LayerwiseModel,
         depth: int,
         states: npt.NDArray[Any] | None,
         ids: npt.NDArray[np.int64],
@@ -121,7 +136,7 @@ class ExactEvaluator:
 
         def fill(part: npt.NDArray[np.int64]) -> None:
             block, nodes = all_neighbours(self._graph, part)
-            target[part] = model.infer_layer(depth, states, nodes, block)
+            target[part] = self._model.infer_layer(depth, states, nodes, block)
 
         self._for_my_parts(ids, bounds, fill)
         if not self._direct:
@@ -163,14 +178,12 @@ class ExactEvaluator:
                 if root != self._world.rank:
                     target[rows] = piece
 
-    def _score(
-        self, model: LayerwiseModel, states: npt.NDArray[Any] | None, ids: npt.NDArray[np.int64]
-    ) -> Tally:
+    def _score(self, states: npt.NDArray[Any] | None, ids: npt.NDArray[np.int64]) -> Tally:
         """The last layer for this rank's part of `ids`, summed over the ranks."""
 
         def score(part: npt.NDArray[np.int64]) -> Tally:
             block, nodes = all_neighbours(self._graph, part)
-            logits = model.infer_layer(len(model.widths) - 1, states, nodes, block)
+            logits = self._model.infer_layer(len(self._model.widths) - 1, states, nodes, block)
             assert self._graph.labels is not None
             return tally_of(logits, self._graph.labels[part])
 
@@ -241,8 +254,8 @@ class SampledEvaluator:
         self._world = world
         self._logits_of = logits_of
 
-    def tallies(self, splits: tuple[str, ...]) -> dict[str, Tally]:
-        """The tally of each split, over all ranks. Every rank must call it."""
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
+        """The tally of each split, always of the whole: see `Evaluator`."""
         return {split: _summed(self._tally(split), self._world) for split in splits}
 
     def _tally(self, split: str) -> Tally:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
+from gnn_core.training.evaluate import Evaluator
 from gnn_core.training.state import RunProgress, Weights
 
 
@@ -33,6 +34,7 @@ def _described(array: Any) -> str:
 class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
+    evaluator: Evaluator  # of the model
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
     num_steps: int  # of one epoch
@@ -55,11 +57,7 @@ class Learner(Protocol):
         """
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
-        """The tally of each split, over all ranks. Every rank must call it.
-
-        Unless the `whole` split is wanted, as at the end, a part of it that tells epochs apart is
-        enough where ranking all of it would take long.
-        """
+        """What `evaluator` finds: see there."""
 
     def weights(self) -> Weights:
         """A copy of the weights."""
