@@ -32,6 +32,7 @@ class FedBatch(Batch):
 
     inputs: Inputs | None = None
     ready: torch.cuda.Event | None = None
+    tensors: tuple[Tensor, ...] = ()  # all that was copied to a GPU
 
 
 class Feed:
@@ -107,24 +108,23 @@ class GpuFeed(Feed):
             for edges in blocks[1:]:  # the input features need no gradient
                 edges.by_source()
             nodes = to_device(torch.from_numpy(batch.input_nodes), self._device)
+            tensors = [nodes, *(tensor for edges in blocks for tensor in edges.tensors())]
             if self.on_card:
                 inputs = self.inputs(batch.input_nodes)
             else:
-                rows = self._rows(batch.input_nodes)
-                inputs = FetchedRows(rows.to(self._device, non_blocking=True))
+                rows = self._rows(batch.input_nodes).to(self._device, non_blocking=True)
+                inputs = FetchedRows(rows)
+                tensors.append(rows)
             moved = {**vars(batch), "blocks": blocks, "input_nodes": nodes, "inputs": inputs}
-            return FedBatch(**moved, ready=self._stream.record_event())
+            return FedBatch(**moved, ready=self._stream.record_event(), tensors=tuple(tensors))
 
     def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
         """Let the present stream wait for the copies."""
         inputs, batch = super().arrived(batch)
-        assert isinstance(batch, FedBatch)
+        assert isinstance(batch, FedBatch) and batch.ready is not None
         current = torch.cuda.current_stream(self._device)
         current.wait_event(batch.ready)
-        tensors = [batch.input_nodes, *(t for edges in batch.blocks for t in edges.tensors())]
-        if isinstance(inputs, FetchedRows):
-            tensors.append(inputs.rows)
-        for tensor in tensors:  # freed by this stream's work, not by the copying one's
+        for tensor in batch.tensors:  # freed by this stream's work, not by the copying one's
             tensor.record_stream(current)
         return inputs, batch
 

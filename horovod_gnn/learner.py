@@ -28,7 +28,7 @@ from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.models import agreed_rates, build_model
 from horovod_gnn.node_model import NodeModel
-from horovod_gnn.objective import link_objective, node_objective
+from horovod_gnn.objective import Objective, link_objective, node_objective
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.update import Allreduce, build_optimizer
@@ -59,7 +59,7 @@ class TorchLearner:
         self._world = world
         store, device = feature_store(graph), model.device
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
-        self.objective = link_objective if config.task == "link" else node_objective
+        self.objective: Objective = link_objective if config.task == "link" else node_objective
         self._schedule = Schedule.of(config, world.world_size)
         layers = LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
         self.evaluator = build_evaluator(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -124,7 +124,7 @@ class KerasLearner:
         self.watch.add("communicate", float(seconds), out_of="compute")
         return found_sums
 
-    def _next(self, iterators: list[Iterator[Prepared]]) -> list[Prepared] | None:
+    def _next(self, iterators: Sequence[Iterator[Prepared]]) -> list[Prepared] | None:
         with self.watch.section("wait"):
             found = [next(iterator, None) for iterator in iterators]
         batches = [one for one in found if one is not None]

@@ -13,8 +13,15 @@ from gnn_core.usage import UsageError
 
 # Planetoid's files number the classes of Cora and do not name them. The names follow from the class
 # sizes, which are those of the LINQS files, all different.
-_CORA = ("theory", "reinforcement learning", "genetic algorithms", "neural networks")
-_CORA += ("probabilistic methods", "case-based", "rule learning")
+_CORA = (
+    "theory",
+    "reinforcement learning",
+    "genetic algorithms",
+    "neural networks",
+    "probabilistic methods",
+    "case-based",
+    "rule learning",
+)
 _NAMES = {"cora": _CORA}
 
 
