@@ -21,7 +21,7 @@ from gnn_core.data.features import SparseFeatures
 from gnn_core.data.loader import Loader
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
-from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, Table, gather, torch_table
+from horovod_gnn.inputs import FeatureTable, FetchedRows, Inputs, StoredTable, gather, torch_table
 
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
 
@@ -44,7 +44,7 @@ class Feed:
 
     def __init__(self, store: FeatureStore):
         self.store = store
-        self.table: Table | None = torch_table(store)  # None: rows are gathered
+        self.table: FeatureTable | None = torch_table(store)  # None: rows are gathered
 
     def fetches_in(self, loader: Loader) -> str | None:
         """The section of a `Stopwatch` in which rows are read; None: in the loader's thread."""
@@ -139,7 +139,7 @@ class GpuFeed(Feed):
         return rows
 
 
-def _placed(table: Table | None, device: torch.device, table_on: str) -> Table | None:
+def _placed(table: FeatureTable | None, device: torch.device, table_on: str) -> FeatureTable | None:
     """The table where it is to lie; None if there is none to read in place."""
     if not isinstance(table, Tensor):
         if table_on == "cuda":

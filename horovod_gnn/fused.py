@@ -24,7 +24,7 @@ from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
 from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.inputs import Table
+from horovod_gnn.inputs import FeatureTable
 from horovod_gnn.sparse_rows import gather_sparse_rows
 
 CHUNK_ROWS = 1024  # 1 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
@@ -53,7 +53,7 @@ class FusedStack(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        table: Table,
+        table: FeatureTable,
         rows: np.ndarray,
         nodes: np.ndarray,
         blocks: Sequence[Block],
@@ -133,7 +133,7 @@ class FusedStack(torch.autograd.Function):
 
 
 def _layer_forward(
-    states: Table,
+    states: FeatureTable,
     rows_of: np.ndarray,
     block: Block,
     weight: Tensor,

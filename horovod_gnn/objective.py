@@ -1,4 +1,4 @@
-"""What is learnt: from a batch to the sum of its losses, and how many of its targets were right."""
+"""The loss: from a batch to the sum of its losses, and how many of its targets were right."""
 
 from __future__ import annotations
 

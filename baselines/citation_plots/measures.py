@@ -90,9 +90,9 @@ def measure_classes(graph: Graph) -> ClassMeasures:
 
 def class_names(graph: Graph) -> list[str]:
     """Names of the classes where they are known, else `class 0`, `class 1`, ..."""
-    told = graph.meta.get("provenance", {}).get("class_names") or _NAMES.get(graph.name)
-    if told and len(told) == graph.num_classes:
-        return [str(name).replace("_", " ").lower() for name in told]
+    names = graph.meta.get("provenance", {}).get("class_names") or _NAMES.get(graph.name)
+    if names and len(names) == graph.num_classes:
+        return [str(name).replace("_", " ").lower() for name in names]
     return [f"class {number}" for number in range(graph.num_classes)]
 
 

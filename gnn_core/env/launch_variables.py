@@ -1,6 +1,6 @@
 """Environment variables that decide how ranks meet: who sets them, and what is done with them.
 
-`gnn_core.launch_variables` removes and refuses by this table, `make doctor` lists what is set.
+`gnn_core.launch_environment` removes and refuses by this table, `make doctor` lists what is set.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
     python -m gnn_core.report.analysis --update README.md docs/results.md    # renew their tables
     python -m gnn_core.report.analysis --update README.md --check            # 1 when one is stale
 
-Exit code 0, 1 for a stale file, 2 for a mistake told in one line.
+Exit code 0, 1 for a stale file, 2 for a mistake reported in one line.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _add_choices(parser: Parser) -> None:
     parser.add_argument(
         "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
     )
-    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is told)")
+    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is shown)")
 
 
 def _fraction(text: str) -> float:
@@ -236,8 +236,8 @@ def _renew(options: argparse.Namespace) -> int:
         if not result.stale:
             print(f"{file} is up to date")
         elif options.check:
-            told = f"{file} is stale at {sections}: run this again without --check"
-            print(told, file=sys.stderr)
+            message = f"{file} is stale at {sections}: run this again without --check"
+            print(message, file=sys.stderr)
             code = 1
         else:
             write_whole(file, result.renewed)

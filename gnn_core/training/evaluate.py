@@ -65,7 +65,7 @@ class LayerwiseModel(Protocol):
 
 def tally_of(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Tally:
     """Sum of cross-entropies and correct predictions of `[n, classes]` against ints `[n]`."""
-    with np.errstate(invalid="ignore"):  # a model that has diverged is told by its loss
+    with np.errstate(invalid="ignore"):  # a model that has diverged shows in its loss
         highest = logits.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]
         losses = log_sum - logits[np.arange(len(labels)), labels]

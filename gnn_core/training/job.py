@@ -18,7 +18,7 @@ from typing import TypeVar
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_size
 from gnn_core.measure.records import keep_record
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.streams import optional_output
 from gnn_core.training import describe
@@ -81,7 +81,7 @@ def run_job(
             except Stopped:  # before training began: there is nothing to save, nobody to wait for
                 return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
             except Lost as error:  # before training began, or after it: no record says so
-                describe.tell_lost(world.rank, error)
+                describe.print_lost(world.rank, error)
                 return _leave(1, world)
             finally:
                 listen_no_more()

@@ -40,7 +40,7 @@ class Learner(Protocol):
     num_steps: int  # of one epoch
     num_parameters: int
     allreduce_bytes_per_step: int
-    device: str  # where the model is, as it is told
+    device: str  # where the model is, as it is printed
     bf16_products: dict[str, Any] | None  # of --precision bf16 on a CPU: see RunRecord
 
     def notes(self) -> list[str]:
@@ -52,7 +52,7 @@ class Learner(Protocol):
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop.
 
-        Returns the tally of the whole epoch over all ranks; `after_step` is told each step's mean
+        Returns the tally of the whole epoch over all ranks; `after_step` gets each step's mean
         loss. Raises Diverged, on all ranks alike, when that is not a number.
         """
 

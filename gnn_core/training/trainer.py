@@ -128,7 +128,7 @@ class Trainer:
                 held.callback(observer.close)
             if not self.history.worlds:
                 opening = describe.opening(self.record, config, self.graph, self.learner)
-                self.console.tell(opening)
+                self.console.progress(opening)
             yield
 
     def _take_over(self, history: RunHistory) -> None:
@@ -163,7 +163,7 @@ class Trainer:
         if not data:
             return
         if not has_checksum(data):
-            self.console.tell("resuming   from a checkpoint of an older version: no checksum")
+            self.console.progress("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
         self._load(state)
         self.history.resumed_from = {"run_id": state.run_id, "epoch": state.progress.epoch}
@@ -179,7 +179,7 @@ class Trainer:
         self.learner.warm_up()
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
-            self.console.tell(f"compiled   in {seconds:.0f} s")
+            self.console.progress(f"compiled   in {seconds:.0f} s")
         if self.world.elastic:
             self._note_world()
         self._state.sampler.start()
@@ -201,7 +201,7 @@ class Trainer:
         )
         self.history.worlds.append(entry)
         if waited:
-            self.console.tell(describe.new_world(entry, self.history.worlds[-2]))
+            self.console.progress(describe.new_world(entry, self.history.worlds[-2]))
 
     # --- epochs ---------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Trainer:
             yield after_step
 
     def _end_epoch(self, tally: Tally) -> None:
-        """Evaluate if it is time to, keep the best weights, tell and save."""
+        """Evaluate if it is time to, keep the best weights, print and save."""
         learner, progress, history = self.learner, self.progress, self.history
         if learner.interrupted:
             self.world.raise_if_interrupted()
@@ -260,7 +260,7 @@ class Trainer:
         targets = "citations" if self.config.task == "link" else "targets"
         is_last = self._is_last_epoch() or self._has_stalled()
         line = describe.epoch(epoch, self.config.epochs, targets)
-        self.console.tell_epoch(line, epoch.epoch + 1, self.config.epochs, is_last)
+        self.console.epoch(line, epoch.epoch + 1, self.config.epochs, is_last)
         for observer in self._observers:
             observer.epoch(epoch)
 
@@ -401,7 +401,7 @@ def _outcome(error: Exception | None, rank: int) -> tuple[str, str | None]:
     if isinstance(error, Stopped):
         return "interrupted", str(error)
     if isinstance(error, Lost) and rank != 0:  # rank 0 says so with its record
-        describe.tell_lost(rank, error)
+        describe.print_lost(rank, error)
     if isinstance(error, Lost | Diverged | UsageError):
         return "failed", str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # as frameworks say it

@@ -78,7 +78,7 @@ def steps_of(
     found["logits"] = learner.layers.logits_of(a_batch(config, graph))
     learner.warm_up()
     for name, array in learner.weights().items():
-        assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"rehearsal changed {name}"
+        assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"warm-up changed {name}"
     seen.clear()
     losses: list[float] = []
     while len(losses) < STEPS:

@@ -75,8 +75,8 @@ def test_without_a_place_beside_the_source_it_is_kept_with_the_user(
     (folder / "temporary").mkdir()
     (folder / "temporary").chmod(0o777)
     for hits in "01":
-        told = compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary"))
-        assert told == f"42 {hits}"
+        reported = compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary"))
+        assert reported == f"42 {hits}"
     (kept,) = (folder / "temporary").iterdir()
     assert kept.name == "ringsage-numba-12345" and kept.stat().st_mode & 0o777 == 0o700
     kept.chmod(0o777)  # so that anybody could have put something there to be executed

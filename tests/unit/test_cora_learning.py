@@ -56,8 +56,8 @@ def tiny(model: str, **more: Any) -> CoraSettings:
     return filled(CoraSettings(model=model, **({"epochs": 20} | chosen)))
 
 
-def _weights(learnt: Any) -> list[np.ndarray]:
-    classifier = learnt.classifier
+def _weights(trained: Any) -> list[np.ndarray]:
+    classifier = trained.classifier
     variables = [*classifier.encoder.variables, *classifier.head.trainable_variables]
     return [variable.numpy() for variable in variables]
 

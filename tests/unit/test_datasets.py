@@ -22,7 +22,7 @@ import pytest
 from gnn_core.data import datasets, linqs, snap, sources, synthetic
 from gnn_core.data.catalog import PUBLISHED, Archive
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.data.progress import tell
+from gnn_core.data.progress import reporter
 from gnn_core.usage import UsageError
 from tests.patience import patient
 
@@ -367,13 +367,13 @@ def test_who_waits_says_so(
     assert len(said) == 1 and "waiting for another process" in said[0]
 
 
-def test_progress_is_told_now_and_then() -> None:
+def test_progress_is_reported_now_and_then() -> None:
     lines: list[str] = []
-    progress = tell(lines.append, "graph", every_seconds=0)
+    progress = reporter(lines.append, "graph", every_seconds=0)
     for done in range(0, 101, 50):
         progress("words", done, 100)
     assert lines == ["graph: words 0 %", "graph: words 50 %"]
-    patient = tell(lines.append, "graph", every_seconds=60)
+    patient = reporter(lines.append, "graph", every_seconds=60)
     patient("words", 1, 100)
     assert len(lines) == 2
 

@@ -102,10 +102,10 @@ def _check_make(words: Sequence[str]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert all(f"$({name})" in makefile for name in variables)
     targets = [word for word in words if "=" not in word]
-    told = subprocess.run(
+    reported = subprocess.run(
         ["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stderr
+    assert reported.returncode == 0, reported.stderr
 
 
 def _check_program(words: Sequence[str]) -> None:
@@ -144,9 +144,9 @@ def _split(flags: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 def _flags_of(program: str, *subcommand: str) -> frozenset[str]:
     """Return the flags that the help of a program, or of its subcommand, names."""
     module = program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
-    told = _run([sys.executable, "-m", module, *subcommand, "--help"])
-    assert told.returncode == 0, told.stderr
-    return frozenset(re.findall(r"--[a-z][a-z-]*", told.stdout))
+    reported = _run([sys.executable, "-m", module, *subcommand, "--help"])
+    assert reported.returncode == 0, reported.stderr
+    return frozenset(re.findall(r"--[a-z][a-z-]*", reported.stdout))
 
 
 def _run(words: Sequence[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -174,8 +174,8 @@ def _is_short(command: Command) -> bool:
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("command", [one for one in ALL_COMMANDS if _is_short(one)], ids=str)
 def test_short_commands_run(command: Command) -> None:
-    told = _run([sys.executable, *command.words[1:]])
-    assert told.returncode == 0, told.stderr
+    reported = _run([sys.executable, *command.words[1:]])
+    assert reported.returncode == 0, reported.stderr
 
 
 @pytest.mark.needs_torch

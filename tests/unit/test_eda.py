@@ -108,7 +108,7 @@ def test_cora_that_was_asked_for_is_not_replaced(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--hops", "9"], "--hops"),
         (["--paper", "120"], "--paper: expected a paper from 0 to 119, got 120"),
@@ -116,9 +116,9 @@ def test_cora_that_was_asked_for_is_not_replaced(
         (["--output", "/dev/null/figures"], "--output: expected a folder"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_a_line(
     words: list[str],
-    told: str,
+    reported: str,
     tiny_graph: Graph,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -128,7 +128,7 @@ def test_mistakes_are_told_in_a_line(
     assert _look(monkeypatch, "--dataset", str(folder), *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert reported in line
 
 
 def test_a_graph_without_words_is_refused(

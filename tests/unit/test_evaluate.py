@@ -202,7 +202,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("share_directly", [True, False])
-def test_too_little_room_is_told_before_it_is_needed(
+def test_too_little_room_is_reported_before_it_is_needed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, share_directly: bool, small_pieces: Path
 ) -> None:
     usage = shutil.disk_usage(small_pieces)._replace(free=100)
@@ -222,7 +222,7 @@ def test_too_little_room_is_told_before_it_is_needed(
     assert not list(small_pieces.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, small_pieces: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_pieces / "missing"))
@@ -360,7 +360,7 @@ def test_a_tally_is_that_of_torch(dtype: type, scale: float) -> None:
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
 @pytest.mark.filterwarnings("error")
-def test_a_model_that_has_diverged_is_told_by_its_loss(spoilt: float) -> None:
+def test_a_model_that_has_diverged_is_reported_by_its_loss(spoilt: float) -> None:
     logits = np.zeros((3, 2), np.float32)
     logits[1, 0] = spoilt
     assert not np.isfinite(tally_of(logits, np.array([0, 0, 0])).loss_sum)

@@ -133,7 +133,7 @@ def test_the_curve_does_not_depend_on_the_store(
         (RowStore, 0, "fetch"),
     ],
 )
-def test_reading_is_told_where_it_took_place(
+def test_reading_is_reported_where_it_took_place(
     tiny_graph: Graph,
     monkeypatch: pytest.MonkeyPatch,
     kind: type[FeatureStore],

@@ -1,4 +1,4 @@
-"""Variables that decide how ranks meet: what is left over goes, what contradicts itself is told."""
+"""Variables that decide how ranks meet: left-overs go, contradictions are reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.env.launch_variables import found
-from gnn_core.launch_variables import settle
+from gnn_core.launch_environment import settle
 from gnn_core.usage import SharedUsageError, UsageError
 
 BY_MPIRUN = {
@@ -85,9 +85,7 @@ def test_two_launchers_that_contradict_each_other_are_refused() -> None:
     settle({**BY_MPIRUN, **BY_HOROVODRUN})  # the same rank of the same world
     with pytest.raises(UsageError) as caught:
         settle({**BY_MPIRUN, **BY_HOROVODRUN, "HOROVOD_RANK": "0"})
-    assert "OMPI_COMM_WORLD_RANK tells of rank 1 of 2, HOROVOD_RANK of rank 0 of 2" in str(
-        caught.value
-    )
+    assert "OMPI_COMM_WORLD_RANK says rank 1 of 2, HOROVOD_RANK of rank 0 of 2" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"])

@@ -67,7 +67,7 @@ def test_large_scores_do_not_overflow(dtype: type) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_model_that_has_diverged_is_told_by_its_loss() -> None:
+def test_a_model_that_has_diverged_is_reported_by_its_loss() -> None:
     for scores, others in (([np.nan], [[0.0]]), ([0.0], [[np.nan]]), ([-np.inf], [[0.0]])):
         assert not math.isfinite(RankingTally.of(np.array(scores), np.array(others)).loss_sum)
 
@@ -215,7 +215,7 @@ def test_a_part_is_the_same_one_each_time(graph: Graph, ranks: int) -> None:
     assert at_the_end.count == len(graph.valid_edges)
 
 
-def test_too_many_candidates_are_told_before_anything_runs(graph: Graph) -> None:
+def test_too_many_candidates_are_reported_before_anything_runs(graph: Graph) -> None:
     with pytest.raises(UsageError, match="--candidates 140: graph .* lower it"):
         LinkEvaluator(graph, World(), TwoLayers(graph), candidates=140, most_edges=0)
 

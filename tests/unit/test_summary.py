@@ -75,7 +75,7 @@ def test_accuracy_is_over_seeds() -> None:
         (None, ""),  # older records
     ],
 )
-def test_a_machine_is_told_with_its_unit_for_bf16_products(
+def test_a_machine_is_reported_with_its_unit_for_bf16_products(
     flags: list[str] | None, unit: str
 ) -> None:
     facts = {"cpu_model": "Xeon", "cpu_flags": flags, "cores_available": 2, "memory_bytes": 2**33}

@@ -74,7 +74,7 @@ def _require_one_rank(environ: Mapping[str, str], controller: str) -> None:
     if of_each[0] != of_each[1]:
         (rank, size), (other_rank, other_size) = of_each
         raise UsageError(
-            f"OMPI_COMM_WORLD_RANK tells of rank {rank} of {size}, HOROVOD_RANK of rank "
+            f"OMPI_COMM_WORLD_RANK says rank {rank} of {size}, HOROVOD_RANK of rank "
             f"{other_rank} of {other_size}: unset HOROVOD_CONTROLLER and HOROVOD_RANK under "
             "mpirun, or start horovodrun outside of mpirun"
         )
