@@ -128,11 +128,11 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
     """Worker 0: let the others report, and send them who is missing."""
     everyone = set(range(1, len(cluster.workers)))
     arrived: dict[int, socket.socket] = {}
-    with open_listener(cluster.port) as door:
+    with open_listener(cluster.port) as listener:
         while arrived.keys() != everyone and (left := deadline - time.monotonic()) > 0:
-            door.settimeout(min(left, _LONG_SECONDS))
+            listener.settimeout(min(left, _LONG_SECONDS))
             try:
-                guest, _ = door.accept()
+                guest, _ = listener.accept()
                 guest.settimeout(_LONG_SECONDS)
                 name, index = guest.recv(64).decode(errors="replace").split()
             except TimeoutError:
@@ -158,12 +158,12 @@ def _report(cluster: Cluster, deadline: float) -> list[int]:
     host, _, port = cluster.workers[0].rpartition(":")
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as door:
-                door.sendall(f"{_GREETING} {cluster.index}".encode())
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+                connection.sendall(f"{_GREETING} {cluster.index}".encode())
                 # Worker 0 may have begun to wait later than this one.
-                door.settimeout(max(1.0, deadline - time.monotonic()) + 2 * _LONG_SECONDS)
+                connection.settimeout(max(1.0, deadline - time.monotonic()) + 2 * _LONG_SECONDS)
                 answer = b""
-                while piece := door.recv(4096):
+                while piece := connection.recv(4096):
                     answer += piece
                 return [int(index) for index in json.loads(answer)]
         except (OSError, ValueError):

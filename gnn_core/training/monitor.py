@@ -27,9 +27,7 @@ from gnn_core.training.process_state import place_of_main_thread, same_processes
 FIRST_LOOK_SECONDS = 3.0  # of a wait, until the others are asked
 _FIRST_WORD_SECONDS = 10.0  # until it is printed who is waited for; then after twice as long
 _TICK_SECONDS = 1.0
-_GONE_SECONDS = (
-    10.0  # of a process that has ended: the framework or the launcher may report it first
-)
+_GONE_SECONDS = 10.0  # after a process has ended: framework or launcher may report it first
 _ALL_HERE = 10  # times as long, where all have come: what they send may be much
 _MOST_NAMES = 8  # in a message
 _UNPICKED_SECONDS = 5.0  # in which the main thread may end the wait itself

@@ -63,7 +63,7 @@ def _weights(trained: Any) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_label_but_those_of_training_papers_is_learnt(
+def test_no_label_but_those_of_training_papers_is_used(
     model: str, papers: Papers, alone: Any
 ) -> None:
     from baselines.cora.run import learn

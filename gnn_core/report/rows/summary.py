@@ -161,7 +161,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the loss curve depends on, without the seed and the data set.
 
-    The data set is named by name and fingerprint: its path differs between machines. Records from
+    The data set is its name and fingerprint: its path differs between machines. Records from
     before there was a `table_dtype` read the features as stored, and trained the default `model`.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
