@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.markup import markdown_text
+from gnn_core.markup import csv_cell, markdown_text
 from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
@@ -213,7 +213,7 @@ def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path 
     blank line between them.
     """
     for at, (caption, table) in enumerate(captioned):
-        text = table.numbers.to_csv(index=False)
+        text = table.numbers.map(csv_cell).rename(columns=csv_cell).to_csv(index=False)
         print("\n".join(filter(None, [caption, *table.notes])), file=sys.stderr)
         if output is None:
             print("\n" * (at > 0) + text, end="")
