@@ -117,7 +117,7 @@ def test_how_much_is_said(mode: str, heard: list[str]) -> None:
     assert stream.writes == heard
 
 
-def epochs_told(mode: str, epochs: int, clock: SimpleNamespace, seconds: float = 0) -> list[int]:
+def epochs_printed(mode: str, epochs: int, clock: SimpleNamespace, seconds: float = 0) -> list[int]:
     """The epochs of a run whose lines are printed, when each of them takes so long."""
     stream = Stream()
     console = Console(True, mode, stream)
@@ -128,10 +128,10 @@ def epochs_told(mode: str, epochs: int, clock: SimpleNamespace, seconds: float =
 
 
 def test_of_many_epochs_some_are_reported(clock: SimpleNamespace) -> None:
-    assert epochs_told("auto", 20, clock) == [*range(1, 21)]
-    assert epochs_told("auto", 203, clock) == [1, 2, 3, 4, 5, *range(25, 201, 25), 203]
-    assert epochs_told("lines", 203, clock) == [*range(1, 204)]
-    assert epochs_told("off", 203, clock) == []
+    assert epochs_printed("auto", 20, clock) == [*range(1, 21)]
+    assert epochs_printed("auto", 203, clock) == [1, 2, 3, 4, 5, *range(25, 201, 25), 203]
+    assert epochs_printed("lines", 203, clock) == [*range(1, 204)]
+    assert epochs_printed("off", 203, clock) == []
 
 
 @pytest.mark.parametrize("epochs", [21, 30, 61, 99, 151, 299, 750, 1001, 99_999, 3_000_000])
@@ -140,8 +140,8 @@ def test_no_more_than_twenty_epochs_and_the_last_are_reported(epochs: int) -> No
 
 
 def test_long_epochs_are_all_reported(clock: SimpleNamespace) -> None:
-    assert epochs_told("auto", 203, clock, seconds=11) == [*range(1, 204)]
-    assert epochs_told("auto", 203, clock, seconds=6)[5:8] == [7, 9, 11]
+    assert epochs_printed("auto", 203, clock, seconds=11) == [*range(1, 204)]
+    assert epochs_printed("auto", 203, clock, seconds=6)[5:8] == [7, 9, 11]
 
 
 def test_a_run_that_stops_early_tells_its_last_epoch(clock: SimpleNamespace) -> None:
