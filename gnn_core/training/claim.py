@@ -3,6 +3,7 @@
 A run holds the lock of a file there. The kernel releases it when the process ends, however it ends,
 so that a lock is never stale; the file says for others whose it is. Where the file
 system has no locks, that text decides: of a process of this host that has ended it is stale.
+A rank of an elastic run that stands still keeps its lock: the same run may save there without it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def claimed(folder: Path, run_id: str, unfinished: str) -> Iterator[None]:
 
     Args:
         folder: made if it is not there.
-        run_id: for others to read.
+        run_id: for others to read; two claims of one run are the same claim.
         unfinished: pattern of the names of files that are not whole yet.
 
     Raises:
@@ -42,7 +43,7 @@ def claimed(folder: Path, run_id: str, unfinished: str) -> Iterator[None]:
             f"--checkpoint-dir: cannot write to {folder}: {reason(error)}; give another one"
         ) from None
     with stream:
-        if not _locked(stream):
+        if not _locked(stream) and _told(stream).get("run") != run_id:
             raise UsageError(
                 f"--checkpoint-dir: {folder} is in use by {_owner(stream)}: wait for its end, give "
                 f"another folder, or remove {folder / FILE} if that run has ended"

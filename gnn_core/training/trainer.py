@@ -112,14 +112,17 @@ class Trainer:
             rank_hosts=world.replica_hosts,
             controller=world.controller,
         )
-        state.history = state.history or RunHistory(record.run_id, record.started_at)
+        run_id, started_at = world.gather([record.run_id, record.started_at])[0]
+        state.history = state.history or RunHistory(run_id, started_at)
         self._state = state
+        taken = shared(state, world) if world.elastic else None
+        self.history = state.history if taken is None else taken[1]
         with contextlib.ExitStack() as held:
             with world.errors_on_all_ranks():
-                if world.rank == 0 and config.checkpoint_dir and not world.elastic:
-                    folder, run_id = Path(config.checkpoint_dir), state.history.run_id
+                if world.rank == 0 and config.checkpoint_dir:
+                    folder, run_id = Path(config.checkpoint_dir), self.history.run_id
                     held.enter_context(claimed(folder, run_id, f".*{UNFINISHED}"))
-            self._take_over(state.history)
+            self._take_over(None if taken is None else taken[0])
             run_id, started_at = self.history.run_id, self.history.started_at
             self.record = dataclasses.replace(record, run_id=run_id, started_at=started_at)
             with world.errors_on_all_ranks():
@@ -131,11 +134,9 @@ class Trainer:
                 self.console.progress(opening)
             yield
 
-    def _take_over(self, history: RunHistory) -> None:
-        """Go on where another world of this run, or the run of a checkpoint, has ended."""
+    def _take_over(self, packed: bytes | None) -> None:
+        """Go on where another world of this run, which has left `packed`, or a checkpoint ended."""
         config, world = self.config, self.world
-        taken = shared(self._state, world) if world.elastic else None
-        self.history = history if taken is None else taken[1]
         self._checkpoints = Checkpoints(
             config.checkpoint_dir,
             config,
@@ -143,8 +144,8 @@ class Trainer:
             world.num_replicas,
             self.history.run_id,
         )
-        if taken is not None:
-            self._load(state_of(taken[0]))
+        if packed is not None:
+            self._load(state_of(packed))
         else:
             self._resume()
 

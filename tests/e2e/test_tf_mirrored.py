@@ -438,6 +438,13 @@ def test_a_malformed_tf_config(keras: Runs, place: Place, case: str) -> None:
     assert_refused(done.code, done.err, *words)
 
 
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_a_tf_config_left_over_is_ignored(keras: Runs, place: Place, strategy: str) -> None:
+    for text in ("{worker", two_workers()[1]["TF_CONFIG"]):
+        done = keras(place.flags(strategy=strategy, dry_run=True), TF_CONFIG=text)
+        assert (done.code, done.err) == (0, "")
+
+
 def test_other_workers_than_launched(keras: Runs, place: Place) -> None:
     by_mpirun = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_NAMESPACE": "7"}
     env = {**two_workers()[0], **by_mpirun}

@@ -43,6 +43,8 @@ def test_a_second_run_is_refused_and_names_the_first(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"in use by run run-of-a .*process {other.pid}"):
         with claimed(tmp_path / "saved", "mine", ".*.unfinished"):
             pass
+    with claimed(tmp_path / "saved", "run-of-another", ".*.unfinished"):
+        pass  # the run itself, whose former first rank stands still
     other.communicate("")
     with claimed(tmp_path / "saved", "mine", ".*.unfinished"):
         pass

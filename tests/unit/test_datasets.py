@@ -243,6 +243,7 @@ def test_the_archive_of_linqs_holds_what_is_published(real_data_root: Path) -> N
         (tgz({"cora/cora.content": b""}), "cora/cora.cites"),
         (tgz({f"cora/{name}": b"1 2" for name in linqs.FILES}), "expected cora.content of sha256"),
     ],
+    ids=["moved", "other files", "other content"],
 )
 def test_another_archive_is_refused(tmp_path: Path, archive: bytes, message: str) -> None:
     """Whoever put the file there is told its place, and nothing of it is used."""
@@ -272,7 +273,9 @@ def test_the_file_of_snap_becomes_a_graph(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "content", [b"moved", gzip.compress(b"a b\n"), gzip.compress(SNAP), gzip.compress(SNAP)[:-9]]
+    "content",
+    [b"moved", gzip.compress(b"a b\n"), gzip.compress(SNAP), gzip.compress(SNAP)[:-9]],
+    ids=["moved", "words", "a small one", "cut"],
 )
 def test_another_file_than_that_of_snap_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):

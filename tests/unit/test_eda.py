@@ -19,6 +19,7 @@ from baselines.citation_plots.measures import (
 )
 from gnn_core.data.catalog import PUBLISHED
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.launch import guarded
 
 
@@ -92,6 +93,7 @@ def test_without_cora_a_generated_graph_is_shown(
     no_cora: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("networkx")
+    monkeypatch.setitem(PRESETS, "synthetic", SyntheticSpec(papers=2000, num_features=16))
     assert _look(monkeypatch, *no_cora) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no cora here, so this is --dataset synthetic: http://127.0.0.1:9/")
