@@ -189,8 +189,9 @@ def set_up_torch(config: RunConfig, world: SingleProcess) -> None:
     """Check that there is a device for this rank, and set the number of threads. UsageError."""
     choose_device(config, world)
     torch.set_num_threads(config.threads)
-    if config.threads == 1 and torch.get_num_interop_threads() != 1:  # it can be set only once
-        torch.set_num_interop_threads(1)
+    if config.threads == 1 and torch.get_num_interop_threads() != 1:
+        with contextlib.suppress(RuntimeError):  # in a process that has computed before, too late
+            torch.set_num_interop_threads(1)
 
 
 def _copied(tensor: Tensor) -> np.ndarray:

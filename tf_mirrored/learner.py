@@ -89,7 +89,7 @@ class KerasLearner:
         ]
         with world.strategy.scope():
             model = build_model(config, graph)
-            update = Allreduce(model, build_optimizer(config, model), world)
+            update = Allreduce(trainable(model), build_optimizer(config, model), world)
         return cls(config, graph, world, loaders, model, update)
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
