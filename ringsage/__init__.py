@@ -101,7 +101,6 @@ def make_loader(
     Raises:
         UsageError: the graph has no such split.
     """
-    place = {} if world is None else {"rank": world.rank, "world_size": world.world_size}
     return Loader(
         graph,
         split,
@@ -110,7 +109,8 @@ def make_loader(
         seed=seed,
         shuffle=split == "train",
         prefetch=prefetch,
-        **place,
+        rank=0 if world is None else world.rank,
+        world_size=1 if world is None else world.world_size,
     )
 
 
