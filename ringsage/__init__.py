@@ -159,7 +159,7 @@ def train(strategy: str = "single", **settings: Any) -> RunRecord:
     Raises:
         UsageError: settings, data or a machine that do not fit; on every rank alike.
     """
-    from gnn_core.measure.resources.sampler import ResourceSampler
+    from gnn_core.measure.resources.resource_sampler import ResourceSampler
     from gnn_core.training.elastic_state import ElasticState
     from gnn_core.training.preparation import open_graph as open_for_training
     from gnn_core.training.trainer import Trainer

@@ -43,7 +43,7 @@ def claimed(folder: Path, run_id: str, unfinished: str) -> Iterator[None]:
             f"--checkpoint-dir: cannot write to {folder}: {reason(error)}; give another one"
         ) from None
     with stream:
-        if not _locked(stream) and _told(stream).get("run") != run_id:
+        if not _locked(stream) and _read_owner(stream).get("run") != run_id:
             raise UsageError(
                 f"--checkpoint-dir: {folder} is in use by {_owner(stream)}: wait for its end, give "
                 f"another folder, or remove {folder / FILE} if that run has ended"
