@@ -94,6 +94,18 @@ def test_what_horovod_would_abort_for_is_refused(name: str) -> None:
         settle({name: "nccl"})
 
 
+@pytest.mark.parametrize("value", [None, "", "x", "²", "-1"])
+@pytest.mark.parametrize(
+    "name", ["HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_GLOO_RENDEZVOUS_PORT"]
+)
+def test_a_part_of_what_horovodrun_sets_is_refused(name: str, value: str | None) -> None:
+    environ = {**BY_HOROVODRUN, name: value or ""}
+    if value is None:
+        del environ[name]
+    with pytest.raises(UsageError, match=f"{name}: expected a whole number .* got .*: unset"):
+        settle(environ)
+
+
 def test_one_folder_of_mpi_by_two_names(tmp_path: Path) -> None:
     ours, other = tmp_path / "venv", tmp_path / "other"
     ours.mkdir()
