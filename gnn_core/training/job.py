@@ -99,12 +99,9 @@ def _settings(read: Callable[[], RunConfig]) -> tuple[RunConfig | None, str | No
 
 def _finish(record: RunRecord, trainer: Trainer) -> int:
     """Write the record and part from the other ranks; the exit code."""
-    config, world = trainer.config, trainer.world
+    world = trainer.world
     if world.rank == 0:
-        text = describe.closing(record, keep_record(record, config.records))
-        trainer.console.say(text)
-        if config.quiet and record.status != "ok":
-            print(text, file=sys.stderr)
+        _keep(record, trainer)
     if record.status == "ok":
         world.leave()
         return 0
@@ -120,8 +117,15 @@ def _finish(record: RunRecord, trainer: Trainer) -> int:
 def _write_last_record(trainer: Trainer, reason: str) -> None:
     """Write the record of a run whose main thread will not return, from another thread."""
     if trainer.world.rank == 0 and trainer.record is not None:
-        record = trainer.complete("failed", reason)
-        print(describe.closing(record, keep_record(record, record.config["records"])))
+        _keep(trainer.complete("failed", reason), trainer)
+
+
+def _keep(record: RunRecord, trainer: Trainer) -> None:
+    """Write the record and say how the run ended; on stderr what --quiet must not hide."""
+    text = describe.closing(record, keep_record(record, trainer.config.records))
+    trainer.console.say(text)
+    if trainer.config.quiet and record.status != "ok":
+        print(text, file=sys.stderr)
 
 
 def _leave(code: int, world: World) -> int:
