@@ -27,6 +27,7 @@ from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
 from gnn_core.data.graph import Graph
 from gnn_core.data.graph_statistics import statistics
 from gnn_core.data.importer import command as importing
+from gnn_core.data.importer import flags as import_flags
 from gnn_core.data.meta import META, read_meta
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
@@ -246,12 +247,12 @@ def _parser() -> Parser:
     one = commands.add_parser(
         "import",
         parents=[shared],
-        help=importing.SUMMARY,
-        description=importing.SUMMARY,
-        epilog=importing.HELP,
+        help=import_flags.SUMMARY,
+        description=import_flags.SUMMARY,
+        epilog=import_flags.HELP,
         formatter_class=raw,
     )
-    importing.add_flags(one)
+    import_flags.add_flags(one)
     return parser
 
 

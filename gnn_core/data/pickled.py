@@ -69,7 +69,8 @@ class _DType:
     def found(self) -> np.dtype:
         """What it says, if that is a number of the kinds allowed."""
         kind, num_bytes = self.code[:1], self.code[1:]
-        if not kind or kind == "O" or kind not in self.kinds or num_bytes not in ("1", "2", "4", "8"):
+        is_allowed = kind in self.kinds and kind not in ("", "O")
+        if not is_allowed or num_bytes not in ("1", "2", "4", "8"):
             why = "which are not whole" if "f" not in self.kinds else "which are no real numbers"
             raise pickle.UnpicklingError(f"numbers of type {self.code[:20]!r}, {why}")
         if self.order not in ("<", ">", "|", "="):
@@ -78,7 +79,7 @@ class _DType:
 
 
 class Array:
-    """Stands for a `numpy.ndarray`; `values` or `objects` once the pickle has said what is in it."""
+    """Stands for a `numpy.ndarray`; has `values` or `objects` once the pickle told them."""
 
     __slots__ = ("objects", "values")
 
@@ -101,7 +102,7 @@ def array_of(value: object) -> npt.NDArray | None:
 
 
 def objects_of(value: object) -> list[Any] | None:
-    """What the array of Python objects holds that a value of a pickle stands for; None for others."""
+    """What an array of Python objects holds, in a pickle; None for any other value."""
     return getattr(value, "objects", None) if isinstance(value, Array) else None
 
 

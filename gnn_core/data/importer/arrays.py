@@ -116,7 +116,7 @@ class Archive:
         return value
 
     def csr(self, prefix: str, orientation: str = "csr") -> Matrix:
-        """The sparse matrix of the arrays `<prefix>data`, `indices`, `indptr`, `shape`. UsageError."""
+        """The matrix of the arrays `<prefix>data`, `indices`, `indptr`, `shape`. UsageError."""
         parts = {}
         for part in ("data", "indices", "indptr", "shape"):
             name = f"{prefix}{part}"
@@ -229,7 +229,7 @@ def sparse_features(path: Path, matrix: Matrix) -> SparseFeatures:
 
 
 def dense_features(path: Path, values: npt.NDArray) -> npt.NDArray:
-    """A table of numbers in a dtype that a graph stores; uint16 is taken for integers. UsageError."""
+    """A table of numbers in a dtype that a graph stores. UsageError."""
 
     def error(expected: str, got: object) -> UsageError:
         return refuse(path, None, f"features of {expected}", got)
@@ -254,7 +254,7 @@ def dense_features(path: Path, values: npt.NDArray) -> npt.NDArray:
 
 
 def features_in(path: Path, num_nodes: int | None = None) -> npt.NDArray | SparseFeatures:
-    """The features in a .npy or .npz file, one row per node in the order of the nodes. UsageError."""
+    """The features in a .npy or .npz file, a row per node in the order of nodes. UsageError."""
     features: npt.NDArray | SparseFeatures
     if path.suffix == ".npy":
         features = dense_features(path, load_npy(path))
@@ -270,7 +270,7 @@ def features_in(path: Path, num_nodes: int | None = None) -> npt.NDArray | Spars
                 )
             features = archive_features(archive, name)
     if num_nodes is not None and len(features) != num_nodes:
-        raise refuse(path, None, f"{num_nodes:,} rows, one per node,", f"{len(features):,}")
+        raise refuse(path, None, f"{num_nodes:,} rows, one per node", f"{len(features):,}")
     return features
 
 
@@ -283,7 +283,7 @@ def archive_features(archive: Archive, name: str) -> npt.NDArray | SparseFeature
 
 
 def column_in(path: Path, num_nodes: int, usual: tuple[str, ...]) -> npt.NDArray:
-    """One array with a value (or a one-hot row) for each node, of a .npy or .npz file. UsageError."""
+    """One array of a .npy or .npz file, with a value (or a one-hot row) per node. UsageError."""
     if path.suffix == ".npz":
         archive = Archive(path)
         name = archive.names[0] if len(archive.names) == 1 else archive.first(usual)
@@ -296,6 +296,6 @@ def column_in(path: Path, num_nodes: int, usual: tuple[str, ...]) -> npt.NDArray
         values = load_npy(path)
     if values.ndim == 0 or len(values) != num_nodes:
         raise refuse(
-            path, None, f"{num_nodes:,} values, one per node,", f"shape {list(values.shape)}"
+            path, None, f"{num_nodes:,} values, one per node", f"shape {list(values.shape)}"
         )
     return values

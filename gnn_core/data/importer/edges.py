@@ -1,4 +1,4 @@
-"""Edges of tables and arrays -> pairs of node numbers in a file, with what was counted on the way."""
+"""Edges of tables and arrays -> pairs of node numbers in a file, counted on the way."""
 
 from __future__ import annotations
 
@@ -169,22 +169,8 @@ def id_kind(request: Request, columns: list[tuple[Table, str]]) -> type[IntegerK
     """Whether ids are integers in all of these columns; found in the first rows."""
     if request.id_type != "auto":
         return IntegerKeys if request.id_type == "int" else TextKeys
-    are_integers = all(_holds_integers(table, column) for table, column in columns)
+    are_integers = all(table.holds_integers(column) for table, column in columns)
     return IntegerKeys if are_integers else TextKeys
-
-
-def _holds_integers(table: Table, column: str) -> bool:
-    if table.form is None:
-        from pyarrow import types
-
-        return bool(types.is_integer(table.types[column]))
-    values = [text.strip() for text in table.head(column)]
-    # 007 is no integer: it is another id than 7. A huge one is, and will be refused as such.
-    return all(
-        text.removeprefix("-").isdecimal() and (text == "0" or text.removeprefix("-")[0] != "0")
-        for text in values
-        if text
-    )
 
 
 def _end(table: Table, given: str | None, usual: tuple[str, ...], position: int, flag: str) -> str:

@@ -1,4 +1,4 @@
-"""Features of nodes out of files: rows by id, triples (node, feature, value), JSON lists, arrays."""
+"""Features of nodes out of files: rows by id, triples, JSON lists, arrays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_features(
     if layout == "auto":
         layout = _layout_of(tables[0], request)
     if layout == "triples":
-        return _of_triples(tables, keys, listed_in)
+        return _of_triples(tables, request, keys, listed_in)
     return _of_rows(tables, request, keys, listed_in, staging, layout == "ordered"), []
 
 
@@ -124,14 +124,17 @@ def _require_all(path: Path, has_row: npt.NDArray, keys: Keys) -> None:
 
 
 def _of_triples(
-    tables: Sequence[Table], keys: Keys, listed_in: str
+    tables: Sequence[Table], request: Request, keys: Keys, listed_in: str
 ) -> tuple[SparseFeatures, list[str]]:
-    nodes, words, values = [], [], []
-    table = tables[0]
-    key = table.guess(_IDS) or table.names[0]
-    word, value = (name for name in table.names if name != key)
-    are_numbers = all(text.isdecimal() for text in table.head(word)) if table.form else False
-    names = TextKeys()
+    nodes, words, values = list[npt.NDArray](), list[npt.NDArray](), list[npt.NDArray]()
+    table, names = tables[0], TextKeys()
+    key = id_column(table, request)
+    others = [name for name in table.names if name != key]
+    if len(others) != 2:
+        wanted = "three columns (node, feature, value)"
+        raise refuse(table.path, None, wanted, ", ".join(table.names[:20]))
+    word, value = others
+    are_numbers = table.holds_integers(word)
     for table in tables:
         for batch in table.batches(
             {key: keys.kind, word: "int" if are_numbers else "text", value: "number"}
@@ -142,8 +145,10 @@ def _of_triples(
                 words.append(_columns_in(batch, word))
             else:
                 words.append(names.insert(batch.columns[word].fill_null("")))
-    flat = (np.concatenate(part) for part in (values, nodes, words))
-    return _sparse(table.path, *flat, len(keys), keys)
+    if not values:
+        raise refuse(table.path, None, "features", "none")
+    flat = [np.concatenate(part) for part in (values, nodes, words)]
+    return _sparse(table.path, flat[0], flat[1], flat[2], keys)
 
 
 def _columns_in(batch: Batch, column: str) -> npt.NDArray[np.int64]:
@@ -181,14 +186,8 @@ def _of_json(path: Path, keys: Keys, listed_in: str) -> tuple[SparseFeatures, li
     else:
         odd_one = next(word for word in flat if type(word) not in (int, str))
         raise refuse(path, None, "lists of feature numbers, or of words", shown(odd_one))
-    return _sparse(
-        path,
-        np.ones(len(flat), np.float32),
-        np.repeat(numbers_found, lengths),
-        columns,
-        len(keys),
-        keys,
-    )
+    ones = np.ones(len(flat), np.float32)
+    return _sparse(path, ones, np.repeat(numbers_found, lengths), columns, keys)
 
 
 def _json_lists(path: Path) -> tuple[list[str], list[list[Any]]]:
@@ -235,13 +234,12 @@ def _sparse(
     values: npt.NDArray[np.float32],
     nodes: npt.NDArray,
     columns: npt.NDArray,
-    num_nodes: int,
     keys: Keys,
 ) -> tuple[SparseFeatures, list[str]]:
     if not len(columns):
         raise refuse(path, None, "features", "none")
     width = int(columns.max()) + 1
-    matrix = sparse.coo_array((values, (nodes, columns)), shape=(num_nodes, width))
+    matrix = sparse.coo_array((values, (nodes, columns)), shape=(len(keys), width))
     features = SparseFeatures.of_scipy(matrix)
     bare = np.flatnonzero(np.diff(features.indptr) == 0)
     lines = []

@@ -80,13 +80,16 @@ class IntegerKeys:
 
     def find(self, ids: Any) -> Nodes:
         """The numbers of `ids`, -1 for unknown ones."""
+        numbers = np.empty(len(ids), np.int64)
         if self._direct is not None:
-            return _find_direct(ids, self._direct)
-        return _find_hashed(ids, self._slots, self._keys)
+            _find_direct(ids, self._direct, numbers)
+        else:
+            _find_hashed(ids, self._slots, self._keys, numbers)
+        return numbers
 
     def order(self) -> Nodes:
         """The numbers in the order of the ids."""
-        return np.argsort(self.ids, kind="stable")
+        return np.argsort(self.ids)
 
     def put(self, writer: GraphWriter, order: Nodes | None) -> None:
         """Write `ids.npy`, unless each id is the number of its node."""
@@ -143,8 +146,11 @@ class TextKeys:
 
     def find(self, ids: Any) -> Nodes:
         """The numbers of `ids`, -1 for unknown ones."""
-        held = (self._offsets, self._bytes, self._hashes, self._slots)
-        return _find_text(*text_buffers(ids), *held)
+        numbers = np.full(len(ids), -1, np.int64)
+        if len(self._slots):
+            held = (self._offsets, self._bytes, self._hashes, self._slots)
+            _find_text(*text_buffers(ids), *held, numbers)
+        return numbers
 
     def order(self) -> Nodes:
         """As they were first seen: the alphabet says nothing of a graph."""
@@ -214,12 +220,10 @@ def _insert_direct(ids, direct, keys, count, numbers):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _find_direct(ids, direct):  # type: ignore[no-untyped-def]
-    numbers = np.empty(len(ids), np.int64)
+def _find_direct(ids, direct, numbers):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
         is_inside = 0 <= ids[i] < len(direct)
         numbers[i] = direct[ids[i]] - 1 if is_inside else -1
-    return numbers
 
 
 @njit(cache=True, nogil=True)
@@ -251,11 +255,9 @@ def _insert_hashed(ids, slots, keys, count, numbers):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def _find_hashed(ids, slots, keys):  # type: ignore[no-untyped-def]
-    numbers = np.empty(len(ids), np.int64)
+def _find_hashed(ids, slots, keys, numbers):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
         numbers[i] = slots[_place(ids[i], slots, keys)] - 1
-    return numbers
 
 
 @njit(cache=True, nogil=True)
@@ -313,16 +315,12 @@ def _insert_text(begins, content, offsets, held, hashes, slots, count, numbers):
 
 
 @njit(cache=True, nogil=True)
-def _find_text(begins, content, offsets, held, hashes, slots):  # type: ignore[no-untyped-def]
-    numbers = np.full(len(begins) - 1, -1, np.int64)
-    if len(slots) == 0:
-        return numbers
+def _find_text(begins, content, offsets, held, hashes, slots, numbers):  # type: ignore[no-untyped-def]
     for i in range(len(begins) - 1):
         low, high = begins[i], begins[i + 1]
         hashed = _hash(content, low, high)
         slot = _text_place(content, low, high, hashed, offsets, held, hashes, slots)
         numbers[i] = slots[slot] - 1
-    return numbers
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""The node table: which nodes there are, in which order, and their labels, splits, years, features."""
+"""The node table: which nodes there are, their labels, splits, years and features."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _columns(table: Table, request: Request) -> NodeColumns:
 def feature_columns(
     table: Table, patterns: Sequence[str], taken: set[str | None]
 ) -> tuple[tuple[str, str], ...]:
-    """The columns that match any pattern, in the order of the table, with their kinds. UsageError."""
+    """The columns that match a pattern, in the order of the table, with their kinds."""
     free = [name for name in table.names if name not in taken]
     for pattern in patterns:
         if not fnmatch.filter(free, pattern):
@@ -226,7 +226,7 @@ def whole_numbers(batch: Batch, column: str) -> npt.NDArray[np.int32]:
     if values.null_count:
         row = values.is_null().index(True).as_py()
         raise batch.error(row, f"a year in column {column}", "nothing")
-    years = values.to_numpy()
+    years: npt.NDArray[np.int64] = values.to_numpy()
     odd = np.flatnonzero(np.abs(years) > 9999)
     if len(odd):
         wanted = f"a year from -9999 to 9999 in column {column}"
@@ -245,4 +245,5 @@ def split_numbers(batch: Batch, column: str) -> npt.NDArray[np.uint8]:
             wanted = f"train, valid, test or none in column {column}"
             raise batch.error(row, wanted, f"{shown(word)}{did_you_mean(word, WORDS)}")
     values = np.array([WORDS[word.strip().lower()] for word in words], np.uint8)
-    return values[codes]
+    found: npt.NDArray[np.uint8] = values[codes]
+    return found

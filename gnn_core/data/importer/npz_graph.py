@@ -38,7 +38,7 @@ _MASKS = {
 
 
 def read_npz_graph(path: Path) -> tuple[npt.NDArray, int, NodeData]:
-    """Edges [M, 2] (source, target), number of nodes, and what is known of the nodes. UsageError."""
+    """Edges [M, 2] (source, target), number of nodes, what is known of them. UsageError."""
     archive = Archive(path)
     data = NodeData()
     if "adj_indptr" in archive.names:

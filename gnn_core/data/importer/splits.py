@@ -60,7 +60,7 @@ def _random(order: npt.NDArray, labels: npt.NDArray[np.int32], rule: SplitRule) 
 
 
 def _planetoid(order: npt.NDArray, labels: npt.NDArray[np.int32]) -> Splits:
-    """20 nodes of each class train, 500 others validate, 1000 others test; fewer in a small graph."""
+    """20 nodes of each class train, 500 others validate, 1000 others test, if there are enough."""
     splits = np.zeros(len(labels), np.uint8)
     for label in np.unique(labels[order]):
         splits[order[labels[order] == label][:_PER_CLASS]] = 1

@@ -18,7 +18,8 @@ from gnn_core.usage import UsageError, did_you_mean, shown
 _PARQUET_ROWS = 1 << 20
 _PARQUET = b"PAR1"
 _MOST_THREADS = 8
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Table:
-    """A table in a file. `names` are those of its columns: `0`, `1`, ... of one without a header."""
+    """A table in a file, with the names of its columns: `0`, `1`, ... of one without a header."""
 
     path: Path
     names: tuple[str, ...]
@@ -100,6 +101,16 @@ class Table:
         assert self.form is not None
         at = self.names.index(column)
         return [row[at] for row in self.form.head if at < len(row)]
+
+    def holds_integers(self, column: str) -> bool:
+        """Whether the first values of a column are integers, be they too large for 64 bits."""
+        if self.form is None:
+            from pyarrow import types
+
+            return bool(types.is_integer(self.types[column]))
+        digits = [text.strip().removeprefix("-") for text in self.head(column)]
+        # 007 is no integer: it is another id than 7.
+        return all(text.isdecimal() and (text == "0" or text[0] != "0") for text in digits if text)
 
     def batches(self, kinds: dict[str, str]) -> Iterator[Batch]:
         """The rows, as Arrow arrays of some columns. UsageError names file, line and value.
@@ -211,7 +222,7 @@ def _cast(path: Path, name: str, kind: str, values: Any, wanted: Any) -> Any:
 def _is_numeric(kind: Any) -> bool:
     from pyarrow import types
 
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _parquet(path: Path) -> Any:
