@@ -18,13 +18,13 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from gnn_core.data import sources, synthetic
 from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
-from gnn_core.data.graph import Graph
+from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.graph_statistics import statistics
 from gnn_core.data.importer import command as importing
 from gnn_core.data.importer import flags as import_flags
@@ -72,6 +72,21 @@ def load(
     near = did_you_mean(name.partition(":")[0], [*names(), *imported])
     known = f"; it knows {', '.join([*names(), *imported])} and folders with a {META}"
     raise UsageError(f"unknown data set {shown(name)}{near or known}")
+
+
+def add(
+    graph: Graph, name: str, cache_dir: str | Path | None = None, overwrite: bool = False
+) -> Graph:
+    """Keep a graph under a name of its own, for `load` and `--dataset`; it, opened. UsageError.
+
+    Args:
+        graph: in memory, as `gnn_core.data.interop` makes one, or from a folder.
+        name: of letters, digits and `._-`, and none of `names()`.
+        cache_dir: as for `load`.
+        overwrite: replace the graph of that name, if there is one.
+    """
+    folder = importing.new_folder(name, find_cache(cache_dir), names(), overwrite)
+    return write_graph(replace(graph, name=name), folder)
 
 
 def find_data_root(given: str | Path | None = None) -> Path | None:

@@ -17,7 +17,7 @@ EDGES = "source,target\n1,2\n2,3\n3,1\n"
 NODES = "id,label,split\n1,a,train\n2,b,valid\n3,a,test\n"
 Files = dict[str, str | bytes]
 
-# What is wrong -> files beside (or in place of) edges.csv and nodes.csv, flags, words of the answer.
+# What is wrong -> files that are added or replaced, flags, words of the answer.
 CASES: dict[str, tuple[Files, str, list[str]]] = {
     "a ragged row": (
         {"edges.csv": "source,target\n1,2\n2,3,4\n"},

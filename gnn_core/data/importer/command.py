@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from gnn_core.data import ogb_raw
 from gnn_core.data.importer.flags import request_of
 from gnn_core.data.meta import META
 from gnn_core.data.prepare import prepare
@@ -27,13 +28,10 @@ def run(arguments: argparse.Namespace, cache: Path, taken: Collection[str], say:
         taken: names of published data sets.
         say: is told in single lines what takes time.
     """
-    folder = folder_of(arguments.name, cache, taken)
+    folder = new_folder(arguments.name, cache, taken, arguments.overwrite)
     request = request_of(arguments)
-    if folder.exists() and not arguments.overwrite:
-        raise UsageError(
-            f"{arguments.name}: expected a new name, got one that was imported before; choose "
-            "another one or give --overwrite"
-        )
+    if arguments.ogb:
+        return _run_ogb(arguments, folder, say)
     require_pyarrow()
     lines: list[str] = []
 
@@ -46,6 +44,18 @@ def run(arguments: argparse.Namespace, cache: Path, taken: Collection[str], say:
     return "\n".join([*lines, f"{folder}", f"train on it with --dataset {arguments.name}"])
 
 
+def _run_ogb(arguments: argparse.Namespace, folder: Path, say: Say) -> str:
+    source: Path = arguments.ogb
+    layout = ogb_raw.layout_of(source, arguments.directed)
+    origin = {"reader": ogb_raw.READER, "imported_from": [str(source.absolute())]}
+
+    def make(progress: Progress) -> None:
+        ogb_raw.convert_layout(layout, arguments.name, source, folder, origin, progress)
+
+    prepare(folder, arguments.name, lambda meta: False, make, say)
+    return f"{folder}\ntrain on it with --dataset {arguments.name}"
+
+
 def require_pyarrow() -> None:
     """Raise UsageError where pyarrow is not installed."""
     try:
@@ -56,8 +66,8 @@ def require_pyarrow() -> None:
         ) from None
 
 
-def folder_of(name: str, cache: Path, taken: Collection[str]) -> Path:
-    """Where the graph of that name is. UsageError for what is no name, or that of another one."""
+def new_folder(name: str, cache: Path, taken: Collection[str], overwrite: bool) -> Path:
+    """Where the graph of that name will be. UsageError for what is no name, or a known one."""
     if not _NAME.fullmatch(name) or name.endswith(".tmp"):
         wanted = "NAME: expected at most 80 letters, digits and ._-"
         raise UsageError(f"{wanted}, beginning with a letter or digit, got {shown(name)}")
@@ -65,7 +75,13 @@ def folder_of(name: str, cache: Path, taken: Collection[str]) -> Path:
         raise UsageError(
             f"NAME: expected one of your own, got {name}, a known data set; choose another"
         )
-    return cache / IMPORTED / name
+    folder = cache / IMPORTED / name
+    if folder.exists() and not overwrite:
+        raise UsageError(
+            f"{name}: expected a new name, got one that was imported before; choose another one or "
+            "give --overwrite"
+        )
+    return folder
 
 
 def imported_names(cache: Path) -> list[str]:

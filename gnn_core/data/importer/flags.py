@@ -8,7 +8,7 @@ from typing import Any
 from gnn_core.data.importer.request import ID_TYPES, LAYOUTS, MADE_FEATURES, Request, split_rule
 from gnn_core.data.importer.tables import TextOptions
 from gnn_core.files import path_argument
-from gnn_core.usage import shown, whole
+from gnn_core.usage import UsageError, shown, whole
 
 SUMMARY = "read a graph of your own; then --dataset NAME trains on it"
 HELP = """\
@@ -46,8 +46,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help="what --dataset will call it")
     for flag, count, what in _FILES:
-        is_needed = flag == "--edges"
-        add(flag, nargs=count, type=path_argument, metavar="FILE", required=is_needed, help=what)
+        add(flag, nargs=count, type=path_argument, metavar="FILE", help=what)
+    add("--ogb", type=path_argument, metavar="DIR", help="a data set in OGB's raw layout, instead")
     made = " or ".join(MADE_FEATURES)
     add(
         "--features",
@@ -108,6 +108,8 @@ def _add_reading_flags(parser: argparse.ArgumentParser) -> None:
 
 def request_of(arguments: argparse.Namespace) -> Request:
     """The settings on the command line. UsageError."""
+    if bool(arguments.edges) == bool(arguments.ogb):
+        raise UsageError("expected --edges FILE, or --ogb DIR, and not both; see import --help")
     if arguments.split:
         split_rule(arguments.split)  # a wrong one is told before anything is read
     values: dict[str, Any] = {}
