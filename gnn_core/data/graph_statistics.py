@@ -134,7 +134,9 @@ def _classes(graph: Graph) -> list[str]:
     counts = np.bincount(labels[labels >= 0], minlength=graph.num_classes)
     order = np.argsort(-counts, kind="stable")
     shown, rest = order[:_MOST_CLASSES], order[_MOST_CLASSES:]
-    names = graph.meta.get("provenance", {}).get("class_names") or range(graph.num_classes)
+    names = graph.meta.get("provenance", {}).get("class_names")
+    if not isinstance(names, list) or len(names) != graph.num_classes:
+        names = range(graph.num_classes)
     rows = [(str(names[label])[:_NAME], int(counts[label])) for label in shown]
     lines = _bars(rows, graph.num_nodes)
     if len(rest):

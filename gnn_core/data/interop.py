@@ -1,7 +1,6 @@
 """Graphs of other libraries -> `Graph`: PyG, DGL, NetworkX, SciPy, OGB, pandas.
 
-None of them is imported: an object is read by its attributes, so that its library is the one that
-its owner has. `horovod_gnn.pyg` turns a `Graph` into PyG's `Data`, and opens a saved one.
+An object is read by its attributes; of their libraries only pandas is imported, for its frames. `horovod_gnn.pyg` turns a `Graph` into PyG's `Data`, and opens a saved one.
 
     from gnn_core.data import datasets, interop
     datasets.add(interop.as_graph(data), "mine")        # then: --dataset mine
@@ -217,6 +216,8 @@ def from_pandas(
         year: column of years.
         features: columns of numbers.
     """
+    import pandas
+
     ends = edges.iloc[:, :2]
     if nodes is None:
         ids = np.unique(np.concatenate([ends.iloc[:, 0].unique(), ends.iloc[:, 1].unique()]))
@@ -228,7 +229,7 @@ def from_pandas(
                 near = did_you_mean(str(column), map(str, nodes.columns))
                 raise _missing(name, f"a column {shown(column)} of nodes", f"none{near}")
         ids = nodes.index.to_numpy() if id is None else nodes[id].to_numpy()
-    index = type(edges.index)(ids)
+    index = pandas.Index(ids)
     if not index.is_unique:
         raise _missing(name, "each id once", f"{shown(ids[index.duplicated()][0])} twice")
     pairs = np.stack([index.get_indexer(ends.iloc[:, end]) for end in (0, 1)], axis=1)

@@ -108,7 +108,7 @@ def layout_of(source: Path, directed: bool) -> Layout:
     for file in layout.files():
         if not (source / file).is_file():
             raise UsageError(
-                f"{source}: expected a data set in OGB's raw layout, got no {file}; correct the path"
+                f"{source}: expected OGB's raw layout, got no {file}; correct the path"
             )
     return layout
 
