@@ -1,6 +1,7 @@
 """Graphs of other libraries -> `Graph`: PyG, DGL, NetworkX, SciPy, OGB, pandas.
 
-An object is read by its attributes; of their libraries only pandas is imported, for its frames. `horovod_gnn.pyg` turns a `Graph` into PyG's `Data`, and opens a saved one.
+An object is read by its attributes; of their libraries only pandas is imported, for its frames.
+`horovod_gnn.pyg` turns a `Graph` into PyG's `Data`, and opens a saved one.
 
     from gnn_core.data import datasets, interop
     datasets.add(interop.as_graph(data), "mine")        # then: --dataset mine
