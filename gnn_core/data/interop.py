@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gnn_core.data.csr import build_csr, edges_of
 from gnn_core.data.graph import Graph
+from gnn_core.data.importer.edges import MOST_NODES
 from gnn_core.data.importer.labels import classes_of_array
 from gnn_core.data.importer.splits import WORDS
 from gnn_core.usage import UsageError, did_you_mean, shown
@@ -58,6 +59,8 @@ def from_edges(
     known = [len(values) for values in (labels, *others.values()) if hasattr(values, "__len__")]
     if num_nodes is None:
         num_nodes = max([*known, int(pairs.max(initial=-1)) + 1])
+    if num_nodes > MOST_NODES:
+        raise _missing(name, f"at most {MOST_NODES:,} nodes", f"{num_nodes:,}")
     sink = _Rows()
     lengths = build_csr(edges_of(pairs), num_nodes, sink)
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -70,7 +70,7 @@ def test_repeats_and_self_loops_are_left_out_and_told(capsys: pytest.CaptureFixt
     assert ids_of(graph) == [1, 2, 3]
     assert graph.labels is None and graph.splits is None and graph.citations is None
     told = capsys.readouterr().out
-    assert "3 nodes, 6 edges read, 1 self loops and 2 repeats left out" in told
+    assert "3 nodes, 6 edges read, 1 self loops and 2 repeats in either direction left out" in told
     assert "--dataset mine" in told
 
 
@@ -253,21 +253,22 @@ def made_arrays() -> tuple[sparse.csr_matrix, sparse.csr_matrix, npt.NDArray[np.
     return sparse.csr_matrix(adjacency), sparse.csr_matrix(words), np.arange(40) % 5
 
 
-@pytest.mark.parametrize("layout", ["shchur", "pickled", "arrays", "dense"])
+@pytest.mark.parametrize("layout", ["shchur", "dotted", "csr", "csc", "coo", "arrays", "dense"])
 def test_a_whole_graph_in_an_archive(layout: str) -> None:
     adjacency, words, labels = made_arrays()
     found = adjacency.tocoo()
-    if layout == "shchur":
-        parts = {"adj": adjacency, "attr": words}
+    if layout in ("shchur", "dotted"):
+        mark = {"shchur": "_", "dotted": "_matrix."}[layout]
         files = {
-            f"{key}_{part}": getattr(m, part)
-            for key, m in parts.items()
+            f"{key}{mark}{part}": getattr(matrix, part)
+            for key, matrix in {"adj": adjacency, "attr": words}.items()
             for part in ("data", "indices", "indptr", "shape")
         }
         np.savez("graph.npz", labels=labels, **files, class_names=np.array(["a"], object))
-    elif layout == "pickled":
+    elif layout in ("csr", "csc", "coo"):
         # As NumPy pickles what is no array: an array of one object and no dimension.
-        np.savez("graph.npz", adj_matrix=adjacency, node_attr=words, node_label=labels)
+        pickled = {"adj_matrix": adjacency.asformat(layout), "node_attr": words.asformat(layout)}
+        np.savez("graph.npz", node_label=labels, **pickled)
     elif layout == "arrays":
         masks = np.zeros((10, 40), np.bool_)
         masks[:, :20] = True

@@ -115,7 +115,7 @@ class Archive:
             return sparse.csr_array(value)
         return value
 
-    def csr(self, prefix: str, orientation: str = "csr") -> Matrix:
+    def csr(self, prefix: str) -> Matrix:
         """The matrix of the arrays `<prefix>data`, `indices`, `indptr`, `shape`. UsageError."""
         parts = {}
         for part in ("data", "indices", "indptr", "shape"):
@@ -126,7 +126,7 @@ class Archive:
                 raise refuse(self.path, None, f"an array {name}", "none")
             parts[part] = self.array(name)
         parts.setdefault("data", np.ones(len(parts["indices"]), np.float32))
-        return checked_matrix(self.path, prefix.rstrip("_") or "matrix", parts, orientation)
+        return checked_matrix(self.path, prefix.rstrip("_") or "matrix", parts, "csr")
 
     def _unpickled(self, name: str, content: io.BytesIO) -> Any:
         try:
@@ -143,6 +143,8 @@ class Archive:
             arrays = {
                 key: array_of(state.get(key)) for key in ("data", "indices", "indptr", "row", "col")
             }
+            if isinstance(state.get("coords"), tuple):  # of COO since SciPy 1.13
+                arrays |= dict(zip(("row", "col"), map(array_of, state["coords"]), strict=False))
             parts = {key: array for key, array in arrays.items() if array is not None}
             return checked_matrix(self.path, name, {**parts, "shape": state.get("shape")}, kind)
         found = array_of(value)

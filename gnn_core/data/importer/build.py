@@ -68,7 +68,7 @@ def import_graph(
         scratch = writer.staging / "scratch"
         scratch.mkdir()
         read = _read(request, scratch, progress)
-        facts = write_read(writer, read, request, progress)
+        facts = _write(writer, read, request, progress)
         files = (*request.edges, *request.nodes, *map(Path, request.features))
         paths = [str(path.absolute()) for path in files if str(path) not in MADE_FEATURES]
         shutil.rmtree(scratch)
@@ -77,9 +77,7 @@ def import_graph(
     return read.lines
 
 
-def write_read(
-    writer: GraphWriter, read: Read, request: Request, progress: Progress
-) -> dict[str, Any]:
+def _write(writer: GraphWriter, read: Read, request: Request, progress: Progress) -> dict[str, Any]:
     """Write all arrays of a graph that was read; what provenance tells of it."""
     num_nodes, pairs, data = len(read.keys), read.pairs, read.data
     if not num_nodes:
@@ -88,7 +86,7 @@ def write_read(
     disk = pairs.count * 8 * (1 + request.directed) + num_nodes * 8
     what = f"a graph of {num_nodes:,} nodes and {pairs.count:,} edges"
     require_room(what, writer.folder, disk, budget / 3 + num_nodes * 24)
-    read.keys.put(writer, None)
+    read.keys.put(writer)
     kept = write_csr(writer, pairs.chunks, num_nodes, budget_bytes=budget, progress=progress)
     if request.directed:
         with writer.stream("citations", np.int32, (pairs.count, 2)) as sink:
@@ -264,9 +262,10 @@ def _pad(data: NodeData, num_nodes: int) -> None:
 def _tell_edges(read: Read, kept: int, num_isolated: int, request: Request) -> dict[str, Any]:
     pairs = read.pairs
     repeats = pairs.count - pairs.self_loops - kept // 2
-    what = "repeats or reversed" if request.directed else "repeats"
     told = [f"{len(read.keys):,} nodes", f"{pairs.count:,} edges read"]
-    told += [f"{pairs.self_loops:,} self loops and {repeats:,} {what} left out"]
+    told += [
+        f"{pairs.self_loops:,} self loops and {repeats:,} repeats in either direction left out"
+    ]
     told += [f"{num_isolated:,} nodes without an edge"] * bool(num_isolated)
     read.lines.insert(0, ", ".join(told))
     counts = {"edges_read": pairs.count, "self_loops": pairs.self_loops, "repeats": repeats}

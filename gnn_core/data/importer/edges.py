@@ -18,23 +18,10 @@ from gnn_core.data.room import require_room
 from gnn_core.env.granted import free_bytes
 from gnn_core.usage import UsageError
 
-SOURCES = (
-    "source",
-    "src",
-    "from",
-    "id_1",
-    "id1",
-    "node_1",
-    "node1",
-    "u",
-    "citing",
-    "head",
-    "start",
-)
-TARGETS = ("target", "dst", "to", "id_2", "id2", "node_2", "node2", "v", "cited", "tail", "end")
+SOURCES = tuple("source src from id_1 id1 node_1 node1 u citing head start".split())
+TARGETS = tuple("target dst to id_2 id2 node_2 node2 v cited tail end".split())
 MOST_NODES = 2**31 - 2
 _CHUNK = 1 << 20
-_PAIR_BYTES = 8
 _LEAST_FREE = 64 << 20
 
 

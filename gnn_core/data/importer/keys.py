@@ -34,11 +34,8 @@ class Keys(Protocol):
     def find(self, ids: Any) -> Nodes:
         """The numbers of `ids`, -1 for unknown ones."""
 
-    def order(self) -> Nodes:
-        """The numbers in the order of the ids."""
-
-    def put(self, writer: GraphWriter, order: Nodes | None) -> None:
-        """Write the ids into the folder of a graph, in another order if one is given."""
+    def put(self, writer: GraphWriter) -> None:
+        """Write the ids into the folder of a graph."""
 
     def shown(self, number: int) -> object:
         """The id with that number."""
@@ -88,14 +85,13 @@ class IntegerKeys:
         return numbers
 
     def order(self) -> Nodes:
-        """The numbers in the order of the ids."""
+        """The numbers in ascending order of the ids."""
         return np.argsort(self.ids)
 
-    def put(self, writer: GraphWriter, order: Nodes | None) -> None:
+    def put(self, writer: GraphWriter) -> None:
         """Write `ids.npy`, unless each id is the number of its node."""
-        ids = self.ids if order is None else self.ids[order]
-        if not _counts_up(ids):
-            writer.put("ids", ids)
+        if not np.array_equal(self.ids, np.arange(self._count)):
+            writer.put("ids", self.ids)
 
     def shown(self, number: int) -> object:
         """The id with that number."""
@@ -152,18 +148,11 @@ class TextKeys:
             _find_text(*text_buffers(ids), *held, numbers)
         return numbers
 
-    def order(self) -> Nodes:
-        """As they were first seen: the alphabet says nothing of a graph."""
-        return np.arange(self._count)
-
-    def put(self, writer: GraphWriter, order: Nodes | None) -> None:
+    def put(self, writer: GraphWriter) -> None:
         """Write `ids-offsets.npy` and `ids-bytes.npy`."""
-        offsets, content = self._offsets[: self._count + 1], self._bytes
-        content = content[: offsets[-1]]
-        if order is not None and not _counts_up(order):
-            offsets, content = _reordered(offsets, content, order)
+        offsets = self._offsets[: self._count + 1]
         writer.put("ids-offsets", offsets)
-        writer.put("ids-bytes", content)
+        writer.put("ids-bytes", self._bytes[: offsets[-1]])
 
     def shown(self, number: int) -> object:
         """The id with that number."""
@@ -197,14 +186,6 @@ def _with_room(array: npt.NDArray, used: int, more: int) -> npt.NDArray:
 
 def _power_of_two(least: int) -> int:
     return 1 << max(10, (least - 1).bit_length())
-
-
-def _counts_up(numbers: Nodes) -> bool:
-    step = 1 << 20
-    return all(
-        np.array_equal(numbers[low : low + step], np.arange(low, min(low + step, len(numbers))))
-        for low in range(0, len(numbers), step)
-    )
 
 
 @njit(cache=True, nogil=True)
@@ -321,16 +302,3 @@ def _find_text(begins, content, offsets, held, hashes, slots, numbers):  # type:
         hashed = _hash(content, low, high)
         slot = _text_place(content, low, high, hashed, offsets, held, hashes, slots)
         numbers[i] = slots[slot] - 1
-
-
-@njit(cache=True, nogil=True)
-def _reordered(offsets, content, order):  # type: ignore[no-untyped-def]
-    begins = np.zeros(len(order) + 1, np.int64)
-    for i in range(len(order)):
-        begins[i + 1] = begins[i] + offsets[order[i] + 1] - offsets[order[i]]
-    result = np.empty(begins[-1], np.uint8)
-    for i in range(len(order)):
-        start = offsets[order[i]]
-        for at in range(begins[i + 1] - begins[i]):
-            result[begins[i] + at] = content[start + at]
-    return begins, result

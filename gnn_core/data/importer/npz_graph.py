@@ -1,7 +1,7 @@
 """A whole graph in one .npz file, in the layouts that are in use.
 
 - Shchur et al. (2018): `adj_data`, `adj_indices`, `adj_indptr`, `adj_shape`, the same of `attr_`
-  (or a dense `attr_matrix`), `labels`.
+  (or a dense `attr_matrix`), `labels`; also with `adj_matrix.data` and so on for names.
 - SciPy matrices pickled inside: `adj_matrix`, `node_attr`, `node_label`.
 - Arrays: `edges` [M, 2] or `edge_index` [2, M], `node_features` or `x`, `node_labels` or `y`,
   `train_masks`, `val_masks`, `test_masks` [splits, N] or [N], of which the first split is taken.
@@ -41,8 +41,8 @@ def read_npz_graph(path: Path) -> tuple[npt.NDArray, int, NodeData]:
     """Edges [M, 2] (source, target), number of nodes, what is known of them. UsageError."""
     archive = Archive(path)
     data = NodeData()
-    if "adj_indptr" in archive.names:
-        edges, num_nodes = _of_matrix(path, archive.csr("adj_"))
+    if prefix := _prefix(archive, ("adj_", "adj_matrix.")):
+        edges, num_nodes = _of_matrix(path, archive.csr(prefix))
     elif adjacency := archive.first(_ADJACENCY):
         edges, num_nodes = _of_matrix(path, archive.matrix(adjacency))
     elif name := archive.first(_EDGES):
@@ -52,12 +52,14 @@ def read_npz_graph(path: Path) -> tuple[npt.NDArray, int, NodeData]:
     else:
         wanted = "adj_data, adj_indices, adj_indptr and adj_shape, or adj_matrix, or edges"
         raise refuse(path, None, wanted, ", ".join(archive.names[:20]) or "nothing")
-    if "attr_indptr" in archive.names:
-        data.features = sparse_features(path, archive.csr("attr_"))
+    if prefix := _prefix(archive, ("attr_", "attr_matrix.")):
+        data.features = sparse_features(path, archive.csr(prefix))
     elif name := archive.first(FEATURES):
         data.features = archive_features(archive, name)
+    if _prefix(archive, ("labels_", "labels.")):
+        raise refuse(path, None, "one class per node", "a matrix of labels", "give --labels")
     if name := archive.first(LABELS):
-        data.labels, data.class_names = labels_of(path, name, archive.array(name))
+        data.labels, data.class_names = labels_of(path, name, archive.value(name))
     counts = [len(part) for part in (data.features, data.labels) if part is not None]
     num_nodes = num_nodes or max([*counts, int(edges.max(initial=-1)) + 1])
     if any(count != num_nodes for count in counts):
@@ -66,14 +68,21 @@ def read_npz_graph(path: Path) -> tuple[npt.NDArray, int, NodeData]:
     return edges, num_nodes, data
 
 
+def _prefix(archive: Archive, candidates: tuple[str, ...]) -> str | None:
+    """What the names of the parts of a sparse matrix begin with, if there is one."""
+    return next((each for each in candidates if f"{each}indptr" in archive.names), None)
+
+
 def labels_of(
-    path: Path, name: str, values: npt.NDArray
+    path: Path, name: str, values: object
 ) -> tuple[npt.NDArray[np.int32], list[str] | None]:
     """The class of each node out of an array in a file. UsageError."""
 
     def error(expected: str, got: object) -> UsageError:
         return refuse(path, None, f"{name} to hold {expected}", got)
 
+    if not isinstance(values, np.ndarray):
+        raise error("one class per node", "a sparse matrix")
     return classes_of_array(values, error)
 
 

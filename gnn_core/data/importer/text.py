@@ -225,16 +225,19 @@ def first_mistake(block: Block, form: Form, kinds: dict[str, str]) -> UsageError
             return error
         if len(row) != len(form.names):
             wanted = f"{len(form.names)} columns"
-            return refuse(block.path, number, wanted, f"{len(row)}: {shown(line)}")
+            is_open = line.count('"') % 2 == 1
+            remedy = "a line break in a field is read from Parquet alone" if is_open else ""
+            return refuse(block.path, number, wanted, f"{len(row)}: {shown(line)}", remedy)
         for at, name, kind in columns:
             if not _CHECKS[kind](row[at]):
                 label = f"column {name}"
                 wanted = _WANTED[kind]
-                return refuse(block.path, number, f"{wanted} in {label}", shown(row[at]))
+                remedy = "correct it, or give --id-type text for ids" if kind == "int" else ""
+                return refuse(block.path, number, f"{wanted} in {label}", shown(row[at]), remedy)
     return None
 
 
-def is_integer(text: str) -> bool:
+def _is_integer(text: str) -> bool:
     """Whether the text is an integer that fits 64 bits."""
     try:
         return -(2**63) <= int(text) < 2**63 and "_" not in text
@@ -243,7 +246,7 @@ def is_integer(text: str) -> bool:
 
 
 _CHECKS = {
-    "int": is_integer,
+    "int": _is_integer,
     "number": lambda text: _is_number(text) or not text,
     "bool": lambda text: text.lower() in ("true", "false", "0", "1", ""),
     "text": lambda text: True,
