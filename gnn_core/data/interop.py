@@ -220,22 +220,9 @@ def from_pandas(
         year: column of years.
         features: columns of numbers.
     """
-    import pandas
-
     ends = edges.iloc[:, :2]
-    if nodes is None:
-        ids = np.unique(np.concatenate([ends.iloc[:, 0].unique(), ends.iloc[:, 1].unique()]))
-        if wanted := [each for each in (id, label, split, year, *features) if each]:
-            raise _missing(name, f"a frame of nodes with the column {wanted[0]}", "none")
-    else:
-        for column in filter(None, (id, label, split, year, *features)):
-            if column not in nodes.columns:
-                near = did_you_mean(str(column), map(str, nodes.columns))
-                raise _missing(name, f"a column {shown(column)} of nodes", f"none{near}")
-        ids = nodes.index.to_numpy() if id is None else nodes[id].to_numpy()
-    index = pandas.Index(ids)
-    if not index.is_unique:
-        raise _missing(name, "each id once", f"{shown(ids[index.duplicated()][0])} twice")
+    wanted = [each for each in (id, label, split, year, *features) if each]
+    index = _frame_index(name, ends, nodes, id, wanted)
     pairs = np.stack([index.get_indexer(ends.iloc[:, end]) for end in (0, 1)], axis=1)
     unknown = np.argwhere(pairs < 0)
     if len(unknown):
@@ -249,7 +236,7 @@ def from_pandas(
     return from_edges(
         name,
         pairs,
-        len(ids),
+        len(index),
         directed,
         features=nodes[list(features)].to_numpy(np.float32) if features else None,
         labels=None
@@ -258,6 +245,25 @@ def from_pandas(
         splits=None if words is None else _split_words(name, words.fillna("none")),
         years=None if years is None else years.to_numpy(),
     )
+
+
+def _frame_index(name: str, ends: Any, nodes: Any, id: str | None, wanted: Sequence[str]) -> Any:
+    """The ids of the nodes as pandas' index: of the frame of nodes, else those of the edges."""
+    import pandas
+
+    if nodes is None:
+        if wanted:
+            raise _missing(name, f"a frame of nodes with the column {wanted[0]}", "none")
+        ids = np.unique(np.concatenate([ends.iloc[:, 0].unique(), ends.iloc[:, 1].unique()]))
+        return pandas.Index(ids)
+    for column in wanted:
+        if column not in nodes.columns:
+            near = did_you_mean(str(column), map(str, nodes.columns))
+            raise _missing(name, f"a column {shown(column)} of nodes", f"none{near}")
+    index = pandas.Index(nodes.index if id is None else nodes[id])
+    if not index.is_unique:
+        raise _missing(name, "each id once", f"{shown(index[index.duplicated()][0])} twice")
+    return index
 
 
 def as_numpy(values: Any) -> npt.NDArray:

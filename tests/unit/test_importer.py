@@ -173,7 +173,7 @@ def test_nodes_that_only_edges_name_are_taken_when_allowed() -> None:
     assert np.asarray(graph.features).tolist() == [[5], [6], [0]]
 
 
-@pytest.mark.parametrize("kind", ["csv", "json", "words", "rows", "npz", "ordered"])
+@pytest.mark.parametrize("kind", ["csv", "json", "words", "rows", "npz", "ordered", "lists"])
 def test_features_in_every_layout(kind: str) -> None:
     wanted = np.array([[1, 0, 2], [0, 0, 0], [0, 3, 0]], np.float32)
     files = {
@@ -187,13 +187,16 @@ def test_features_in_every_layout(kind: str) -> None:
     if kind == "npz":
         sparse.save_npz("x.npz", sparse.csr_array(wanted))
         name = "x.npz"
+    elif kind == "lists":
+        columns = {"id": [3, 1, 2], "x": wanted[[2, 0, 1]].tolist()}
+        parquet.write_table(pyarrow.table(columns), name := "x.parquet")
     else:
         name, content = files[kind]
         Path(name).write_text(content)
     layout = " --feature-layout ordered" if kind == "ordered" else ""
     graph = imported(flags + name + layout, edges_csv="1,2\n2,3\n", nodes_csv="id\n1\n2\n3\n")
     assert np.asarray(graph.features).tolist() == wanted.tolist()
-    assert isinstance(graph.features, SparseFeatures) == (kind not in ("rows", "ordered"))
+    assert isinstance(graph.features, SparseFeatures) == (kind not in ("rows", "ordered", "lists"))
 
 
 def test_arrays_alone_number_the_nodes() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from gnn_core.data.features import SparseFeatures
 from gnn_core.data.importer import arrays
 from gnn_core.data.importer.edges import numbers_of
 from gnn_core.data.importer.keys import Keys, TextKeys
-from gnn_core.data.importer.nodes import feature_columns, id_column, number_kind, numbers
+from gnn_core.data.importer.nodes import (
+    feature_columns,
+    id_column,
+    number_kind,
+    numbers,
+    require_width,
+)
 from gnn_core.data.importer.request import Request
 from gnn_core.data.importer.tables import Batch, Table
 from gnn_core.data.importer.text import refuse
@@ -80,29 +86,45 @@ def _of_rows(
     names = [name for name, _ in columns]
     if not names:
         raise refuse(tables[0].path, None, "columns of features beside the id", "none")
-    shape = (len(keys), len(names))
-    require_room("features", staging, 4 * shape[0] * shape[1])
-    rows = np.memmap(staging / "features.raw", np.float32, "w+", shape=shape)
     has_row = np.zeros(len(keys), np.bool_)
+    rows: npt.NDArray[np.float32] | None = None
     done = 0
+    for batch in _row_batches(tables, key, names, keys):
+        nodes = _nodes_of(batch, key, keys, listed_in, has_row, done)
+        values = numbers(batch, names)
+        if rows is None:
+            shape = (len(keys), values.shape[1])
+            require_room("features", staging, 4 * shape[0] * shape[1])
+            rows = np.memmap(staging / "features.raw", np.float32, "w+", shape=shape)
+        require_width(batch, values, rows.shape[1])
+        rows[nodes], has_row[nodes] = values, True
+        done += len(batch)
+    _require_all(tables[0].path, has_row, keys)
+    assert rows is not None  # there are nodes, and each has a row
+    return rows
+
+
+def _row_batches(
+    tables: Sequence[Table], key: str | None, names: Sequence[str], keys: Keys
+) -> Iterator[Batch]:
     for table in tables:
         for name in (*names, *([key] if key else [])):
             table.column(name, "--features")
         kinds = {name: number_kind(table, name) for name in names}
-        for batch in table.batches({**kinds, **({key: keys.kind} if key else {})}):
-            if key is None:
-                nodes = np.arange(done, done + len(batch))
-                if done + len(batch) > len(keys):
-                    row = len(keys) - done
-                    raise batch.error(row, f"{len(keys)} rows, one per node,", "more")
-            else:
-                nodes = numbers_of(batch, key, keys, listed_in)
-                _require_new(batch, nodes, has_row, key)
-            has_row[nodes] = True
-            rows[nodes] = numbers(batch, names)
-            done += len(batch)
-    _require_all(tables[0].path, has_row, keys)
-    return rows
+        yield from table.batches({**kinds, **({key: keys.kind} if key else {})})
+
+
+def _nodes_of(
+    batch: Batch, key: str | None, keys: Keys, listed_in: str, has_row: npt.NDArray, done: int
+) -> npt.NDArray[np.int64]:
+    """The nodes of some rows, by their ids or, without a column of ids, in their order."""
+    if key is not None:
+        nodes = numbers_of(batch, key, keys, listed_in)
+        _require_new(batch, nodes, has_row, key)
+        return nodes
+    if done + len(batch) > len(keys):
+        raise batch.error(len(keys) - done, f"{len(keys)} rows, one per node", "more")
+    return np.arange(done, done + len(batch))
 
 
 def _require_new(batch: Batch, nodes: npt.NDArray, has_row: npt.NDArray, key: str) -> None:

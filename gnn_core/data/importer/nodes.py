@@ -120,9 +120,13 @@ def feature_columns(
 
 
 def number_kind(table: Table, column: str) -> str:
-    """`number`, or `bool` for true and false."""
+    """`number`, `bool` for true and false, or `list` for a column of Parquet that holds lists."""
     if table.form is None:
-        return "number"
+        from pyarrow import types
+
+        kind = table.types[column]
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return "list" if is_list else "number"
     head = {text.strip().lower() for text in table.head(column)} - {""}
     return "bool" if head and head <= _BOOLEANS else "number"
 
@@ -141,15 +145,16 @@ class NodeReader:
     def read(self, tables: list[tuple[Table, NodeColumns]], progress: Progress) -> NodeData:
         """All rows of all tables. UsageError names file, line and value."""
         total = sum(table.path.stat().st_size for table, _ in tables)
-        width = len(tables[0][1].features)
+        width = 0
         with self._file.open("wb") as file:
             for table, columns in tables:
                 for batch in table.batches({**columns.kinds, columns.id: self.keys.kind}):
                     progress(f"{len(self.keys):,} nodes", min(batch.bytes_read, total), total)
                     self._insert(batch, columns.id)
                     self._take(batch, columns)
-                    if width:
+                    if columns.features:
                         rows = numbers(batch, [name for name, _ in columns.features])
+                        width = require_width(batch, rows, width)
                         file.write(rows.data)
         if not len(self.keys):
             raise refuse(tables[0][0].path, None, "nodes", "none")
@@ -205,19 +210,49 @@ def label_classes(
 
 def numbers(batch: Batch, columns: Sequence[str]) -> npt.NDArray[np.float32]:
     """Some columns as float32 [k, F]. UsageError for an empty field, NaN or infinity."""
-    rows = np.empty((len(batch), len(columns)), np.float32)
-    for at, name in enumerate(columns):
+    parts = []
+    for name in columns:
         values = batch.columns[name]
         if values.null_count:
             row = values.is_null().index(True).as_py()
             raise batch.error(row, f"a number in column {name}", "nothing")
+        if _is_list(values):
+            part = _list_rows(batch, name)
+        else:
+            part = values.to_numpy(zero_copy_only=False).reshape(-1, 1)
         with np.errstate(over="ignore"):
-            rows[:, at] = values.to_numpy(zero_copy_only=False)
-        odd = np.flatnonzero(~np.isfinite(rows[:, at]))
+            part = part.astype(np.float32)
+        odd = np.argwhere(~np.isfinite(part))
         if len(odd):
-            row = int(odd[0])
-            raise batch.error(row, f"a finite float32 in column {name}", values[row].as_py())
-    return rows
+            row = int(odd[0][0])
+            raise batch.error(row, f"a finite float32 in column {name}", shown(values[row].as_py()))
+        parts.append(part)
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+
+def require_width(batch: Batch, rows: npt.NDArray, width: int) -> int:
+    """The number of columns of `rows`. UsageError unless it is `width`, which is 0 at first."""
+    if width and rows.shape[1] != width:
+        raise batch.error(0, f"{width} numbers", rows.shape[1])
+    return int(rows.shape[1])
+
+
+def _is_list(values: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(values.type))
+
+
+def _list_rows(batch: Batch, name: str) -> npt.NDArray:
+    """A column of lists of one length as [k, length]. UsageError."""
+    values = batch.columns[name]
+    lengths = values.value_lengths().to_numpy()
+    odd = np.flatnonzero(lengths != lengths[0])
+    if len(odd):
+        row = int(odd[0])
+        raise batch.error(row, f"{lengths[0]} numbers in column {name}", int(lengths[row]))
+    rows: npt.NDArray = values.flatten().to_numpy(zero_copy_only=False)
+    return rows.reshape(len(values), -1)
 
 
 def whole_numbers(batch: Batch, column: str) -> npt.NDArray[np.int32]:

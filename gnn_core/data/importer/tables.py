@@ -133,7 +133,7 @@ class Table:
     def _parquet_batches(self, kinds: dict[str, str]) -> Iterator[Batch]:
         import pyarrow
 
-        types = {**_arrow_types(), "text": pyarrow.string()}
+        types = {**_arrow_types(), "list": pyarrow.list_(pyarrow.float64())}
         row = 1
         try:
             for batch in _parquet(self.path).iter_batches(_PARQUET_ROWS, columns=list(kinds)):
