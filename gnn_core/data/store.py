@@ -159,6 +159,12 @@ class GraphWriter:
             shutil.copyfile(source, self.path(array))
         self.checksums[source.name] = checksum
 
+    def adopt_ids(self, graph_folder: Path, checksums: dict[str, str]) -> None:
+        """Take over what the nodes of another graph were called, if its folder tells."""
+        for name in ID_FILES:
+            if f"{name}.npy" in checksums:
+                self.adopt(name, graph_folder, checksums[f"{name}.npy"])
+
     def drop(self, array: str) -> None:
         """Remove an array that was only needed on the way."""
         self.path(array).unlink()

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from pyarrow import csv, parquet
 from scipy import sparse
 
-from gnn_core.data import datasets
+from gnn_core.data import datasets, hold_out
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.importer.keys import IntegerKeys, TextKeys
+from gnn_core.data.link_graph import LinkSplit, link_graph
+from gnn_core.data.table_dtype import with_table_dtype
 from tests.conftest import ROOT
 from tests.patience import patient
 
@@ -303,6 +305,16 @@ def test_directed_edges_are_kept_for_link_prediction() -> None:
     assert graph.citations is not None
     assert graph.citations.tolist() == [[2, 0], [0, 1], [1, 0]]
     assert neighbours(graph) == [[1, 2], [0], [0]]
+
+
+def test_copies_for_training_keep_the_ids(place: Path) -> None:
+    edges = "".join(f"{node},{other}\n" for node in range(10, 20) for other in range(10, node))
+    rows = "".join(f"{node},{node}.5\n" for node in range(10, 20))
+    flags = "--edges edges.csv --nodes nodes.csv --feature-columns x --directed"
+    graph = imported(flags, edges_csv=edges, nodes_csv="id,x\n" + rows)
+    split = LinkSplit(hold_out.RANDOM, 0.1, 0, 4)
+    for copy in (link_graph(graph, split, place), with_table_dtype(graph, "fp16", place)):
+        assert ids_of(copy) == list(range(10, 20))
 
 
 def test_labels_without_features_get_some_that_are_made() -> None:
