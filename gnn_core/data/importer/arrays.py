@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import pickle
 import zipfile
@@ -39,6 +40,16 @@ _MOST_PICKLE_BYTES = 4 << 30
 _CONVERT = (
     "convert it where its writer's packages are: np.savez(file, adj_data=A.data, "
     "adj_indices=A.indices, adj_indptr=A.indptr, adj_shape=A.shape, labels=labels)"
+)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
 )
 Matrix = Any  # scipy.sparse.csr_array
 
@@ -88,23 +99,22 @@ class Archive:
     def value(self, name: str) -> Any:
         """An array, or a SciPy matrix that is pickled in it. UsageError."""
         size = self._sizes[f"{name}.npy"]
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-            try:
+        content = b""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
                 header = read_header(file)
-            except (ValueError, OSError, EOFError, zlib.error) as error:
-                raise refuse(self.path, None, f"an array {name}", error) from None
-            if not header.dtype.hasobject:
-                return self.array(name)
-            if size > _MOST_PICKLE_BYTES:
-                raise self._strange(name, f"{size:,} bytes")
-            require_room(f"{name} of {self.path}", memory_bytes=3 * size)
-            try:
-                content = io.BytesIO(file.read(size - file.tell() + 1))
-            except (OSError, zlib.error, EOFError, zipfile.BadZipFile) as error:
-                raise refuse(self.path, None, f"an array {name}", error) from None
+                if header.dtype.hasobject:
+                    if size > _MOST_PICKLE_BYTES:
+                        raise ValueError(f"{size:,} bytes")
+                    require_room(f"{name} of {self.path}", memory_bytes=3 * size)
+                    content = file.read(size)
+        except _DAMAGE as error:
+            raise refuse(self.path, None, f"an array {name}", error) from None
+        if not header.dtype.hasobject:
+            return self.array(name)
         if math.prod(header.shape) != 1:
-            raise self._strange(name, f"{header.shape} Python objects")
-        return self._unpickled(name, content)
+            raise self._strange(name, f"{math.prod(header.shape)} Python objects")
+        return self._unpickled(name, io.BytesIO(content))
 
     def matrix(self, name: str) -> Matrix:
         """A two-dimensional array or pickled SciPy matrix, as SciPy's CSR. UsageError."""
