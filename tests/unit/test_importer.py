@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import csv, parquet
 from scipy import sparse
 
+from gnn_core.bench import importing
 from gnn_core.data import datasets, hold_out
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
@@ -399,3 +400,14 @@ def test_text_is_numbered_as_a_dict_would(parts: list[list[str]]) -> None:
     some = [*wanted, "none of them"]
     found = keys.find(pyarrow.array(some, pyarrow.string()))
     assert found.tolist() == [wanted.get(each, -1) for each in some]
+
+
+@pytest.mark.parametrize("flag", [[], ["--text"]])
+def test_the_benchmark_makes_a_table_and_imports_it(
+    flag: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the child
+    words = ["--edges", "3e3", "--nodes", "500", "--folder", str(place), *flag]
+    assert importing.main(words) == 0
+    assert "3,000 edges" in capsys.readouterr().out
+    assert list(place.glob("tmp*")) == []
