@@ -47,7 +47,8 @@ maps = open("/proc/self/maps").read().splitlines()
 print("libmpi:", json.dumps(sorted({l.split(None, 5)[-1] for l in maps if "/libmpi.so" in l})))
 """
 _WARM_OTHERS = """
-import numba, pandas, pyarrow, scipy.sparse, matplotlib.pyplot, psutil, safetensors, tensorboardX, tqdm, yaml
+import numba, pandas, scipy.sparse, matplotlib.pyplot, psutil, safetensors, tensorboardX, tqdm, yaml
+import pyarrow.csv, pyarrow.parquet
 numba.njit(lambda x: x)(1)
 from horovod.runner import launch
 """
