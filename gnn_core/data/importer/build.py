@@ -22,6 +22,7 @@ from gnn_core.data.importer.npz_graph import labels_of, load_edges, read_npz_gra
 from gnn_core.data.importer.request import DEFAULT_SPLIT, MADE_FEATURES, Request, split_rule
 from gnn_core.data.importer.split_file import read_split_file
 from gnn_core.data.importer.text import refuse
+from gnn_core.data.ordered_map import threads_to_use
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
@@ -82,12 +83,20 @@ def _write(writer: GraphWriter, read: Read, request: Request, progress: Progress
     num_nodes, pairs, data = len(read.keys), read.pairs, read.data
     if not num_nodes:
         raise UsageError("expected a graph with at least one node, got none; name other files")
-    budget = max(1 << 20, min(_MOST_SORT_BYTES, 2 * pairs.count * _SORT_BYTES))
+    threads = threads_to_use()
+    budget = max(1 << 20, min(_MOST_SORT_BYTES, int(2.1 * pairs.count) * _SORT_BYTES))
     disk = pairs.count * 8 * (1 + request.directed) + num_nodes * 8
     what = f"a graph of {num_nodes:,} nodes and {pairs.count:,} edges"
     require_room(what, writer.folder, disk, budget / 3 + num_nodes * 24)
     read.keys.put(writer)
-    kept = write_csr(writer, pairs.chunks, num_nodes, budget_bytes=budget, progress=progress)
+    kept = write_csr(
+        writer,
+        pairs.chunks,
+        num_nodes,
+        budget_bytes=budget // threads,
+        progress=progress,
+        threads=threads,
+    )
     if request.directed:
         with writer.stream("citations", np.int32, (pairs.count, 2)) as sink:
             for piece in pairs.chunks():

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gnn_core.data.importer.text import Block, Form, blocks, first_mistake, form_of, refuse
-from gnn_core.env.granted import available_cores
+from gnn_core.data.ordered_map import ordered_map, threads_to_use
 from gnn_core.files import open_regular
 from gnn_core.usage import UsageError, did_you_mean, shown
 
 _PARQUET_ROWS = 1 << 20
 _PARQUET = b"PAR1"
-_MOST_THREADS = 8
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -124,6 +119,7 @@ class Table:
         found = ordered_map(
             lambda block: _parse(block, form, kinds),
             blocks(self.path, self.options.encoding, form.skipped),
+            threads_to_use(),
         )
         done = 0
         for block, columns in found:
@@ -145,23 +141,6 @@ class Table:
                 row += batch.num_rows
         except (pyarrow.ArrowException, OSError) as error:
             raise refuse(self.path, None, "a whole Parquet file", _first(error)) from None
-
-
-def ordered_map(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """`map` by a few threads: results in order, and no more items taken ahead than threads."""
-    threads = max(1, min(_MOST_THREADS, available_cores()))
-    with ThreadPoolExecutor(threads, "import") as pool:
-        waiting: deque[Future[Out]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _parse(block: Block, form: Form, kinds: dict[str, str]) -> tuple[Block, dict[str, Any]]:
