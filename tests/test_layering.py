@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines")
 FRAMEWORKS = ("torch", "torch_geometric", "tensorflow", "tf_keras", "keras", "horovod", "mpi4py")
 DISK = ("pathlib", "os", "io", "json", "csv", "yaml", "pickle", "shutil", "tempfile", "argparse")
-ENTRIES = ("train", "single", "ddp", "param_server", "compare")
+ENTRIES = ("train", "single", "ddp", "param_server", "compare", "predict")
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 
