@@ -264,7 +264,7 @@ def _create(size_bytes: int, written_bytes: int) -> str:
     except OSError as error:
         raise UsageError(
             f"exact evaluation keeps the states of a layer in a temporary file, and cannot: {error}"
-            "; set TMPDIR to a folder with room, or use --eval sampled"
+            "; set TMPDIR to a folder with room (training can also do with --eval sampled)"
         ) from None
     return path
 
