@@ -11,13 +11,22 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
 from gnn_core.inference.job import open_graphs, predict, require_widths
-from gnn_core.inference.request import Plan, Request, plan_of, read_request, require_place
+from gnn_core.inference.request import (
+    Plan,
+    Request,
+    plan_of,
+    read_request,
+    require_place,
+    settings_of,
+)
 from gnn_core.launch import launched_rank
 from gnn_core.measure.console import Console
 from gnn_core.training.checkpoint import SavedModel, model_of, read_model
@@ -32,6 +41,7 @@ from horovod_gnn.learner import set_up_torch
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.models import load_model, saved_widths
+from horovod_gnn.node_model import NodeModel
 from horovod_gnn.parallel import SingleProcess
 
 _W = TypeVar("_W", bound=SingleProcess)
@@ -60,6 +70,28 @@ def run(doc: str | None, join: Callable[[RunConfig | None], _W]) -> int:
     )
 
 
+def open_layers(folder: Path, graph: Graph, weights: str = "best") -> Layers | LinkLayers:
+    """A saved model over the features of a graph, in this process.
+
+    Args:
+        folder: of the checkpoints.
+        graph: of the feature width and the classes that it was trained with.
+        weights: `best` or `last`.
+
+    Raises:
+        UsageError: no checkpoint, a damaged one, or a graph that does not fit it.
+    """
+    saved = model_of(read_model(folder, f"{weights}.safetensors"))
+    config = settings_of(saved, device="cpu")
+    require_widths(saved_widths(config, saved.weights), graph, config)
+    return _layers(load_model(config, saved.weights, SingleProcess()), graph)
+
+
+def _layers(model: NodeModel | LinkModel, graph: Graph) -> Layers | LinkLayers:
+    store = feature_store(graph)
+    return LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
+
+
 def _read(doc: str | None) -> _Asked:
     request = read_request(doc, sys.argv[1:])
     if launched_rank() > 0:
@@ -81,10 +113,9 @@ def _work(asked: _Asked, world: SingleProcess) -> int:
         return 0
     with world.errors_on_all_ranks():
         graphs = open_graphs(plan.config, saved, Console.of(plan.config, world.rank))
-        require_widths(saved_widths(plan.config, saved.weights), graphs, plan.config)
+        require_widths(saved_widths(plan.config, saved.weights), graphs.read, plan.config)
     require_same_job(plan.config, graphs.read, world)
-    model, store = load_model(plan.config, saved.weights, world), feature_store(graphs.read)
-    layers = LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
+    layers = _layers(load_model(plan.config, saved.weights, world), graphs.read)
     world.can_save = True  # a signal ends it at the next chunk
     predict(asked.request, plan, graphs, world, layers)
     world.leave()

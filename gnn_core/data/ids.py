@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
+from gnn_core.data.mapped import map_array
 from gnn_core.files import is_file
 from gnn_core.usage import UsageError, shown
 
@@ -57,14 +59,15 @@ def original_ids(graph: Graph) -> OriginalIds | None:
     folder = graph.folder
     if folder is None:
         return None
+    subject = Subject(graph.name, folder, "import the graph again")
     if is_file(folder / IDS):
-        return _column(folder / IDS, np.int64, graph.num_nodes)
+        return _column(subject, folder / IDS, np.int64, graph.num_nodes)
     if not is_file(folder / OFFSETS):
         return None
-    offsets = _column(folder / OFFSETS, np.int64, graph.num_nodes + 1)
-    data = _column(folder / BYTES, np.uint8, int(offsets[-1]))
+    offsets = _column(subject, folder / OFFSETS, np.int64, graph.num_nodes + 1)
+    data = _column(subject, folder / BYTES, np.uint8, int(offsets[-1]))
     if offsets[0] != 0 or np.any(offsets[1:] < offsets[:-1]):
-        raise _unfit(folder / OFFSETS, "ascending offsets from 0", "others")
+        raise subject.error(Path(OFFSETS).stem, "ascending offsets from 0", "others")
     return TextIds(offsets, data)
 
 
@@ -116,16 +119,12 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdecimal() and len(word) < _MOST_DIGITS
 
 
-def _column(path: Path, dtype: npt.DTypeLike, length: int) -> npt.NDArray:
+def _column(subject: Subject, path: Path, dtype: npt.DTypeLike, length: int) -> npt.NDArray:
     """A one-dimensional array of a graph folder, memory-mapped. UsageError."""
-    try:
-        array: npt.NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unfit(path, "an array", str(error).splitlines()[0]) from None
+    array = map_array(path, subject)
+    expected = f"{np.dtype(dtype)} [{length}]"
+    if array is None:
+        raise subject.error(path.stem, expected, "no such file")
     if array.dtype != dtype or array.shape != (length,):
-        raise _unfit(path, f"{np.dtype(dtype)} [{length}]", f"{array.dtype} {list(array.shape)}")
+        raise subject.error(path.stem, expected, f"{array.dtype} {list(array.shape)}")
     return array
-
-
-def _unfit(path: Path, expected: str, got: str) -> UsageError:
-    return UsageError(f"{path}: expected {expected}, got {got}; import the graph again")

@@ -79,16 +79,15 @@ def open_graphs(config: RunConfig, saved: SavedModel, console: Console) -> Graph
     return Graphs(whole, trained_on(config, whole, console.tell))
 
 
-def require_widths(saved: tuple[int, int], graphs: Graphs, config: RunConfig) -> None:
+def require_widths(saved: tuple[int, int], graph: Graph, config: RunConfig) -> None:
     """Raise UsageError for a graph of other features or classes than the checkpoint's.
 
     Args:
         saved: width of the features and number of classes that the saved model has.
-        graphs: may have no classes.
+        graph: may have no classes.
         config: of the saved model.
     """
     num_features, num_classes = saved
-    graph = graphs.read
     got = [(num_features, graph.num_features, "features")]
     if config.task == "node" and graph.num_classes:
         got.append((num_classes, graph.num_classes, "classes"))

@@ -24,7 +24,7 @@ CLASSES, LOGITS, EMBEDDINGS, CITATIONS = "classes", "logits", "embeddings", "cit
 SPLITS = ("train", "valid", "test")
 _PLACE = (
     *("data_root", "cache_dir", "verify", "device", "threads"),
-    *("start_timeout", "collective_timeout", "quiet"),
+    *("start_timeout", "collective_timeout"),
 )
 _OF_TRAINING = (
     *("fanouts", "dropout", "input_dropout"),
@@ -62,7 +62,7 @@ class Request:
 def read_request(doc: str | None, argv: Sequence[str]) -> Request:
     """Read the command line of a program whose docstring is `doc`. Raises UsageError."""
     given = vars(_parser(doc).parse_args(argv))
-    place = {name: given.pop(name) for name in _PLACE if name in given}
+    place = {name: given.pop(name) for name in (*_PLACE, "quiet") if name in given}
     shape = {name: given.pop(name) for name in SHAPE if name in given}
     request = Request(**given, place=RunConfig(**place), shape=shape)
     for name in ("checkpoint_dir", "output"):
@@ -133,17 +133,25 @@ def plan_of(request: Request, saved: SavedModel) -> Plan:
     return Plan(config, what, layer - 1, top_k)
 
 
-def _settings(request: Request, saved: SavedModel) -> RunConfig:
-    """The checkpoint's settings, but for how it was trained; the place is the request's."""
+def settings_of(saved: SavedModel, **changes: Any) -> RunConfig:
+    """The settings that shaped a saved model, with some changes; how it was trained is left out.
+
+    Raises UsageError for settings that this version does not know.
+    """
     optimisation = OPTIONS["lr"].group
     values = {
         name: value
         for name, value in saved.settings.items()
         if name == "seed" or name not in OPTIONS or OPTIONS[name].group != optimisation
     }
-    place = {name: getattr(request.place, name) for name in _PLACE}
+    return RunConfig.from_dict({**values, **changes})
+
+
+def _settings(request: Request, saved: SavedModel) -> RunConfig:
+    """The checkpoint's settings in the place that was asked for."""
+    place = {name: getattr(request.place, name) for name in (*_PLACE, "quiet")}
     dataset = {"dataset": request.dataset} if request.dataset else {}
-    config = RunConfig.from_dict({**values, **place, **dataset})
+    config = settings_of(saved, **place, **dataset)
     for name, value in request.shape.items():
         if value != (theirs := getattr(config, name)):
             raise UsageError(
@@ -211,6 +219,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     add("--papers", metavar="IDS", help="whose missing citations: ids, or a file of ids")
     add("--candidates", metavar="IDS", help="among which they are sought (default: all papers)")
     add("--export", choices=("pyg",), help="write the weights for PyTorch Geometric, and stop")
+    add("--quiet", action="store_true", help="print errors alone")
     place = parser.add_argument_group("data and machine")
     shape = parser.add_argument_group("the checkpoint's settings, which need not be given")
     for group, names in ((place, _PLACE), (shape, SHAPE)):

@@ -23,6 +23,7 @@ from gnn_core.training.checkpoint import weights_of
 from tests.e2e.jobs import job
 from tests.e2e.small import DATASET, LAUNCHERS, ROOT, Place
 from tests.e2e.test_bad_input import assert_refused, with_files_up_to
+from tests.unit.documents import blocks
 from tests.unit.made_links import citing
 
 pytestmark = pytest.mark.needs_torch
@@ -192,6 +193,21 @@ def test_weights_for_pytorch_geometric(saved: Place, predict: Callable) -> None:
     edges = torch.from_numpy(np.stack([graph.indices.astype(np.int64), targets]))
     theirs = model.eval()(torch.from_numpy(np.array(graph.features)).double(), edges)
     assert np.allclose(theirs.detach(), logits_of(saved, graph), atol=1e-9)
+
+
+def test_the_service_in_the_docs(
+    saved: Place,
+    predict: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert predict(flags(saved)).code == 0
+    (program,) = blocks(ROOT / "docs" / "predict.md", "python")
+    monkeypatch.chdir(saved.folder)
+    monkeypatch.setenv("RINGSAGE_CACHE", str(saved.cache))
+    exec(program.replace('"synthetic"', repr(DATASET)), {})
+    classes = {int(row["node"]): int(row["class"]) for row in rows(saved)}
+    assert capsys.readouterr().out == f"{ {node: classes[node] for node in (5, 7)} }\n"
 
 
 # What is typed after the flags of a good prediction -> words of the answer.
