@@ -8,13 +8,14 @@ the others in pieces.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,12 +45,16 @@ class Output:
         self._part = folder / f"{self._mark}.part-{world.rank}"
         self._rows_per_block = max(1, _BLOCK_BYTES // dtype.itemsize)
         self._problem: str | None = None
+        self._file: IO[bytes] = io.BytesIO()  # until there is one
 
     def __enter__(self) -> Output:
         """Open this rank's part."""
-        with self._noting_problems():
-            self._file = self._part.open("wb")
-        self._world.require_agreement(self._problem)
+        with contextlib.ExitStack() as stack:
+            stack.push(self.__exit__)  # also where only another rank cannot
+            with self._noting_problems():
+                self._file = self._part.open("wb")
+            self._world.require_agreement(self._problem)
+            stack.pop_all()
         return self
 
     def __exit__(
@@ -61,12 +66,11 @@ class Output:
         """Remove what has a temporary name."""
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            self._part.unlink(missing_ok=True)
-        if self._world.rank == 0:
-            for left in self._path.parent.glob(f"{_escaped(self._mark)}.*"):
-                with contextlib.suppress(OSError):
-                    left.unlink()
+        # Of a rank that was lost the others remove the part, where they share its host.
+        mine = self._world.rank == 0 or error is not None
+        for left in self._part.parent.glob(f"{_escaped(self._mark)}.*") if mine else [self._part]:
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     def add(self, rows: npt.NDArray[Any]) -> None:
         """Append rows of this rank. Where that fails, `finish` says so on every rank."""

@@ -64,9 +64,9 @@ def read_request(doc: str | None, argv: Sequence[str]) -> Request:
     given = vars(_parser(doc).parse_args(argv))
     place = {name: given.pop(name) for name in (*_PLACE, "quiet") if name in given}
     shape = {name: given.pop(name) for name in SHAPE if name in given}
-    request = Request(**given, place=RunConfig(**place), shape=shape)
     for name in ("checkpoint_dir", "output"):
-        expanded(str(getattr(request, name)), "--" + name.replace("_", "-"))
+        given[name] = expanded(given[name], "--" + name.replace("_", "-"))
+    request = Request(**given, place=RunConfig(**place), shape=shape)
     suffix = request.output.suffix
     if request.export:
         _require_weights_alone(request)
@@ -207,10 +207,10 @@ def _require_suffix(request: Request, what: str) -> None:
 def _parser(doc: str | None) -> argparse.ArgumentParser:
     parser = Parser.of(doc, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint-dir", type=Path, required=True, metavar="DIR", help="of the run that trained")
+    add("--checkpoint-dir", required=True, metavar="DIR", help="of the run that trained")
     add("--weights", choices=("best", "last"), default="best", help="best on validation, or newest")
     add("--dataset", metavar="NAME", help="graph to predict on (default: that of the checkpoint)")
-    add("--output", type=Path, required=True, metavar="FILE", help=".csv, .parquet or .npy")
+    add("--output", required=True, metavar="FILE", help=".csv, .parquet or .npy")
     add("--overwrite", action="store_true", help="replace the output if it is there")
     add("--what", choices=(CLASSES, LOGITS, EMBEDDINGS, CITATIONS), help="what to write")
     add("--layer", type=whole(0), metavar="K", help="embeddings after layer K, from 1")

@@ -226,7 +226,11 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no classes": ({"top_k": 0}, ["--top-k: expected a whole number from 1, got 0"]),
     "unknown nodes": ({"nodes": "5,2000"}, ["expected ids of its 2,000 nodes", "got '2000'"]),
     "no node": ({"nodes": ","}, ["expected at least one node"]),
-    "a missing file of nodes": ({"nodes": "some.txt"}, ["--nodes: neither a file nor ids"]),
+    "a missing file of nodes": (
+        {"nodes": "some.txt"},
+        ["--nodes: no file of that name, and graph"],
+    ),
+    "a folder of nodes": ({"nodes": ROOT}, ["expected a file, got a folder"]),
     "another model": ({"hidden": 32}, ["--hidden 32: ", "was trained with 16; leave it out"]),
     "another task": ({"task": "link"}, ["--task link: ", "was trained with node"]),
     "a setting of training": ({"epochs": 3}, ["unrecognized arguments: --epochs 3"]),

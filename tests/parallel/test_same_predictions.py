@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,9 @@ def test_missing_citations(world: SingleProcess, shared_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_told_on_every_rank(
-    tiny_graph: Graph, world: SingleProcess, shared_path: Path
+    tiny_graph: Graph, world: SingleProcess, shared_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(shared_path))
     with pytest.raises(UsageError, match="cannot write .*; give another one with --output"):
         run(tiny_graph, world, shared_path / "none" / "c.csv", [], plan_of("classes"))
     with pytest.raises(UsageError, match="expected ids of its 120 nodes"):
