@@ -119,7 +119,7 @@ def test_parquet_holds_the_same(saved: Place, predict: Callable) -> None:
 
 
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("launcher", ["horovodrun", "mpirun"])
+@pytest.mark.parametrize("launcher", ["mpirun", pytest.param("horovodrun", marks=pytest.mark.long)])
 def test_two_ranks_write_the_same_file(
     saved: Place, predict: Callable, horovodrun: Callable, launcher: str
 ) -> None:
