@@ -48,7 +48,8 @@ def on_rank_0(find: Callable[[], IntArray], flag: str, world: World) -> IntArray
             found = np.unique(find())
             if not len(found):
                 raise UsageError(f"{flag}: expected at least one node, got none; choose others")
-    return np.frombuffer(world.broadcast_bytes(found.tobytes()), np.int64)
+    # A copy, since kernels are compiled anew for an array that is read-only.
+    return np.frombuffer(world.broadcast_bytes(found.tobytes()), np.int64).copy()
 
 
 def _named(text: str, flag: str, graph: Graph, ids: OriginalIds | None) -> IntArray:
