@@ -1,16 +1,22 @@
-"""The models of this trainer by name: `register` adds one, `build_model` makes the run's."""
+"""The models of this trainer by name: `register` adds one, `build_model` makes the run's,
+`load_model` a saved one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
 
+import numpy as np
 import torch
 
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
 from gnn_core.models import MODELS
+from gnn_core.training.learner import require_alike
+from gnn_core.training.state import Weights
+from gnn_core.usage import UsageError
 from horovod_gnn.device import choose_device
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
@@ -53,18 +59,75 @@ def build_model(config: RunConfig, graph: Graph, world: SingleProcess) -> NodeMo
 
     It gives logits of the graph's classes, or embeddings and scores of pairs for link prediction.
     """
-    device = choose_device(config, world)
-    rates = agreed_rates(config, device, world)
-    native_bf16 = None if rates is None else rates.native_bf16
-    out_features = config.hidden if config.task == "link" else graph.num_classes
-    encoder = _BUILDERS[config.model](config, graph.num_features, out_features, native_bf16)
-    model: NodeModel | LinkModel = encoder
-    if config.task == "link":
-        model = LinkModel(encoder, config.predictor_layers, config.seed)
-    model.to(device)
+    model = _on_device(config, graph.num_features, graph.num_classes, world)
     for tensor in model.state_dict().values():
         world.broadcast_(tensor)
     return model
+
+
+def load_model(config: RunConfig, weights: Weights, world: SingleProcess) -> NodeModel | LinkModel:
+    """The model of those settings with saved weights, on this rank's device.
+
+    Raises UsageError for weights that are no such model's.
+    """
+    model = _on_device(config, *saved_widths(config, weights), world)
+    try:
+        require_alike({name: t.cpu().numpy() for name, t in model.state_dict().items()}, weights)
+    except ValueError as error:
+        raise _foreign(config, str(error)) from None
+    model.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in weights.items()})
+    return model
+
+
+def saved_widths(config: RunConfig, weights: Weights) -> tuple[int, int]:
+    """Width of the features and number of classes of the model whose weights these are.
+
+    They are read off the shapes that depend on them in a model of these settings, whatever its
+    kind. For link prediction the second one means nothing. Raises UsageError where none fits.
+    """
+    narrow, wider, more = (_shapes(config, *widths) for widths in ((2, 2), (3, 2), (2, 3)))
+    found = []
+    for other in (wider, more):
+        width = 2
+        for name, shape in narrow.items():
+            theirs = weights[name].shape if name in weights else ()
+            if len(theirs) != len(shape):
+                raise _foreign(config, f"{name}: expected {list(shape)}, got {list(theirs)}")
+            for axis, (small, large) in enumerate(zip(shape, other[name], strict=True)):
+                if small != large:
+                    width = 2 + (theirs[axis] - small) // (large - small)
+        found.append(max(width, 1))
+    return found[0], found[1]
+
+
+def _shapes(config: RunConfig, in_features: int, num_classes: int) -> dict[str, tuple[int, ...]]:
+    state = _model(config, in_features, num_classes, None).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _foreign(config: RunConfig, problem: str) -> UsageError:
+    return UsageError(
+        f"--checkpoint-dir: expected the weights of a model of the settings that stand beside them "
+        f"(--model {config.model}), got others ({problem}); give another checkpoint"
+    )
+
+
+def _model(
+    config: RunConfig, in_features: int, num_classes: int, native_bf16: bool | None
+) -> NodeModel | LinkModel:
+    is_link = config.task == "link"
+    out_features = config.hidden if is_link else num_classes
+    encoder = _BUILDERS[config.model](config, in_features, out_features, native_bf16)
+    return LinkModel(encoder, config.predictor_layers, config.seed) if is_link else encoder
+
+
+def _on_device(
+    config: RunConfig, in_features: int, num_classes: int, world: SingleProcess
+) -> NodeModel | LinkModel:
+    device = choose_device(config, world)
+    rates = agreed_rates(config, device, world)
+    native_bf16 = None if rates is None else rates.native_bf16
+    return _model(config, in_features, num_classes, native_bf16).to(device)
 
 
 def agreed_rates(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines", "ringsage")
 FRAMEWORKS = ("torch", "torch_geometric", "tensorflow", "tf_keras", "keras", "horovod", "mpi4py")
 DISK = ("pathlib", "os", "io", "json", "csv", "yaml", "pickle", "shutil", "tempfile", "argparse")
-ENTRIES = ("train", "single", "ddp", "param_server", "compare")
+ENTRIES = ("train", "single", "ddp", "param_server", "compare", "predict")
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 
@@ -264,6 +264,9 @@ RULES: dict[str, Check] = {
     "no run imports the sweep": never(PACKAGES, ("gnn_core.sweep",), SWEEPS),
     "no run imports a benchmark": never(PACKAGES, BENCHMARKS, BENCHMARKS),
     "nobody imports the data benchmark": never(PACKAGES, ("gnn_core.bench.sampling",)),
+    "training imports no inference": never(
+        ("gnn_core.data", "gnn_core.measure", "gnn_core.training"), ("gnn_core.inference",)
+    ),
     "deploy imports no training": never(("gnn_core.deploy",), ("gnn_core.training",)),
     "nobody imports deploy": never(PACKAGES, ("gnn_core.deploy",), ("gnn_core.deploy",)),
     "the model imports no training": never(COMPUTE, ("gnn_core.training",)),
@@ -429,6 +432,11 @@ VIOLATIONS = [
         "the report imports neither data nor training",
         "gnn_core/report/a.py",
         "def f():\n    from gnn_core import training",
+    ),
+    (
+        "training imports no inference",
+        "gnn_core/training/a.py",
+        "from gnn_core.inference import output",
     ),
     ("deploy imports no training", "gnn_core/deploy/a.py", "import gnn_core.training.job"),
     ("nobody imports deploy", "gnn_core/report/a.py", "from gnn_core.deploy import validate"),

@@ -16,7 +16,7 @@ from gnn_core.data.pieces import read_header
 
 def map_arrays(files: dict[str, Path], subject: Subject, num_features: int) -> dict[str, Any]:
     """The arrays of ARRAY_NAMES, None for those without a file; sparse features put together."""
-    mapped = {name: _map_array(path, subject) for name, path in files.items()}
+    mapped = {name: map_array(path, subject) for name, path in files.items()}
     arrays: dict[str, Any] = {name: mapped.get(name) for name in ARRAY_NAMES}
     if any(mapped.get(name) is not None for name in SPARSE_PARTS):
         check_sparse_parts(subject, mapped)
@@ -26,7 +26,7 @@ def map_arrays(files: dict[str, Path], subject: Subject, num_features: int) -> d
     return arrays
 
 
-def _map_array(path: Path, subject: Subject) -> npt.NDArray | None:
+def map_array(path: Path, subject: Subject) -> npt.NDArray | None:
     """The array in a file, read-only; None where there is no file. UsageError."""
     if not path.exists():
         return None

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.files import read_regular
+from gnn_core.files import is_file, is_folder, read_regular
 from gnn_core.measure.strict_json import build
 from gnn_core.training.fit import require_fit
 from gnn_core.training.learner import Learner
@@ -184,6 +184,46 @@ def state_of(data: bytes) -> State:
 def has_checksum(data: bytes) -> bool:
     """Whether a checkpoint says what its bytes have to be; those of older versions do not."""
     return _SUM in _header(data)
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a checkpoint tells of a model, whichever framework trained it."""
+
+    settings: dict[str, Any]  # of the run, as `RunConfig.curve_settings` gives them
+    fingerprint: str  # of the graph that it was trained on
+    weights: Weights
+
+
+def read_model(folder: Path, name: str) -> bytes:
+    """The bytes of a checkpoint file, BEST or LAST, which `model_of` reads. Raises UsageError."""
+    path = folder / name
+    if not is_folder(folder):
+        raise UsageError(
+            f"--checkpoint-dir: expected a folder of checkpoints, got no folder {folder}; check "
+            "the path"
+        )
+    if not is_file(path):
+        others = [other for other in (BEST, LAST) if is_file(folder / other)]
+        change = "train with --checkpoint-dir first, or name another folder"
+        if others:
+            change = f"it has {others[0]}, which --weights {Path(others[0]).stem} takes"
+        raise UsageError(f"--checkpoint-dir {folder}: expected {name} in it, got none; {change}")
+    try:
+        data = _bytes_of(path)
+        model_of(data)
+    except Exception as error:  # whatever a foreign file makes its parts raise
+        raise UsageError(
+            f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
+            f"({_in_short(error)})"
+        ) from None
+    return data
+
+
+def model_of(data: bytes) -> SavedModel:
+    """The model in bytes that `read_model` gave."""
+    header, state = _read(data)
+    return SavedModel(dict(header["settings"]), str(header["fingerprint"]), state.weights)
 
 
 def weights_of(path: Path) -> Weights:

@@ -9,6 +9,7 @@ twice.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
+from gnn_core.data.progress import Progress, silent
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.training.world import World
 
@@ -83,6 +85,7 @@ class ExactEvaluator:
         share_directly: ranks write into one scratch file instead of exchanging rows; None asks
             whether they share a host.
         threads: chunks that this rank computes at a time: one for each of its replicas.
+        progress: is told after each chunk how many of this rank's chunks of a layer are done.
     """
 
     def __init__(
@@ -92,12 +95,14 @@ class ExactEvaluator:
         model: LayerwiseModel,
         share_directly: bool | None = None,
         threads: int = 1,
+        progress: Progress = silent,
     ):
         self._graph = graph
         self._world = world
         self._model = model
         self._direct = world.single_host if share_directly is None else share_directly
         self._threads = threads
+        self._progress = progress
 
     def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
         """The tally of each split, always of the whole: see `Evaluator`."""
@@ -114,6 +119,36 @@ class ExactEvaluator:
         states = self._states(reach(self._graph, ids, len(self._model.widths) - 1))
         assert states is not None
         return states
+
+    def layer(
+        self,
+        depth: int,
+        ids: npt.NDArray[np.int64],
+        take: Callable[[npt.NDArray[np.int64], npt.NDArray[Any]], None],
+    ) -> None:
+        """Give `take` the output of layer `depth` (from 0) for this rank's share of `ids`.
+
+        Shares and parts are consecutive: what the ranks are given, one after the other, is in the
+        order of `ids`. Every rank must call it, with the same sorted and distinct `ids`. Raises
+        Stopped, on all of them alike.
+
+        Args:
+            depth: the layer whose output is wanted.
+            ids: of the nodes.
+            take: gets part after part: ids int64 `[k]` and their rows `[k, widths[depth]]`.
+        """
+        states = self._states(reach(self._graph, ids, depth)[:-1])
+
+        def compute(part: npt.NDArray[np.int64]) -> None:
+            take(part, self._infer(depth, states, part))
+
+        self._for_my_parts(depth, ids, shares(self._graph, ids, self._world.world_size), compute)
+
+    def _infer(
+        self, depth: int, states: npt.NDArray[Any] | None, part: npt.NDArray[np.int64]
+    ) -> npt.NDArray[Any]:
+        block, nodes = all_neighbours(self._graph, part)
+        return self._model.infer_layer(depth, states, nodes, block)
 
     def _states(self, needed: list[npt.NDArray[np.int64]]) -> npt.NDArray[Any] | None:
         """The states after the last of the layers for which ids are `needed`; None for none."""
@@ -135,29 +170,32 @@ class ExactEvaluator:
         bounds = shares(self._graph, ids, self._world.world_size)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
-            block, nodes = all_neighbours(self._graph, part)
-            target[part] = self._model.infer_layer(depth, states, nodes, block)
+            target[part] = self._infer(depth, states, part)
 
-        self._for_my_parts(ids, bounds, fill)
+        self._for_my_parts(depth, ids, bounds, fill)
         if not self._direct:
             self._exchange(target, ids, bounds)
 
     def _for_my_parts(
         self,
+        depth: int,
         ids: npt.NDArray[np.int64],
         bounds: npt.NDArray[np.int64],
         work: Callable[[npt.NDArray[np.int64]], Any],
     ) -> list[Any]:
-        """What `work` returns for this rank's share of `ids`, in bounded parts.
+        """What `work` returns for this rank's share of `ids`, in bounded parts, at layer `depth`.
 
         All ranks are done with theirs when it returns. Raises Stopped, on all of them alike.
         """
         mine = ids[bounds[self._world.rank] : bounds[self._world.rank + 1]]
+        parts = chunks(self._graph, mine, CHUNK_NODES, CHUNK_EDGES)
+        computed = itertools.count(1)
 
         def unless_stopped(part: npt.NDArray[np.int64]) -> Any:
-            return work(part) if self._world.stop_signal is None else None
+            found = work(part) if self._world.stop_signal is None else None
+            self._progress(f"layer {depth + 1}", next(computed), len(parts))
+            return found
 
-        parts = chunks(self._graph, mine, CHUNK_NODES, CHUNK_EDGES)
         if self._threads == 1:
             done = [unless_stopped(part) for part in parts]
         else:
@@ -182,13 +220,12 @@ class ExactEvaluator:
         """The last layer for this rank's part of `ids`, summed over the ranks."""
 
         def score(part: npt.NDArray[np.int64]) -> Tally:
-            block, nodes = all_neighbours(self._graph, part)
-            logits = self._model.infer_layer(len(self._model.widths) - 1, states, nodes, block)
             assert self._graph.labels is not None
-            return tally_of(logits, self._graph.labels[part])
+            return tally_of(self._infer(last, states, part), self._graph.labels[part])
 
+        last = len(self._model.widths) - 1
         bounds = shares(self._graph, ids, self._world.world_size)
-        return _summed(sum(self._for_my_parts(ids, bounds, score), Tally()), self._world)
+        return _summed(sum(self._for_my_parts(last, ids, bounds, score), Tally()), self._world)
 
     def _scratch(self, num_rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Room for a layer's states, `[N, width]`, of which `num_rows` rows will be written.
@@ -230,7 +267,7 @@ def _create(size_bytes: int, written_bytes: int) -> str:
     except OSError as error:
         raise UsageError(
             f"exact evaluation keeps the states of a layer in a temporary file, and cannot: {error}"
-            "; set TMPDIR to a folder with room, or use --eval sampled"
+            "; set TMPDIR to a folder with room (training can also do with --eval sampled)"
         ) from None
     return path
 

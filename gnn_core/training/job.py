@@ -1,7 +1,8 @@
 """One job, from the command line to the record; the same in every framework.
 
 The entry scripts end up here: `horovod_gnn/train.py` and `baselines/ddp.py` with several ranks,
-`baselines/single.py` with one, `tf_mirrored/train.py` with Keras.
+`baselines/single.py` with one, `tf_mirrored/train.py` with Keras. `run_on_all_ranks` is what other
+programs of several ranks share with them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gnn_core.training.trainer import Trainer
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 
 _W = TypeVar("_W", bound=World)
+_S = TypeVar("_S")
 
 
 def run_job(
@@ -50,16 +52,44 @@ def run_job(
     Raises:
         UsageError: something the user can put right; on every rank alike.
     """
+    state: ElasticState | None = None
+
+    def train(config: RunConfig, world: _W) -> int:
+        nonlocal state
+        state = state or ElasticState(ResourceSampler(config.sample_seconds))
+        trainer = build(config, world)
+        if world.monitor is not None:
+            world.monitor.last_words = partial(_write_last_record, trainer)
+        return _finish(trainer.run(state), trainer)
+
+    return run_on_all_ranks(read, join, train)
+
+
+def run_on_all_ranks(
+    read: Callable[[], _S], join: Callable[[_S | None], _W], work: Callable[[_S, _W], int]
+) -> int:
+    """Read the settings, join the other ranks and do the work; the exit code.
+
+    128 + n if signal n stopped it, 1 if a rank was lost; else what `work` returns.
+
+    Args:
+        read: as in `run_job`.
+        join: as in `run_job`.
+        work: done by every rank; its exit code. Called again in another world when ranks have gone
+            or joined.
+
+    Raises:
+        UsageError: something the user can put right; on every rank alike.
+    """
     gc.freeze()  # what is imported stays: later collections need not look at it
     gc.enable()  # an entry script has disabled it while it imports
     keep_freed_memory()
-    config, problem = _settings(read)
-    state = ElasticState(ResourceSampler(config.sample_seconds if config else 0))
+    settings, problem = _settings(read)
     stop_signal = None
     with optional_output():  # whoever reads it may go: the run has a record to write
         while True:
             try:
-                world = join(config)
+                world = join(settings)
             except WorldChanged:  # before they had met
                 continue
             except UsageError as error:  # nobody is there to hear what this rank had to say
@@ -68,11 +98,8 @@ def run_job(
             try:
                 listen_for_stop(world)
                 world.require_agreement(problem)  # a rank may stand alone with a bad file
-                assert config is not None
-                trainer = build(config, world)
-                if world.monitor is not None:
-                    world.monitor.last_words = partial(_write_last_record, trainer)
-                return _finish(trainer.run(state), trainer)
+                assert settings is not None
+                return work(settings, world)
             except DryRun:
                 return 0
             except WorldChanged:
@@ -87,7 +114,7 @@ def run_job(
                 listen_no_more()
 
 
-def _settings(read: Callable[[], RunConfig]) -> tuple[RunConfig | None, str | None]:
+def _settings(read: Callable[[], _S]) -> tuple[_S | None, str | None]:
     """The settings, or the problem with them that all ranks are to hear of."""
     try:
         return read(), None

@@ -28,16 +28,26 @@ _DIRECTED = {"cora": "cora-linqs"}
 
 def open_for(config: RunConfig, say: Say) -> Graph:
     """The run's graph, with edges held out if links are to be predicted. Raises UsageError."""
+    graph = load_for(config, say)
+    if config.task == "node":
+        _require_labels(graph, config.counts_steps)
+    return trained_on(config, graph, say)
+
+
+def load_for(config: RunConfig, say: Say) -> Graph:
+    """The graph that `--dataset` names, of which the task may need a version of its own."""
     is_link = config.task == "link"
     name = _DIRECTED.get(config.dataset, config.dataset) if is_link else config.dataset
-    graph = datasets.load(name, config.data_root, config.cache_dir, config.verify, progress=say)
+    return datasets.load(name, config.data_root, config.cache_dir, config.verify, progress=say)
+
+
+def trained_on(config: RunConfig, graph: Graph, say: Say) -> Graph:
+    """What a run trains on of a graph: with edges held out, and with features as it reads them."""
     cache = datasets.find_cache(config.cache_dir)
-    if is_link:
+    if config.task == "link":
         assert config.hold_out is not None
         split = LinkSplit(config.hold_out, config.held_out or 0.0, config.seed, config.svd_width)
         graph = link_graph(graph, split, cache, say)
-    else:
-        _require_labels(graph, config.counts_steps)
     return with_table_dtype(graph, config.table_dtype, cache, say)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -10,13 +11,15 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gnn_core.data import datasets
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.checkpoint import state_of
 from tests.e2e.jobs import Job, job
 from tests.e2e.keras_runs import KERAS, Outcome, Runs
-from tests.e2e.small import LAUNCHERS, LAUNCHING, TRAIN, Place, assert_same_curve
+from tests.e2e.small import DATASET, LAUNCHERS, LAUNCHING, TRAIN, Place, assert_same_curve
 from tests.e2e.test_bad_input import assert_refused, assert_refused_once
 from tests.e2e.test_commands import assert_told_in_plain_lines
 
@@ -166,6 +169,22 @@ def test_sampled_evaluation_is_that_of_torch(keras: Runs, single: Callable, plac
         assert done.code == 0, done.err
     theirs, ours = (record.final for record in place.all_records())
     assert ours == pytest.approx(theirs, rel=FP64)
+
+
+def test_what_keras_has_saved_predicts_in_torch(
+    keras: Runs, in_process: Callable, place: Place
+) -> None:
+    from baselines.predict import main
+
+    assert keras(place.saving(epochs=1)).code == 0
+    words = ["--checkpoint-dir", place.saved, "--cache-dir", place.cache, "--nodes", "test"]
+    done = in_process(main, [*words, "--output", place.folder / "pred.csv"])
+    assert done.code == 0, done.err
+    with (place.folder / "pred.csv").open() as file:
+        found = {int(row["node"]): int(row["class"]) for row in csv.DictReader(file)}
+    labels = datasets.load(DATASET, cache_dir=place.cache).labels
+    right = [labels[node] == number for node, number in found.items()]
+    assert np.mean(right) == pytest.approx(place.record().final["test_accuracy"], abs=1e-12)
 
 
 def test_a_dry_run_says_what_would_happen_and_leaves_nothing(keras: Runs, place: Place) -> None:

@@ -16,6 +16,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.state import RunProgress
 from horovod_gnn.model import GraphSAGE
+from horovod_gnn.models import load_model, saved_widths
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import run, trained, trainer_of
 from tests.parallel.test_stopping import stop_in_step
@@ -120,3 +121,25 @@ def test_it_embeds_for_link_prediction(mlp: str, tmp_path: Path) -> None:
     assert all(np.isfinite(train(learner, 0)))
     tally = learner.evaluate(("valid",), whole=True)["valid"]
     assert tally.count > 0 and tally.score > 0
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("model", ["sage", "mlp"])
+def test_widths_are_read_off_the_weights(
+    tiny_graph: Graph, mlp: str, model: str, layers: int
+) -> None:
+    learner = made_learner(tiny_graph, model=model, layers=layers, fanouts=(3,) * layers)
+    config = made_config(model=model, layers=layers, fanouts=(3,) * layers)
+    weights = learner.weights()
+    assert saved_widths(config, weights) == (8, 4)
+    loaded = load_model(config, weights, SingleProcess())
+    assert_equal({n: t.numpy() for n, t in loaded.state_dict().items()}, weights)
+
+
+def test_weights_of_another_kind_are_refused(tiny_graph: Graph, mlp: str) -> None:
+    weights = made_learner(tiny_graph, model=mlp).weights()
+    with pytest.raises(UsageError, match=r"--model sage\), got others \(layers.0.weight: expected"):
+        saved_widths(made_config(), weights)
+    deeper = made_learner(tiny_graph, layers=3, fanouts=(3, 3, 3)).weights()
+    with pytest.raises(UsageError, match="got others"):
+        load_model(made_config(), deeper, SingleProcess())

@@ -1,0 +1,1 @@
+"""From a checkpoint to answers: classes, logits, embeddings and missing citations, in a file."""

@@ -1,0 +1,96 @@
+"""Missing citations: the papers that a model scores highest for a paper, and that it does not know.
+
+Ranks share the papers. Each paper's candidates are scored a bounded number at a time, in the same
+pieces on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import rank_slice
+from gnn_core.data.progress import Progress, silent
+from gnn_core.training.evaluate import ExactEvaluator
+from gnn_core.training.link_ranking import CHUNK_PAIRS, LinkScorer
+from gnn_core.training.world import World
+
+IntArray = npt.NDArray[np.int64]
+
+
+def missing_citations(
+    known: Graph,
+    evaluator: ExactEvaluator,
+    world: World,
+    model: LinkScorer,
+    *,
+    papers: IntArray,
+    candidates: IntArray,
+    top_k: int,
+    take: Callable[[int, IntArray, npt.NDArray[Any]], None],
+    progress: Progress = silent,
+) -> None:
+    """Give `take` the best candidates of each of this rank's papers. Every rank must call it.
+
+    Left out are the paper itself and whatever it cites or is cited by: a score does not tell the
+    direction of a citation. Ranks' papers are consecutive. Raises Stopped, on all ranks alike.
+
+    Args:
+        known: the graph with every citation that is known.
+        evaluator: of the graph whose citations the model looks at.
+        world: the other ranks.
+        model: embeds papers and scores pairs.
+        papers: `[P]`, whose missing citations are asked for.
+        candidates: `[C]`, ascending and distinct.
+        top_k: how many of them.
+        take: gets a paper, candidates `[k]`, best first, and their scores `[k]`; k <= top_k.
+        progress: is told how many of this rank's papers are done.
+    """
+    states = evaluator.embeddings(np.union1d(papers, candidates))
+    held_out = _held_out_of(known, papers)
+    mine = papers[rank_slice(len(papers), world.rank, world.world_size)]
+    for done, paper in enumerate(mine.tolist()):
+        if world.stop_signal is not None:
+            break
+        linked = known.indices[known.indptr[paper] : known.indptr[paper + 1]].astype(np.int64)
+        linked = np.concatenate([[paper], linked, held_out[(held_out == paper).any(1)].ravel()])
+        take(paper, *_best(model, states, paper, candidates, linked, top_k, world))
+        progress("papers", done + 1, len(mine))
+    world.stop_together()
+
+
+def _best(
+    model: LinkScorer,
+    states: npt.NDArray[Any],
+    paper: int,
+    candidates: IntArray,
+    linked: IntArray,
+    top_k: int,
+    world: World,
+) -> tuple[IntArray, npt.NDArray[Any]]:
+    """The candidates of highest score and these, best first, of equal ones the lower number."""
+    best, scores = candidates[:0], states[:0, 0]
+    for first in range(0, len(candidates), CHUNK_PAIRS):
+        if world.stop_signal is not None:
+            break
+        piece = candidates[first : first + CHUNK_PAIRS]
+        found = model.scores(np.repeat(states[[paper]], len(piece), axis=0), states[piece])
+        missing = ~np.isin(piece, linked)
+        best = np.concatenate([best, piece[missing]])
+        scores = np.concatenate([scores, found[missing]])
+        order = np.lexsort([best, -scores])[:top_k]
+        best, scores = best[order], scores[order]
+    return best, scores
+
+
+def _held_out_of(known: Graph, papers: IntArray) -> npt.NDArray[np.int64]:
+    """Published held-out edges int64 `[n, 2]` of these papers, which no message passes along."""
+    found = [np.empty((0, 2), np.int64)]
+    for edges in (known.valid_edges, known.test_edges):
+        if edges is not None:
+            found.append(edges[np.isin(edges, papers).any(axis=1)].astype(np.int64))
+    return np.concatenate(found)
