@@ -6,13 +6,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from gnn_core import models
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
-from gnn_core.models import MODELS
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -37,7 +37,7 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         f"{graph.num_features:,} features"
         + (f"; {targets}: " if is_link else f", {graph.num_classes} classes; ")
         + f"train / valid / test {sizes}",
-        f"model      {config.layers}-layer {MODELS[config.model]} ({config.aggregator}), "
+        f"model      {config.layers}-layer {models.title(config.to_dict())}, "
         f"hidden {config.hidden}"
         + (f", {config.predictor_layers}-layer predictor" if is_link else "")
         + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",
@@ -190,8 +190,8 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
     """Numbers in the model that this configuration asks for."""
     is_link = config.task == "link"
     out = config.hidden if is_link else graph.num_classes
-    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
-    found = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    settings = models.ModelSettings.of(config, graph.num_features, out)
+    found = models.num_weights(config.model, settings)
     return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
 
 
