@@ -97,6 +97,11 @@ class GinLayer(nn.Module):
         self.first = Dense(in_features, out_features)
         self.second = Dense(out_features, out_features)
 
+    @property
+    def bias(self) -> nn.Parameter:
+        """What is added to each row of the output."""
+        return self.second.bias
+
 
 class Gin(DegreeModel):
     """Xu, Hu, Leskovec, Jegelka, "How Powerful are Graph Neural Networks?", 2019; epsilon is 0.

@@ -61,6 +61,12 @@ class LayeredModel(NodeModel):
         if settings.norm != "none":
             kind = NORMS[settings.norm]
             self.norms.extend(kind(settings.hidden) for _ in range(settings.num_hidden))
+        if settings.norm == "batch":
+            # It takes away what a bias adds. The gradient is nothing but rounding, which Adam would
+            # make steps of that depend on the ranks.
+            for layer in self.layers[: settings.num_hidden]:
+                if isinstance(bias := getattr(layer, "bias", None), nn.Parameter):
+                    bias.requires_grad_(False)
         self.jump = Dense(settings.jump_width, settings.out_features) if settings.jumps else None
         self.widths = self._state_widths()
         self.dropout_threshold = dropout_threshold(settings.dropout)

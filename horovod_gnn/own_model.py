@@ -104,16 +104,24 @@ def count_weights(model: str, sha256: str | None, settings: ModelSettings) -> in
     return sum(parameter.numel() for parameter in made.parameters())
 
 
-@cache
 def _class_of(model: str, sha256: str | None) -> type[NodeModel]:
-    """The class, once the file has been executed."""
-    path, name = models.file_of(model)
+    """The class in the file, which is executed if its content is new."""
     source = models.source_of(model)
     found = models.sha256_of(source)
+    path, _ = models.file_of(model)
     if sha256 not in (None, found):
         raise UsageError(
             f"--model-sha256: expected {path} to have {sha256}, got {found}: the file has changed"
         )
+    kind = _executed(model, source)
+    models.COUNTS[model] = lambda settings: count_weights(model, sha256, settings)
+    return kind
+
+
+@cache
+def _executed(model: str, source: bytes) -> type[NodeModel]:
+    """The class that the file defines when it is executed, once for each content."""
+    path, name = models.file_of(model)
     module = types.ModuleType(f"ringsage_own_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses and pickles look for it
@@ -138,7 +146,6 @@ def _class_of(model: str, sha256: str | None) -> type[NodeModel]:
             f"expected a constructor of one argument, ModelSettings, got "
             f"{name}{inspect.signature(kind)}",
         ) from None
-    models.COUNTS[model] = lambda settings: count_weights(model, sha256, settings)
     return kind
 
 
