@@ -111,6 +111,11 @@ def num_weights(model: str, settings: ModelSettings) -> int:
 COUNTS: dict[str, Callable[[ModelSettings], int]] = {}
 
 
+def is_fused(model: str, settings: ModelSettings) -> bool:
+    """Whether its layers gather rows in the kernels of `horovod_gnn.fused`, without copies."""
+    return model == DEFAULT and settings.plain and settings.aggregator != "max"
+
+
 def title(settings: Mapping[str, Any]) -> str:
     """What a person calls the model of these settings (of a `RunConfig`, by name)."""
     model = settings["model"]

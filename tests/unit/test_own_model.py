@@ -22,6 +22,7 @@ from horovod_gnn.models import check_model
 from horovod_gnn.own_model import build_own
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import distance, trained
+from tests.unit.documents import blocks
 from tests.unit.test_learner import assert_equal, made_config, made_learner, train
 
 pytestmark = pytest.mark.needs_torch
@@ -261,3 +262,8 @@ def test_what_is_wrong_is_told_in_one_line(write: Write, case: str) -> None:
     message = str(raised.value)
     assert message.startswith("--model mine.py:Mine: ") and words in message, message
     assert "\n" not in message
+
+
+def test_the_document_shows_the_example() -> None:
+    (shown,) = blocks(ROOT / "docs" / "models.md", "python")
+    assert (ROOT / "examples" / "pyg_sage.py").read_text().endswith(shown)
