@@ -119,9 +119,9 @@ def is_fused(model: str, settings: ModelSettings) -> bool:
 def title(settings: Mapping[str, Any]) -> str:
     """What a person calls the model of these settings (of a `RunConfig`, by name)."""
     model = settings["model"]
-    details = {"gcn": [], "gin": [], "gat": [f"{settings['heads']} heads"]}.get(
-        model, [settings["aggregator"]]
-    )
+    details = [settings["aggregator"]]
+    if model in FIXED_AGGREGATION or is_in_file(model):
+        details = [f"{settings['heads']} heads"] if model == "gat" else []
     if settings["residual"]:
         details.append("residual")
     if settings["norm"] != "none":

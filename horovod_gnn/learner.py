@@ -73,6 +73,7 @@ class TorchLearner:
         self.interrupted = False
         self.num_steps = loader.num_steps
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.untrained = frozenset(name for name, _ in model.named_buffers())
         self.allreduce_bytes_per_step = update.bytes_per_step
         self.device = str(device)
         self._rates = agreed_rates(config, device, world)

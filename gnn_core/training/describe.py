@@ -176,7 +176,8 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     states += pairs * config.hidden * (2 + 2 * config.predictor_layers)
     scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * widest * width
     if not models.is_fused(config.model, settings):
-        scratch += 2 * (CHUNK_NODES + CHUNK_EDGES) * widest * width
+        rows = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
+        scratch += 2 * rows * widest * width
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
     has_degrees = config.model in ("gcn", "gin")
@@ -214,7 +215,8 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
     out = config.hidden if is_link else graph.num_classes
     settings = models.ModelSettings.of(config, graph.num_features, out)
     found = models.num_weights(config.model, settings)
-    return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
+    predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
+    return found + predictor * is_link
 
 
 def tell_lost(rank: int, error: Exception) -> None:
