@@ -53,7 +53,8 @@ def attend(
     weights = weights / _FromDestinations.apply(_ToDestinations.apply(weights, edges), edges)
     messages = _FromSources.apply(values.flatten(1), edges).view(-1, *values.shape[1:])
     weighted = (messages * weights[:, :, None]).flatten(1)
-    return _ToDestinations.apply(weighted, edges).view(-1, *values.shape[1:])
+    total: Tensor = _ToDestinations.apply(weighted, edges)
+    return total.view(-1, *values.shape[1:])
 
 
 class _Attention(torch.autograd.Function):

@@ -7,6 +7,8 @@ and over whole neighbourhoods, as in exact evaluation, it is the sum itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -32,9 +34,9 @@ class Sage(LayeredModel):
     def make_layer(self, depth: int, in_features: int, out_features: int) -> nn.Module:
         return SageLayer(in_features, out_features)
 
-    def run_layer(self, layer: nn.Module, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
+    def run_layer(self, layer: Any, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
         x = torch.cat([h[: edges.num_dst], aggregate(h, edges, self.settings.aggregator)], dim=1)
-        return self.arithmetic.linear(x, layer.weight) + layer.bias
+        return self._dense(layer, x)
 
     def _draw_weights(self) -> None:
         super()._draw_weights()
@@ -74,7 +76,7 @@ class Gcn(DegreeModel):
     def make_layer(self, depth: int, in_features: int, out_features: int) -> nn.Module:
         return Dense(in_features, out_features)
 
-    def run_layer(self, layer: nn.Module, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
+    def run_layer(self, layer: Any, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
         others = self.degrees[nodes].to(h.dtype)
         shares = (others + 1).rsqrt()
         loops: Tensor | int = 0
@@ -86,7 +88,7 @@ class Gcn(DegreeModel):
         total = aggregate(h * shares[:, None], edges, "sum") * scale[:, None]
         itself = own.square() - scale * own * loops  # the sum has its loops in it
         x = total + h[: edges.num_dst] * itself[:, None]
-        return self.arithmetic.linear(x, layer.weight) + layer.bias
+        return self._dense(layer, x)
 
 
 class GinLayer(nn.Module):
@@ -112,7 +114,7 @@ class Gin(DegreeModel):
     def make_layer(self, depth: int, in_features: int, out_features: int) -> nn.Module:
         return GinLayer(in_features, out_features)
 
-    def run_layer(self, layer: nn.Module, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
+    def run_layer(self, layer: Any, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
         neighbours = self.degrees[nodes[: edges.num_dst]].to(h.dtype)
         scale = neighbours / edges.degrees().clamp(min=1)
         x = h[: edges.num_dst] + aggregate(h, edges, "sum") * scale[:, None]
@@ -148,7 +150,7 @@ class Gat(LayeredModel):
         width = out_features if averages else out_features // heads
         return GatLayer(in_features, width, heads, averages)
 
-    def run_layer(self, layer: nn.Module, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
+    def run_layer(self, layer: Any, h: Tensor, edges: Edges, nodes: Tensor) -> Tensor:
         heads, width = layer.att_src.shape
         values = self.arithmetic.linear(h, layer.weight).view(-1, heads, width)
         # (W h) . a is h . (W' a): a product with a few columns.
@@ -157,4 +159,5 @@ class Gat(LayeredModel):
         sources = self.arithmetic.linear(h, ends[0])
         destinations = self.arithmetic.linear(h[: edges.num_dst], ends[1])
         out = attend(values, sources, destinations, edges.with_self_loops(nodes))
-        return (out.mean(1) if layer.averages else out.flatten(1)) + layer.bias
+        joined = out.mean(1) if layer.averages else out.flatten(1)
+        return joined.add(layer.bias)

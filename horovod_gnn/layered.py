@@ -62,8 +62,8 @@ class LayeredModel(NodeModel):
             kind = NORMS[settings.norm]
             self.norms.extend(kind(settings.hidden) for _ in range(settings.num_hidden))
         if settings.norm == "batch":
-            # It takes away what a bias adds. The gradient is nothing but rounding, which Adam would
-            # make steps of that depend on the ranks.
+            # A bias in front of it has no effect. Its gradient would be rounding alone, out of
+            # which Adam makes steps that depend on the number of ranks.
             for layer in self.layers[: settings.num_hidden]:
                 if isinstance(bias := getattr(layer, "bias", None), nn.Parameter):
                     bias.requires_grad_(False)
@@ -127,7 +127,10 @@ class LayeredModel(NodeModel):
         """
         width = self.settings.hidden
         is_joined = self.jump is not None and depth > 0
-        below = states[:, :width] if is_joined else states
+        below = states
+        if is_joined:
+            assert isinstance(states, Tensor)
+            below = states[:, :width]
         h = fetch_rows(below, nodes, self.arithmetic.accumulator).to(self.device)
         edges = Edges.of(block, self.device)
         out = self._run(depth, h, edges, torch.as_tensor(nodes).to(self.device))

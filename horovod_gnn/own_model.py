@@ -77,10 +77,10 @@ def check_own(model: str, sha256: str | None, settings: ModelSettings) -> None:
         found = (list(out.shape), out.dtype) if isinstance(out, Tensor) else type(out).__name__
         if found != wanted:
             raise _error(model, f"expected {what} to give {wanted}, got {found}")
+        assert isinstance(out, Tensor)
         return out
 
-    def forward() -> Tensor:
-        return made(features, nodes, [block] * settings.layers, 0)
+    forward = partial(made, features, nodes, [block] * settings.layers, 0)
 
     out = expect("forward", _run(model, "forward", forward), made.widths[-1])
     if not out.requires_grad:

@@ -16,7 +16,7 @@ from typing import Any
 from gnn_core.config import OPTIONS
 from gnn_core.measure.run_record import RunRecord, epoch_seconds, measured_epochs
 from gnn_core.measure.timing import per_second
-from gnn_core.models import DEFAULT
+from gnn_core.models import DEFAULT, short_name
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.strategies import order_of
 
@@ -147,7 +147,7 @@ def machine_words(facts: Mapping[str, Any]) -> str:
 def own_model(config: Mapping[str, Any]) -> str | None:
     """Return the name of a model that is not the default, which records without `model` have."""
     name = config.get("model", DEFAULT)
-    return None if name == DEFAULT else str(name)
+    return None if name == DEFAULT else short_name(str(name))
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
@@ -165,6 +165,8 @@ def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     before there was a setting trained as at its default.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
+    if "model" in chosen:
+        chosen["model"] = short_name(str(chosen["model"]))
     return {
         name: value
         for name, value in _without_newer(chosen).items()
