@@ -12,6 +12,7 @@ from torch.nn import functional
 from gnn_core.data.batch import Batch
 from horovod_gnn.inputs import Inputs
 from horovod_gnn.link import LinkModel
+from horovod_gnn.node_model import NodeModel
 
 # (model, input features, batch) -> (sum of the losses, number of right targets), of real targets
 Objective = Callable[[Any, Inputs, Batch], tuple[Tensor, Tensor]]
