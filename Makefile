@@ -85,7 +85,7 @@ doctor: ## examine machine and environment, run a real 2-rank allreduce; says wh
 	@if [ -x $(VENV)/bin/python ]; then python -m gnn_core.env.doctor; \
 	else $(PYTHON) gnn_core/env/doctor.py; fi
 
-bench: install ## measure this machine: sampler and loader, a training step against its rivals, how runs start
+bench: install ## measure this machine: sampler and loader, a training step beside other implementations, how runs start
 	python -m gnn_core.bench.sampling
 	python -m horovod_gnn.bench
 	python -m tf_mirrored.bench

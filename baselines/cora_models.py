@@ -28,7 +28,7 @@ from gnn_core.launch import guarded, launched_size
 def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
     settings = parse(sys.argv[1:])
-    if launched_size() == 1:  # tell at once what is not there: TensorFlow takes long to start
+    if launched_size() == 1:  # report at once what is not there: TensorFlow takes long to start
         open_graph(settings)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, below
     from tf_mirrored.strategy import start

@@ -112,7 +112,7 @@ def draw(
     graph: Graph, classes: ClassMeasures, words: WordMeasures, centre: int, hops: int, folder: Path
 ) -> list[Path]:
     """Write every figure as a PNG; the files. Raises UsageError when the folder cannot be."""
-    # matplotlib takes most of a second to import, and a wrong flag should be told at once.
+    # matplotlib takes most of a second to import, and a wrong flag should be reported at once.
     from baselines.citation_plots import drawings
 
     figures = {

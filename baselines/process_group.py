@@ -103,7 +103,7 @@ def _await_store(rendezvous: Rendezvous, seconds: float, deadline: float) -> Non
     Raises UsageError.
     """
     where = host_and_port(rendezvous.host, rendezvous.port)
-    told_at = time.monotonic() + LONG_SECONDS
+    reported_at = time.monotonic() + LONG_SECONDS
     while True:
         try:
             socket.create_connection((rendezvous.host, rendezvous.port), timeout=2).close()
@@ -115,8 +115,8 @@ def _await_store(rendezvous: Rendezvous, seconds: float, deadline: float) -> Non
                     f"no answer ({error.strerror or error}): start it, or wait longer with "
                     "--start-timeout"
                 ) from None
-            if time.monotonic() > told_at:
-                told_at = time.monotonic() + LONG_SECONDS
+            if time.monotonic() > reported_at:
+                reported_at = time.monotonic() + LONG_SECONDS
                 print(f"waiting    for rank 0 at {where}", flush=True)
             time.sleep(0.1)
 
@@ -133,18 +133,18 @@ def _await_everyone(
     def is_here(rank: int) -> bool:
         if store.check([f"rank {rank}"]):
             return True
-        _heed_refusal(store)
+        _raise_if_refused(store)
         return False
 
     where = host_and_port(rendezvous.host, rendezvous.port)
     await_ranks(is_here, rendezvous.rank, rendezvous.world_size, where, deadline, seconds)
-    _heed_refusal(store)
+    _raise_if_refused(store)
 
 
 def _announce(store: dist.Store, rendezvous: Rendezvous) -> None:
     """Say that this rank is here. Raises UsageError, on all ranks that still wait, if it cannot be.
 
-    Ranks that were started by hand may have been told of different worlds.
+    Ranks that were started by hand may have been given different worlds.
     """
     mine = str(rendezvous.world_size)
     theirs = store.compare_set("world size", "", mine).decode()
@@ -170,7 +170,7 @@ def _announce(store: dist.Store, rendezvous: Rendezvous) -> None:
     raise UsageError(problem)
 
 
-def _heed_refusal(store: dist.Store) -> None:
+def _raise_if_refused(store: dist.Store) -> None:
     if store.check([_REFUSAL]):
         raise UsageError(store.get(_REFUSAL).decode())
 

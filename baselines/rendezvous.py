@@ -27,7 +27,7 @@ class Rendezvous:
 
     rank: int = 0
     world_size: int = 1
-    host: str = _LOOPBACK  # where one process keeps what the ranks tell each other
+    host: str = _LOOPBACK  # where one process keeps what the ranks send each other
     port: int = 0
     listener: socket.socket | None = None  # listens at that port, if it is this rank that keeps it
 
@@ -35,7 +35,7 @@ class Rendezvous:
 def find_rendezvous(seconds: float) -> Rendezvous:
     """Where torchrun's variables say; else where the MPI world agrees; else this rank is alone.
 
-    Raises UsageError: variables that are malformed or tell of another world than MPI's, a port that
+    Raises UsageError: variables that are malformed or name another world than MPI's, a port that
     is taken, or an MPI world that is not complete within `seconds`.
     """
     if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
@@ -68,7 +68,7 @@ def _number(name: str, low: int, high: int) -> int:
 
 
 def _require_one_world(rendezvous: Rendezvous) -> None:
-    """Raise UsageError if MPI tells of another world than torchrun's variables."""
+    """Raise UsageError if MPI has another world than torchrun's variables."""
     for names in _MPI_VARIABLES:
         if not all(os.environ.get(name, "").isdecimal() for name in names):
             continue
@@ -84,7 +84,7 @@ def _require_one_world(rendezvous: Rendezvous) -> None:
                 )
         elif (rank, size) != (rendezvous.rank, rendezvous.world_size):
             raise UsageError(
-                f"RANK and WORLD_SIZE tell of rank {rendezvous.rank} of {rendezvous.world_size}, "
+                f"RANK and WORLD_SIZE say rank {rendezvous.rank} of {rendezvous.world_size}, "
                 f"but mpirun started rank {rank} of {size}: unset them, or set them to the same"
             )
 
@@ -127,10 +127,10 @@ def _ask_mpi() -> Rendezvous:
     port = listener.getsockname()[1] if listener else 0
     everyone = world.allgather((socket.gethostname(), addresses(), port))
     MPI.Finalize()
-    return Rendezvous(rank, size, _meeting_host(everyone), everyone[0][2], listener)
+    return Rendezvous(rank, size, _rendezvous_host(everyone), everyone[0][2], listener)
 
 
-def _meeting_host(everyone: list[tuple[str, list[str], int]]) -> str:
+def _rendezvous_host(everyone: list[tuple[str, list[str], int]]) -> str:
     """Where rank 0 is reached: by the address that most of the other hosts share a network with."""
     first, at, _ = everyone[0]
     found = [reachable(at, theirs) for host, theirs, _ in everyone if host != first]

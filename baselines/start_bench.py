@@ -114,7 +114,8 @@ def _start_seconds(command: Sequence[str]) -> float:
 
 
 def _first_step_at(record: RunRecord) -> float:
-    assert record.finished_at is not None
+    assert record.finished_at is not None  # nor are the seconds of a run that ended
+    assert record.training_seconds is not None and record.evaluation_seconds is not None
     ended = datetime.fromisoformat(record.finished_at).timestamp()
     return ended - record.training_seconds - record.evaluation_seconds
 

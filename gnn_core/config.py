@@ -3,7 +3,7 @@
     config = parse_config(sys.argv[1:], "horovod", {})
     config.validate_world(world_size)
 
-Everything that can be wrong is found before the first collective and told in one line.
+Everything that can be wrong is found before the first collective and reported in one line.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RunConfig(Settings):
     """Every setting of one run (see `Settings`); complete and checked as soon as it exists.
 
     What is left out, or None, is filled from the recipe of the data set where there is one. Raises
-    UsageError telling all problems at once.
+    UsageError naming all problems at once.
     """
 
     # Field name -> flag | file | recipe | derived; a field that is not here has its default.
@@ -172,7 +172,7 @@ def parse_config(
     """Read the command line (None: this process's) and its `--config` file into a RunConfig.
 
     `unsupported` maps a flag (or field name) to why `strategy` ignores it: setting it is an error.
-    Raises UsageError telling all problems at once; SystemExit(0) after printing `--help`.
+    Raises UsageError naming all problems at once; SystemExit(0) after printing `--help`.
     """
     ignored = {_field_name(flag): reason for flag, reason in (unsupported or {}).items()}
     parser = build_parser(OPTIONS, strategy, ignored)

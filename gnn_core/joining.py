@@ -26,7 +26,7 @@ T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _SLICE_SECONDS = 0.1  # of a wait; between two of them signals are handled
-LONG_SECONDS = 5.0  # of silence, until a person is told who is waited for
+LONG_SECONDS = 5.0  # until it is printed who is waited for
 _OPTION = "--start-timeout"
 _ANSWER_SECONDS = 2.0  # of a store
 STORE_ADDRESS, _STORE_PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
@@ -57,7 +57,7 @@ def call_in_time(work: Callable[[], T], seconds: float, missing: Callable[[], st
 
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     begun = time.monotonic()
-    told_at = begun + LONG_SECONDS
+    reported_at = begun + LONG_SECONDS
     thread = threading.Thread(target=run, name="joining", daemon=True)
     thread.start()
     while True:
@@ -73,8 +73,8 @@ def call_in_time(work: Callable[[], T], seconds: float, missing: Callable[[], st
                 f"expected {_all_ranks()} within {seconds:g} s, but {missing()}; start "
                 f"them all, or wait longer with {_OPTION}"
             )
-        if now > told_at:
-            told_at = now + max(LONG_SECONDS, now - begun)
+        if now > reported_at:
+            reported_at = now + max(LONG_SECONDS, now - begun)
             if launched_rank() == 0:
                 print(f"waiting    for all ranks to join: {missing()}", flush=True)
     _install(handlers)
@@ -105,7 +105,7 @@ def await_ranks(
         UsageError: some did not come; it names them.
     """
     missing = list(range(world_size))
-    told_at = time.monotonic() + LONG_SECONDS
+    reported_at = time.monotonic() + LONG_SECONDS
     while missing := [one for one in missing if not is_here(one)]:
         now = time.monotonic()
         who = ", ".join(f"rank {one}" for one in missing)
@@ -115,10 +115,10 @@ def await_ranks(
                 f"{world_size - len(missing)}: {who} did not arrive at {where}; start all of them, "
                 f"or wait longer with {_OPTION}"
             )
-        if now > told_at:
+        if now > reported_at:
             if rank == 0:
                 print(f"waiting    for {who}", flush=True)
-            told_at = now + LONG_SECONDS
+            reported_at = now + LONG_SECONDS
         time.sleep(0.02)
 
 

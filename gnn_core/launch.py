@@ -1,4 +1,4 @@
-"""What a launcher told this process before any framework was started, and who may speak.
+"""What a launcher set for this process before any framework was started, and who may speak.
 
 Read from the environment when asked, never at import. Needed where no communicator exists yet: to
 report a bad flag once and not once per rank, and to notice copies of a one-process program.
@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gnn_core.files import NO_ROOM, reason
-from gnn_core.launch_variables import settle
+from gnn_core.launch_environment import settle
 from gnn_core.streams import drop_from_now_on, fails, open_what_is_closed
 from gnn_core.usage import Lost, SharedUsageError, UsageError, one_line
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""What ends a run in order: SIGUSR1 and 2 are how batch systems tell that the time is nearly up."""
+"""What ends a run in order: SIGUSR1 and 2 are how batch systems say that the time is nearly up."""
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
@@ -94,8 +94,8 @@ def placement_problem(rank_hosts: Sequence[str]) -> str | None:
 def seconds_until_killed() -> float:
     """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
     if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
-        told = os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", "")
-        return float(told) if told.isdecimal() else 2.0
+        timeout = os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", "")
+        return float(timeout) if timeout.isdecimal() else 2.0
     return 30.0  # of torchrun and of Kubernetes
 
 
@@ -152,7 +152,7 @@ def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
     all of them. A reader that went away is no mistake: that ends the program as it ends others,
     with 141; output that cannot be written, as on a full disk, with 1. Ctrl-C is 130.
 
-    Rank 0 tells it. Another rank does so only when rank 0 has not ended the job meanwhile, which
+    Rank 0 prints it. Another rank does so only when rank 0 has not ended the job meanwhile, which
     means that the mistake is this rank's own. Where a rank still waits in C for others, the process
     ends here.
 
@@ -171,7 +171,7 @@ def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
         except SystemExit:  # after --help
             sys.stdout.flush()
             raise
-        sys.stdout.flush()  # here, where a failure can be told
+        sys.stdout.flush()  # here, where a failure can be reported
         return _ended(code)
     except UsageError as error:
         _tell(error, isinstance(error, SharedUsageError))

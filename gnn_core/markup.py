@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gnn_core.number_text import NOTHING
 from gnn_core.usage import printable
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "[": r"\[", "]": r"\]"})
 _CELL = str.maketrans({"|": r"\|", "`": r"\`"})
+_FORMULA = ("=", "+", "-", "@")
 _TAGS = frozenset(
     "a blockquote br code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span "
     "strong sub summary sup table tbody td th thead tr ul".split()
@@ -34,6 +36,20 @@ def markdown_text(text: str) -> str:
     Lines, emphasis, lists, headings and `code` stay what they are.
     """
     return "\n".join(printable(line) for line in text.split("\n")).translate(_MARKUP)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value as one cell of CSV: text that a spreadsheet would take for a formula has a ' before.
+
+    Numbers stay, as values and as text.
+    """
+    if not isinstance(value, str) or not value.strip().startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return value if value == NOTHING else f"'{value}"
+    return value
 
 
 def safe_html(body: str) -> str:

@@ -1,6 +1,6 @@
 """Networks of this host: its addresses, which of them another host reaches, and no proxy between.
 
-What ranks tell each other goes from host to host, by IPv4 or IPv6, never through a proxy.
+What ranks send each other goes from host to host, by IPv4 or IPv6, never through a proxy.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def reachable(theirs: Sequence[str], mine: Sequence[str]) -> str | None:
 
 
 def interface_towards(host: str) -> str | None:
-    """The name of the interface from which this host reaches another; None if that is not told."""
+    """The name of the interface from which this host reaches another; None if unknown."""
     import psutil
 
     try:
@@ -100,9 +100,9 @@ def datagram_socket() -> socket.socket:
     return made
 
 
-def family_address(door: socket.socket, host: str, port: int) -> tuple[Any, ...]:
+def family_address(sock: socket.socket, host: str, port: int) -> tuple[Any, ...]:
     """Where a socket of `datagram_socket` reaches a host: IPv4 is mapped into IPv6."""
-    if door.family == socket.AF_INET6 and _is_ipv4(host):
+    if sock.family == socket.AF_INET6 and _is_ipv4(host):
         return (f"::ffff:{host}", port)
     return (host, port)
 
@@ -122,6 +122,6 @@ def bypass_proxies(hosts: Iterable[str]) -> None:
     bare = {host.strip("[]") for host in hosts}
     before = dict(os.environ)
     for name in (*_NO_PROXY, "no_grpc_proxy"):  # of Python and others; of gRPC
-        told = next((before[other] for other in (name, *_NO_PROXY) if before.get(other)), "")
-        kept = [part.strip() for part in told.split(",") if part.strip()]
+        inherited = next((before[other] for other in (name, *_NO_PROXY) if before.get(other)), "")
+        kept = [part.strip() for part in inherited.split(",") if part.strip()]
         os.environ[name] = ",".join([*kept, *sorted(bare - set(kept))])

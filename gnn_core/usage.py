@@ -1,4 +1,4 @@
-"""How a user's mistake is told: one line that says what was expected, what came, what to change.
+"""How a user's mistake is reported: one line: what was expected, what came, what to change.
 
 Here are also the guards of numbers that a person types: every parser of flags, files and plans uses
 them, so that a value is refused in the same words everywhere. Those of paths are in `files`.
@@ -41,7 +41,7 @@ class Lost(Exception):
 
 
 class SharedUsageError(UsageError):
-    """A mistake that every rank raises with the same words, so that one rank tells it for all."""
+    """A mistake that every rank raises with the same words, so that one rank prints it for all."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -164,7 +164,9 @@ def _prepare(
     The products are among the steps. Implementations whose logits differ raise RuntimeError.
     """
     store = feature_store(graph)
-    features = StoredTable(torch_table(store), store)
+    table = torch_table(store)
+    assert table is not None
+    features = StoredTable(table, store)
     loader = Loader(graph, "train", options.fanouts, options.global_batch_size, seed=0, prefetch=0)
     if loader.num_steps < options.steps:
         raise UsageError(
@@ -186,7 +188,8 @@ def _prepare(
         model = _model(name, widths, options.dropout)
         inputs = features
         if name.endswith("fp16 table"):
-            inputs = StoredTable(features.table.half(), store)
+            assert isinstance(table, Tensor)
+            inputs = StoredTable(table.half(), store)
         with torch.no_grad():
             logits = _logits(model.eval(), inputs, batches[0])
         tolerance = next((t for end, t in _AGREEMENT.items() if name.endswith(end)), 1e-4)

@@ -40,8 +40,8 @@ class Edges:
         """
         if isinstance(block, Edges):
             return block
-        arrays = (block.offsets, block.columns)
-        return cls(*(to_device(torch.from_numpy(a), device) for a in arrays), block.num_src)
+        offsets, columns = (torch.from_numpy(array) for array in (block.offsets, block.columns))
+        return cls(to_device(offsets, device), to_device(columns, device), block.num_src)
 
     @property
     def num_dst(self) -> int:

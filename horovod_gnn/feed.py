@@ -21,7 +21,7 @@ from gnn_core.data.features import SparseFeatures
 from gnn_core.data.loader import Loader
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
-from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, Table, gather, torch_table
+from horovod_gnn.inputs import FeatureTable, FetchedRows, Inputs, StoredTable, gather, torch_table
 
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
 
@@ -32,6 +32,7 @@ class FedBatch(Batch):
 
     inputs: Inputs | None = None
     ready: torch.cuda.Event | None = None
+    tensors: tuple[Tensor, ...] = ()  # all that was copied to a GPU
 
 
 class Feed:
@@ -43,7 +44,7 @@ class Feed:
 
     def __init__(self, store: FeatureStore):
         self.store = store
-        self.table: Table | None = torch_table(store)  # None: rows are gathered
+        self.table: FeatureTable | None = torch_table(store)  # None: rows are gathered
 
     def fetches_in(self, loader: Loader) -> str | None:
         """The section of a `Stopwatch` in which rows are read; None: in the loader's thread."""
@@ -107,24 +108,23 @@ class GpuFeed(Feed):
             for edges in blocks[1:]:  # the input features need no gradient
                 edges.by_source()
             nodes = to_device(torch.from_numpy(batch.input_nodes), self._device)
+            tensors = [nodes, *(tensor for edges in blocks for tensor in edges.tensors())]
             if self.on_card:
                 inputs = self.inputs(batch.input_nodes)
             else:
-                rows = self._rows(batch.input_nodes)
-                inputs = FetchedRows(rows.to(self._device, non_blocking=True))
+                rows = self._rows(batch.input_nodes).to(self._device, non_blocking=True)
+                inputs = FetchedRows(rows)
+                tensors.append(rows)
             moved = {**vars(batch), "blocks": blocks, "input_nodes": nodes, "inputs": inputs}
-            return FedBatch(**moved, ready=self._stream.record_event())
+            return FedBatch(**moved, ready=self._stream.record_event(), tensors=tuple(tensors))
 
     def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
         """Let the present stream wait for the copies."""
         inputs, batch = super().arrived(batch)
-        assert isinstance(batch, FedBatch)
+        assert isinstance(batch, FedBatch) and batch.ready is not None
         current = torch.cuda.current_stream(self._device)
         current.wait_event(batch.ready)
-        tensors = [batch.input_nodes, *(t for edges in batch.blocks for t in edges.tensors())]
-        if isinstance(inputs, FetchedRows):
-            tensors.append(inputs.rows)
-        for tensor in tensors:  # freed by this stream's work, not by the copying one's
+        for tensor in batch.tensors:  # freed by this stream's work, not by the copying one's
             tensor.record_stream(current)
         return inputs, batch
 
@@ -139,7 +139,7 @@ class GpuFeed(Feed):
         return rows
 
 
-def _placed(table: Table | None, device: torch.device, table_on: str) -> Table | None:
+def _placed(table: FeatureTable | None, device: torch.device, table_on: str) -> FeatureTable | None:
     """The table where it is to lie; None if there is none to read in place."""
     if not isinstance(table, Tensor):
         if table_on == "cuda":

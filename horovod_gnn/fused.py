@@ -9,8 +9,8 @@ same numbers; `tests/unit/test_model.py` holds the two equal, gradients included
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
 from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
-from horovod_gnn.inputs import Table
+from horovod_gnn.inputs import FeatureTable
 from horovod_gnn.sparse_rows import gather_sparse_rows
 
 CHUNK_ROWS = 1024  # 1 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
@@ -53,7 +53,7 @@ class FusedStack(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        table: Table,
+        table: FeatureTable,
         rows: np.ndarray,
         nodes: np.ndarray,
         blocks: Sequence[Block],
@@ -118,6 +118,7 @@ class FusedStack(torch.autograd.Function):
         grads[-1] = grad.to(arithmetic.accumulator).sum(0)
         grad_rows = arithmetic.product(operand, weights[-1]) if depths > 1 else None
         for depth in range(depths - 2, -1, -1):
+            assert grad_rows is not None
             grad_weight, grad_bias, grad_rows = _layer_backward(
                 grad_rows,
                 blocks[depth + 1],
@@ -132,7 +133,7 @@ class FusedStack(torch.autograd.Function):
 
 
 def _layer_forward(
-    states: Table,
+    states: FeatureTable,
     rows_of: np.ndarray,
     block: Block,
     weight: Tensor,
@@ -146,6 +147,8 @@ def _layer_forward(
     """Fill `x` (gathered rows) and `h` (the layer's output), chunk by chunk."""
     arithmetic = options.arithmetic
     narrow = arithmetic.is_native_bf16
+    source: tuple[np.ndarray, ...]
+    into: Callable[[Tensor], AbstractContextManager[Tensor]]
     if isinstance(states, SparseFeatures):
         gather, source = gather_sparse_rows, (states.indptr, states.columns, states.values)
         into = arithmetic.written

@@ -17,14 +17,14 @@ from torch import Tensor
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
 
-Table = Tensor | SparseFeatures  # [N, F]
+FeatureTable = Tensor | SparseFeatures  # [N, F]
 
 
 @dataclass(frozen=True)
 class StoredTable:
     """A store's table, to be read in place."""
 
-    table: Table  # on the CPU it shares the store's memory
+    table: FeatureTable  # on the CPU it shares the store's memory
     store: FeatureStore
 
 
@@ -35,10 +35,10 @@ class FetchedRows:
     rows: Tensor
 
 
-Inputs = Table | StoredTable | FetchedRows
+Inputs = FeatureTable | StoredTable | FetchedRows
 
 
-def torch_table(store: FeatureStore) -> Table | None:
+def torch_table(store: FeatureStore) -> FeatureTable | None:
     """The store's table on the same memory: a tensor, or sparse; None if it has none to give."""
     if store.table is None or isinstance(store.table, SparseFeatures):
         return store.table

@@ -13,16 +13,21 @@ integers: IEEE halves as int16, bfloat16 as uint16. Every kernel releases the GI
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils, errors
-from numba.extending import intrinsic
 
 from gnn_core.compiled import njit
 from gnn_core.dropout import draw
 
 # mypy: disable-error-code="no-untyped-def"
+
+# Numba's own type has the typing context among the arguments of a call, which does not pass it.
+intrinsic: Callable[..., Any] = extending.intrinsic
 
 # Rows are asked for so long before they are read, since the cache misses are what a gather costs.
 # Measured: 4 edges ahead hide a third of them, 16 nearly all, 32 no more.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
-from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
@@ -22,14 +21,14 @@ from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights
-from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
+from gnn_core.training.tasks import build_evaluator, feature_store, train_loader
 from horovod_gnn.device import choose_device
-from horovod_gnn.evaluate import ExactEvaluator, LinkEvaluator, SampledEvaluator
+from horovod_gnn.evaluate import Layers, LinkLayers
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.models import agreed_rates, build_model
 from horovod_gnn.node_model import NodeModel
-from horovod_gnn.objective import link_objective, node_objective
+from horovod_gnn.objective import Objective, link_objective, node_objective
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.update import Allreduce, build_optimizer
@@ -60,9 +59,12 @@ class TorchLearner:
         self._world = world
         store, device = feature_store(graph), model.device
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
-        self.objective = link_objective if config.task == "link" else node_objective
+        self.objective: Objective = link_objective if config.task == "link" else node_objective
         self._schedule = Schedule.of(config, world.world_size)
-        self._evaluator = _evaluator(config, graph, store, world)
+        layers = LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
+        self.evaluator = build_evaluator(
+            config, graph, world, layers, [world.rank], world.world_size, config.prefetch
+        )
         self.watch = Stopwatch()
         self.interrupted = False
         self.num_steps = loader.num_steps
@@ -132,8 +134,9 @@ class TorchLearner:
             self._world.barrier()
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
-        """The tally of each split, over all ranks."""
-        return self._evaluator.tallies(self.model, splits, whole)
+        """What `evaluator` finds, with nothing dropped."""
+        self.model.eval()
+        return self.evaluator.tallies(splits, whole)
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
@@ -182,23 +185,13 @@ class TorchLearner:
             yield f"exp_avg_sq.{name}", optimizer.exp_avg_sq[i]
 
 
-def _evaluator(
-    config: RunConfig, graph: Graph, store: FeatureStore, world: SingleProcess
-) -> ExactEvaluator | SampledEvaluator | LinkEvaluator:
-    if config.task == "link":
-        return LinkEvaluator(graph, store, world, config.candidates, config.eval_edges)
-    if config.eval == "exact":
-        return ExactEvaluator(graph, store, world)
-    loaders = sampled_loaders(config, graph, world.rank, world.world_size, config.prefetch)
-    return SampledEvaluator(loaders, store, world)
-
-
 def set_up_torch(config: RunConfig, world: SingleProcess) -> None:
     """Check that there is a device for this rank, and set the number of threads. UsageError."""
     choose_device(config, world)
     torch.set_num_threads(config.threads)
-    if config.threads == 1 and torch.get_num_interop_threads() != 1:  # it can be set only once
-        torch.set_num_interop_threads(1)
+    if config.threads == 1 and torch.get_num_interop_threads() != 1:
+        with contextlib.suppress(RuntimeError):  # in a process that has computed before, too late
+            torch.set_num_interop_threads(1)
 
 
 def _copied(tensor: Tensor) -> np.ndarray:

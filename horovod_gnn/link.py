@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,11 +31,12 @@ class LinkPredictor(nn.Module):
 
     def __init__(self, width: int, layers: int, seed: int, arithmetic: Arithmetic):
         super().__init__()
-        self.layers = nn.ModuleList(
+        stack = nn.ModuleList(
             nn.Linear(width, width if depth < layers - 1 else 1) for depth in range(layers)
         )
         weights = initial_predictor(width, layers, seed)
-        self.layers.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        stack.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        self.layers = cast("Sequence[nn.Linear]", stack)  # torch's type knows Modules alone
         self.arithmetic = arithmetic
         self.to(arithmetic.accumulator)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ class GraphSAGE(NodeModel):
     ):
         super().__init__()
         widths = layer_widths(in_features, hidden, num_classes, layers)
-        self.layers = nn.ModuleList(SageLayer(widths[i], widths[i + 1]) for i in range(layers))
+        stack = nn.ModuleList(SageLayer(widths[i], widths[i + 1]) for i in range(layers))
+        self.layers = cast("Sequence[SageLayer]", stack)  # torch's type knows Modules alone
         self.widths = tuple(widths[1:])
         weights = initial_weights(widths, seed)
         self.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
@@ -98,7 +100,7 @@ class GraphSAGE(NodeModel):
             options = StackOptions(
                 self.aggregator == "mean", threshold, tuple(keys), self.arithmetic
             )
-            return self._fused(list(self.layers), inputs, nodes, blocks, options)
+            return self._fused(self.layers, inputs, nodes, blocks, options)
         h = fetch_rows(inputs, nodes, self.arithmetic.accumulator).to(self.device)
         for depth, block in enumerate(blocks):
             h = self._plain_layer(depth, h, block)
@@ -123,10 +125,10 @@ class GraphSAGE(NodeModel):
 
     def _fused(
         self,
-        layers: Sequence[nn.Module],
+        layers: Sequence[SageLayer],
         inputs: Inputs,
-        nodes: np.ndarray,
-        blocks: Sequence[Block],
+        nodes: np.ndarray | Tensor,
+        blocks: Sequence[Block | Edges],
         options: StackOptions,
     ) -> Tensor:
         table, rows = inputs, nodes
@@ -134,13 +136,14 @@ class GraphSAGE(NodeModel):
             table, options = inputs.table, replace(options, store=inputs.store)
         elif isinstance(inputs, FetchedRows):
             table, rows = inputs.rows, np.arange(len(nodes))
-        blocks = [self._seen(block) for block in blocks]
+        seen = [self._seen(block) for block in blocks]
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-        out = FusedStack.apply(table, rows, nodes, blocks, options, *parameters)
+        out = FusedStack.apply(table, rows, nodes, seen, options, *parameters)
         return out.to(self.arithmetic.accumulator)
 
-    def _seen(self, block: Block) -> Block:
+    def _seen(self, block: Block | Edges) -> Block:
         """The block, or without `aggregator` its nodes alone."""
+        assert isinstance(block, Block)  # on a CPU
         if self.aggregator != "none":
             return block
         return Block(np.zeros_like(block.offsets), block.columns[:0], block.num_src)

@@ -1,21 +1,24 @@
-"""What is learnt: from a batch to the sum of its losses, and how many of its targets were right."""
+"""The loss: from a batch to the sum of its losses, and how many of its targets were right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from gnn_core.data.batch import Batch
 from horovod_gnn.inputs import Inputs
+from horovod_gnn.link import LinkModel
+from horovod_gnn.node_model import NodeModel
 
 # (model, input features, batch) -> (sum of the losses, number of right targets), of real targets
-Objective = Callable[[nn.Module, Inputs, Batch], tuple[Tensor, Tensor]]
+Objective = Callable[[Any, Inputs, Batch], tuple[Tensor, Tensor]]
 
 
-def node_objective(model: nn.Module, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
+def node_objective(model: NodeModel, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the labels; right is a target whose largest logit is its label."""
     logits = model(inputs, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
     labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
@@ -23,7 +26,7 @@ def node_objective(model: nn.Module, inputs: Inputs, batch: Batch) -> tuple[Tens
     return loss_sum, (logits.argmax(dim=1) == labels).sum()
 
 
-def link_objective(model: nn.Module, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
+def link_objective(model: LinkModel, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
     """Telling each edge from its negatives; right is one that scores above the first of them.
 
     The loss of an edge is -log sigmoid(score) of its own and the mean of -log(1 - sigmoid(score))

@@ -9,6 +9,7 @@ equal to the last bit (`tests/unit/test_optimizer.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,9 +29,9 @@ class SGD:
         self.lr = lr
         self.weight_decay = weight_decay
 
-    def gradients(self) -> list[Tensor | None]:
-        """The gradient of each parameter."""
-        return [parameter.grad for parameter in self.parameters]
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each parameter, which has one."""
+        return cast("list[Tensor]", [parameter.grad for parameter in self.parameters])
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,4 +1,4 @@
-"""Parallel: what the training loop needs of its fellow ranks. The only file that names horovod.
+"""Parallel: what the training loop needs of the other ranks. The only file that names horovod.
 
 `SingleProcess` has no world; `HorovodWorld` meets them in Horovod's collectives, and the
 `ProcessGroup` of `baselines` in torch.distributed. The loop takes any of them, so the same code
@@ -121,7 +121,7 @@ class HorovodWorld(SingleProcess):
             atexit.register(self.monitor.exit_in_time)
 
     def _set_up_horovod(self, longest_wait: float) -> None:
-        """Import it, with settings that leave it to the monitor to tell who is lost."""
+        """Import it, with settings that leave it to the monitor to report who is lost."""
         # A step has one collective, of about a megabyte: name a missing rank soon.
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "20")
         self.elastic = os.environ.get("HOROVOD_ELASTIC") == "1"

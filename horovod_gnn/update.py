@@ -76,7 +76,7 @@ class Allreduce:
             sums: of this rank's targets. The gradients are of its share of the mean loss over the
                 targets of all ranks, so that their sum over ranks is the gradient of that mean.
             lr: the step's learning rate.
-            watch: is told the seconds of the collective and of the optimizer.
+            watch: gets the seconds of the collective and of the optimizer.
 
         Returns:
             The sums over all ranks.

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines")
+PACKAGES = ("gnn_core", "horovod_gnn", "tf_mirrored", "baselines", "ringsage")
 FRAMEWORKS = ("torch", "torch_geometric", "tensorflow", "tf_keras", "keras", "horovod", "mpi4py")
 DISK = ("pathlib", "os", "io", "json", "csv", "yaml", "pickle", "shutil", "tempfile", "argparse")
 ENTRIES = ("train", "single", "ddp", "param_server", "compare", "predict")

@@ -167,7 +167,7 @@ def _implementations(config: RunConfig, graph: Graph, threads: int) -> dict[str,
             training=True,
             reverses=name in ("as it trains", "own dropout"),
         )
-        update = Allreduce(model, optimizer, replicas)
+        update = Allreduce(trainable(model), optimizer, replicas)
         take = TracedStep(model, node_objective, update, feed, feature_table(store), replicas)
         extra = [tf.zeros([2], feed.real)]
         return Implementation(feed.step, lambda step: take([step], extra)[0].numpy())

@@ -24,7 +24,7 @@ _EXAMPLE = (
     '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
 _GREETING = "ringsage-worker"
-_LONG_SECONDS = 5.0  # of silence, until a person is told what is waited for
+_LONG_SECONDS = 5.0  # until it is printed what is waited for
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def find_cluster(seconds: float) -> Cluster:
 
 
 def _find(seconds: float) -> Cluster:
-    told = os.environ.get("TF_CONFIG")
-    if told:
-        cluster = parse_tf_config(told)
+    given = os.environ.get("TF_CONFIG")
+    if given:
+        cluster = parse_tf_config(given)
         _require_same_world(cluster)
         _require_free_port(cluster)
         meet(cluster, seconds)
@@ -106,7 +106,7 @@ def meet(cluster: Cluster, seconds: float) -> None:
     """Wait until every worker is there, at most so long; each then knows that all are.
 
     TensorFlow waits an hour for a worker, and nothing in Python can run or interrupt it meanwhile.
-    So the workers meet before it starts, at the port of worker 0, which tells them who is missing.
+    So the workers meet before it starts, at the port of worker 0, which sends them who is missing.
 
     Raises:
         UsageError: some did not come; it names them.
@@ -125,14 +125,14 @@ def meet(cluster: Cluster, seconds: float) -> None:
 
 
 def _receive(cluster: Cluster, deadline: float) -> list[int]:
-    """Worker 0: let the others report, and tell them who is missing."""
+    """Worker 0: let the others report, and send them who is missing."""
     everyone = set(range(1, len(cluster.workers)))
     arrived: dict[int, socket.socket] = {}
-    with open_listener(cluster.port) as door:
+    with open_listener(cluster.port) as listener:
         while arrived.keys() != everyone and (left := deadline - time.monotonic()) > 0:
-            door.settimeout(min(left, _LONG_SECONDS))
+            listener.settimeout(min(left, _LONG_SECONDS))
             try:
-                guest, _ = door.accept()
+                guest, _ = listener.accept()
                 guest.settimeout(_LONG_SECONDS)
                 name, index = guest.recv(64).decode(errors="replace").split()
             except TimeoutError:
@@ -158,12 +158,12 @@ def _report(cluster: Cluster, deadline: float) -> list[int]:
     host, _, port = cluster.workers[0].rpartition(":")
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as door:
-                door.sendall(f"{_GREETING} {cluster.index}".encode())
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+                connection.sendall(f"{_GREETING} {cluster.index}".encode())
                 # Worker 0 may have begun to wait later than this one.
-                door.settimeout(max(1.0, deadline - time.monotonic()) + 2 * _LONG_SECONDS)
+                connection.settimeout(max(1.0, deadline - time.monotonic()) + 2 * _LONG_SECONDS)
                 answer = b""
-                while piece := door.recv(4096):
+                while piece := connection.recv(4096):
                     answer += piece
                 return [int(index) for index in json.loads(answer)]
         except (OSError, ValueError):

@@ -48,5 +48,5 @@ def devices_of(
 def launched_local_rank() -> int:
     """Which of its host's processes a launcher started this one as."""
     names = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "LOCAL_RANK")
-    told = (os.environ.get(name, "") for name in names)
-    return next((int(text) for text in told if text.isdecimal()), 0)
+    given = (os.environ.get(name, "") for name in names)
+    return next((int(text) for text in given if text.isdecimal()), 0)

@@ -1,4 +1,4 @@
-"""Evaluation of a Keras model: its layers, for `gnn_core.training.evaluate` and `link_ranking`."""
+"""A Keras model as `gnn_core.training.evaluate` and `link_ranking` run it: NumPy in and out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tf_mirrored.model import GraphSAGE
 
 
 class Layers:
-    """The layers of a model for evaluation, each a traced function of its own.
+    """A model for `ExactEvaluator` and, by `logits_of`, `SampledEvaluator`; all of it traced.
 
     Args:
         model: the model.
@@ -42,7 +42,7 @@ class Layers:
         return self._layer[depth](table, self._feed.block(block, nodes)).numpy()
 
     def logits_of(self, batch: Batch) -> np.ndarray:
-        """Logits of a batch's real targets."""
+        """Logits `[num_real, classes]` of a batch's real targets."""
         return self._forward(self._table, self._feed.step(batch)).numpy()[: batch.num_real]
 
     def _traced(self, depth: int) -> Any:
@@ -57,7 +57,7 @@ class Layers:
 
 
 class LinkLayers(Layers):
-    """The layers of a model's encoder, and its predictor, for `link_ranking.LinkEvaluator`."""
+    """A model's encoder and predictor, for `LinkEvaluator`."""
 
     def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
         super().__init__(model.encoder, table, feed)

@@ -290,7 +290,7 @@ def shared_tensor(array: np.ndarray) -> tf.Tensor:
     if array.ctypes.data % _ALIGNMENT_BYTES or not array.flags.c_contiguous or not array.size:
         return tf.convert_to_tensor(array)
     if not array.flags.writeable:
-        memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+        memory: Any = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
         memory.owner = array  # lives as long as the tensor
         array = np.frombuffer(memory, array.dtype).reshape(array.shape)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

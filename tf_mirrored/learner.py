@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -19,11 +19,9 @@ from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
-from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator
 from gnn_core.training.learner import require_alike
-from gnn_core.training.link_ranking import LinkEvaluator
 from gnn_core.training.state import RunProgress, StepSums, Weights
-from gnn_core.training.tasks import feature_store, sampled_loaders, train_loader
+from gnn_core.training.tasks import build_evaluator, feature_store, train_loader
 from tf_mirrored.evaluate import Layers, LinkLayers
 from tf_mirrored.input import Feed, Prepared, feature_table, prepared
 from tf_mirrored.link import LinkModel
@@ -64,7 +62,15 @@ class KerasLearner:
         objective = link_objective if config.task == "link" else node_objective
         self.step = TracedStep(model, objective, update, self._feed, self._table, world)
         self._schedule = Schedule.of(config, world.num_replicas)
-        self._evaluate = self._evaluator(graph, Feed(config, store, training=False))
+        feed = Feed(config, store, training=False)
+        self.layers: Layers
+        if isinstance(model, LinkModel):
+            self.layers = LinkLayers(model, self._table, feed)
+        else:
+            self.layers = Layers(model, self._table, feed)
+        self.evaluator = build_evaluator(
+            config, graph, world, self.layers, world.local_replicas, world.num_replicas, prefetch=0
+        )
         self.watch = Stopwatch()
         self.interrupted = False
         self.num_steps = loaders[0].num_steps
@@ -83,7 +89,7 @@ class KerasLearner:
         ]
         with world.strategy.scope():
             model = build_model(config, graph)
-            update = Allreduce(model, build_optimizer(config, model), world)
+            update = Allreduce(trainable(model), build_optimizer(config, model), world)
         return cls(config, graph, world, loaders, model, update)
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
@@ -118,7 +124,7 @@ class KerasLearner:
         self.watch.add("communicate", float(seconds), out_of="compute")
         return found_sums
 
-    def _next(self, iterators: list[Iterator[Prepared]]) -> list[Prepared] | None:
+    def _next(self, iterators: Sequence[Iterator[Prepared]]) -> list[Prepared] | None:
         with self.watch.section("wait"):
             found = [next(iterator, None) for iterator in iterators]
         batches = [one for one in found if one is not None]
@@ -137,8 +143,8 @@ class KerasLearner:
         self._world.barrier()
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
-        """The tally of each split, over all ranks."""
-        return self._evaluate(splits, whole)
+        """What `evaluator` finds."""
+        return self.evaluator.tallies(splits, whole)
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
@@ -192,29 +198,3 @@ class KerasLearner:
             return {}
         optimizer = self.update.optimizer
         return {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
-
-    def _evaluator(self, graph: Graph, feed: Feed) -> Callable[..., Mapping[str, AnyTally]]:
-        """(splits, whether the whole of them) -> tallies."""
-        config, world, model = self._config, self._world, self.model
-        threads = len(self._world.local_replicas)
-        if isinstance(model, LinkModel):
-            self._layers: Layers = (scored := LinkLayers(model, self._table, feed))
-            ranks = LinkEvaluator(
-                graph,
-                world,
-                candidates=config.candidates,
-                most_edges=config.eval_edges,
-                threads=threads,
-            )
-            return lambda splits, whole: ranks.tallies(scored, splits, whole)
-        self._layers = layers = Layers(model, self._table, feed)
-        if config.eval == "exact":
-            exact = ExactEvaluator(graph, world, threads=threads)
-            return lambda splits, whole: exact.tallies(layers, splits)
-        shares = [
-            sampled_loaders(config, graph, replica, world.num_replicas, prefetch=0)
-            for replica in world.local_replicas
-        ]
-        loaders = {split: [share[split] for share in shares] for split in shares[0]}
-        sampled = SampledEvaluator(loaders, world, layers.logits_of)
-        return lambda splits, whole: sampled.tallies(splits)

@@ -1,4 +1,4 @@
-"""What is learnt, as in `horovod_gnn/objective.py`: the sum of losses and how many were right."""
+"""The loss, as in `horovod_gnn/objective.py`: the sum of losses and how many were right."""
 
 from __future__ import annotations
 

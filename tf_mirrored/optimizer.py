@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import ops
 
 
-class _Summed:
+class _Summed(keras.optimizers.Optimizer):
     """Gradients are the same on every replica already."""
 
     l2 = 0.0  # pull on the weights, added to the gradient

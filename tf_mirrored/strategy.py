@@ -97,6 +97,8 @@ def start(
         )
     deadline = time.monotonic() + timeout_seconds
     cluster = find_cluster(timeout_seconds) if name == "multiworker" else None
+    if cluster is None:  # left over from a job of several workers: TensorFlow would read it
+        os.environ.pop("TF_CONFIG", None)
     _choose_backend()
     with without_greeting():
         import keras  # noqa: F401 - brings a library with the same to say

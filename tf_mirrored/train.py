@@ -34,6 +34,7 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
     """All that a run consists of, in the order in which data flows through it."""
     config, graph = open_graph(config, world, require_equal_slices)  # one copy a host
     from tf_mirrored.learner import KerasLearner  # TensorFlow: `join` has asked MPI before
+    from tf_mirrored.model import trainable
     from tf_mirrored.models import build_model
     from tf_mirrored.update import Allreduce, build_optimizer
 
@@ -43,7 +44,9 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
     ]
     with world.noticing_losses(), world.strategy.scope():  # variables are the same everywhere
         model = build_model(config, graph)
-        update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
+        update = Allreduce(
+            trainable(model), build_optimizer(config, model), world
+        )  # one collective a step
     with world.noticing_losses():
         learner = KerasLearner(config, graph, world, loaders, model, update)
     return Trainer(config.strategy, config, graph, world, learner)

@@ -20,19 +20,19 @@ class Allreduce:
     """Synchronous data parallelism: the replicas add up their gradients and take the same step.
 
     Args:
-        model: what is trained.
-        optimizer: applies the gradients; built for the model's variables.
+        variables: what is trained.
+        optimizer: applies the gradients; built for these variables.
         replicas: those of this process, and the others.
     """
 
     def __init__(
         self,
-        model: GraphSAGE | LinkModel,
+        variables: Sequence[keras.Variable],
         optimizer: keras.optimizers.Optimizer,
         replicas: Replicas,
     ):
         self.optimizer = optimizer
-        self.variables = trainable(model)
+        self.variables = list(variables)
         self._replicas = replicas
         self._sizes = [math.prod(variable.shape) for variable in self.variables]
         self._lr: float | None = None

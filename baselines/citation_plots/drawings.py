@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 import networkx
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 from matplotlib.lines import Line2D
@@ -138,7 +139,7 @@ def draw_words(graph: Graph, classes: ClassMeasures, words: WordMeasures, top: i
     """Words per paper, papers per word, and the most frequent words."""
     figure, axes = _figure(f"{graph.name}: words", 3, (13, 5.6))
     bins = np.arange(words.per_paper.min(), words.per_paper.max() + 2) - 0.5
-    axes[0].hist(words.per_paper, bins=bins, color=_COLOURS[0])
+    axes[0].hist(words.per_paper, bins=bins.tolist(), color=_COLOURS[0])
     axes[0].axvline(words.per_paper.mean(), color=_COLOURS[5], linestyle="--", linewidth=1)
     axes[0].set_title(f"mean {words.per_paper.mean():.1f} of {len(words.papers_with)} words")
     axes[0].set_xlabel("different words of a paper")
@@ -238,12 +239,16 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _names(classes: ClassMeasures, order: Sequence[int]) -> list[str]:
+def _names(classes: ClassMeasures, order: npt.NDArray[np.integer]) -> list[str]:
     return [_plain(classes.names[label]) for label in order]
 
 
 def _class_legend(
-    axes: Axes, classes: ClassMeasures, labels: Sequence[int], loc: str, as_dots: bool = False
+    axes: Axes,
+    classes: ClassMeasures,
+    labels: npt.NDArray[np.integer],
+    loc: Literal["lower right", "upper right"],
+    as_dots: bool = False,
 ) -> None:
     marker = "o" if as_dots else "s"
     handles = [

@@ -13,8 +13,15 @@ from gnn_core.usage import UsageError
 
 # Planetoid's files number the classes of Cora and do not name them. The names follow from the class
 # sizes, which are those of the LINQS files, all different.
-_CORA = ("theory", "reinforcement learning", "genetic algorithms", "neural networks")
-_CORA += ("probabilistic methods", "case-based", "rule learning")
+_CORA = (
+    "theory",
+    "reinforcement learning",
+    "genetic algorithms",
+    "neural networks",
+    "probabilistic methods",
+    "case-based",
+    "rule learning",
+)
 _NAMES = {"cora": _CORA}
 
 
@@ -83,9 +90,9 @@ def measure_classes(graph: Graph) -> ClassMeasures:
 
 def class_names(graph: Graph) -> list[str]:
     """Names of the classes where they are known, else `class 0`, `class 1`, ..."""
-    told = graph.meta.get("provenance", {}).get("class_names") or _NAMES.get(graph.name)
-    if told and len(told) == graph.num_classes:
-        return [str(name).replace("_", " ").lower() for name in told]
+    names = graph.meta.get("provenance", {}).get("class_names") or _NAMES.get(graph.name)
+    if names and len(names) == graph.num_classes:
+        return [str(name).replace("_", " ").lower() for name in names]
     return [f"class {number}" for number in range(graph.num_classes)]
 
 

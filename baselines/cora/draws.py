@@ -24,7 +24,7 @@ from gnn_core.seeding import below, key, mix, permutation
 _LONGEST_WALK = 100
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Batch = dict[str, Any]
+BatchArrays = dict[str, Any]
 """Named arrays, one batch of one replica: what a compiled step takes."""
 
 
@@ -104,7 +104,7 @@ class Draw:
         """Whether the model reads words."""
         return "words" in self.settings.model
 
-    def pretraining(self, epoch: int, replica: int, num_replicas: int) -> Iterator[Batch]:
+    def pretraining(self, epoch: int, replica: int, num_replicas: int) -> Iterator[BatchArrays]:
         """One replica's part of each step of an epoch: papers, a context of each, negatives."""
         cut = batches(self.papers.num_papers, self.settings.pretrain_batch, self.seed, epoch)
         for step, nodes in enumerate(cut):
@@ -112,24 +112,24 @@ class Draw:
             batch = {"weights": weights, "total": np.float32(len(nodes))}
             yield batch | self._contrast(mine, (epoch, step))
 
-    def _contrast(self, mine: Ids, step: tuple[int, int]) -> Batch:
+    def _contrast(self, mine: Ids, step: tuple[int, int]) -> BatchArrays:
         settings = self.settings
         walk, apart = key(self.seed, "walk", *step), key(self.seed, "negatives", *step)
         there = contexts(self.papers, mine, walk, settings.restart)
         others = negatives(self.papers, settings.negatives, apart)
-        batch: Batch = {}
+        batch: BatchArrays = {}
         for role, ids in (("source", mine), ("context", there), ("negative", others)):
             batch[role] = ids
             if self.with_words:
                 batch[f"{role}_words"] = self._words(ids, key(self.seed, role, *step))
         return batch
 
-    def training(self, epoch: int, replica: int, num_replicas: int, inputs: int) -> Batch:
+    def training(self, epoch: int, replica: int, num_replicas: int, inputs: int) -> BatchArrays:
         """One replica's part of the training papers, with labels and dropout `[n, inputs]`."""
         nodes = self.papers.nodes["train"]
         mine, weights = share(nodes, replica, num_replicas)
         ones = np.ones((len(mine), inputs), np.float32)
-        batch: Batch = {
+        batch: BatchArrays = {
             "weights": weights,
             "total": np.float32(len(nodes)),
             "source": mine,
@@ -140,9 +140,9 @@ class Draw:
             batch["source_words"] = self._words(mine, key(self.seed, "words", epoch))
         return batch
 
-    def whole(self, nodes: Ids) -> Batch:
+    def whole(self, nodes: Ids) -> BatchArrays:
         """Papers as they are, for evaluation."""
-        batch: Batch = {"source": nodes}
+        batch: BatchArrays = {"source": nodes}
         if self.with_words:
             batch["source_words"] = self.papers.words[nodes]
         return batch

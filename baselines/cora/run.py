@@ -31,16 +31,16 @@ def run_all(settings: CoraSettings, world: Replicas) -> int:
 
 def _run_all(settings: CoraSettings, world: Replicas) -> int:
     with world.errors_on_all_ranks():
-        graph = open_graph(settings, _teller(world))
+        graph = open_graph(settings, _printer(world))
         papers = Papers.of(graph)
         if world.rank == 0:
             require_writable(settings.records)
-    _teller(world)(_opening(settings, graph, world))
+    _printer(world)(_opening(settings, graph, world))
     records = [_run(settings, seed, graph, papers, world) for seed in settings.seed_list]
     accuracies = [record.final["test_accuracy"] for record in records if record.status == "ok"]
     if len(accuracies) > 1:
         found = [100 * (value or 0.0) for value in accuracies]
-        _teller(world)(
+        _printer(world)(
             f"{len(found)} seeds   test accuracy {statistics.fmean(found):.2f} "
             f"+- {statistics.stdev(found):.2f} %"
         )
@@ -99,10 +99,10 @@ def _run(
 
 
 def _completed(
-    record: RunRecord, learnt: TrainedModel, settings: CoraSettings, world: Replicas
+    record: RunRecord, trained: TrainedModel, settings: CoraSettings, world: Replicas
 ) -> RunRecord:
     """The record of a run that went well; the seconds of an epoch are the slowest process's."""
-    course = learnt.course
+    course = trained.course
     everyones = world.gather([lap_to_vector(lap).tolist() for lap in course.laps])
     epochs = [
         EpochRecord.of(
@@ -120,8 +120,8 @@ def _completed(
     for split, tally in course.scores.items():
         final |= split_fields(split, tally)
     memory = world.gather(asdict(machine.process_memory()))
-    seconds = learnt.pretrain_seconds + sum(epoch.seconds for epoch in epochs)
-    weights = [*learnt.classifier.encoder.variables, *learnt.classifier.head.trainable_variables]
+    seconds = trained.pretrain_seconds + sum(epoch.seconds for epoch in epochs)
+    weights = [*trained.classifier.encoder.variables, *trained.classifier.head.trainable_variables]
     numbers = sum(int(weight.value.shape.num_elements()) for weight in weights)
     return record.finished(
         "ok",
@@ -133,17 +133,17 @@ def _completed(
         evaluation_seconds=sum(lap.get("evaluate", 0.0) for lap in course.laps),
         num_parameters=numbers,
         allreduce_bytes_per_step=4 * numbers if world.num_replicas > 1 else 0,
-        notes=_notes(learnt),
+        notes=_notes(trained),
     )
 
 
-def _notes(learnt: TrainedModel) -> list[str]:
-    losses = learnt.pretrain_losses
+def _notes(trained: TrainedModel) -> list[str]:
+    losses = trained.pretrain_losses
     if not losses:
         return []
     return [
-        f"pre-training, {len(losses)} epochs in {learnt.pretrain_seconds:.1f} s, is in no epoch of "
-        f"this record: loss {losses[0]:.4f} to {losses[-1]:.4f} nats per paper"
+        f"pre-training, {len(losses)} epochs in {trained.pretrain_seconds:.1f} s, is in no epoch "
+        f"of this record: loss {losses[0]:.4f} to {losses[-1]:.4f} nats per paper"
     ]
 
 
@@ -166,11 +166,11 @@ def _result(record: RunRecord) -> str:
     )
 
 
-def _teller(world: Replicas):  # type: ignore[no-untyped-def]
+def _printer(world: Replicas):  # type: ignore[no-untyped-def]
     """A function that prints a line, on rank 0 only."""
 
-    def tell(line: str) -> None:
+    def print_line(line: str) -> None:
         if world.rank == 0:
             print(line, flush=True)
 
-    return tell
+    return print_line

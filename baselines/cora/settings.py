@@ -191,7 +191,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def parse(argv: Sequence[str]) -> CoraSettings:
-    """Read a command line. UsageError tells all its problems; SystemExit(0) after `--help`."""
+    """Read a command line. UsageError names all its problems; SystemExit(0) after `--help`."""
     parser = build_parser(OPTIONS, "", {})
     parser.description = _HELP
     words = [re.sub(r"^--seed(?=$|=)", "--seeds", word) for word in argv]

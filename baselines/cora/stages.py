@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from baselines.cora.draws import Batch, Draw
+from baselines.cora.draws import BatchArrays, Draw
 from baselines.cora.networks import Classifier, Encoder, Tensors, contrastive_losses
 from baselines.cora.settings import CoraSettings
 from gnn_core.measure.metrics import SPLITS, Tally
@@ -25,7 +25,7 @@ from gnn_core.training.state import Diverged
 from tf_mirrored.strategy import Replicas
 
 Losses = Callable[[Tensors], tuple[tf.Tensor, tf.Tensor]]
-Step = Callable[[list[Batch]], npt.NDArray[np.float32]]
+CompiledStep = Callable[[list[BatchArrays]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Group:
         self.optimizer.build(self.variables)
 
 
-def compiled_step(world: Replicas, losses: Losses, groups: Sequence[Group]) -> Step:
+def compiled_step(world: Replicas, losses: Losses, groups: Sequence[Group]) -> CompiledStep:
     """One step over all replicas, and what it returns: sums of losses and of right answers, [2].
 
     Args:
@@ -67,7 +67,7 @@ def compiled_step(world: Replicas, losses: Losses, groups: Sequence[Group]) -> S
     def step(batches: list[Tensors]) -> tf.Tensor:
         return world.on_each(on_replica, batches)[0]
 
-    def met(batches: list[Batch]) -> npt.NDArray[np.float32]:
+    def met(batches: list[BatchArrays]) -> npt.NDArray[np.float32]:
         with world.noticing_losses():
             return step(batches).numpy()
 
@@ -143,7 +143,9 @@ def classify(classifier: Classifier, draw: Draw, world: Replicas) -> Course:
     return course
 
 
-def _classifier_step(classifier: Classifier, settings: CoraSettings, world: Replicas) -> Step:
+def _classifier_step(
+    classifier: Classifier, settings: CoraSettings, world: Replicas
+) -> CompiledStep:
     adam, encoder, head = keras.optimizers.Adam, classifier.encoder, classifier.head
     # What was pre-trained stays where it is unless a label pulls: with Adam, a decay however small
     # would move the rows of papers without labels as fast as those with one.

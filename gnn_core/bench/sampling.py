@@ -41,7 +41,7 @@ Batches are drawn as on one rank. The ranks of a job draw side by side, each on 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; 2 after a mistake told in one line."""
+    """Measure and print; 2 after a mistake reported in one line."""
     return guarded(lambda: _run(_parse(argv)))
 
 

@@ -33,7 +33,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Edges to be told from non-edges, by the positions of their ends among a batch's targets."""
+    """Edges and non-edges to distinguish, by the positions of their ends among the targets."""
 
     sources: npt.NDArray[np.int64]  # [num_pairs], citing papers
     destinations: npt.NDArray[np.int64]  # [num_pairs], whom they cite

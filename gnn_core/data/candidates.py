@@ -2,7 +2,7 @@
 
 Candidates of a paper are others without a citation between the two, either way, and, where years
 are known, not newer than it: any of them could have been cited. (Of papers that cite each other
-one edge is known, see `hold_out`, and a score does not tell its direction.) They are drawn without
+one edge is known, see `hold_out`, and a score does not show its direction.) They are drawn without
 replacement, as a pure function of the split and the edge, so that every run, framework and rank
 ranks against the same.
 """

@@ -72,7 +72,7 @@ class Published:
         return folder
 
     def hint(self, data_root: Path | None) -> str:
-        """Tells where to put the files."""
+        """Where to put the files, as a message says it."""
         place = f"{data_root}/{self.places[0]}"
         if data_root is None:
             place = f"{self.places[0]} in a data root (--data-root or RINGSAGE_DATA)"

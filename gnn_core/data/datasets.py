@@ -53,7 +53,7 @@ def load(
         data_root: where published files lie (RINGSAGE_DATA if None).
         cache_dir: where prepared graphs are kept (RINGSAGE_CACHE, else ~/.cache/ringsage, if None).
         verify: check every element and every checksum, however large the graph is.
-        progress: is told now and then, in one line, what is being prepared.
+        progress: gets now and then, in one line, what is being prepared.
     """
     root, cache = find_data_root(data_root), find_cache(cache_dir)
     if name.partition(":")[0] in PRESETS:

@@ -10,7 +10,7 @@ from gnn_core.compiled import njit
 from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
-from gnn_core.data.neighbourhood import require_node, require_row, told_as_damage
+from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
 from gnn_core.usage import printable
 
 _BAR = 40
@@ -35,7 +35,7 @@ def edge_homophily(graph: Graph) -> float | None:
     """Share of edges that join nodes of the same class, among edges whose two ends have one."""
     if graph.labels is None:
         return None
-    with told_as_damage(graph):
+    with damage_reported(graph):
         same, known = _count_alike(graph.indptr, graph.indices, graph.labels)
     return same / known if known else None
 

@@ -76,7 +76,7 @@ def link_graph(graph: Graph, split: LinkSplit, cache: Path, say: Say | None = No
     identity = split.identity(graph)
     digest = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = cache / "graphs" / f"{Path(graph.name).name}-links-{digest}"
-    held_out = _held_out(graph, split) if not folder.exists() else None  # bad input is told early
+    held_out = None if folder.exists() else _held_out(graph, split)  # bad input is reported early
 
     def make(progress: Progress) -> None:
         _write(graph, held_out or _held_out(graph, split), split, folder, identity, progress)

@@ -1,8 +1,8 @@
 """The shared loader of link prediction: training edges as targets, each with keyed negatives.
 
 It is the loader of node classification with edges for nodes: the same order, the same slices, the
-same neighbours whoever asks. What a positive edge is told from is a pure function of the step and
-of the edge, and which edges are hidden one of the step, so that ranks agree here too.
+same neighbours whoever asks. The negatives of an edge are a pure function of the step and of the
+edge, and which edges are hidden one of the step, so that ranks agree here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LinkLoader(Loader):
         graph: with `train_edges`.
         fanouts: as in `Loader`, and so are all that are not explained here.
         global_batch_size: edges per step over all ranks.
-        negatives: papers that each edge's own destination is told from.
+        negatives: papers that each edge's own destination is distinguished from.
         shared_negatives: all edges of a step have the same ones, which costs less.
         hide_targets: no message passes along an edge of the step, in either direction: what is
             to be predicted is then not to be seen.

@@ -22,7 +22,7 @@ def all_neighbours(graph: Graph, ids: IntArray) -> tuple[Block, IntArray]:
     Sources are `ids`, then the neighbours edge by edge: a node met twice is there twice, since
     finding that out would cost more than reading its row again.
     """
-    with told_as_damage(graph):
+    with damage_reported(graph):
         offsets, nodes = _gather_neighbours(graph.indptr, graph.indices, ids)
     columns = np.arange(len(ids), len(nodes), dtype=np.int32)
     return Block(offsets, columns, len(nodes)), nodes
@@ -36,7 +36,7 @@ def reach(graph: Graph, ids: IntArray, hops: int) -> list[IntArray]:
     mask = np.zeros(graph.num_nodes, dtype=np.bool_)
     needed = [np.sort(ids)]
     for _ in range(hops):
-        with told_as_damage(graph):
+        with damage_reported(graph):
             _mark(graph.indptr, graph.indices, needed[0], mask)
         needed.insert(0, np.flatnonzero(mask))
     return needed
@@ -67,7 +67,7 @@ def chunks(graph: Graph, ids: IntArray, most_nodes: int, most_edges: int) -> lis
 
 
 @contextmanager
-def told_as_damage(graph: Graph) -> Iterator[None]:
+def damage_reported(graph: Graph) -> Iterator[None]:
     """Turn the IndexError of a loop over the rows of a graph into a UsageError.
 
     A graph of many GB is checked in samples when it is opened, and its file may change later.

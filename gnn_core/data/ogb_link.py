@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gnn_core.data.checks import index_dtype, spans
 from gnn_core.data.progress import Progress
 from gnn_core.data.store import GraphWriter
-from gnn_core.data.torch_file import Arrays, read_arrays
+from gnn_core.data.torch_file import IntegerArrays, read_arrays
 from gnn_core.usage import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -40,7 +40,7 @@ def write_split(
         num_nodes: nodes of the graph.
         edge_file: the raw edge file, to be named in an error.
         edges: what it holds, `[k, 2]` at a time, of valid ids.
-        progress: is told where this is.
+        progress: gets where this is.
 
     Raises:
         UsageError: a file is not as described, or the edge file has other edges than `train.pt`.
@@ -58,7 +58,7 @@ def write_split(
             _write(writer, f"{split}_candidates", [arrays[_OTHERS]], num_nodes)
 
 
-def _check(path: Path, arrays: Arrays, num_nodes: int, *, held_out: bool) -> None:
+def _check(path: Path, arrays: IntegerArrays, num_nodes: int, *, held_out: bool) -> None:
     names = (*_ENDS, _OTHERS) if held_out else _ENDS
     for name in names:
         if name not in arrays:

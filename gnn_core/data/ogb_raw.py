@@ -184,7 +184,7 @@ _Raw = _Text | _Binary
 
 
 def _require_room(folder: Path, name: str, layout: Layout, num_nodes: int, num_edges: int) -> None:
-    """Raise UsageError where edges and columns do not fit on the disk; features tell their own."""
+    """Raise UsageError where edges and columns do not fit on the disk; features are not counted."""
     width = index_dtype(num_nodes).itemsize
     edges = num_edges * (2 + 2 * layout.directed) * width  # as published, and both ways
     columns = num_nodes * (8 + 4 * bool(layout.num_classes) + 4 * layout.years)

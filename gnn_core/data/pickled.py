@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Names = Mapping[tuple[str, str], Any]  # (module, name) -> what stands for it
-Storage = Callable[[Any], Any]  # persistent id -> what stands for it
+PersistentLoad = Callable[[Any], Any]  # persistent id -> what stands for it
 
 _MOST_TUPLES = 1000  # hashing one within another, and so on, uses up the stack
 _UNUSED = ("DUP", "POP", "POP_MARK")  # by whoever pickles arrays
@@ -125,7 +125,9 @@ def _refuse(what: str) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], names: Names, storage: Storage | None, encoding: str):
+    def __init__(
+        self, file: IO[bytes], names: Names, storage: PersistentLoad | None, encoding: str
+    ):
         super().__init__(file, encoding=encoding)
         self._names = names
         self._storage = storage
@@ -149,7 +151,7 @@ def load(
     file: IO[bytes],
     kinds: str,
     more: Names | None = None,
-    storage: Storage | None = None,
+    storage: PersistentLoad | None = None,
     encoding: str = "ASCII",
 ) -> Any:
     """The object of the pickle that begins where `file` stands; `file` then stands behind it.

@@ -69,7 +69,9 @@ def convert(
         num_edges = write_csr(writer, edges_of(edges), len(labels), progress=progress)
         found = Counts(len(labels), num_edges, features.shape[1], int(labels.max()) + 1)
         if found != counts:
-            raise UsageError(f"{raw}: expected {_told(counts)}, got {_told(found)}; fetch it again")
+            raise UsageError(
+                f"{raw}: expected {_counts_text(counts)}, got {_counts_text(found)}; fetch it again"
+            )
         writer.finish(counts.classes, {**provenance, "features": "rows divided by their sum"})
 
 
@@ -119,7 +121,7 @@ def normalised(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return rows
 
 
-def _told(counts: Counts) -> str:
+def _counts_text(counts: Counts) -> str:
     return ", ".join(f"{value} {key}" for key, value in counts._asdict().items())
 
 

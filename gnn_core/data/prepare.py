@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gnn_core.data.meta import META, read_meta
-from gnn_core.data.progress import Progress, Say, tell
+from gnn_core.data.progress import Progress, Say, reporter
 from gnn_core.files import is_file, reason, remedy
 from gnn_core.usage import UsageError
 
@@ -45,7 +45,7 @@ def prepare(
     """Have `make` write `folder`, unless a current one is there. Raises UsageError.
 
     `is_current` judges the meta.json of a folder found: a graph whose source files have changed is
-    made again. `say` is told in single lines what takes time.
+    made again. `say` gets in single lines what takes time.
     """
     if is_prepared(folder, is_current):
         return
@@ -57,7 +57,7 @@ def prepare(
         again = " again: its sources or the format changed" if folder.exists() else ", once"
         say(f"{title}: preparing it in {folder}{again}")
         try:
-            make(tell(say, title))
+            make(reporter(say, title))
         except OSError as error:
             raise _cannot_write(folder, error) from None
 

@@ -1,4 +1,4 @@
-"""How long work tells where it is: counts go in, a few lines of text come out."""
+"""How long work reports where it is: counts go in, a few lines of text come out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], None]  # (what is being done, how much of i
 Say = Callable[[str], None]  # takes one line of text
 
 
-def tell(say: Say, title: str, every_seconds: float = 5.0) -> Progress:
+def reporter(say: Say, title: str, every_seconds: float = 5.0) -> Progress:
     """A Progress that says `title: what 40 %`, at most once in `every_seconds`.
 
     Work that is over within that time is not mentioned at all.

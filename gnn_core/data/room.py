@@ -1,4 +1,4 @@
-"""Whether what is about to be made fits: asked before the first byte is written, told in one line.
+"""Whether what is about to be made fits: checked before the first byte is written.
 
 A disk that fills up after an hour, or a process that the kernel ends for its memory, says less.
 """
@@ -18,7 +18,7 @@ def require_room(
 
     Args:
         what: needs it; the message begins with that.
-        folder: where files will be written, which need not exist; a disk that does not tell how
+        folder: where files will be written, which need not exist; a disk that does not report how
             much of it is free is let be.
         disk_bytes: of files below `folder`.
         memory_bytes: that are to be had without swapping.

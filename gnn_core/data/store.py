@@ -87,7 +87,7 @@ class GraphWriter:
         self.name = name
         self.staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
         self.checksums: dict[str, str] = {}
-        self.num_features = 0  # of sparse features, whose arrays do not tell
+        self.num_features = 0  # of sparse features, whose arrays do not show it
         self._finished = False
 
     def __enter__(self) -> GraphWriter:

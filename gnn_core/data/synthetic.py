@@ -36,7 +36,7 @@ _YEARLY_GROWTH = 1.1
 _VALID_YEARS = _TEST_YEARS = 2
 _LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at each link
 _CHUNK_PAPERS = 1 << 15
-_ARCHIVE_BYTES = 24  # of memory per paper: what `_Archive` holds, labels, years, degrees
+_ARCHIVE_BYTES = 24  # of memory per paper: what `_PaperAttributes` holds, labels, years, degrees
 _SECOND = np.uint64(1 << 32)  # a slot that no citation has
 _ONE = 1 << 32  # the number 1 where probabilities are 32-bit fractions
 
@@ -54,7 +54,7 @@ def generate(
     Raises UsageError, before anything is made, where it does not fit on the disk or in memory.
     """
     _require_room(spec, folder, budget_bytes)
-    archive = _Archive(spec)
+    archive = _PaperAttributes(spec)
     with GraphWriter(folder, name or spec.canonical()) as writer:
         writer.put("labels", archive.topics.astype(np.int32))
         writer.put("years", archive.years())
@@ -85,7 +85,7 @@ def _require_room(spec: SyntheticSpec, folder: Path, budget_bytes: int) -> None:
     require_room(what, folder, disk, _ARCHIVE_BYTES * spec.papers + chunk + held)
 
 
-class _Archive:
+class _PaperAttributes:
     """What is known of all papers at once: 10 bytes per paper. The rest is computed when asked."""
 
     def __init__(self, spec: SyntheticSpec) -> None:

@@ -31,7 +31,7 @@ def with_table_dtype(graph: Graph, dtype: str, cache: Path, say: Say | None = No
         graph: opened from a folder, with features.
         dtype: `stored` returns the graph as it is; `fp16` or `bf16`.
         cache: as of `gnn_core.data.datasets.find_cache`.
-        say: is told in single lines what takes time.
+        say: gets in single lines what takes time.
 
     Raises:
         UsageError: a feature is too large for `dtype`, or the features are sparse.

@@ -24,7 +24,7 @@ from gnn_core.data.pickled import Array, Function, array_of
 from gnn_core.data.pickled import load as pickled_object
 from gnn_core.usage import UsageError
 
-Arrays = dict[str, npt.NDArray[np.integer]]
+IntegerArrays = dict[str, npt.NDArray[np.integer]]
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch before 1.6 begins with
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -37,7 +37,7 @@ _STORAGES = {
 }
 
 
-def read_arrays(path: Path) -> Arrays:
+def read_arrays(path: Path) -> IntegerArrays:
     """The arrays, of integers of any width and shape, of the dict in a file.
 
     All of them are in memory at once. Raises UsageError for any other content.

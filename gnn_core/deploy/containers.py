@@ -185,7 +185,7 @@ def _amounts_problems(path: str, container: dict[str, Any]) -> Problems:
             at = f"{path}.resources.{kind}.{name}"
             if name in _OWN or name.startswith("hugepages-"):
                 continue
-            if kind == "requests" and limits.get(name) == amount:  # told there
+            if kind == "requests" and limits.get(name) == amount:  # reported there
                 continue
             if not is_scalar(name, "label key") or "/" not in name or name.startswith("requests."):
                 yield (

@@ -122,7 +122,7 @@ def expected(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message tells it: in one line, and no page of it."""
+    """A value as a message shows it: in one line, and no page of it."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 

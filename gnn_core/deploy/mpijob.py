@@ -115,7 +115,7 @@ class JobSettings:
 
 
 def make_job(settings: JobSettings) -> list[Object]:
-    """The job, after its claim if it brings one. Raises UsageError telling all problems at once."""
+    """The job, after its claim if it brings one. Raises UsageError naming all problems at once."""
     if problems := settings.problems():
         raise UsageError("; ".join(problems))
     if not (MANIFESTS / "base").is_dir():

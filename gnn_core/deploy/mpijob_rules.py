@@ -104,7 +104,7 @@ def ssh_problems(job: Object) -> Problems:
     if words[4:]:
         yield f"{at}.command", f"expected no more than sshd's file, got {' '.join(words[4:])}"
     ports: dict[str | None, int] = {}
-    for one in worker.get("ports") or ():  # of two of a name, which is told elsewhere, the first
+    for one in worker.get("ports") or ():  # of two of a name, reported elsewhere, the first
         ports.setdefault(one.get("name"), one["containerPort"])
     if port not in ports.values():
         got = ", ".join(map(str, ports.values())) or "none"
@@ -135,7 +135,7 @@ def program_problems(job: Object) -> Problems:
     at = f"{_SPECS}.Launcher.template.spec.containers[0]"
     slots: int = spec.get("slotsPerWorker", 1)
     num_workers: int = spec["mpiReplicaSpecs"]["Worker"]["replicas"]
-    if slots < 1 or num_workers < 1:  # told already, and nothing fits none
+    if slots < 1 or num_workers < 1:  # reported already, and nothing fits none
         return
     command = read_command(launcher["containers"][0])
     if not command.launcher:
@@ -203,7 +203,7 @@ def _prepared_problems(launcher: dict[str, Any], config: RunConfig) -> Problems:
 
 
 def _machine_problems(role: str, spec: dict[str, Any], config: RunConfig) -> Problems:
-    """Ranks have the cores, the GPUs and the shared memory that they were told of."""
+    """Ranks have the cores, the GPUs and the shared memory that they are to use."""
     path = f"{_SPECS}.{role}.template.spec.containers[0]"
     at, slots = f"{path}.resources.limits", spec.get("slotsPerWorker", 1)
     worker = spec["mpiReplicaSpecs"][role]["template"]["spec"]["containers"][0]

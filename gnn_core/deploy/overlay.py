@@ -136,7 +136,7 @@ def _apply(document: Any, operation: dict[str, Any]) -> None:
 
 
 def _put_on(one: Object, labels: dict[str, str]) -> None:
-    """Label the object; where it has no place for labels, its structure is told to be wrong."""
+    """Label the object; where it has no place for labels, its structure is reported as wrong."""
     metadata = one.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.setdefault("labels", {}), dict):
         metadata["labels"].update(labels)

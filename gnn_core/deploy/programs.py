@@ -2,8 +2,8 @@
 
     mpirun -x OMP_NUM_THREADS python /opt/ringsage/horovod_gnn/train.py --dataset cora
 
-What would fail in the pod is told here: an option that mpirun does not have, a program that is not
-there, a flag that the trainer refuses.
+What would fail in the pod is reported here: an option that mpirun does not have, a program that
+is not there, a flag that the trainer refuses.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.env.findings import Finding, ok, problem, warning
-from gnn_core.env.probes import PROBES, TWO_RANKS, Told, probe
+from gnn_core.env.probes import PROBES, TWO_RANKS, ProbeResult, probe
 from gnn_core.env.stamp import same_place
 
 __all__ = ["framework_checks", "judge", "judge_libmpi", "judge_ranks", "rank_checks"]
@@ -32,31 +32,31 @@ def framework_checks(timeout_seconds: float) -> list[Finding]:
     """Probe every framework, a few at a time, each in a process of its own."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         futures = {name: pool.submit(probe, code, timeout_seconds) for name, code in PROBES.items()}
-        told = {name: future.result() for name, future in futures.items()}
-    findings = [judge(name, answer) for name, answer in told.items()]
-    return [*findings, *judge_libmpi(told, Path(sys.prefix))]
+        results = {name: future.result() for name, future in futures.items()}
+    findings = [judge(name, result) for name, result in results.items()]
+    return [*findings, *judge_libmpi(results, Path(sys.prefix))]
 
 
-def judge(name: str, told: Told) -> Finding:
-    """The finding for one framework from what its probe told."""
+def judge(name: str, result: ProbeResult) -> Finding:
+    """The finding for one framework from the result of its probe."""
     needed, use = _WITHOUT[name]
     bad = problem if needed else warning
-    if told.absent:
+    if result.absent:
         return bad(name, "not installed", f"{use}: {_INSTALL}")
-    if told.error:
+    if result.error:
         advice = f"{use}; to see all of it: python -c 'import {name}'"
-        if "SIGILL" in told.error:
+        if "SIGILL" in result.error:
             advice = f"{use}; this processor lacks instructions that the package was built with"
-        return bad(name, f"does not work: {told.error}", advice)
-    return _JUDGES[name](told.facts[0])
+        return bad(name, f"does not work: {result.error}", advice)
+    return _JUDGES[name](result.facts[0])
 
 
-def judge_libmpi(told: Mapping[str, Told], prefix: Path) -> list[Finding]:
+def judge_libmpi(results: Mapping[str, ProbeResult], prefix: Path) -> list[Finding]:
     """Whether Horovod and mpi4py load one and the same libmpi, that of the environment."""
     loaded = {
-        name: [str(path) for path in told[name].facts[0].get("libmpi", [])]
+        name: [str(path) for path in results[name].facts[0].get("libmpi", [])]
         for name in ("horovod", "mpi4py")
-        if name in told and told[name].facts
+        if name in results and results[name].facts
     }
     if not loaded:
         return []
@@ -85,18 +85,18 @@ def _two_ranks(name: str, timeout_seconds: float) -> Finding:
     launcher = Path(sys.prefix) / "bin" / name
     if not launcher.exists():
         return problem(f"{name} -np 2", f"{launcher} is not there", _INSTALL)
-    told = probe(TWO_RANKS, timeout_seconds, launcher=(str(launcher), "-np", "2"))
-    return judge_ranks(f"{name} -np 2", told, Path(sys.prefix))
+    result = probe(TWO_RANKS, timeout_seconds, launcher=(str(launcher), "-np", "2"))
+    return judge_ranks(f"{name} -np 2", result, Path(sys.prefix))
 
 
-def judge_ranks(name: str, told: Told, prefix: Path) -> Finding:
+def judge_ranks(name: str, result: ProbeResult, prefix: Path) -> Finding:
     """The finding for a job of two ranks that each contributed 2**rank."""
     retry = f"to see all of it: {name} python -c 'import horovod.torch as hvd; hvd.init()'"
-    if told.error:
-        return problem(name, f"failed: {told.error}", retry)
-    ranks = sorted(fact["rank"] for fact in told.facts)
-    if ranks == [0, 0] or any(fact["size"] != 2 for fact in told.facts):
-        sizes = [fact["size"] for fact in told.facts]
+    if result.error:
+        return problem(name, f"failed: {result.error}", retry)
+    ranks = sorted(fact["rank"] for fact in result.facts)
+    if ranks == [0, 0] or any(fact["size"] != 2 for fact in result.facts):
+        sizes = [fact["size"] for fact in result.facts]
         return problem(
             name,
             f"each process was alone (sizes {sizes}): launcher and library are of different MPIs",
@@ -104,19 +104,21 @@ def judge_ranks(name: str, told: Told, prefix: Path) -> Finding:
         )
     if ranks != [0, 1]:
         return problem(name, f"expected an answer of ranks 0 and 1, got {ranks}", retry)
-    sums = {fact[end] for fact in told.facts for end in ("low", "high")}
+    sums = {fact[end] for fact in result.facts for end in ("low", "high")}
     if sums != {3.0}:
         return problem(name, f"the ranks' sum of 1 and 2 is {sorted(sums)}", _INSTALL)
-    others = {str(fact["prefix"]) for fact in told.facts if not same_place(fact["prefix"], prefix)}
+    others = {
+        str(fact["prefix"]) for fact in result.facts if not same_place(fact["prefix"], prefix)
+    }
     if others:
         return problem(
             name,
             f"`python` is another environment's: {', '.join(sorted(others))}",
             f"put {prefix / 'bin'} first on PATH: . .venv/bin/activate",
         )
-    slowest = max(fact["milliseconds"] for fact in told.facts)
+    slowest = max(fact["milliseconds"] for fact in result.facts)
     return ok(
-        name, f"2 ranks agree; allreduce of 1 MB {slowest:.1f} ms, in all {told.seconds:.0f} s"
+        name, f"2 ranks agree; allreduce of 1 MB {slowest:.1f} ms, in all {result.seconds:.0f} s"
     )
 
 

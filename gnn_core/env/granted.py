@@ -73,7 +73,7 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
 
 
 def free_bytes(path: Path) -> int | None:
-    """Free space of the file system `path` is, or would be, on; None when it cannot be told."""
+    """Free space of the file system `path` is, or would be, on; None when it is unknown."""
     for place in (path, *path.parents):
         try:
             return shutil.disk_usage(place).free

@@ -37,9 +37,9 @@ from gnn_core.env.horovod_source import (
 )
 from gnn_core.env.locks import hold
 from gnn_core.env.mpi_settings import site_packages
-from gnn_core.env.progress import Progress
-from gnn_core.env.target import Target, clean_environment, pip_command
+from gnn_core.env.step_runner import StepRunner
 from gnn_core.env.toolchain import cuda_home, gpu_driver, nccl_home, nccl_of_torch
+from gnn_core.env.virtual_environment import VirtualEnvironment, clean_environment, pip_command
 
 __all__ = ["Recipe", "cached_wheel", "ensure_wheel", "recipe_for"]
 
@@ -77,7 +77,7 @@ class Recipe:
         )
 
 
-def recipe_for(target: Target, openmpi: str, environ: Mapping[str, str]) -> Recipe:
+def recipe_for(target: VirtualEnvironment, openmpi: str, environ: Mapping[str, str]) -> Recipe:
     """The recipe for the torch installed in `target`; raises BuildProblem when there is none."""
     torch, cuda = target.torch_version()
     if torch is None:
@@ -105,7 +105,9 @@ def cached_wheel(cache: Path, recipe: Recipe) -> Path | None:
     return None
 
 
-def ensure_wheel(progress: Progress, target: Target, cache: Path, recipe: Recipe) -> Path:
+def ensure_wheel(
+    runner: StepRunner, target: VirtualEnvironment, cache: Path, recipe: Recipe
+) -> Path:
     """Return the wheel of `recipe`, building it when the cache has none.
 
     Raises BuildProblem or StepFailed; the log of a failed build stays beside the cache's wheels.
@@ -116,7 +118,7 @@ def ensure_wheel(progress: Progress, target: Target, cache: Path, recipe: Recipe
     if found:
         return found
     waiting = "another installation is building this Horovod; waiting for it"
-    with hold(wheels / f"{recipe.key}.lock", waiting, progress):
+    with hold(wheels / f"{recipe.key}.lock", waiting, runner):
         found = cached_wheel(cache, recipe)  # built by another installation while this one waited
         if found:
             return found
@@ -131,14 +133,16 @@ def ensure_wheel(progress: Progress, target: Target, cache: Path, recipe: Recipe
         work = Path(tempfile.mkdtemp(prefix=f".building-{mark}-", dir=wheels if plain else None))
         staged = Path(tempfile.mkdtemp(prefix=f".building-{mark}-", dir=wheels))
         try:
-            wheel = _build(progress, target, recipe, work, log)
+            wheel = _build(runner, target, recipe, work, log)
             return _publish(wheel, staged, wheels / recipe.key, recipe, log)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def _build(progress: Progress, target: Target, recipe: Recipe, work: Path, log: Path) -> Path:
+def _build(
+    runner: StepRunner, target: VirtualEnvironment, recipe: Recipe, work: Path, log: Path
+) -> Path:
     """Fetch, correct and compile; return the wheel under `work`/out."""
     env = _build_environment(target, recipe, work)
     wanted = work / "sdist.txt"
@@ -146,7 +150,7 @@ def _build(progress: Progress, target: Target, recipe: Recipe, work: Path, log: 
     pip = pip_command(target)
 
     def step(what: str, *arguments: str) -> None:
-        progress.run(f"Horovod {VERSION}: {what}", [*pip, *arguments], log, env)
+        runner.run(f"Horovod {VERSION}: {what}", [*pip, *arguments], log, env)
 
     alone = ("--no-deps", "--no-build-isolation")
     fetched = ("-r", str(wanted), "-d", str(work))
@@ -160,8 +164,8 @@ def _build(progress: Progress, target: Target, recipe: Recipe, work: Path, log: 
     source = work / f"horovod-{VERSION}"
     correct_source(source)
     patch = [str(target.python), "-I", str(work / "tools" / "patch_ng.py"), "-d", str(source)]
-    progress.run(f"Horovod {VERSION}: patch", [*patch, str(WAKE_PATCH)], log, env)
-    progress.say(
+    runner.run(f"Horovod {VERSION}: patch", [*patch, str(WAKE_PATCH)], log, env)
+    runner.say(
         f"Horovod is compiled once for torch {recipe.torch} and kept in {log.parent}; this takes "
         f"2 - 5 minutes ({env['MAKEFLAGS'].removeprefix('-j')} compilers at a time)"
     )
@@ -173,7 +177,7 @@ def _build(progress: Progress, target: Target, recipe: Recipe, work: Path, log: 
     return wheel
 
 
-def _build_environment(target: Target, recipe: Recipe, work: Path) -> dict[str, str]:
+def _build_environment(target: VirtualEnvironment, recipe: Recipe, work: Path) -> dict[str, str]:
     env = clean_environment(target)
     mpi = _plain_mpi(target, work)
     env["PATH"] = f"{mpi / 'bin'}{os.pathsep}{env['PATH']}"
@@ -211,7 +215,7 @@ def _build_environment(target: Target, recipe: Recipe, work: Path) -> dict[str, 
     return env
 
 
-def _linkable_nccl(target: Target, work: Path) -> Path | None:
+def _linkable_nccl(target: VirtualEnvironment, work: Path) -> Path | None:
     """Torch's own NCCL as a linker looks for it: pip's package has no plain `libnccl.so`."""
     home = nccl_of_torch(site_packages(target.venv))
     if home is None:
@@ -223,7 +227,7 @@ def _linkable_nccl(target: Target, work: Path) -> Path | None:
     return nccl
 
 
-def _plain_mpi(target: Target, work: Path) -> Path:
+def _plain_mpi(target: VirtualEnvironment, work: Path) -> Path:
     """The environment's Open MPI seen at a path without spaces: its compilers do not quote."""
     mpi = work / "mpi"
     for name in ("etc", "include", "lib", "share"):

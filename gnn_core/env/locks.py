@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gnn_core.env.progress import Progress
+from gnn_core.env.step_runner import StepRunner
 
 __all__ = ["hold"]
 
 
 @contextlib.contextmanager
-def hold(path: Path, waiting: str, progress: Progress) -> Iterator[None]:
+def hold(path: Path, waiting: str, runner: StepRunner) -> Iterator[None]:
     """Hold the lock of `path`, a folder or a file made for it; say `waiting` while another has it.
 
     The lock ends with the process. On a file system without locks nothing is held: what is done
@@ -32,7 +32,7 @@ def hold(path: Path, waiting: str, progress: Progress) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() - last >= 30:
                     last = time.monotonic()
-                    progress.say(waiting)
+                    runner.say(waiting)
                 time.sleep(0.5)
             except OSError:
                 break

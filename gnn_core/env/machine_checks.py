@@ -21,9 +21,9 @@ from gnn_core.env.granted import (
 )
 from gnn_core.env.installation import Installation
 from gnn_core.env.launch_variables import found
-from gnn_core.env.progress import Progress
 from gnn_core.env.stamp import made_at
-from gnn_core.env.target import cache_folder
+from gnn_core.env.step_runner import StepRunner
+from gnn_core.env.virtual_environment import cache_folder
 
 __all__ = ["environment_checks", "machine_checks"]
 
@@ -144,7 +144,7 @@ def _python(root: Path, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def _installation(root: Path, venv: Path, environ: Mapping[str, str]) -> Finding:
-    job = Installation(root, venv, cache_folder(environ), Progress())
+    job = Installation(root, venv, cache_folder(environ), StepRunner())
     if job.up_to_date():
         return ok("installation", f"{venv} matches requirements.txt")
     return warning(

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MARK", "PROBES", "TWO_RANKS", "Told", "listen", "probe"]
+__all__ = ["MARK", "PROBES", "TWO_RANKS", "ProbeResult", "collect", "probe"]
 
 MARK = "RINGSAGE-PROBE "
 
 _PREAMBLE = f"""
 import json, os, sys
-def tell(**facts):
+def report(**facts):
     sys.stdout.write({MARK!r} + json.dumps(facts) + chr(10))
     sys.stdout.flush()
 def loaded(part):
@@ -35,14 +35,14 @@ PROBES: dict[str, str] = {
 import torch
 with open("/proc/cpuinfo") as info:
     flags = next((set(l.split()) for l in info if l.startswith(("flags", "Features"))), set())
-tell(version=torch.__version__, threads=torch.get_num_threads(), cuda=torch.version.cuda,
+report(version=torch.__version__, threads=torch.get_num_threads(), cuda=torch.version.cuda,
      capability=torch.backends.cpu.get_cpu_capability(), gpus=torch.cuda.device_count(),
      bf16=bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}),
      sum=float(torch.ones(1000).sum()))
 """,
     "horovod": """
 import horovod, horovod.torch as hvd
-tell(version=horovod.__version__, mpi=bool(hvd.mpi_built()), gloo=bool(hvd.gloo_built()),
+report(version=horovod.__version__, mpi=bool(hvd.mpi_built()), gloo=bool(hvd.gloo_built()),
      nccl=bool(hvd.nccl_built()), cuda=bool(hvd.cuda_built()), libmpi=loaded("/libmpi.so"),
      wakes=hasattr(hvd, "wake_on_enqueue_built"))
 """,
@@ -50,7 +50,7 @@ tell(version=horovod.__version__, mpi=bool(hvd.mpi_built()), gloo=bool(hvd.gloo_
 import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
-tell(version=mpi4py.__version__, library=MPI.Get_library_version().split(",")[0].strip(),
+report(version=mpi4py.__version__, library=MPI.Get_library_version().split(",")[0].strip(),
      libmpi=loaded("/libmpi.so"))
 """,
     "numba": """
@@ -61,26 +61,26 @@ def total(values):
     for value in values:
         result += value
     return result
-tell(version=numba.__version__, numpy=numpy.__version__, total=int(total(numpy.arange(100))))
+report(version=numba.__version__, numpy=numpy.__version__, total=int(total(numpy.arange(100))))
 """,
     "tensorflow": """
 import tensorflow as tf, keras
-tell(version=tf.__version__, keras=keras.__version__, sum=float(tf.reduce_sum(tf.ones([1000]))),
+report(version=tf.__version__, keras=keras.__version__, sum=float(tf.reduce_sum(tf.ones([1000]))),
      gpus=len(tf.config.list_physical_devices("GPU")))
 """,
     "torch_geometric": """
 import torch, torch_geometric
 from torch_geometric.nn import SAGEConv
 out = SAGEConv(3, 2)(torch.ones(4, 3), torch.tensor([[0, 1], [2, 3]]))
-tell(version=torch_geometric.__version__, shape=list(out.shape))
+report(version=torch_geometric.__version__, shape=list(out.shape))
 """,
     "ogb": """
 from importlib.metadata import version
 from ogb.nodeproppred import Evaluator
-tell(version=version("ogb"), metric=Evaluator("ogbn-arxiv").eval_metric)
+report(version=version("ogb"), metric=Evaluator("ogbn-arxiv").eval_metric)
 """,
 }
-"""What is run for each framework; each calls `tell` with the facts it found."""
+"""What is run for each framework; each calls `report` with the facts it found."""
 
 TWO_RANKS = """
 import os, time
@@ -91,14 +91,14 @@ start = time.perf_counter()
 for _ in range(20):
     total = hvd.allreduce(torch.full((250_000,), 2.0 ** hvd.rank()), op=hvd.Sum, name="doctor")
 milliseconds = (time.perf_counter() - start) / 20 * 1000
-tell(rank=hvd.rank(), size=hvd.size(), low=float(total.min()), high=float(total.max()),
+report(rank=hvd.rank(), size=hvd.size(), low=float(total.min()), high=float(total.max()),
      milliseconds=milliseconds, prefix=sys.prefix, libmpi=loaded("/libmpi.so"))
 hvd.shutdown()
 """
 
 
 @dataclass(frozen=True)
-class Told:
+class ProbeResult:
     """What a process said: `facts` (one object for each mark), `error` (one line, or empty).
 
     `absent` says that the module is not installed, as opposed to broken.
@@ -115,14 +115,16 @@ def probe(
     timeout_seconds: float,
     launcher: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
-) -> Told:
-    """Run `code` in a Python of its own (under `launcher`, if any) and listen to it."""
+) -> ProbeResult:
+    """Run `code` in a Python of its own (under `launcher`, if any) and collect to it."""
     python = "python" if launcher else sys.executable
     command = [*launcher, python, "-P", "-c", _PREAMBLE + code]
-    return listen(command, timeout_seconds, env)
+    return collect(command, timeout_seconds, env)
 
 
-def listen(command: Sequence[str], timeout_seconds: float, env: Mapping[str, str] | None) -> Told:
+def collect(
+    command: Sequence[str], timeout_seconds: float, env: Mapping[str, str] | None
+) -> ProbeResult:
     """Run a command for at most `timeout_seconds` and collect its marked lines."""
     began = time.monotonic()
     try:
@@ -137,12 +139,12 @@ def listen(command: Sequence[str], timeout_seconds: float, env: Mapping[str, str
             errors="replace",
         )
     except OSError as failure:
-        return Told(error=f"{command[0]} does not start: {failure.strerror}")
+        return ProbeResult(error=f"{command[0]} does not start: {failure.strerror}")
     try:
         output, _ = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-        return Told(error=f"no answer in {timeout_seconds:.0f} s")
+        return ProbeResult(error=f"no answer in {timeout_seconds:.0f} s")
     except BaseException:
         _end(process)
         raise
@@ -153,7 +155,7 @@ def listen(command: Sequence[str], timeout_seconds: float, env: Mapping[str, str
             facts.append(json.loads(rest))
         absent = absent or line.startswith("ModuleNotFoundError")
     error = "" if process.returncode == 0 and facts else _why(process.returncode, output)
-    return Told(facts, error, absent and bool(error), time.monotonic() - began)
+    return ProbeResult(facts, error, absent and bool(error), time.monotonic() - began)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -32,8 +32,8 @@ def holds(venv: Path, state: dict[str, Any]) -> bool:
 
 def made_at(venv: Path) -> Path:
     """The path that `venv` had when it was installed; `venv` itself if it has been moved since."""
-    told = _read(venv).get("venv", venv)
-    return Path(told) if same_place(told, venv) else venv
+    recorded = _read(venv).get("venv", venv)
+    return Path(recorded) if same_place(recorded, venv) else venv
 
 
 def problem(venv: Path, root: Path) -> str | None:

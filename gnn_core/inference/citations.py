@@ -41,7 +41,7 @@ def missing_citations(
 
     Args:
         known: the graph with every citation that is known.
-        evaluator: of the graph whose citations the model looks at.
+        evaluator: of the model, on the graph whose citations it looks at.
         world: the other ranks.
         model: embeds papers and scores pairs.
         papers: `[P]`, whose missing citations are asked for.
@@ -50,7 +50,7 @@ def missing_citations(
         take: gets a paper, candidates `[k]`, best first, and their scores `[k]`; k <= top_k.
         progress: is told how many of this rank's papers are done.
     """
-    states = evaluator.embeddings(model, np.union1d(papers, candidates))
+    states = evaluator.embeddings(np.union1d(papers, candidates))
     held_out = _held_out_of(known, papers)
     mine = papers[rank_slice(len(papers), world.rank, world.world_size)]
     for done, paper in enumerate(mine.tolist()):

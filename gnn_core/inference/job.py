@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.data.ids import OriginalIds, class_names, original_ids
-from gnn_core.data.progress import Progress, tell
+from gnn_core.data.progress import Progress, reporter
 from gnn_core.inference.citations import missing_citations
 from gnn_core.inference.nodes import chosen_nodes, listed_nodes
 from gnn_core.inference.output import Output
@@ -58,10 +58,10 @@ def open_graphs(config: RunConfig, saved: SavedModel, console: Console) -> Graph
     For link prediction, messages pass along the training edges of the graph that the model was
     trained on, as in its evaluation, and along all edges of any other. Raises UsageError.
     """
-    whole = load_for(config, console.tell)
+    whole = load_for(config, console.progress)
     if config.task == "link":
         if _same_name(config.dataset, saved.settings["dataset"]):
-            trained = trained_on(config, whole, console.tell)
+            trained = trained_on(config, whole, console.progress)
             if trained.fingerprint == saved.fingerprint:
                 return Graphs(whole, trained)
         if whole.features is None:
@@ -76,7 +76,7 @@ def open_graphs(config: RunConfig, saved: SavedModel, console: Console) -> Graph
             f"graph {whole.name}: a model of node classes needs features, and it has none; choose "
             "another --dataset"
         )
-    return Graphs(whole, trained_on(config, whole, console.tell))
+    return Graphs(whole, trained_on(config, whole, console.progress))
 
 
 def require_widths(saved: tuple[int, int], graph: Graph, config: RunConfig) -> None:
@@ -122,7 +122,7 @@ def predict(
     nodes, candidates = _asked_for(request, plan, graphs.whole, ids, world)
     started = time.monotonic()
     with Output(request.output, dtype, world) as output:
-        rows = _Rows(plan, graphs, world, model, output, tell(console.tell, "predicting"))
+        rows = _Rows(plan, graphs, world, model, output, reporter(console.progress, "predicting"))
         if plan.what == CITATIONS:
             rows.add_citations(nodes, candidates)
         else:
@@ -171,7 +171,7 @@ class _Rows:
 
     @property
     def evaluator(self) -> ExactEvaluator:
-        return ExactEvaluator(self.graphs.read, self.world, progress=self.progress)
+        return ExactEvaluator(self.graphs.read, self.world, self.model, progress=self.progress)
 
     def add_layer(self, nodes: IntArray) -> None:
         """Add rows of classes, logits or embeddings of this rank's share of the nodes."""
@@ -191,7 +191,7 @@ class _Rows:
                 block[fields[1]] = rows
             self.output.add(block)
 
-        self.evaluator.layer(self.model, self.plan.depth, nodes, take)
+        self.evaluator.layer(self.plan.depth, nodes, take)
 
     def add_citations(self, papers: IntArray, candidates: IntArray) -> None:
         """Add rows of the missing citations of this rank's share of the papers."""

@@ -17,8 +17,8 @@ from gnn_core.config import RunConfig
 from gnn_core.launch import under_launcher
 
 _SECONDS_BETWEEN_LINES = 10.0
-_MOST_EPOCHS_TOLD = 20
-_FIRST_EPOCHS = 5  # are told one by one
+_MOST_EPOCHS_PRINTED = 20
+_FIRST_EPOCHS = 5  # are printed one by one
 _ROUND = (1, 2, 5, 10, 25, 50)
 
 
@@ -35,12 +35,12 @@ class Console:
     def __init__(self, speaks: bool, mode: str = "auto", stream: TextIO | None = None):
         self._stream = stream or sys.stdout
         self._speaks = speaks
-        self._tells_each_epoch = mode == "lines"
+        self._prints_each_epoch = mode == "lines"
         if mode == "auto":
             is_terminal = self._stream.isatty() and not under_launcher()
             mode = "bar" if is_terminal else "lines"
         self._mode = mode if speaks else "quiet"
-        self._epoch_told: float | None = None  # when the last epoch's line was printed
+        self._epoch_written: float | None = None  # when the last epoch's line was printed
 
     @classmethod
     def of(cls, config: RunConfig, rank: int) -> Console:
@@ -57,24 +57,24 @@ class Console:
             self._stream.write(line + "\n")
         self._stream.flush()
 
-    def tell(self, line: str) -> None:
+    def progress(self, line: str) -> None:
         """Print one line of what goes on meanwhile, which `off` leaves out."""
         if self._mode != "off":
             self.say(line)
 
-    def tell_epoch(self, line: str, number: int, epochs: int, is_last: bool) -> None:
+    def epoch(self, line: str, number: int, epochs: int, is_last: bool) -> None:
         """Print the line of epoch `number` (from 1) of `epochs`, or leave it out.
 
         Of many epochs the first five and the last are printed, multiples of a round number, and
         one that ends ten seconds or more after the last that was printed.
         """
         now = time.monotonic()
-        since = None if self._epoch_told is None else now - self._epoch_told
+        since = None if self._epoch_written is None else now - self._epoch_written
         is_due = since is None or since >= _SECONDS_BETWEEN_LINES or number <= _FIRST_EPOCHS
-        is_round = self._tells_each_epoch or number % epochs_between_lines(epochs) == 0
+        is_round = self._prints_each_epoch or number % epochs_between_lines(epochs) == 0
         if is_due or is_round or is_last:
-            self._epoch_told = now
-            self.tell(line)
+            self._epoch_written = now
+            self.progress(line)
 
     def steps(self, title: str, done: int, total: int) -> Steps:
         """Show the progress of `total` steps, of which `done` lie behind us (a context manager)."""
@@ -83,9 +83,9 @@ class Console:
 
 def epochs_between_lines(epochs: int) -> int:
     """From one printed epoch to the next: a round number, so that at most twenty are printed."""
-    if epochs <= _MOST_EPOCHS_TOLD:
+    if epochs <= _MOST_EPOCHS_PRINTED:
         return 1
-    least = epochs / (_MOST_EPOCHS_TOLD - _FIRST_EPOCHS)
+    least = epochs / (_MOST_EPOCHS_PRINTED - _FIRST_EPOCHS)
     power = 1
     while power * _ROUND[-1] < least:
         power *= 10
@@ -138,7 +138,7 @@ class Steps:
         if self._console._mode == "lines" and now - self._spoken >= _SECONDS_BETWEEN_LINES:
             self._spoken = now
             left = (now - self._started) / (self._done - self._first) * (self._total - self._done)
-            self._console.tell(
+            self._console.progress(
                 f"{self._title}  step {self._done}/{self._total}  loss {loss:.4f}  "
                 f"{left:.0f} s to go"
             )

@@ -1,7 +1,7 @@
 """What a run ran on: hardware, versions, commit, launch command, memory.
 
 Reads /proc, /sys and package metadata; never imports a framework, so it costs milliseconds and
-works the same in every trainer. What a system does not tell is None, never a guess.
+works the same in every trainer. What a system does not report is None, never a guess.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def host_name() -> str:
 
 
 def hardware(proc: Path = _PROC, cgroup: Path = _CGROUP) -> dict[str, Any]:
-    """Return what this host offers the job, as JSON types; an entry it does not tell is None.
+    """Return what this host offers the job, as JSON types; an entry it does not report is None.
 
     cpu_model, cpu_flags (of those that matter to matrix products), cores_available (what the job
     may use, not what is built in), memory_bytes (same), load_average (of the last minute, at the
@@ -125,7 +125,7 @@ def versions() -> dict[str, str]:
 def commit(folder: Path = _SOURCE) -> tuple[str | None, bool | None]:
     """Return the commit of the source in `folder` and whether it differs from it.
 
-    Outside git, as in an image, RINGSAGE_COMMIT tells it, with `-dirty` behind where it differs;
+    Outside git, as in an image, RINGSAGE_COMMIT gives it, with `-dirty` behind where it differs;
     (None, None) where that does not either. Records under results/ do not make a tree dirty: every
     run would then taint the next. Installed into another project's tree, that project's commit is
     not ours.
@@ -145,7 +145,7 @@ def launch_line(
     """Return the command that started this job: the outermost launcher's, else this process's own.
 
     It can be pasted into a shell: words are quoted where they have to be, relative paths are as
-    they were typed. This environment's horovodrun, of which no process is left, tells it in
+    they were typed. This environment's horovodrun, of which no process is left, gives it in
     RINGSAGE_LAUNCHED. A rank that a daemon of mpirun started on another host sees no options:
     `mpirun ... python x.py`. What ran the launcher and became it (`env`, `nice`, `taskset`) is
     gone. Paths below the working folder and of the environment's programs are shortened, and
@@ -165,7 +165,7 @@ def launch_line(
 
 
 def presentable(command: list[str], folder: Path | None = None) -> list[str]:
-    """Return a command line as a record tells it: short, and without the values of secrets.
+    """Return a command line as a record holds it: short, and without the values of secrets.
 
     Programs of the environment go by name, whatever started them; paths below `folder` (None: the
     working folder) are told from there. Open MPI's orterun is the mpirun that was typed.
@@ -217,7 +217,7 @@ def _kilobytes(file: Path) -> dict[str, int]:
 
 
 def _cpu_mhz(proc: Path) -> float | None:
-    """Return the present mean over the cores; a virtual machine may tell the nominal one."""
+    """Return the present mean over the cores; a virtual machine may report the nominal one."""
     speeds = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text_of(proc / "cpuinfo"), flags=re.MULTILINE)
     return round(sum(map(float, speeds)) / len(speeds), 1) if speeds else None
 

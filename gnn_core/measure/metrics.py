@@ -104,13 +104,13 @@ class RankingTally:
     def of(cls, scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> RankingTally:
         """Rank references that score `[n]` among candidates that score `[n, K]`.
 
-        The loss is that of training: telling a reference from all its candidates.
+        The loss is that of training: distinguishing a reference from all its candidates.
         """
         scores, others = scores.astype(np.float64), others.astype(np.float64)
         higher = (others > scores[:, None]).sum(axis=1)
         equal = (others == scores[:, None]).sum(axis=1)
         ranks = higher + equal / 2 + 1
-        with np.errstate(invalid="ignore"):  # of a model that has diverged: the sum tells
+        with np.errstate(invalid="ignore"):  # of a model that has diverged: the sum shows it
             losses = np.logaddexp(0, -scores) + np.logaddexp(0, others).mean(axis=1)
         return cls(
             float(losses.sum()),

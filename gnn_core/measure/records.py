@@ -129,7 +129,7 @@ def keep_record(record: RunRecord, directory: str | Path) -> Path:
     """
     try:
         return write_record(record, directory)
-    except Exception as error:  # noqa: BLE001 - told below
+    except Exception as error:  # noqa: BLE001 - reported below
         problem = str(error)
     for place in (tempfile.gettempdir, Path.cwd, Path.home):
         with contextlib.suppress(Exception):
@@ -233,7 +233,7 @@ def _unwritable(folder: Path, problem: OSError, setting: str = "records") -> Usa
 
 
 def _remove_quietly(path: Path) -> None:
-    """Remove a half-written file; the error that left it is the one worth telling."""
+    """Remove a half-written file; the error that left it is the one to report."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -73,7 +73,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """Memory of one rank in bytes at its end; None where the system does not tell."""
+    """Memory of one rank in bytes at its end; None where the system does not report it."""
 
     peak_rss_bytes: int | None = None
     pss_bytes: int | None = None  # shared pages divided among the processes that share them

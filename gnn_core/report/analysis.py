@@ -10,7 +10,7 @@
     python -m gnn_core.report.analysis --update README.md docs/results.md    # renew their tables
     python -m gnn_core.report.analysis --update README.md --check            # 1 when one is stale
 
-Exit code 0, 1 for a stale file, 2 for a mistake told in one line.
+Exit code 0, 1 for a stale file, 2 for a mistake reported in one line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
-from gnn_core.markup import markdown_text
+from gnn_core.markup import csv_cell, markdown_text
 from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
@@ -113,7 +113,7 @@ def _add_choices(parser: Parser) -> None:
     parser.add_argument(
         "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
     )
-    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is told)")
+    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is shown)")
 
 
 def _fraction(text: str) -> float:
@@ -213,7 +213,7 @@ def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path 
     blank line between them.
     """
     for at, (caption, table) in enumerate(captioned):
-        text = table.numbers.to_csv(index=False)
+        text = table.numbers.map(csv_cell).rename(columns=csv_cell).to_csv(index=False)
         print("\n".join(filter(None, [caption, *table.notes])), file=sys.stderr)
         if output is None:
             print("\n" * (at > 0) + text, end="")
@@ -236,8 +236,8 @@ def _renew(options: argparse.Namespace) -> int:
         if not result.stale:
             print(f"{file} is up to date")
         elif options.check:
-            told = f"{file} is stale at {sections}: run this again without --check"
-            print(told, file=sys.stderr)
+            message = f"{file} is stale at {sections}: run this again without --check"
+            print(message, file=sys.stderr)
             code = 1
         else:
             write_whole(file, result.renewed)

@@ -4,7 +4,7 @@
 
 The runs have equal settings, seed and data; those of 1, 2 and 4 ranks without dropout are drawn,
 the curves of float32 on the left and their distances to one process, in float32 and float64, on
-the right. Exit code 0, 2 for a mistake told in one line.
+the right. Exit code 0, 2 for a mistake reported in one line.
 """
 
 from __future__ import annotations

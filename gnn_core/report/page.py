@@ -3,7 +3,7 @@
     python -m gnn_core.report.page results/sweeps/short --output results/report.html
 
 The page holds everything in itself: no script, no font and no picture is loaded from anywhere. Exit
-code 0, 1 when the notebook fails, 2 for a mistake told in one line.
+code 0, 1 when the notebook fails, 2 for a mistake reported in one line.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def render(notebook: Path, paths: Sequence[Path]) -> str:
     Raises UsageError: the file is no notebook, what executes it is not installed, or its kernel
     does not start or dies. Raises _CellFailed when one of its cells does.
     """
-    try:  # they take a second to import, and a wrong path should be told at once
+    try:  # they take a second to import, and a wrong path should be reported at once
         import ipykernel  # noqa: F401
         import nbformat
         from nbclient.exceptions import CellExecutionError

@@ -6,8 +6,8 @@
 
 Every number in a row of `PREDICTED` is computed, none was measured: the step of the 1-rank run, cut
 into n parts, and an allreduce over n ranks, by a formula whose constants fit the probe. What cannot
-be told from the records and the probe is named below the table. Exit code 0, 2 for a mistake told
-in one line.
+be told from the records and the probe is named below the table. Exit code 0, 2 for a mistake
+reported in one line.
 """
 
 from __future__ import annotations

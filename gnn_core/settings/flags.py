@@ -32,7 +32,7 @@ with exit code 128 + n: `#SBATCH --signal=USR1@60` of Slurm does so a minute bef
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
-class _Parser(Parser):
+class _FlagParser(Parser):
     """The same, which names a flag alone."""
 
     def error(self, message: str) -> NoReturn:
@@ -46,9 +46,9 @@ def build_parser(
 ) -> argparse.ArgumentParser:
     """Make the parser. `ignored`: field name -> why this strategy has no use for it.
 
-    Values stay text and absent flags stay absent, so that all mistakes can be told at once.
+    Values stay text and absent flags stay absent, so that all mistakes can be reported at once.
     """
-    parser = _Parser(
+    parser = _FlagParser(
         description=_TEACHING.format(strategy=strategy, starts=_starts()),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
             prog, max_help_position=34, width=100

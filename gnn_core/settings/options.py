@@ -96,7 +96,7 @@ class Option:
         return value
 
     def problem(self, value: Any) -> str | None:
-        """Tell what is wrong with `value` by itself, or None."""
+        """What is wrong with `value` by itself, or None."""
         if value is None:
             return None if self.default is None else f"expected {_EXPECTED[self.kind]}, got nothing"
         if found := self._type_problem(value):
@@ -138,7 +138,7 @@ class Option:
         ]
         if (self.kind == "int" or math.isfinite(value)) and all(holds for _, _, holds in limits):
             return None
-        # The limit that holds for whatever is no other is told only to whom it concerns.
+        # The limit that holds for whatever is no other is reported only where it concerns somebody.
         named = [one for one in limits if one[1] != MOST_WHOLE or not one[2]]
         wanted = " and ".join(f"{words} {bound}" for words, bound, _ in named)
         number = "a finite number" if self.kind == "float" else "a whole number"

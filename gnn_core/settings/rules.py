@@ -17,7 +17,7 @@ def find_problems(
     """Every problem of `values` (field name -> value, already filled), each as one clause.
 
     `bad` names the fields that were already complained about: neither they nor the rules that
-    involve them are judged again, since one slip should be told once.
+    involve them are judged again, since one slip should be reported once.
     """
     problems, wrong = [], set(bad)
     for name, spec in options.items():

@@ -129,12 +129,12 @@ class Settings:
     negatives: int | None = option(
         None,
         LINK,
-        "papers that each citation is told from in training (default: per data set)",
+        "papers that each citation is distinguished from in training (default: per data set)",
         low=1,
         curve=True,
     )
     shared_negatives: bool = option(
-        False, LINK, "all citations of a step are told from the same ones", curve=True
+        False, LINK, "all citations of a step are distinguished from the same ones", curve=True
     )
     hide_targets: bool = option(
         True, LINK, "no message passes along an edge of the step", curve=True

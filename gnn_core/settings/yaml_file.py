@@ -44,7 +44,7 @@ def read_config_file(
 
 
 def load_pairs(path: str, asked: str = "") -> list[tuple[Any, Any]]:
-    """Read a YAML mapping as (key, value) pairs, so that a key given twice can be told.
+    """Read a YAML mapping as (key, value) pairs, so that a key given twice can be reported.
 
     Raises UsageError when there is no such file, which says `asked` first, or it is no mapping.
     """

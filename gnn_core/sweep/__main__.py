@@ -23,7 +23,7 @@ Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the run; the same command goes
 when its folder has its record; other settings have other folders. A run that fails is recorded,
 with its output in run.log beside the record, and the rest goes on.
 
-Exit code 0, 1 when a run has failed, 2 for a mistake told in one line, 130 when stopped.
+Exit code 0, 1 when a run has failed, 2 for a mistake reported in one line, 130 when stopped.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> int:
         records = expanded(str(options.records), "--records").absolute()
         plan = dataclasses.replace(plan, records=records)
     turns = in_order(plan)
-    commands = [turn.command(plan.records) for turn in turns]  # a missing launcher is told now
+    commands = [turn.command(plan.records) for turn in turns]  # a missing launcher is reported now
     results = {turn.place: result_in(plan.records / turn.place) for turn in turns}
     again = ("failed",) if options.retry_failed else ()
     done = {
@@ -135,7 +135,7 @@ def _prepare(left: Sequence[Turn]) -> int:
     for words in graphs:
         prepare = [sys.executable, "-m", "gnn_core.data.datasets", "prepare", *words]
         if code := subprocess.run(prepare, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
-            return code  # it has told why
+            return code  # it has said why
     return 0
 
 

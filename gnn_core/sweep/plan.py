@@ -1,4 +1,4 @@
-"""A plan of many runs, read from YAML and checked whole: every problem is told at once.
+"""A plan of many runs, read from YAML and checked whole: every problem is reported at once.
 
 Keys, all of which may be left out:
 
@@ -98,7 +98,7 @@ _KEYS = tuple(field.name for field in fields(Plan))
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan; raises UsageError that tells all its problems in one line."""
+    """Read a plan; raises UsageError that names all its problems in one line."""
     keys = Keys(path, _KEYS)
     ranks = keys.wholes("ranks", (1, 2), 1, _MOST_RANKS)
     scaling = keys.text("scaling", "strong", SCALINGS)

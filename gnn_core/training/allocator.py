@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the allocator; whether it listened (only glibc does)."""
+    """Set it; whether the allocator supports that (only glibc does)."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -2,7 +2,7 @@
 
 `last.safetensors` is where a run goes on; `best.safetensors` holds the weights that did best on the
 validation split. The format is that of the safetensors library: named arrays and a header of text,
-so a file is read without trusting it. Nothing in it tells which framework wrote it: what Horovod
+so a file is read without trusting it. Nothing in it shows which framework wrote it: what Horovod
 has begun, Keras can go on with. A checksum over all of the file stands in its header.
 """
 
@@ -270,13 +270,13 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _require_sum(data: bytes, told: str) -> None:
-    """Raise ValueError unless SHA-256 of the file, with zeros in place of `told`, is that."""
-    place = data.index(told.encode())
+def _require_sum(data: bytes, checksum: str) -> None:
+    """Raise ValueError unless `checksum` is SHA-256 of the file with zeros in its place."""
+    place = data.index(checksum.encode())
     summed = hashlib.sha256(memoryview(data)[:place])
     summed.update(_BLANK.encode())
-    summed.update(memoryview(data)[place + len(told) :])
-    if summed.hexdigest() != told:
+    summed.update(memoryview(data)[place + len(checksum) :])
+    if summed.hexdigest() != checksum:
         raise ValueError("its checksum is that of other content")
 
 

@@ -1,8 +1,9 @@
 """One run at a time saves to a folder of checkpoints, so that none overwrites what another saved.
 
 A run holds the lock of a file there. The kernel releases it when the process ends, however it ends,
-so that a lock is never stale; what stands in the file tells others whose it is. Where the file
+so that a lock is never stale; the file says for others whose it is. Where the file
 system has no locks, that text decides: of a process of this host that has ended it is stale.
+A rank of an elastic run that stands still keeps its lock: the same run may save there without it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def claimed(folder: Path, run_id: str, unfinished: str) -> Iterator[None]:
 
     Args:
         folder: made if it is not there.
-        run_id: told to others.
+        run_id: for others to read; two claims of one run are the same claim.
         unfinished: pattern of the names of files that are not whole yet.
 
     Raises:
@@ -42,7 +43,7 @@ def claimed(folder: Path, run_id: str, unfinished: str) -> Iterator[None]:
             f"--checkpoint-dir: cannot write to {folder}: {reason(error)}; give another one"
         ) from None
     with stream:
-        if not _locked(stream):
+        if not _locked(stream) and _read_owner(stream).get("run") != run_id:
             raise UsageError(
                 f"--checkpoint-dir: {folder} is in use by {_owner(stream)}: wait for its end, give "
                 f"another folder, or remove {folder / FILE} if that run has ended"
@@ -65,32 +66,32 @@ def _locked(stream: TextIO) -> bool:
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
-        told = _told(stream)
-        return told.get("host") != host_name() or not _is_alive(told.get("pid"))
+        owner = _read_owner(stream)
+        return owner.get("host") != host_name() or not _is_alive(owner.get("pid"))
     return True
 
 
 def _write(stream: TextIO, text: str) -> None:
-    with contextlib.suppress(OSError):  # it is only what others are told
+    with contextlib.suppress(OSError):  # only for others to read
         stream.truncate(0)
         stream.write(text)
         stream.flush()
 
 
-def _told(stream: TextIO) -> dict[str, Any]:
+def _read_owner(stream: TextIO) -> dict[str, Any]:
     try:
         stream.seek(0)
-        told = json.loads(stream.read(4096))
+        owner = json.loads(stream.read(4096))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return owner if isinstance(owner, dict) else {}
 
 
 def _owner(stream: TextIO) -> str:
-    told = _told(stream)
-    if not {"host", "pid", "run"} <= told.keys():  # it has only just locked it
+    owner = _read_owner(stream)
+    if not {"host", "pid", "run"} <= owner.keys():  # it has only just locked it
         return "another run"
-    return f"run {str(told['run'])[:8]} (host {told['host']}, process {told['pid']})"
+    return f"run {str(owner['run'])[:8]} (host {owner['host']}, process {owner['pid']})"
 
 
 def _is_alive(pid: Any) -> bool:

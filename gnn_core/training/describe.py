@@ -195,7 +195,7 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
     return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
 
 
-def tell_lost(rank: int, error: Exception) -> None:
+def print_lost(rank: int, error: Exception) -> None:
     """Say on stderr that this rank ends because another one answers no more."""
     print(f"rank {rank} failed: {error}", file=sys.stderr)
 

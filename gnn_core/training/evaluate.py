@@ -27,11 +27,22 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
 from gnn_core.data.progress import Progress, silent
-from gnn_core.measure.metrics import Tally
+from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.training.world import World
 
 CHUNK_NODES = 16_384
 CHUNK_EDGES = 262_144
+
+
+class Evaluator(Protocol):
+    """Evaluates the model that it was made for, with its weights as they are when it is called."""
+
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
+        """The tally of each split, over all ranks. Every rank must call it.
+
+        Unless the `whole` split is wanted, a part of it that tells epochs apart is enough where
+        ranking all of it would take long.
+        """
 
 
 class LayerwiseModel(Protocol):
@@ -56,7 +67,7 @@ class LayerwiseModel(Protocol):
 
 def tally_of(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Tally:
     """Sum of cross-entropies and correct predictions of `[n, classes]` against ints `[n]`."""
-    with np.errstate(invalid="ignore"):  # a model that has diverged is told by its loss
+    with np.errstate(invalid="ignore"):  # a model that has diverged shows in its loss
         highest = logits.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]
         losses = log_sum - logits[np.arange(len(labels)), labels]
@@ -70,6 +81,7 @@ class ExactEvaluator:
     Args:
         graph: the graph.
         world: the other ranks.
+        model: what is evaluated.
         share_directly: ranks write into one scratch file instead of exchanging rows; None asks
             whether they share a host.
         threads: chunks that this rank computes at a time: one for each of its replicas.
@@ -80,35 +92,36 @@ class ExactEvaluator:
         self,
         graph: Graph,
         world: World,
+        model: LayerwiseModel,
         share_directly: bool | None = None,
         threads: int = 1,
         progress: Progress = silent,
     ):
         self._graph = graph
         self._world = world
+        self._model = model
         self._direct = world.single_host if share_directly is None else share_directly
         self._threads = threads
         self._progress = progress
 
-    def tallies(self, model: LayerwiseModel, splits: tuple[str, ...]) -> dict[str, Tally]:
-        """The tally of each split, over all ranks. Every rank must call it."""
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
+        """The tally of each split, always of the whole: see `Evaluator`."""
         ids = {split: self._graph.split(split) for split in splits}
-        needed = reach(self._graph, np.concatenate(list(ids.values())), len(model.widths) - 1)
-        states = self._states(model, needed[:-1])
-        return {split: self._score(model, states, ids[split]) for split in splits}
+        needed = reach(self._graph, np.concatenate(list(ids.values())), len(self._model.widths) - 1)
+        states = self._states(needed[:-1])
+        return {split: self._score(states, ids[split]) for split in splits}
 
-    def embeddings(self, model: LayerwiseModel, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def embeddings(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """What the last layer gives, `[N, widths[-1]]`, memory-mapped; only rows `ids` are filled.
 
         Every rank must call it, with the same distinct `ids`.
         """
-        states = self._states(model, reach(self._graph, ids, len(model.widths) - 1))
+        states = self._states(reach(self._graph, ids, len(self._model.widths) - 1))
         assert states is not None
         return states
 
     def layer(
         self,
-        model: LayerwiseModel,
         depth: int,
         ids: npt.NDArray[np.int64],
         take: Callable[[npt.NDArray[np.int64], npt.NDArray[Any]], None],
@@ -120,42 +133,34 @@ class ExactEvaluator:
         Stopped, on all of them alike.
 
         Args:
-            model: whose layers are run.
             depth: the layer whose output is wanted.
             ids: of the nodes.
             take: gets part after part: ids int64 `[k]` and their rows `[k, widths[depth]]`.
         """
-        states = self._states(model, reach(self._graph, ids, depth)[:-1])
+        states = self._states(reach(self._graph, ids, depth)[:-1])
 
         def compute(part: npt.NDArray[np.int64]) -> None:
-            take(part, self._infer(model, depth, states, part))
+            take(part, self._infer(depth, states, part))
 
         self._for_my_parts(depth, ids, shares(self._graph, ids, self._world.world_size), compute)
 
     def _infer(
-        self,
-        model: LayerwiseModel,
-        depth: int,
-        states: npt.NDArray[Any] | None,
-        part: npt.NDArray[np.int64],
+        self, depth: int, states: npt.NDArray[Any] | None, part: npt.NDArray[np.int64]
     ) -> npt.NDArray[Any]:
         block, nodes = all_neighbours(self._graph, part)
-        return model.infer_layer(depth, states, nodes, block)
+        return self._model.infer_layer(depth, states, nodes, block)
 
-    def _states(
-        self, model: LayerwiseModel, needed: list[npt.NDArray[np.int64]]
-    ) -> npt.NDArray[Any] | None:
+    def _states(self, needed: list[npt.NDArray[np.int64]]) -> npt.NDArray[Any] | None:
         """The states after the last of the layers for which ids are `needed`; None for none."""
         states = None
         for depth, ids in enumerate(needed):
-            target = self._scratch(len(ids), model.widths[depth], model.dtype)
-            self._compute(model, depth, states, ids, target)
+            target = self._scratch(len(ids), self._model.widths[depth], self._model.dtype)
+            self._compute(depth, states, ids, target)
             states = target
         return states
 
     def _compute(
         self,
-        model: LayerwiseModel,
         depth: int,
         states: npt.NDArray[Any] | None,
         ids: npt.NDArray[np.int64],
@@ -165,7 +170,7 @@ class ExactEvaluator:
         bounds = shares(self._graph, ids, self._world.world_size)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
-            target[part] = self._infer(model, depth, states, part)
+            target[part] = self._infer(depth, states, part)
 
         self._for_my_parts(depth, ids, bounds, fill)
         if not self._direct:
@@ -211,16 +216,14 @@ class ExactEvaluator:
                 if root != self._world.rank:
                     target[rows] = piece
 
-    def _score(
-        self, model: LayerwiseModel, states: npt.NDArray[Any] | None, ids: npt.NDArray[np.int64]
-    ) -> Tally:
+    def _score(self, states: npt.NDArray[Any] | None, ids: npt.NDArray[np.int64]) -> Tally:
         """The last layer for this rank's part of `ids`, summed over the ranks."""
 
         def score(part: npt.NDArray[np.int64]) -> Tally:
             assert self._graph.labels is not None
-            return tally_of(self._infer(model, last, states, part), self._graph.labels[part])
+            return tally_of(self._infer(last, states, part), self._graph.labels[part])
 
-        last = len(model.widths) - 1
+        last = len(self._model.widths) - 1
         bounds = shares(self._graph, ids, self._world.world_size)
         return _summed(sum(self._for_my_parts(last, ids, bounds, score), Tally()), self._world)
 
@@ -288,8 +291,8 @@ class SampledEvaluator:
         self._world = world
         self._logits_of = logits_of
 
-    def tallies(self, splits: tuple[str, ...]) -> dict[str, Tally]:
-        """The tally of each split, over all ranks. Every rank must call it."""
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
+        """The tally of each split, always of the whole: see `Evaluator`."""
         return {split: _summed(self._tally(split), self._world) for split in splits}
 
     def _tally(self, split: str) -> Tally:

@@ -79,9 +79,11 @@ def _require_arrays(state: State, learner: Learner, config: RunConfig) -> None:
         expected = {f"{kind}.{name}": w for kind in moments for name, w in weights.items()}
         expected["step"] = np.array(0, np.int64)
     require_alike(_named("optimizer", expected), _named("optimizer", state.optimizer))
-    told = int(state.optimizer["step"]) if expected else num_steps
-    if told != num_steps and num_steps < _EXACT_STEPS:
-        raise ValueError(f"an optimizer that has made {told} steps, where it has made {num_steps}")
+    saved_steps = int(state.optimizer["step"]) if expected else num_steps
+    if saved_steps != num_steps and num_steps < _EXACT_STEPS:
+        raise ValueError(
+            f"an optimizer that has made {saved_steps} steps, where it has made {num_steps}"
+        )
 
 
 def _named(part: str, arrays: Weights) -> Weights:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_size
 from gnn_core.measure.records import keep_record
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.streams import optional_output
 from gnn_core.training import describe
@@ -108,7 +108,7 @@ def run_on_all_ranks(
             except Stopped:  # before training began: there is nothing to save, nobody to wait for
                 return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
             except Lost as error:  # before training began, or after it: no record says so
-                describe.tell_lost(world.rank, error)
+                describe.print_lost(world.rank, error)
                 return _leave(1, world)
             finally:
                 listen_no_more()
@@ -126,12 +126,9 @@ def _settings(read: Callable[[], _S]) -> tuple[_S | None, str | None]:
 
 def _finish(record: RunRecord, trainer: Trainer) -> int:
     """Write the record and part from the other ranks; the exit code."""
-    config, world = trainer.config, trainer.world
+    world = trainer.world
     if world.rank == 0:
-        text = describe.closing(record, keep_record(record, config.records))
-        trainer.console.say(text)
-        if config.quiet and record.status != "ok":
-            print(text, file=sys.stderr)
+        _keep(record, trainer)
     if record.status == "ok":
         world.leave()
         return 0
@@ -147,8 +144,15 @@ def _finish(record: RunRecord, trainer: Trainer) -> int:
 def _write_last_record(trainer: Trainer, reason: str) -> None:
     """Write the record of a run whose main thread will not return, from another thread."""
     if trainer.world.rank == 0 and trainer.record is not None:
-        record = trainer.complete("failed", reason)
-        print(describe.closing(record, keep_record(record, record.config["records"])))
+        _keep(trainer.complete("failed", reason), trainer)
+
+
+def _keep(record: RunRecord, trainer: Trainer) -> None:
+    """Write the record and say how the run ended; on stderr what --quiet must not hide."""
+    text = describe.closing(record, keep_record(record, trainer.config.records))
+    trainer.console.say(text)
+    if trainer.config.quiet and record.status != "ok":
+        print(text, file=sys.stderr)
 
 
 def _leave(code: int, world: World) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
+from gnn_core.training.evaluate import Evaluator
 from gnn_core.training.state import RunProgress, Weights
 
 
@@ -33,12 +34,13 @@ def _described(array: Any) -> str:
 class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
+    evaluator: Evaluator  # of the model
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
     num_steps: int  # of one epoch
     num_parameters: int
     allreduce_bytes_per_step: int
-    device: str  # where the model is, as it is told
+    device: str  # where the model is, as it is printed
     bf16_products: dict[str, Any] | None  # of --precision bf16 on a CPU: see RunRecord
 
     def notes(self) -> list[str]:
@@ -50,16 +52,12 @@ class Learner(Protocol):
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop.
 
-        Returns the tally of the whole epoch over all ranks; `after_step` is told each step's mean
+        Returns the tally of the whole epoch over all ranks; `after_step` gets each step's mean
         loss. Raises Diverged, on all ranks alike, when that is not a number.
         """
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
-        """The tally of each split, over all ranks. Every rank must call it.
-
-        Unless the `whole` split is wanted, as at the end, a part of it that tells epochs apart is
-        enough where ranking all of it would take long.
-        """
+        """What `evaluator` finds: see there."""
 
     def weights(self) -> Weights:
         """A copy of the weights."""

@@ -6,7 +6,7 @@ A rank scores a bounded number of pairs at a time.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ CHUNK_PAIRS = 65_536
 SPLITS = ("valid", "test")
 
 
+@runtime_checkable
 class LinkScorer(LayerwiseModel, Protocol):
     """A model that embeds layer by layer and scores pairs of embeddings."""
 
@@ -36,6 +37,7 @@ class LinkEvaluator:
     Args:
         graph: with its held-out edges.
         world: the other ranks.
+        model: what is evaluated.
         candidates: how many papers a reference is ranked against.
         most_edges: references that tell one epoch from the next; 0 is all.
         share_directly: as in `ExactEvaluator`.
@@ -49,6 +51,7 @@ class LinkEvaluator:
         self,
         graph: Graph,
         world: World,
+        model: LinkScorer,
         *,
         candidates: int,
         most_edges: int,
@@ -57,17 +60,16 @@ class LinkEvaluator:
     ):
         self._graph = graph
         self._world = world
-        self._exact = ExactEvaluator(graph, world, share_directly, threads)
+        self._model = model
+        self._exact = ExactEvaluator(graph, world, model, share_directly, threads)
         self._candidates = {split: Candidates(graph, split, candidates) for split in SPLITS}
         self._most_edges = most_edges
 
-    def tallies(
-        self, model: LinkScorer, splits: tuple[str, ...], whole: bool
-    ) -> dict[str, RankingTally]:
-        """The tally of each split, or of a part of it. Every rank must call it."""
+    def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, RankingTally]:
+        """The tally of each split, or of a part of it: see `evaluate.Evaluator`."""
         chosen = {split: self._chosen(split, whole) for split in splits}
-        states = self._exact.embeddings(model, self._met(chosen))
-        return {split: self._rank(model, states, split, rows) for split, rows in chosen.items()}
+        states = self._exact.embeddings(self._met(chosen))
+        return {split: self._rank(states, split, rows) for split, rows in chosen.items()}
 
     def _chosen(self, split: str, whole: bool) -> npt.NDArray[np.int64]:
         """Which edges of the split are ranked: the same ones each time."""
@@ -96,7 +98,7 @@ class LinkEvaluator:
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def _rank(
-        self, model: LinkScorer, states: npt.NDArray[Any], split: str, rows: npt.NDArray[np.int64]
+        self, states: npt.NDArray[Any], split: str, rows: npt.NDArray[np.int64]
     ) -> RankingTally:
         """Rank this rank's part of the edges, and sum over the ranks."""
         world = self._world
@@ -110,7 +112,7 @@ class LinkEvaluator:
             others = np.concatenate([edges[:, 1:], candidates], axis=1)
             width = others.shape[1]
             left = np.repeat(states[edges[:, 0]], width, axis=0)
-            scores = model.scores(left, states[others.ravel()]).reshape(len(part), width)
+            scores = self._model.scores(left, states[others.ravel()]).reshape(len(part), width)
             total += RankingTally.of(scores[:, 0], scores[:, 1:])
         world.stop_together()
         return RankingTally.from_vector(world.sum(total.to_vector()))

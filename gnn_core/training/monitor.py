@@ -25,11 +25,11 @@ from gnn_core.training.other_rank import OtherRank
 from gnn_core.training.process_state import place_of_main_thread, same_processes, stat_of, work_done
 
 FIRST_LOOK_SECONDS = 3.0  # of a wait, until the others are asked
-_FIRST_WORD_SECONDS = 10.0  # until a person is told who is waited for; then after twice as long
+_FIRST_WORD_SECONDS = 10.0  # until it is printed who is waited for; then after twice as long
 _TICK_SECONDS = 1.0
-_GONE_SECONDS = 10.0  # of a process that has ended: the framework or the launcher may tell it first
+_GONE_SECONDS = 10.0  # after a process has ended: framework or launcher may report it first
 _ALL_HERE = 10  # times as long, where all have come: what they send may be much
-_MOST_NAMES = 8  # that are told
+_MOST_NAMES = 8  # in a message
 _UNPICKED_SECONDS = 5.0  # in which the main thread may end the wait itself
 _GREETINGS = 5  # looks, in which those are asked that have never answered: can they at all?
 _LONG_PAUSE_SECONDS = 10.0  # between two looks: this process itself did not run
@@ -138,13 +138,13 @@ class RankMonitor(threading.Thread):
 
     def _hear(self, data: bytes, sender: Any) -> None:
         try:
-            told = json.loads(data)
-            if told["token"] != self._token:
+            message = json.loads(data)
+            if message["token"] != self._token:
                 return
-            if told["asks"]:
+            if message["asks"]:
                 self._socket.sendto(json.dumps(self._answer()).encode(), sender)
-            elif (other := self._others.get(told["rank"])) is not None:
-                other.hear(told, time.monotonic())
+            elif (other := self._others.get(message["rank"])) is not None:
+                other.hear(message, time.monotonic())
         except (ValueError, TypeError, KeyError):  # a stranger's
             return
 
@@ -219,7 +219,7 @@ class RankMonitor(threading.Thread):
         return "; ".join(f"{one} {one.doing(now)}" for one in dict.fromkeys(lost)) or None
 
     def _say(self, late: Sequence[OtherRank], now: float, waited: float) -> None:
-        """Tell a person who is waited for: the first of the ranks that wait does."""
+        """Print who is waited for: the first of the ranks that wait does."""
         numbers = {other.rank for other in late}
         first = all(rank in numbers for rank in range(self._rank))
         if waited < self._word_after or not late or not first:

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: TensorBoard is one observer.
+"""What watches a run while it goes on: TensorBoard is one observer.
 
 The trainer calls observers on rank 0 alone. An observer never fails a run after it has begun: what
 it cannot write it says on stderr.
@@ -14,7 +14,7 @@ from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
 
 
 class Observer(Protocol):
-    """Told of each step and epoch of a run, and of its end."""
+    """Called after each step and epoch of a run, and at its end."""
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """A step has been made: both are counted from 0, `loss` is its mean over all targets."""

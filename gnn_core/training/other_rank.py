@@ -9,7 +9,7 @@ from gnn_core.training.process_state import stat_of
 _BUSY_SHARE = 0.05  # of a core, from which on a process computes
 _BUSY_BYTES = 1024  # read or written, from which on it works on files
 _LEAST_SECONDS = 2.0  # between two answers that are compared
-_FRESH_SECONDS = 4.0  # old may an answer be that tells of the present
+_FRESH_SECONDS = 4.0  # the age up to which an answer counts as current
 # mpirun notices in 40 s that a host is cut off (gnn_core/env/mpi_settings.py), unless a rank that
 # ends before makes it speak to that host: it then waits for the answer instead.
 _FAR_SECONDS = 60.0
@@ -21,17 +21,17 @@ class OtherRank:
 
     Args:
         rank: its number.
-        card: what it told of itself (`RankMonitor.card`).
+        card: what it sent about itself (`RankMonitor.card`).
         at: where its monitor answers.
         is_local: whether its process can be looked at from here.
     """
 
     def __init__(self, rank: int, card: dict[str, Any], at: Any, is_local: bool):
         self.rank, self.at = rank, at
-        self.begun = -1  # collectives, as far as it has told
+        self.begun = -1  # collectives, as far as it has reported
         self._card, self._is_local = card, is_local
         self._answered_at: float | None = None
-        self._told: dict[str, Any] = {}
+        self._answer: dict[str, Any] = {}
         self._busy_at = 0.0
         self._gone_since: float | None = None
         self._state = ""  # of its process, if that can be seen
@@ -41,14 +41,14 @@ class OtherRank:
     def __str__(self) -> str:
         return f"rank {self.rank} ({self._card['host']}, pid {self._card['pid']})"
 
-    def hear(self, told: dict[str, Any], now: float) -> None:
+    def hear(self, answer: dict[str, Any], now: float) -> None:
         """Take in an answer. Raises KeyError or TypeError if it is none."""
         self._heard_since = self._heard_since or now
-        if not told["waits"]:  # which takes a little time of the CPU by itself
-            self._note_work("told", told["cpu_seconds"], told["bytes"], now)
-        if told["disk"] or told["long_wait"]:
+        if not answer["waits"]:  # which takes a little time of the CPU by itself
+            self._note_work("reported", answer["cpu_seconds"], answer["bytes"], now)
+        if answer["disk"] or answer["long_wait"]:
             self._busy_at = now
-        self.begun, self._told, self._answered_at = int(told["begun"]), told, now
+        self.begun, self._answer, self._answered_at = int(answer["begun"]), answer, now
 
     def look(self, now: float) -> None:
         """Look at its process, where that can be seen."""
@@ -100,10 +100,10 @@ class OtherRank:
             if self._answered_at is None:
                 return "has not answered so far"
             return f"has not answered for {now - self._answered_at:.0f} s"
-        where = f", in {self._told['where']}" if self._told.get("where") else ""
-        if long_wait := self._told.get("long_wait"):
+        where = f", in {self._answer['where']}" if self._answer.get("where") else ""
+        if long_wait := self._answer.get("long_wait"):
             return f"{long_wait}{where}"
-        if self._told.get("waits"):
+        if self._answer.get("waits"):
             return f"waits for others itself{where}"
         idle = now - self._busy_at
         return f"is busy{where}" if idle < _FRESH_SECONDS else f"does nothing{where}"

@@ -48,7 +48,7 @@ def open_graph(
         require_launched_hosts(world)
         _set_up(config, world, set_up)
     with world.errors_on_all_ranks():
-        graph = open_for(config, console.tell)
+        graph = open_for(config, console.progress)
         if world.rank == 0 and not config.dry_run:
             for flag in ("records", "checkpoint_dir", "tensorboard"):
                 if folder := getattr(config, flag):
@@ -112,10 +112,10 @@ def require_same_job(config: RunConfig, graph: Graph, world: World) -> None:
             if theirs[what] == first:
                 continue
             names = [name for name in first if first[name] != theirs[what].get(name)]
-            told = ", ".join(f"{n} {first[n]!r} and {theirs[what].get(n)!r}" for n in names)
+            both = ", ".join(f"{n} {first[n]!r} and {theirs[what].get(n)!r}" for n in names)
             raise SharedUsageError(
                 f"expected the same {what} on every rank, but rank 0 ({world.rank_hosts[0]}) "
-                f"and rank {rank} ({world.rank_hosts[rank]}) differ: {told}; start all ranks "
+                f"and rank {rank} ({world.rank_hosts[rank]}) differ: {both}; start all ranks "
                 "with the same command, data and installation"
             )
 

@@ -1,4 +1,4 @@
-"""What a process of this host is doing, as the kernel and its own interpreter tell it."""
+"""What a process of this host is doing, as the kernel and its own interpreter report it."""
 
 from __future__ import annotations
 

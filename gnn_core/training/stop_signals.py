@@ -59,7 +59,7 @@ class _Ear:
     @classmethod
     def _hear(cls) -> None:
         assert cls._ends is not None
-        number = told_at = 0.0
+        number = signalled_at = 0.0
         while True:
             try:
                 heard = cls._ends[0].recv(1)[0]
@@ -71,20 +71,20 @@ class _Ear:
             if heard in STOP_SIGNALS:
                 if number:  # the second one, which may not have reached its handler either
                     _end(int(number))
-                number, told_at = heard, time.monotonic()
-            if number and _is_late(cls.world, told_at):
+                number, signalled_at = heard, time.monotonic()
+            if number and _is_late(cls.world, signalled_at):
                 _end(int(number))
 
 
-def _is_late(world: World, told_at: float) -> bool:
+def _is_late(world: World, signalled_at: float) -> bool:
     """Whether the run would have ended itself by now if it could."""
     now = time.monotonic()
     if not world.can_save:
-        return now - told_at > _STARTING_SECONDS
+        return now - signalled_at > _STARTING_SECONDS
     since = world.monitor.waits_since() if world.monitor is not None else None
     if since is None:  # it computes or saves, and will hear of the signal
         return False
-    return now - max(since, told_at) > world.grace_seconds + _LATER_SECONDS
+    return now - max(since, signalled_at) > world.grace_seconds + _LATER_SECONDS
 
 
 def _end(number: int) -> None:

@@ -1,9 +1,15 @@
-"""What the tasks ask of a graph, how many targets it has for them, and what loads them."""
+"""What the tasks ask of a graph: targets, what loads them, and what evaluates a model on them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
+from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
@@ -12,6 +18,9 @@ from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
+from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
+from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
+from gnn_core.training.world import World
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
@@ -101,10 +110,54 @@ def train_loader(
     )
 
 
-def sampled_loaders(
+class EvaluatedModel(LayerwiseModel, Protocol):
+    """What a framework brings for evaluation; a `LinkScorer`, too, for link prediction."""
+
+    def logits_of(self, batch: Batch) -> npt.NDArray[Any]:
+        """Logits `[num_real, classes]` of a batch's real targets, without dropout."""
+
+
+def build_evaluator(
+    config: RunConfig,
+    graph: Graph,
+    world: World,
+    model: EvaluatedModel,
+    replicas: Sequence[int],
+    num_replicas: int,
+    prefetch: int,
+) -> Evaluator:
+    """The run's evaluator: exact, sampled, or ranking links.
+
+    Args:
+        config: the run's.
+        graph: what to evaluate on.
+        world: the other ranks.
+        model: what is evaluated.
+        replicas: those of this rank, which work at the same time; the rank itself if it has one.
+        num_replicas: of all ranks.
+        prefetch: batches drawn ahead by each sampled loader.
+    """
+    if config.task == "link":
+        assert isinstance(model, LinkScorer)
+        return LinkEvaluator(
+            graph,
+            world,
+            model,
+            candidates=config.candidates,
+            most_edges=config.eval_edges,
+            threads=len(replicas),
+        )
+    if config.eval == "exact":
+        return ExactEvaluator(graph, world, model, threads=len(replicas))
+    shares = [_sampled_loaders(config, graph, one, num_replicas, prefetch) for one in replicas]
+    loaders = {split: [share[split] for share in shares] for split in shares[0]}
+    return SampledEvaluator(loaders, world, model.logits_of)
+
+
+def _sampled_loaders(
     config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
 ) -> dict[str, Loader]:
-    """The nodes of each split that one rank evaluates on sampled neighbours, in order."""
+    """The nodes of each split that one replica evaluates on sampled neighbours, in order."""
     return {
         split: Loader(
             graph,

@@ -112,14 +112,17 @@ class Trainer:
             rank_hosts=world.replica_hosts,
             controller=world.controller,
         )
-        state.history = state.history or RunHistory(record.run_id, record.started_at)
+        run_id, started_at = world.gather([record.run_id, record.started_at])[0]
+        state.history = state.history or RunHistory(run_id, started_at)
         self._state = state
+        taken = shared(state, world) if world.elastic else None
+        self.history = state.history if taken is None else taken[1]
         with contextlib.ExitStack() as held:
             with world.errors_on_all_ranks():
-                if world.rank == 0 and config.checkpoint_dir and not world.elastic:
-                    folder, run_id = Path(config.checkpoint_dir), state.history.run_id
+                if world.rank == 0 and config.checkpoint_dir:
+                    folder, run_id = Path(config.checkpoint_dir), self.history.run_id
                     held.enter_context(claimed(folder, run_id, f".*{UNFINISHED}"))
-            self._take_over(state.history)
+            self._take_over(None if taken is None else taken[0])
             run_id, started_at = self.history.run_id, self.history.started_at
             self.record = dataclasses.replace(record, run_id=run_id, started_at=started_at)
             with world.errors_on_all_ranks():
@@ -128,14 +131,12 @@ class Trainer:
                 held.callback(observer.close)
             if not self.history.worlds:
                 opening = describe.opening(self.record, config, self.graph, self.learner)
-                self.console.tell(opening)
+                self.console.progress(opening)
             yield
 
-    def _take_over(self, history: RunHistory) -> None:
-        """Go on where another world of this run, or the run of a checkpoint, has ended."""
+    def _take_over(self, packed: bytes | None) -> None:
+        """Go on where another world of this run, which has left `packed`, or a checkpoint ended."""
         config, world = self.config, self.world
-        taken = shared(self._state, world) if world.elastic else None
-        self.history = history if taken is None else taken[1]
         self._checkpoints = Checkpoints(
             config.checkpoint_dir,
             config,
@@ -143,8 +144,8 @@ class Trainer:
             world.num_replicas,
             self.history.run_id,
         )
-        if taken is not None:
-            self._load(state_of(taken[0]))
+        if packed is not None:
+            self._load(state_of(packed))
         else:
             self._resume()
 
@@ -163,7 +164,7 @@ class Trainer:
         if not data:
             return
         if not has_checksum(data):
-            self.console.tell("resuming   from a checkpoint of an older version: no checksum")
+            self.console.progress("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
         self._load(state)
         self.history.resumed_from = {"run_id": state.run_id, "epoch": state.progress.epoch}
@@ -179,7 +180,7 @@ class Trainer:
         self.learner.warm_up()
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
-            self.console.tell(f"compiled   in {seconds:.0f} s")
+            self.console.progress(f"compiled   in {seconds:.0f} s")
         if self.world.elastic:
             self._note_world()
         self._state.sampler.start()
@@ -201,7 +202,7 @@ class Trainer:
         )
         self.history.worlds.append(entry)
         if waited:
-            self.console.tell(describe.new_world(entry, self.history.worlds[-2]))
+            self.console.progress(describe.new_world(entry, self.history.worlds[-2]))
 
     # --- epochs ---------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class Trainer:
             yield after_step
 
     def _end_epoch(self, tally: Tally) -> None:
-        """Evaluate if it is time to, keep the best weights, tell and save."""
+        """Evaluate if it is time to, keep the best weights, print and save."""
         learner, progress, history = self.learner, self.progress, self.history
         if learner.interrupted:
             self.world.raise_if_interrupted()
@@ -260,7 +261,7 @@ class Trainer:
         targets = "citations" if self.config.task == "link" else "targets"
         is_last = self._is_last_epoch() or self._has_stalled()
         line = describe.epoch(epoch, self.config.epochs, targets)
-        self.console.tell_epoch(line, epoch.epoch + 1, self.config.epochs, is_last)
+        self.console.epoch(line, epoch.epoch + 1, self.config.epochs, is_last)
         for observer in self._observers:
             observer.epoch(epoch)
 
@@ -401,7 +402,7 @@ def _outcome(error: Exception | None, rank: int) -> tuple[str, str | None]:
     if isinstance(error, Stopped):
         return "interrupted", str(error)
     if isinstance(error, Lost) and rank != 0:  # rank 0 says so with its record
-        describe.tell_lost(rank, error)
+        describe.print_lost(rank, error)
     if isinstance(error, Lost | Diverged | UsageError):
         return "failed", str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # as frameworks say it

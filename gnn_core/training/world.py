@@ -41,7 +41,7 @@ class World:
     elastic = False  # whether ranks may go and join while the run goes on
 
     def __init__(self) -> None:
-        self.hosts_changed = False  # the launcher has told so, on this rank at least
+        self.hosts_changed = False  # the launcher has said so, on this rank at least
         self.stop_signal: int | None = None  # number of the signal that asked this rank to stop
         self.stops_together = False  # since one of all was asked to
         self.rank_hosts = [host_name()]  # of each process
@@ -166,8 +166,8 @@ class World:
             return
         if len(found) == 1 and all(problems):
             raise SharedUsageError(next(iter(found)))
-        told = (f"rank {rank} ({self.rank_hosts[rank]}): {text}" for text, rank in found.items())
-        raise SharedUsageError("; ".join(sorted(told)))
+        lines = (f"rank {rank} ({self.rank_hosts[rank]}): {text}" for text, rank in found.items())
+        raise SharedUsageError("; ".join(sorted(lines)))
 
 
 class Wait:

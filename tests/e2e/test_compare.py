@@ -57,15 +57,15 @@ def test_ranks_of_torch_distributed_take_part(run_cli: Callable, place: Place) -
 
 
 @pytest.mark.needs_torch
-def test_a_run_that_fails_is_told_and_the_others_go_on(run_cli: Callable, place: Place) -> None:
+def test_a_run_that_fails_is_reported_and_the_others_go_on(run_cli: Callable, place: Place) -> None:
     """A learning rate at which the loss is no number before long."""
     options = ("--rounds", "2", "--only", "single")
     command = [*words(place, *options), "--lr", "1e30", "--optimizer", "sgd"]
     done = run_cli(["python", COMPARE, *command])
     assert done.returncode == 1
-    told = [line for line in done.stdout.splitlines() if line.startswith("round ")]
-    assert len(told) == 2
-    for number, line in enumerate(told, start=1):
+    reported = [line for line in done.stdout.splitlines() if line.startswith("round ")]
+    assert len(reported) == 2
+    for number, line in enumerate(reported, start=1):
         assert " failed: " in line
         log = Path(line.rpartition("; see ")[2])
         assert log.name == f"round-{number}-single.log" and log.stat().st_size > 0
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_the_run_and_prints_what_there_is(place: Place) -> None:
         (["--records", "/dev/null/x"], [], "--records: expected a folder"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     run_cli: Callable, tmp_path: Path, options: list[str], extra: list[str], named: str
 ) -> None:
     where = ["--records", str(tmp_path / "records")]

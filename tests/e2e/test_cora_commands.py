@@ -33,20 +33,20 @@ def test_help_teaches_and_loads_no_tensorflow(run_cli: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--model", "grahp"], ["--model: expected one of", "did you mean graph?"]),
         (["--strategy", "one", "--replicas", "2"], ["--replicas", "got 2", "--strategy mirrored"]),
         (["--seeds", "ten"], ["--seeds: expected seeds such as", "'ten'"]),
     ],
 )
-def test_a_mistake_on_the_command_line(run_cli: Run, words: list[str], told: list[str]) -> None:
+def test_a_mistake_on_the_command_line(run_cli: Run, words: list[str], reported: list[str]) -> None:
     result = run_cli(["python", PROGRAM, *words])
-    _refused(result, *told)
+    _refused(result, *reported)
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_missing_files_are_told_before_anything_else(run_cli: Run, tmp_path: Path) -> None:
+def test_missing_files_are_reported_before_anything_else(run_cli: Run, tmp_path: Path) -> None:
     no_network = {"https_proxy": "http://127.0.0.1:9", "RINGSAGE_DATA": ""}
     result = run_cli(["python", PROGRAM, "--cache-dir", str(tmp_path)], env=no_network)
     _refused(result, "ind.cora.x: expected to download it", "--data-root")

@@ -180,8 +180,8 @@ def test_a_lost_rank_ends_the_other_which_says_so(place: Place, killed: int) -> 
     with contextlib.ExitStack() as stack:
         jobs = []
         for rank in range(2):
-            told = [f"{name}={value}" for name, value in {**variables, "RANK": rank}.items()]
-            words = ["env", *told, "python", DDP, *place.saving(**ENDLESS)]
+            reported = [f"{name}={value}" for name, value in {**variables, "RANK": rank}.items()]
+            words = ["env", *reported, "python", DDP, *place.saving(**ENDLESS)]
             jobs.append(stack.enter_context(job(words, place.folder)))
         jobs[0].wait_until((place.saved / BEST).exists)
         os.kill(jobs[killed].pid, signal.SIGKILL)

@@ -113,6 +113,8 @@ def test_a_rank_is_lost_another_one_joins_and_no_step_is_lost(
         until_said(started, f"epoch 3/{EPOCHS}")
         rank_on(lost, started).kill()
         until_said(started, "goes on    on 1 rank from epoch")
+        refused = single(place.saving(resume=True))
+        assert refused.code == 2 and f"{place.saved} is in use by run " in refused.err
         survivor = rank_on(kept, started).pid
         hosts.are(lost, kept, third)
         until_said(started, "goes on    on 2 ranks from epoch")

@@ -36,7 +36,7 @@ def test_what_batch_systems_send_saves_and_ends_the_run(
     assert single(place.saving(epochs=epochs, resume=True)).code == 0
 
 
-def test_nohup_is_heeded(place: Place) -> None:
+def test_nohup_is_respected(place: Place) -> None:
     words = ["nohup", "python", SINGLE, *place.saving(**ENDLESS)]
     words[1] = sys.executable
     with job(words, place.folder) as started:

@@ -235,12 +235,12 @@ def test_a_loss_that_is_no_number_fails_all_ranks(horovodrun: Callable, place: P
 def test_an_error_of_ours_leaves_a_record_and_a_traceback(
     single: Callable, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from horovod_gnn import learner
+    from horovod_gnn.learner import TorchLearner
 
     def broken(*args: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(learner, "train_epoch", broken)
+    monkeypatch.setattr(TorchLearner, "train_epoch", broken)
     done = single(place.flags())
     assert done.code == 1
     assert done.err.count("Traceback") == 1

@@ -71,9 +71,9 @@ def logits_of(place: Place, graph: Graph) -> npt.NDArray[Any]:
     config = RunConfig(dataset="tiny", hidden=16, layers=2, precision="fp64", device="cpu")
     learner = TorchLearner.of(config, graph, SingleProcess())
     learner.load_weights(weights_of(place.saved / "best.safetensors"))
-    evaluator = ExactEvaluator(graph, SingleProcess())
     layers = Layers(learner.model, feature_store(graph))
-    return np.array(evaluator.embeddings(layers, np.arange(graph.num_nodes)))
+    evaluator = ExactEvaluator(graph, SingleProcess(), layers)
+    return np.array(evaluator.embeddings(np.arange(graph.num_nodes)))
 
 
 def test_classes_are_those_that_evaluation_counts(saved: Place, predict: Callable) -> None:
@@ -368,8 +368,8 @@ def test_embeddings_of_papers_are_those_of_evaluation(linked: Place, predict: Ca
     weights = weights_of(linked.saved / "best.safetensors")
     encoder = {n.removeprefix("encoder."): a for n, a in weights.items() if "encoder" in n}
     model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in encoder.items()})
-    evaluator = ExactEvaluator(graph, SingleProcess())
-    theirs = evaluator.embeddings(Layers(model, feature_store(graph)), np.arange(150))
+    layers = Layers(model, feature_store(graph))
+    theirs = ExactEvaluator(graph, SingleProcess(), layers).embeddings(np.arange(150))
     assert np.allclose(np.load(linked.folder / "e.npy"), theirs, rtol=1e-12)
 
 

@@ -47,8 +47,8 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
     lines = done.stdout.splitlines()
     assert "2 contenders x 1 data set x 1 seed x 2 repeats, records in " in lines[0]
     shape = r"^\[(\d)/4\] synthetic\S+ +(\w+) x(\d) +seed 0  repeat (\d)   [\d.]+ s/epoch   took "
-    told = re.findall(shape, done.stdout, re.M)
-    assert [(who, repeat) for _, who, _, repeat in told] == [
+    reported = re.findall(shape, done.stdout, re.M)
+    assert [(who, repeat) for _, who, _, repeat in reported] == [
         ("single", "1"),
         ("horovod", "1"),
         ("horovod", "2"),
@@ -160,7 +160,7 @@ def test_a_dry_run_prints_commands_and_writes_nothing(run_cli: Callable, place: 
         ([], ["--retry"], "--retry"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     run_cli: Callable, place: Place, lines: list[str], options: list[str], named: str
 ) -> None:
     done = run_cli(["python", *SWEEP, written(place, *lines), *options])
@@ -170,7 +170,7 @@ def test_bad_input_is_told_in_one_line(
     assert not list(place.records.rglob("*.jsonl"))
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_run(
+def test_a_folder_that_cannot_be_written_is_reported_before_any_run(
     run_cli: Callable, tmp_path: Path
 ) -> None:
     file = tmp_path / "plan.yaml"

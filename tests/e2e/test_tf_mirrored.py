@@ -54,10 +54,10 @@ def whole(single: Callable, place: Place) -> Callable[[int], RunRecord]:
 
 def two_workers(**more: Any) -> list[dict[str, str]]:
     """TF_CONFIG of each of two workers on this host."""
-    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    workers = [f"127.0.0.1:{door.getsockname()[1]}" for door in doors]
-    for door in doors:
-        door.close()
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    workers = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+    for listener in listeners:
+        listener.close()
     return [
         {
             "TF_CONFIG": json.dumps(
@@ -131,7 +131,7 @@ def test_a_worker_in_each_process(
 
 
 def assert_ends_in_silence(err: str) -> None:
-    """Nothing of a fellow that left first, and none of TensorFlow's greetings."""
+    """Nothing of a worker that left first, and none of TensorFlow's greetings."""
     for word in ("error", "coordination", "oneDNN", "Traceback", "warning"):
         assert word.lower() not in err.lower()
 
@@ -288,14 +288,14 @@ def test_sigterm_ends_with_143_and_a_checkpoint(
     assert_goes_on(single, place, whole)
 
 
-@pytest.mark.parametrize("told", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.parametrize("reported", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_sigterm_to_one_worker_ends_all_of_them(
-    keras: Runs, single: Callable, place: Place, whole: Callable, told: int
+    keras: Runs, single: Callable, place: Place, whole: Callable, reported: int
 ) -> None:
     words = place.saving(**{**ENDLESS, **WORKERS})
     runs = [keras.start(words, **env) for env in two_workers()]
     runs[0].wait_for(place.saved / BEST)
-    os.kill(runs[told].pid, signal.SIGTERM)
+    os.kill(runs[reported].pid, signal.SIGTERM)
     ends = [run.end() for run in runs]
     assert [end.code for end in ends] == [128 + signal.SIGTERM] * 2, ends
     assert "Traceback" not in ends[0].err + ends[1].err
@@ -455,6 +455,13 @@ def test_a_malformed_tf_config(keras: Runs, place: Place, case: str) -> None:
     text, words = TF_CONFIGS[case]
     done = keras(place.flags(**WORKERS), TF_CONFIG=text)
     assert_refused(done.code, done.err, *words)
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_a_tf_config_left_over_is_ignored(keras: Runs, place: Place, strategy: str) -> None:
+    for text in ("{worker", two_workers()[1]["TF_CONFIG"]):
+        done = keras(place.flags(strategy=strategy, dry_run=True), TF_CONFIG=text)
+        assert (done.code, done.err) == (0, "")
 
 
 def test_other_workers_than_launched(keras: Runs, place: Place) -> None:

@@ -49,8 +49,8 @@ def python_of_rank(started: Job, rank: int) -> psutil.Process:
     names = {"OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "RANK"}
     for process in psutil.Process(started.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            told = process.environ()
-            mine = any(told.get(name) == str(rank) for name in names)
+            reported = process.environ()
+            mine = any(reported.get(name) == str(rank) for name in names)
             if mine and any(word.endswith(".py") for word in process.cmdline()):
                 return process
     raise AssertionError(f"rank {rank} is not running:\n{started.out}\n{started.err}")
@@ -144,18 +144,18 @@ def start_by_hand(
     stack: contextlib.ExitStack, place: Place, variables: Sequence[dict[str, str]], **changes: Any
 ) -> list[Job]:
     jobs = []
-    for told in variables:
-        words = ["env", *(f"{name}={value}" for name, value in told.items()), "python", DDP]
+    for reported in variables:
+        words = ["env", *(f"{name}={value}" for name, value in reported.items()), "python", DDP]
         jobs.append(stack.enter_context(job([*words, *place.saving(**changes)], place.folder)))
     return jobs
 
 
-def test_ranks_that_are_told_of_different_worlds(place: Place) -> None:
+def test_ranks_that_are_given_different_worlds(place: Place) -> None:
     variables = by_hand(0)
-    told = [variables, {**variables, "RANK": "1", "WORLD_SIZE": "3"}]
+    reported = [variables, {**variables, "RANK": "1", "WORLD_SIZE": "3"}]
     with contextlib.ExitStack() as stack:
         begun = time.monotonic()
-        for started in start_by_hand(stack, place, told):
+        for started in start_by_hand(stack, place, reported):
             assert started.end(40) == 2
             (line,) = [line for line in started.err.splitlines() if line]
             assert line.startswith("error: ")
@@ -167,9 +167,9 @@ def test_ranks_that_are_told_of_different_worlds(place: Place) -> None:
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_rank_by_hand_that_stands_still(place: Place, stopped: int) -> None:
     variables = by_hand(0)
-    told = [variables, {**variables, "RANK": "1"}]
+    reported = [variables, {**variables, "RANK": "1"}]
     with contextlib.ExitStack() as stack:
-        jobs = start_by_hand(stack, place, told, **ENDLESS)
+        jobs = start_by_hand(stack, place, reported, **ENDLESS)
         jobs[0].wait_until((place.saved / BEST).exists)
         os.kill(jobs[stopped].pid, signal.SIGSTOP)
         begun = time.monotonic()

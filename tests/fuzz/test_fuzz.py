@@ -26,12 +26,12 @@ _FEW, _MANY = 5, 200
 
 def try_all(kind: str, count: int, worker: Worker) -> None:
     """Have hypothesis look for an input of that kind that breaks a program."""
-    told = os.environ.get(SEED)
+    reported = os.environ.get(SEED)
 
     @settings(
         max_examples=count,
         deadline=None,
-        derandomize=told is None,
+        derandomize=reported is None,
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
@@ -40,7 +40,7 @@ def try_all(kind: str, count: int, worker: Worker) -> None:
     def holds(case: Case) -> None:
         assert worker.problem(case) is None
 
-    check: Callable[[], Any] = holds if told is None else seed(int(told))(holds)
+    check: Callable[[], Any] = holds if reported is None else seed(int(reported))(holds)
     check()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from gnn_core.config import RunConfig
 from gnn_core.data import datasets
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.training.elastic_state import ElasticState
 from gnn_core.training.trainer import Trainer
 from horovod_gnn.learner import TorchLearner

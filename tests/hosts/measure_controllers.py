@@ -42,7 +42,7 @@ ENTRIES: dict[str, tuple[str, dict[str, str]]] = {  # name: program, environment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 2 after a mistake told in one line."""
+    """Measure, print, write; 2 after a mistake reported in one line."""
     parser = Parser.of(__doc__)
     add = parser.add_argument
     add("--rate", type=float, default=1000.0, help="Mbit/s of a link (default: %(default)s)")

@@ -65,7 +65,7 @@ class Trial:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 2 after a mistake told in one line, 130 after Ctrl-C."""
+    """Measure, print, write; 2 after a mistake reported in one line, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # past every `finally`
     try:
         options = _parse(argv)

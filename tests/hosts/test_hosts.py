@@ -48,9 +48,9 @@ def test_a_limited_link_lets_no_more_through() -> None:
     send = (
         "import socket, time\n"
         "for _ in range(100):\n"
-        "    try: door = socket.create_connection(('10.77.0.2', 9000)); break\n"
+        "    try: connection = socket.create_connection(('10.77.0.2', 9000)); break\n"
         "    except OSError: time.sleep(0.1)\n"
-        "door.sendall(b'x' * 2**21)"
+        "connection.sendall(b'x' * 2**21)"
     )
     receive = (
         "import socket, time\n"

@@ -11,7 +11,7 @@ from torch import Tensor
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, equal_slices
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.elastic_state import ElasticState
 from gnn_core.training.tasks import train_loader

@@ -1,4 +1,4 @@
-"""What the training loop asks of its fellow ranks, on this process alone and on all of them."""
+"""What the training loop asks of the other ranks, on this process alone and on all of them."""
 
 # ruff: noqa: E402
 from __future__ import annotations
@@ -101,7 +101,7 @@ def test_without_a_problem_all_agree(either: SingleProcess) -> None:
     either.require_agreement(None)
 
 
-def test_the_problem_of_all_is_told_once_and_by_itself(either: SingleProcess) -> None:
+def test_the_problem_of_all_is_reported_once_and_by_itself(either: SingleProcess) -> None:
     with pytest.raises(SharedUsageError) as caught:
         either.require_agreement("the disk is full")
     assert str(caught.value) == "the disk is full"
@@ -119,7 +119,7 @@ def test_the_problem_of_one_rank_is_raised_on_every_rank_and_names_it(
     assert set(either.gather(str(caught.value))) == {str(caught.value)}
 
 
-def test_different_problems_are_all_told(either: SingleProcess) -> None:
+def test_different_problems_are_all_reported(either: SingleProcess) -> None:
     with pytest.raises(UsageError) as caught:
         either.require_agreement(f"no room for number {either.rank}")
     for rank in range(either.world_size):

@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
+from gnn_core.training.evaluate import ExactEvaluator
 from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import Stopped
-from horovod_gnn.evaluate import ExactEvaluator
+from horovod_gnn.evaluate import Layers
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import SingleProcess
 
@@ -24,10 +25,11 @@ pytestmark = pytest.mark.needs_torch
 SPLITS = ("train", "valid", "test")
 
 
-def model_of(graph: Graph, precision: str, layers: int = 3) -> GraphSAGE:
-    return GraphSAGE(
-        graph.num_features, 9, graph.num_classes, layers=layers, precision=precision, seed=2
+def layers_of(graph: Graph, precision: str) -> Layers:
+    model = GraphSAGE(
+        graph.num_features, 9, graph.num_classes, layers=3, precision=precision, seed=2
     )
+    return Layers(model, feature_store(graph))
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16"])
@@ -40,9 +42,9 @@ def test_tallies_are_those_of_one_process(
     precision: str,
 ) -> None:
     monkeypatch.setattr(evaluate, "CHUNK_NODES", 7)  # so that a share is exchanged in pieces
-    model, store = model_of(tiny_graph, precision), feature_store(tiny_graph)
-    alone = ExactEvaluator(tiny_graph, store, SingleProcess()).tallies(model, SPLITS)
-    together = ExactEvaluator(tiny_graph, store, parallel, share_directly).tallies(model, SPLITS)
+    layers = layers_of(tiny_graph, precision)
+    alone = ExactEvaluator(tiny_graph, SingleProcess(), layers).tallies(SPLITS)
+    together = ExactEvaluator(tiny_graph, parallel, layers, share_directly).tallies(SPLITS)
     for split in SPLITS:
         assert together[split].count == alone[split].count == len(tiny_graph.split(split))
         assert together[split].correct == alone[split].correct
@@ -51,8 +53,8 @@ def test_tallies_are_those_of_one_process(
 
 
 def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: SingleProcess) -> None:
-    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), parallel)
-    tallies = evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
+    evaluator = ExactEvaluator(tiny_graph, parallel, layers_of(tiny_graph, "fp32"))
+    tallies = evaluator.tallies(SPLITS)
     sums = {split: _numbers(tally) for split, tally in tallies.items()}
     assert parallel.gather(sums) == [sums] * parallel.world_size
 
@@ -60,11 +62,11 @@ def test_every_rank_has_the_sums_of_all(tiny_graph: Graph, parallel: SingleProce
 def test_a_signal_to_one_rank_ends_the_evaluation_of_all(
     tiny_graph: Graph, together: SingleProcess
 ) -> None:
-    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), together)
+    evaluator = ExactEvaluator(tiny_graph, together, layers_of(tiny_graph, "fp32"))
     if together.rank == together.world_size - 1:
         together.stop_signal = signal.SIGTERM
     with pytest.raises(Stopped):
-        evaluator.tallies(model_of(tiny_graph, "fp32"), SPLITS)
+        evaluator.tallies(SPLITS)
     together.stop_signal = None
     assert together.gather(together.stops_together) == [True] * together.world_size
 
@@ -78,8 +80,8 @@ def test_no_file_is_left_behind(
     share_directly: bool,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(shared_path))
-    evaluator = ExactEvaluator(tiny_graph, feature_store(tiny_graph), parallel, share_directly)
-    evaluator.tallies(model_of(tiny_graph, "fp32"), ("valid",))
+    layers = layers_of(tiny_graph, "fp32")
+    ExactEvaluator(tiny_graph, parallel, layers, share_directly).tallies(("valid",))
     parallel.barrier()
     assert list(shared_path.iterdir()) == []
 

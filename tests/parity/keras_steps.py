@@ -75,10 +75,10 @@ def steps_of(
         progress = state.progress
     found = {f"initial.{name}": array for name, array in learner.weights().items()}
     found["num_parameters"] = learner.num_parameters
-    found["logits"] = learner._layers.logits_of(a_batch(config, graph))
+    found["logits"] = learner.layers.logits_of(a_batch(config, graph))
     learner.warm_up()
     for name, array in learner.weights().items():
-        assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"rehearsal changed {name}"
+        assert array.tobytes() == found[f"initial.{name}"].tobytes(), f"warm-up changed {name}"
     seen.clear()
     losses: list[float] = []
     while len(losses) < STEPS:

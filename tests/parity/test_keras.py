@@ -329,7 +329,7 @@ def test_all_neighbours_of_all_targets_are_evaluated_alike(found: Found) -> None
 
 
 def test_the_step_is_traced_once(found: Found) -> None:
-    """Batches of all lengths, the last of each epoch shorter, and a rehearsal."""
+    """Batches of all lengths, the last of each epoch shorter, and a warm-up."""
     assert found.keras["traces"] == 1
 
 

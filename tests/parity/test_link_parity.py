@@ -21,9 +21,10 @@ from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.measure.metrics import RankingTally
+from gnn_core.training.link_ranking import LinkEvaluator
 from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import World
-from horovod_gnn.evaluate import LinkEvaluator
+from horovod_gnn.evaluate import LinkLayers
 from horovod_gnn.exchange import to_pyg
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
@@ -168,8 +169,9 @@ def test_evaluation_is_that_of_ogb_s_example(graph: Graph, split: str) -> None:
         positive = plain.score(h[held_out[:, 0]], h[held_out[:, 1]])
         negative = plain.score(h[held_out[:, :1]], h[others])
     theirs = ogb.Evaluator("ogbl-citation2").eval({"y_pred_pos": positive, "y_pred_neg": negative})
-    evaluator = LinkEvaluator(graph, feature_store(graph), World(), CANDIDATES, 0)
-    tally = evaluator.tallies(model, (split,))[split]
+    layers = LinkLayers(model, feature_store(graph))
+    evaluator = LinkEvaluator(graph, World(), layers, candidates=CANDIDATES, most_edges=0)
+    tally = evaluator.tallies((split,))[split]
     assert tally.count == len(held_out)
     assert tally.score == pytest.approx(float(theirs["mrr_list"].double().mean()), abs=1e-6)
 

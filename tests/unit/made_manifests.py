@@ -32,7 +32,7 @@ def spoil(objects: list[dict[str, Any]], kind: str, path: str, value: Any = None
         place[key] = value
 
 
-def told(objects: list[dict[str, Any]], there: Sequence[str] = ()) -> list[str]:
+def reported(objects: list[dict[str, Any]], there: Sequence[str] = ()) -> list[str]:
     """What is wrong with them, as lines; `there`: objects in the cluster, as KIND/NAME."""
     return [str(finding) for finding in check([Manifests("f", objects)], set(there))]
 

@@ -34,16 +34,16 @@ class ThreadRank(World):
         super().__init__()
         self.rank, self.world_size = rank, len(hosts)
         self.rank_hosts = hosts
-        self._meeting = rendezvous
+        self._rendezvous = rendezvous
 
     def gather(self, value: Any) -> list[Any]:
-        return self._meeting.exchange(self.rank, value)
+        return self._rendezvous.exchange(self.rank, value)
 
     def sum(self, vector: np.ndarray) -> np.ndarray:
-        return np.sum(self._meeting.exchange(self.rank, vector.copy()), axis=0)
+        return np.sum(self._rendezvous.exchange(self.rank, vector.copy()), axis=0)
 
     def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
-        brought = self._meeting.exchange(self.rank, array.copy())
+        brought = self._rendezvous.exchange(self.rank, array.copy())
         assert {(theirs.shape, theirs.dtype) for theirs in brought} == {(array.shape, array.dtype)}
         return brought[root].copy()
 

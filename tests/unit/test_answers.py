@@ -18,7 +18,7 @@ from tests.unit.made_records import CLUSTER, MACHINE, run
 LINK = RunConfig(dataset="cora", task="link").to_dict()
 
 
-def told(*records) -> dict[str, str]:  # type: ignore[no-untyped-def]
+def reported(*records) -> dict[str, str]:  # type: ignore[no-untyped-def]
     (found,) = answers(records).values()
     return {one.question: one.text for one in found}
 
@@ -44,7 +44,7 @@ FASTEST, COST, SCALING, NEXT = (
 
 def test_a_speed_up_that_costs_nothing() -> None:
     made = (run(), run("horovod", 2, 5.0))
-    found = told(*(longer(one) for one in made))
+    found = reported(*(longer(one) for one in made))
     assert "`horovod` at 2 ranks: **5.00 s per epoch**, 1.60 times as fast" in found[FASTEST]
     assert found[COST].startswith("**Nothing**: 80.00 %")
     assert "`horovod` at 2 ranks 1.60 times, 25 % of an epoch" in found[SCALING]
@@ -55,29 +55,29 @@ def test_a_speed_up_that_costs_nothing() -> None:
 
 
 def test_what_is_lost_is_said() -> None:
-    assert "**Loses 5.00 points**" in told(run(), run("horovod", 2, 5.0, 0.75))[COST]
-    assert "0.50 points below" in told(run(), run("horovod", 2, 5.0, 0.795))[COST]
-    assert "0.50 points above" in told(run(), run("horovod", 2, 5.0, 0.805))[COST]
-    assert "**Gains 5.00 points**" in told(run(), run("horovod", 2, 5.0, 0.85))[COST]
-    assert told(run(), run("horovod", 2, 5.0, None))[COST].startswith("Unknown")
-    assert told(run("horovod", 2, 5.0))[COST].startswith("Unknown")
+    assert "**Loses 5.00 points**" in reported(run(), run("horovod", 2, 5.0, 0.75))[COST]
+    assert "0.50 points below" in reported(run(), run("horovod", 2, 5.0, 0.795))[COST]
+    assert "0.50 points above" in reported(run(), run("horovod", 2, 5.0, 0.805))[COST]
+    assert "**Gains 5.00 points**" in reported(run(), run("horovod", 2, 5.0, 0.85))[COST]
+    assert reported(run(), run("horovod", 2, 5.0, None))[COST].startswith("Unknown")
+    assert reported(run("horovod", 2, 5.0))[COST].startswith("Unknown")
 
 
 def test_one_process_may_be_the_fastest() -> None:
-    found = told(run(), run("horovod", 2, 9.0))
+    found = reported(run(), run("horovod", 2, 9.0))
     assert "`single` at 1 rank: **8.00 s per epoch**; more ranks do not pay" in found[FASTEST]
     assert "`horovod` at 2 ranks 0.89 times" in found[SCALING]
     assert "Stay with one process (`python baselines/single.py --dataset cora`)" in found[NEXT]
 
 
 def test_ranks_that_share_cores_are_no_advice() -> None:
-    found = told(run(), run("horovod", 4, 5.0))
+    found = reported(run(), run("horovod", 4, 5.0))
     assert "no speed-up that counts" in found[SCALING]
     assert found[NEXT].startswith("The same where each rank has a core of its own")
 
 
 def test_a_run_alone() -> None:
-    found = told(run())
+    found = reported(run())
     assert "nothing else to compare it with" in found[FASTEST]
     assert found[SCALING].startswith("Unknown")
 
@@ -94,31 +94,31 @@ def test_commands_are_those_of_the_readme() -> None:
 
 def test_a_batch_is_never_larger_than_the_split() -> None:
     """140 targets are one batch of the recipe of cora: twice as many are not there."""
-    found = told(run(), run("horovod", 2, 5.0))
+    found = reported(run(), run("horovod", 2, 5.0))
     assert "25 % of an epoch communicating" in found[SCALING]
     assert "larger" not in found[NEXT] and "--global-batch-size" not in found[NEXT]
 
 
 def test_ranks_are_never_more_than_the_cores() -> None:
     both = [run(), run("horovod", 2, 5.0)]
-    found = told(*both)[NEXT]
+    found = reported(*both)[NEXT]
     assert "`horovodrun -np 2 python horovod_gnn/train.py --dataset cora`" in found
     assert "twice the ranks need a machine with more cores" in found
     four = {**MACHINE, "cores_available": 4}
     wide = [dataclasses.replace(one, machine=four) for one in both]
-    assert "-np 4 " in told(*wide)[NEXT]
+    assert "-np 4 " in reported(*wide)[NEXT]
     threads = [run(machine=four, config={"threads": 2})]
     threads += [run("horovod", 2, 5.0, machine=four, config={"threads": 2})]
-    assert "-np 4 " not in told(*threads)[NEXT]
+    assert "-np 4 " not in reported(*threads)[NEXT]
 
 
 def test_ranks_on_several_hosts_get_no_command_for_one() -> None:
     spread = {"hosts": ["a", "b"], "ranks_per_host": [1, 1], "machine": CLUSTER}
-    assert commands(told(run(machine=CLUSTER), run("horovod", 2, 5.0, **spread))[NEXT]) == []
+    assert commands(reported(run(machine=CLUSTER), run("horovod", 2, 5.0, **spread))[NEXT]) == []
 
 
 def test_settings_of_another_program_get_no_command() -> None:
-    assert commands(told(run("one", config={"model": "gcn"}))[NEXT]) == []
+    assert commands(reported(run("one", config={"model": "gcn"}))[NEXT]) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_every_advised_command_is_taken_by_its_program(
     made = [run(base, config=config)]
     made += [run(strategy, 1 if strategy == base else 2, 5.0, config=config)]
     best = made[1]
-    found = commands(told(*map(longer, made))[NEXT])
+    found = commands(reported(*map(longer, made))[NEXT])
     assert found
     for command in found:
         launcher, _, flags = command.partition(".py")
@@ -160,6 +160,6 @@ def test_the_settings_that_are_answered_for_are_named() -> None:
 
 
 def test_ranks_that_do_not_pay_are_explained() -> None:
-    found = told(longer(run()), longer(run("horovod", 2, 9.0)))[SCALING]
+    found = reported(longer(run()), longer(run("horovod", 2, 9.0)))[SCALING]
     assert "2 ranks of `horovod` do not pay: 0.89 times as fast as `single`" in found
     assert "25 % of an epoch is communication" in found

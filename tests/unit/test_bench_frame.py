@@ -47,7 +47,7 @@ def test_figures_are_summed_up_over_rounds() -> None:
     assert median_and_range([1.0], 1) == "1.0 (1.0 .. 1.0)"
 
 
-def test_columns_are_as_wide_as_they_are_told_to() -> None:
+def test_columns_are_as_wide_as_asked() -> None:
     assert columns_text([["way", "ms"], ["a", "1.5"]], (5, 6)) == "way      ms\na       1.5"
 
 

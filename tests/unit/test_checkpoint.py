@@ -393,7 +393,7 @@ def test_a_malicious_pickle_renamed_does_nothing(tmp_path: Path, writer: str) ->
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("before", "now", "reported"),
     [
         ({"lr": 0.1}, {"lr": 0.2}, ["--lr was 0.1, now 0.2"]),
         ({"fanouts": (3, 2)}, {"fanouts": (3, 4)}, ["--fanouts was [3, 2], now [3, 4]"]),
@@ -403,12 +403,12 @@ def test_a_malicious_pickle_renamed_does_nothing(tmp_path: Path, writer: str) ->
     ],
 )
 def test_other_settings_are_named_by_their_flags(
-    tmp_path: Path, before: dict[str, Any], now: dict[str, Any], told: list[str]
+    tmp_path: Path, before: dict[str, Any], now: dict[str, Any], reported: list[str]
 ) -> None:
     save(made(tmp_path, **before))
     message = refusal(made(tmp_path, **now).read_last)
     assert "another run" in message
-    for words in told:
+    for words in reported:
         assert words in message
 
 
@@ -452,7 +452,7 @@ def test_a_full_disk_keeps_the_old_one(tmp_path: Path, room: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["writing", "syncing", "renaming"])
-def test_every_failure_to_write_is_told_in_one_line(
+def test_every_failure_to_write_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def fail(*arguments: Any) -> None:
@@ -470,7 +470,7 @@ def test_every_failure_to_write_is_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write" in refusal(lambda: save(made(tmp_path / "file" / "folder")))
 

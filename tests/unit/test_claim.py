@@ -38,11 +38,13 @@ def held_by_another(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_run_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_and_names_the_first(tmp_path: Path) -> None:
     other = held_by_another(tmp_path / "saved")
     with pytest.raises(UsageError, match=f"in use by run run-of-a .*process {other.pid}"):
         with claimed(tmp_path / "saved", "mine", ".*.unfinished"):
             pass
+    with claimed(tmp_path / "saved", "run-of-another", ".*.unfinished"):
+        pass  # the run itself, whose former first rank stands still
     other.communicate("")
     with claimed(tmp_path / "saved", "mine", ".*.unfinished"):
         pass
@@ -69,8 +71,8 @@ def test_without_locks_it_is_what_the_file_says_that_counts(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    told = {"host": claim.host_name(), "pid": other.pid, "run": "r" * 32}
-    (tmp_path / FILE).write_text(json.dumps(told))
+    reported = {"host": claim.host_name(), "pid": other.pid, "run": "r" * 32}
+    (tmp_path / FILE).write_text(json.dumps(reported))
     with pytest.raises(UsageError, match=f"process {other.pid}"), claimed(tmp_path, "mine", "x"):
         pass
     other.communicate(b"\n")
@@ -81,7 +83,7 @@ def test_without_locks_it_is_what_the_file_says_that_counts(
         pass
 
 
-def test_a_folder_that_cannot_be_is_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_a_mistake_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="--checkpoint-dir: cannot write to"):
         with claimed(tmp_path / "file" / "x", "mine", "x"):

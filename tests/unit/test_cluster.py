@@ -190,7 +190,7 @@ def all_meet(
     workers: Sequence[str], present: Sequence[int], seconds: float, delays: Sequence[float] = ()
 ) -> list[str | None]:
     """Let the present workers meet, some later than others; what each is told, if anything."""
-    told: list[str | None] = [None] * len(present)
+    reported: list[str | None] = [None] * len(present)
 
     def arrive(position: int) -> None:
         if delays:
@@ -198,7 +198,7 @@ def all_meet(
         try:
             meet(Cluster(tuple(workers), present[position]), seconds)
         except UsageError as error:
-            told[position] = str(error)
+            reported[position] = str(error)
 
     threads = [threading.Thread(target=arrive, args=(n,)) for n in range(len(present))]
     for thread in threads:
@@ -206,14 +206,16 @@ def all_meet(
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
-    return told
+    return reported
 
 
 def free_addresses(count: int) -> list[str]:
     """So many addresses that differ, where nobody listens."""
     with contextlib.ExitStack() as stack:
-        doors = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [f"127.0.0.1:{door.getsockname()[1]}" for door in doors]
+        listeners = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
 
 
 @pytest.mark.parametrize(
@@ -230,11 +232,11 @@ def test_a_worker_alone_meets_nobody() -> None:
     assert all_meet(free_addresses(1), [0], 10) == [None]
 
 
-def test_all_who_came_are_told_who_is_missing() -> None:
+def test_all_who_came_learn_who_is_missing() -> None:
     workers = free_addresses(4)
-    told = all_meet(workers, [0, 2], 0.5)
+    reported = all_meet(workers, [0, 2], 0.5)
     missing = f"worker 1 ({workers[1]}), worker 3 ({workers[3]})"
-    for complaint in told:
+    for complaint in reported:
         assert complaint is not None
         assert complaint.startswith(f"expected 4 workers within 0.5 s, but {missing} did not ar")
         assert "wait longer with --start-timeout" in complaint
@@ -242,9 +244,9 @@ def test_all_who_came_are_told_who_is_missing() -> None:
 
 def test_without_worker_0_there_is_nobody_to_meet() -> None:
     workers = free_addresses(2)
-    (told,) = all_meet(workers, [1], 0.5)
-    assert told is not None
-    assert f"but worker 0 ({workers[0]}) did not arrive" in told
+    (reported,) = all_meet(workers, [1], 0.5)
+    assert reported is not None
+    assert f"but worker 0 ({workers[0]}) did not arrive" in reported
 
 
 def test_strangers_at_the_door_are_sent_away() -> None:

@@ -55,17 +55,24 @@ def compile_in(folder: Path) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
-@pytest.mark.parametrize("keep", [0, 7, 40])
-def test_a_cut_file_of_the_cache_is_made_anew(
-    compile_in: Callable[..., str], folder: Path, ending: str, keep: int
-) -> None:
-    assert compile_in() == "42 0"
-    assert compile_in() == "42 1"
-    (file,) = (folder / "source" / "__pycache__").glob(f"*{ending}")
-    file.write_bytes(file.read_bytes()[:keep])
-    assert compile_in() == "42 0"
-    assert compile_in() == "42 1"
+def test_a_cut_file_of_the_cache_is_made_anew(compile_in: Callable[..., str], folder: Path) -> None:
+    """Each cut file belongs to a module of its own, and all of them to one process."""
+    cuts = {
+        f"cut_{ending[1:]}_{keep}": (ending, keep)
+        for ending in (".nbi", ".nbc")
+        for keep in (0, 7, 40)
+    }
+    source = folder / "source"
+    for name in cuts:
+        (source / f"{name}.py").write_text(PROGRAM)
+    (source / "program.py").write_text("".join(f"import {name}\n" for name in cuts))
+    assert compile_in().splitlines() == ["42 0"] * len(cuts)
+    assert compile_in().splitlines() == ["42 1"] * len(cuts)
+    for name, (ending, keep) in cuts.items():
+        (file,) = (source / "__pycache__").glob(f"{name}.*{ending}")
+        file.write_bytes(file.read_bytes()[:keep])
+    assert compile_in().splitlines() == ["42 0"] * len(cuts)
+    assert compile_in().splitlines() == ["42 1"] * len(cuts)
 
 
 def test_without_a_place_beside_the_source_it_is_kept_with_the_user(
@@ -75,8 +82,8 @@ def test_without_a_place_beside_the_source_it_is_kept_with_the_user(
     (folder / "temporary").mkdir()
     (folder / "temporary").chmod(0o777)
     for hits in "01":
-        told = compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary"))
-        assert told == f"42 {hits}"
+        reported = compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary"))
+        assert reported == f"42 {hits}"
     (kept,) = (folder / "temporary").iterdir()
     assert kept.name == "ringsage-numba-12345" and kept.stat().st_mode & 0o777 == 0o700
     kept.chmod(0o777)  # so that anybody could have put something there to be executed

@@ -84,16 +84,16 @@ def test_empty_text_is_no_name(complaint) -> None:
     assert "--dataset: expected a name or a path, got empty text" in complaint("--dataset", " ")
 
 
-def test_every_problem_is_told_at_once(complaint, yaml_file) -> None:
+def test_every_problem_is_reported_at_once(complaint, yaml_file) -> None:
     path = yaml_file("hiden: 3\nthreads: many\ndropout: 2\n")
     argv = f"--config {path} --epohcs 3 --lr x --seed -1 --resume --hidden".split()
     message = complaint(*argv)
-    told = ["--hidden", "--epohcs", "--lr:", "'hiden'", "threads:", "dropout", "--seed", "--re"]
-    assert [word for word in told if word not in message] == []
-    assert len(message.split("; ")) == len(told)
+    reported = ["--hidden", "--epohcs", "--lr:", "'hiden'", "threads:", "dropout", "--seed", "--re"]
+    assert [word for word in reported if word not in message] == []
+    assert len(message.split("; ")) == len(reported)
 
 
-def test_one_slip_is_not_told_again_by_the_rules_it_touches(complaint) -> None:
+def test_one_slip_is_not_reported_again_by_the_rules_it_touches(complaint) -> None:
     assert complaint("--fanouts", "x", "--layers", "3").startswith("--fanouts: expected whole")
     message = complaint("--lr-schedule", "stpe", "--lr-gamma", "0.5")
     assert "did you mean step?" in message
@@ -238,5 +238,5 @@ def test_an_elastic_run_is_bound_to_no_number_of_ranks() -> None:
     RunConfig(dataset="cora").validate_elastic()
     with pytest.raises(UsageError) as raised:
         RunConfig(dataset="cora", world_size=2, scale_lr=True).validate_elastic()
-    told = str(raised.value)
-    assert "--world-size: ranks may go and join" in told and "--scale-lr: ranks may" in told
+    reported = str(raised.value)
+    assert "--world-size: ranks may go and join" in reported and "--scale-lr: ranks may" in reported

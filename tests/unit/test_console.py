@@ -94,7 +94,7 @@ def test_a_long_epoch_tells_every_ten_seconds(clock: SimpleNamespace) -> None:
     assert stream.writes[4] == "epoch 2  step 150/200  loss 0.1250  50 s to go\n"
 
 
-def test_without_progress_only_results_are_told(clock: SimpleNamespace) -> None:
+def test_without_progress_only_results_are_reported(clock: SimpleNamespace) -> None:
     stream = Stream()
     console = Console(True, "off", stream)
     with console.steps("epoch 2", 0, 100) as steps:
@@ -112,43 +112,43 @@ def test_without_progress_only_results_are_told(clock: SimpleNamespace) -> None:
 def test_how_much_is_said(mode: str, heard: list[str]) -> None:
     stream = Stream()
     console = Console(True, mode, stream)
-    console.tell("meanwhile")
+    console.progress("meanwhile")
     console.say("result")
     assert stream.writes == heard
 
 
-def epochs_told(mode: str, epochs: int, clock: SimpleNamespace, seconds: float = 0) -> list[int]:
+def epochs_printed(mode: str, epochs: int, clock: SimpleNamespace, seconds: float = 0) -> list[int]:
     """The epochs of a run whose lines are printed, when each of them takes so long."""
     stream = Stream()
     console = Console(True, mode, stream)
     for number in range(1, epochs + 1):
         clock.now += seconds
-        console.tell_epoch(f"{number}", number, epochs, is_last=number == epochs)
+        console.epoch(f"{number}", number, epochs, is_last=number == epochs)
     return [int(line) for line in stream.writes]
 
 
-def test_of_many_epochs_some_are_told(clock: SimpleNamespace) -> None:
-    assert epochs_told("auto", 20, clock) == [*range(1, 21)]
-    assert epochs_told("auto", 203, clock) == [1, 2, 3, 4, 5, *range(25, 201, 25), 203]
-    assert epochs_told("lines", 203, clock) == [*range(1, 204)]
-    assert epochs_told("off", 203, clock) == []
+def test_of_many_epochs_some_are_reported(clock: SimpleNamespace) -> None:
+    assert epochs_printed("auto", 20, clock) == [*range(1, 21)]
+    assert epochs_printed("auto", 203, clock) == [1, 2, 3, 4, 5, *range(25, 201, 25), 203]
+    assert epochs_printed("lines", 203, clock) == [*range(1, 204)]
+    assert epochs_printed("off", 203, clock) == []
 
 
 @pytest.mark.parametrize("epochs", [21, 30, 61, 99, 151, 299, 750, 1001, 99_999, 3_000_000])
-def test_no_more_than_twenty_epochs_and_the_last_are_told(epochs: int) -> None:
+def test_no_more_than_twenty_epochs_and_the_last_are_reported(epochs: int) -> None:
     assert 5 < 5 + epochs // epochs_between_lines(epochs) <= 20
 
 
-def test_long_epochs_are_all_told(clock: SimpleNamespace) -> None:
-    assert epochs_told("auto", 203, clock, seconds=11) == [*range(1, 204)]
-    assert epochs_told("auto", 203, clock, seconds=6)[5:8] == [7, 9, 11]
+def test_long_epochs_are_all_reported(clock: SimpleNamespace) -> None:
+    assert epochs_printed("auto", 203, clock, seconds=11) == [*range(1, 204)]
+    assert epochs_printed("auto", 203, clock, seconds=6)[5:8] == [7, 9, 11]
 
 
 def test_a_run_that_stops_early_tells_its_last_epoch(clock: SimpleNamespace) -> None:
     stream = Stream()
     console = Console(True, "auto", stream)
     for number in (5, 6, 7):
-        console.tell_epoch(f"{number}", number, 1000, is_last=number == 7)
+        console.epoch(f"{number}", number, 1000, is_last=number == 7)
     assert stream.writes == ["5\n", "7\n"]
 
 

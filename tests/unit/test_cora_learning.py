@@ -56,14 +56,14 @@ def tiny(model: str, **more: Any) -> CoraSettings:
     return filled(CoraSettings(model=model, **({"epochs": 20} | chosen)))
 
 
-def _weights(learnt: Any) -> list[np.ndarray]:
-    classifier = learnt.classifier
+def _weights(trained: Any) -> list[np.ndarray]:
+    classifier = trained.classifier
     variables = [*classifier.encoder.variables, *classifier.head.trainable_variables]
     return [variable.numpy() for variable in variables]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_label_but_those_of_training_papers_is_learnt(
+def test_no_label_but_those_of_training_papers_is_used(
     model: str, papers: Papers, alone: Any
 ) -> None:
     from baselines.cora.run import learn

@@ -43,7 +43,7 @@ def test_the_digest_is_of_what_the_loss_depends_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--model", "word"], "--model: expected one of words, graph, graph+words, got 'word'"),
         (["--modle", "words"], "unknown flag --modle, did you mean --model?"),
@@ -62,8 +62,8 @@ def test_the_digest_is_of_what_the_loss_depends_on() -> None:
         (["--width", "x", "--epochs", "y"], "--epochs: expected a whole number, got 'y'"),
     ],
 )
-def test_a_mistake_is_told_in_a_line(words: list[str], told: str) -> None:
+def test_a_mistake_is_reported_in_a_line(words: list[str], reported: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(words)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "\n" not in str(caught.value)

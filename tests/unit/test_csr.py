@@ -79,17 +79,17 @@ def test_edges_in_a_file_come_in_pieces(tmp_path: Path) -> None:
 
 def test_written_as_part_of_a_graph(tmp_path: Path) -> None:
     edges = random_edges()
-    told = []
+    reported = []
     with GraphWriter(tmp_path / "g", "g") as writer:
         writer.put("citations", edges)
         source = edges_in(writer.path("citations"), 50)
         kept = write_csr(
-            writer, source, 40, budget_bytes=600, progress=lambda *counts: told.append(counts)
+            writer, source, 40, budget_bytes=600, progress=lambda *counts: reported.append(counts)
         )
         writer.finish()
     graph = Graph.open(tmp_path / "g", verify=True)
     assert kept == graph.num_edges == dense(edges, 40, True, False).sum()
-    assert told[0] == ("adjacency", 0, 40) and told[-1] == ("adjacency", 40, 40)
+    assert reported[0] == ("adjacency", 0, 40) and reported[-1] == ("adjacency", 40, 40)
 
 
 def test_no_edges_at_all() -> None:

@@ -30,7 +30,7 @@ def measure(file: Path, *argv: str) -> dict[str, Any]:
     return record
 
 
-def test_it_draws_what_it_was_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_draws_what_it_was_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = measure(tmp_path / "b.json", "--batches", "3", "--fanouts", "4,2", "--seed", "5")
     said = capsys.readouterr().out
     assert list(record["rounds"]) == ["the sampler", "the loader", "the loader, prefetch 2"]
@@ -52,7 +52,7 @@ def test_it_draws_what_it_was_told_to(tmp_path: Path, capsys: pytest.CaptureFixt
         assert word in said
 
 
-def test_unless_told_otherwise_a_round_is_an_epoch_if_that_is_short(tmp_path: Path) -> None:
+def test_by_default_a_round_is_an_epoch_if_that_is_short(tmp_path: Path) -> None:
     record = measure(tmp_path / "b.json")
     num_train = len(bench.datasets.load(SMALL).split("train"))
     assert record["settings"]["batches"] == -(-num_train // 50)
@@ -118,7 +118,7 @@ def test_a_busy_machine_is_pointed_out() -> None:
         (["--batch", "5", "--speed"], "--speed"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--dataset", SMALL, "--rounds", "1", "--global-batch-size", "50", *argv]

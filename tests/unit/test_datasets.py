@@ -22,7 +22,7 @@ import pytest
 from gnn_core.data import datasets, linqs, snap, sources, synthetic
 from gnn_core.data.catalog import PUBLISHED, Archive
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.data.progress import tell
+from gnn_core.data.progress import reporter
 from gnn_core.usage import UsageError
 from tests.patience import patient
 
@@ -243,6 +243,7 @@ def test_the_archive_of_linqs_holds_what_is_published(real_data_root: Path) -> N
         (tgz({"cora/cora.content": b""}), "cora/cora.cites"),
         (tgz({f"cora/{name}": b"1 2" for name in linqs.FILES}), "expected cora.content of sha256"),
     ],
+    ids=["moved", "other files", "other content"],
 )
 def test_another_archive_is_refused(tmp_path: Path, archive: bytes, message: str) -> None:
     """Whoever put the file there is told its place, and nothing of it is used."""
@@ -272,7 +273,9 @@ def test_the_file_of_snap_becomes_a_graph(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "content", [b"moved", gzip.compress(b"a b\n"), gzip.compress(SNAP), gzip.compress(SNAP)[:-9]]
+    "content",
+    [b"moved", gzip.compress(b"a b\n"), gzip.compress(SNAP), gzip.compress(SNAP)[:-9]],
+    ids=["moved", "words", "a small one", "cut"],
 )
 def test_another_file_than_that_of_snap_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):
@@ -367,13 +370,13 @@ def test_who_waits_says_so(
     assert len(said) == 1 and "waiting for another process" in said[0]
 
 
-def test_progress_is_told_now_and_then() -> None:
+def test_progress_is_reported_now_and_then() -> None:
     lines: list[str] = []
-    progress = tell(lines.append, "graph", every_seconds=0)
+    progress = reporter(lines.append, "graph", every_seconds=0)
     for done in range(0, 101, 50):
         progress("words", done, 100)
     assert lines == ["graph: words 0 %", "graph: words 50 %"]
-    patient = tell(lines.append, "graph", every_seconds=60)
+    patient = reporter(lines.append, "graph", every_seconds=60)
     patient("words", 1, 100)
     assert len(lines) == 2
 

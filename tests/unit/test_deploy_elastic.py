@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from tests.unit.made_manifests import LAUNCHER, spoil, told
+from tests.unit.made_manifests import LAUNCHER, reported, spoil
 
 COMMAND = f"{LAUNCHER}.containers.0.command"
 SCRIPT = "--host-discovery-script=/opt/ringsage/mpi-operator/discover_hosts.sh"
@@ -23,7 +23,7 @@ def with_command(change: Any) -> list[str]:
     job = next(one for one in objects if one["kind"] == "MPIJob")
     words = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]
     words["command"] = change(list(words["command"]))
-    return told(objects)
+    return reported(objects)
 
 
 def replaced(old: str, new: str | None) -> Any:
@@ -35,7 +35,7 @@ def replaced(old: str, new: str | None) -> Any:
 
 
 def test_the_overlay_is_in_order() -> None:
-    assert told(elastic()) == []
+    assert reported(elastic()) == []
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_a_slip_in_the_command_is_reported(old: str, new: str | None, message: s
 def test_flags_that_bind_a_run_to_a_number_of_ranks_are_refused(flag: str, message: str) -> None:
     objects = elastic()
     spoil(objects, "MPIJob", f"{LAUNCHER}.containers.0.args.8", flag)
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert message in line
 
 
 def test_slots_have_to_agree() -> None:
     objects = elastic()
     spoil(objects, "MPIJob", "spec.slotsPerWorker", 2)
-    assert any("--slots-per-host: expected 2" in line for line in told(objects))
+    assert any("--slots-per-host: expected 2" in line for line in reported(objects))

@@ -119,10 +119,10 @@ def test_pods_that_train_save_before_they_end() -> None:
 
 def test_the_readme_tells_of_every_overlay() -> None:
     text = (MANIFESTS / "README.md").read_text("utf-8")
-    told = re.findall(r"^\| `([a-z-]+)` ", text, re.M)
-    assert sorted(told) == sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
+    reported = re.findall(r"^\| `([a-z-]+)` ", text, re.M)
+    assert sorted(reported) == sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
     for name in re.findall(r"mpi-operator/overlays/([a-z-]+)", text):
-        assert name in told
+        assert name in reported
 
 
 def test_the_sweep_has_a_plan_that_can_be_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the generator prints is in order, and a slip in its flags is told in one line."""
+"""What the generator prints is in order, and a slip in its flags is reported in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gnn_core.deploy.__main__ import main
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.deploy.yaml_objects import parse
 from gnn_core.usage import UsageError
-from tests.unit.made_manifests import told
+from tests.unit.made_manifests import reported
 
 JOB = ["mpijob", "--workers", "4", "--slots", "2", "--dataset", "ogbn-arxiv", "--image", "me/r:1"]
 
@@ -44,7 +44,7 @@ def test_what_is_printed_is_in_order(
         flags = ["--", "--epochs", "3", "--global-batch-size=1152"]
         objects = printed(capsys, "mpijob", *words, *flags)
         assert len(objects) == (1 if pvc else 2)
-        assert told(objects, there=[f"PersistentVolumeClaim/{pvc}"] if pvc else []) == []
+        assert reported(objects, there=[f"PersistentVolumeClaim/{pvc}"] if pvc else []) == []
 
 
 def test_the_job_is_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_an_elastic_job_is_one_of_horovodrun(capsys: pytest.CaptureFixture[str])
     command = launcher["containers"][0]["command"]
     assert command[0] == "horovodrun" and command[-1] == "/opt/ringsage/horovod_gnn/train.py"
     assert worker["containers"][0]["resources"]["limits"]["cpu"] == 2
-    assert told(objects) == []
+    assert reported(objects) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_elastic_job_is_one_of_horovodrun(capsys: pytest.CaptureFixture[str])
         (["--pvc", "My Claim"], "claimName: expected a name"),
     ],
 )
-def test_a_slip_is_told_in_one_line(
+def test_a_slip_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
@@ -143,7 +143,7 @@ def test_a_slip_is_told_in_one_line(
     assert capsys.readouterr().out == ""
 
 
-def test_slips_are_told_together() -> None:
+def test_slips_are_reported_together() -> None:
     with pytest.raises(UsageError) as raised:
         main([*JOB, "--workers", "0", "--slots", "0", "--image", "r", "--dataset", "x"])
     assert str(raised.value).count("--") >= 4

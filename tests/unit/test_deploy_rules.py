@@ -6,7 +6,16 @@ import pytest
 
 from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
 from gnn_core.deploy.yaml_objects import parse
-from tests.unit.made_manifests import DEPLOYMENT, JOB, LAUNCHER, SERVICE, WORKER, base, spoil, told
+from tests.unit.made_manifests import (
+    DEPLOYMENT,
+    JOB,
+    LAUNCHER,
+    SERVICE,
+    WORKER,
+    base,
+    reported,
+    spoil,
+)
 
 CLAIM = """
 apiVersion: v1
@@ -32,7 +41,7 @@ data: {plan.yaml: x}
 
 
 def in_order(text: str) -> str:
-    assert told(parse(text, "f")) == []
+    assert reported(parse(text, "f")) == []
     return text
 
 
@@ -263,7 +272,7 @@ def test_what_the_server_refuses_is_reported(
     text: str, old: str, new: str, path: str, words: str
 ) -> None:
     assert old in in_order(text)
-    lines = told(parse(text.replace(old, new, 1), "f"))
+    lines = reported(parse(text.replace(old, new, 1), "f"))
     assert any(path in line and words in line for line in lines), lines
     assert all(line.startswith("f: ") and "\n" not in line for line in lines)
 
@@ -339,7 +348,7 @@ def test_what_the_server_takes_is_in_order(text: str, old: str, new: str) -> Non
 def test_what_a_pod_names_may_be_there() -> None:
     words = "      priorityClassName: high\n      serviceAccountName: me\n      containers:"
     objects = parse(JOB.replace("      containers:", words), "f")
-    assert told(objects, there=["PriorityClass/high", "ServiceAccount/me"]) == []
+    assert reported(objects, there=["PriorityClass/high", "ServiceAccount/me"]) == []
     made = """
 apiVersion: scheduling.k8s.io/v1
 kind: PriorityClass
@@ -350,7 +359,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {name: me}
 """
-    assert told([*objects, *parse(made, "f")]) == []
+    assert reported([*objects, *parse(made, "f")]) == []
 
 
 @pytest.mark.parametrize(
@@ -398,7 +407,7 @@ def test_what_the_operator_cannot_complete_is_reported(
 ) -> None:
     objects = base()
     spoil(objects, "MPIJob", where, value)
-    lines = told(objects)
+    lines = reported(objects)
     assert any(path in line and words in line for line in lines), lines
 
 
@@ -409,7 +418,7 @@ def test_what_the_operator_cannot_complete_is_reported(
 def test_an_object_that_the_operator_makes_itself(kind: str, name: str) -> None:
     spec = "spec: {clusterIP: None}" if kind == "Service" else "data: {}"
     other = parse(f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}}}\n{spec}", "f")
-    (line,) = told([*base(), *other])
+    (line,) = reported([*base(), *other])
     assert f"MPIJob/ringsage: metadata.name: the operator makes a {kind} '{name}'" in line
 
 
@@ -432,22 +441,22 @@ def test_an_mpijob_that_the_server_takes(where: str, value: object) -> None:
     if where.endswith("slotsPerWorker"):
         value = parse("a: 2.0", "f")[0]["a"]
     spoil(objects, "MPIJob", where, value)
-    assert told(objects) == []
+    assert reported(objects) == []
 
 
 def test_a_mount_of_what_the_operator_adds() -> None:
     objects = base()
     mount = {"name": "mpi-job-config", "mountPath": "/hosts"}
     spoil(objects, "MPIJob", f"{LAUNCHER}.initContainers.0.volumeMounts.4", mount)
-    assert told(objects) == []
+    assert reported(objects) == []
     spoil(objects, "MPIJob", f"{WORKER}.containers.0.volumeMounts.4", mount)
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert "no volume has the name 'mpi-job-config'" in line
 
 
 def test_kueue_suspends_its_jobs_itself() -> None:
     objects = list(read_manifests(str(MANIFESTS / "overlays" / "kueue")).objects)
-    assert told(objects) == []
+    assert reported(objects) == []
     spoil(objects, "MPIJob", "spec.runPolicy.suspend", True)
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert "spec.runPolicy.suspend: Kueue sets it by itself" in line and "leave it out" in line

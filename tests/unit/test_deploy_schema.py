@@ -10,7 +10,16 @@ import pytest
 from gnn_core.deploy import kubernetes_schema
 from gnn_core.deploy.__main__ import main
 from gnn_core.deploy.yaml_objects import parse
-from tests.unit.made_manifests import DEPLOYMENT, JOB, LAUNCHER, SERVICE, WORKER, base, spoil, told
+from tests.unit.made_manifests import (
+    DEPLOYMENT,
+    JOB,
+    LAUNCHER,
+    SERVICE,
+    WORKER,
+    base,
+    reported,
+    spoil,
+)
 
 needs_schema = pytest.mark.needs_kubernetes_schema
 
@@ -52,8 +61,8 @@ needs_schema = pytest.mark.needs_kubernetes_schema
 def test_a_field_that_kubernetes_does_not_have(
     text: str, old: str, new: str, path: str, words: str
 ) -> None:
-    assert told(parse(text, "f")) == [] and old in text
-    lines = told(parse(text.replace(old, new, 1), "f"))
+    assert reported(parse(text, "f")) == [] and old in text
+    lines = reported(parse(text.replace(old, new, 1), "f"))
     assert any(path in line and words in line for line in lines), lines
 
 
@@ -62,17 +71,17 @@ def test_a_field_that_kubernetes_does_not_have(
 def test_the_pods_of_an_mpijob_are_compared(pod: str) -> None:
     objects = base()
     spoil(objects, "MPIJob", f"{pod}.enableServiceLink", True)
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert f"{pod}.enableServiceLink: unknown field, did you mean enableServiceLinks?" in line
 
 
 @needs_schema
 def test_an_mpijob_has_the_pods_that_its_operator_was_built_with() -> None:
     newer = "spec:\n      schedulingGroup: {podGroupName: g}\n      restartPolicy"
-    assert told(parse(JOB.replace("spec:\n      restartPolicy", newer), "f")) == []
+    assert reported(parse(JOB.replace("spec:\n      restartPolicy", newer), "f")) == []
     objects = base()
     spoil(objects, "MPIJob", f"{WORKER}.schedulingGroup", {"podGroupName": "g"})
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert f"{WORKER}.schedulingGroup: unknown field" in line
 
 
@@ -84,8 +93,8 @@ kind: NetworkPolicy
 metadata: {name: closed}
 spec: {podSelector: {}, policyTypes: [Ingress]}
 """
-    assert told(parse(text, "f")) == []
-    (line,) = told(parse(text.replace("policyTypes", "policyType"), "f"))
+    assert reported(parse(text, "f")) == []
+    (line,) = reported(parse(text.replace("policyTypes", "policyType"), "f"))
     assert "NetworkPolicy/closed: spec.policyType: unknown field, did you mean policyTypes?" in line
 
 

@@ -15,14 +15,14 @@ from gnn_core.deploy.quantity import is_quantity, number_of
 from gnn_core.deploy.validate import check
 from gnn_core.deploy.yaml_objects import parse
 from gnn_core.usage import UsageError
-from tests.unit.made_manifests import LAUNCHER, SERVICE, WORKER, base, spoil, told
+from tests.unit.made_manifests import LAUNCHER, SERVICE, WORKER, base, reported, spoil
 
 MAIN, POD = f"{LAUNCHER}.containers.0", f"{WORKER}.containers.0"
 PROGRAM, FLAGS = f"{MAIN}.command.4", f"{MAIN}.args"
 
 
 def test_the_base_is_in_order() -> None:
-    assert told(base()) == []
+    assert reported(base()) == []
 
 
 # (kind, where, what instead (None: nothing), path that is named, words of the message)
@@ -170,7 +170,7 @@ def test_what_would_fail_is_reported(
         limits = objects[1]["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]
         limits = limits["containers"][0]["resources"]["limits"]
         limits["nvidia.com/gpu"] = limits.pop("GPU")
-    lines = told(objects)
+    lines = reported(objects)
     assert any(path in line and words in line for line in lines), lines
     assert all(line.startswith("f: ") and "\n" not in line for line in lines)
 
@@ -182,7 +182,7 @@ def test_what_would_fail_is_reported(
 def test_images_that_may_be(image: str) -> None:
     objects = base()
     spoil(objects, "MPIJob", f"{POD}.image", image)
-    assert told(objects) == []
+    assert reported(objects) == []
 
 
 @pytest.mark.parametrize(("num_ranks", "told_of"), [("4", ["-np: expected 6"]), ("6", [])])
@@ -193,14 +193,14 @@ def test_a_launcher_that_works_too_has_ranks_of_its_own(num_ranks: str, told_of:
     launcher["resources"] = worker["resources"]
     launcher["command"][1:1] = ["-np", num_ranks]
     spoil(objects, "MPIJob", "spec.runLauncherAsWorker", True)
-    lines = told(objects)
+    lines = reported(objects)
     assert len(lines) == len(told_of) and all(map(str.__contains__, lines, told_of))
 
 
 def test_a_sweep_without_the_volume_of_its_plan() -> None:
     objects = list(read_manifests(str(MANIFESTS / "overlays" / "sweep")).objects)
     spoil(objects, "Job", "spec.template.spec.volumes.1.name", "plans")
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert "no volume has the name 'plan', did you mean plans?" in line
 
 
@@ -222,8 +222,8 @@ def test_a_sweep_with_a_plan_that_cannot_be_run(
     sweep = MANIFESTS / "overlays" / "sweep"
     files = [sweep / "plan.yaml", sweep / "job.yaml", MANIFESTS / "storage" / "claim.yaml"]
     text = "\n---\n".join(file.read_text("utf-8") for file in files)
-    assert told(parse(text, "f")) == [] and old in text
-    (line,) = told(parse(text.replace(old, new), "f"))
+    assert reported(parse(text, "f")) == [] and old in text
+    (line,) = reported(parse(text.replace(old, new), "f"))
     assert line.startswith("f: Job/ringsage-sweep: spec.template.spec.containers[0].command: /etc/")
     assert words in line and str(tmp_path.parent) not in line
 
@@ -255,17 +255,17 @@ def test_a_slip_in_any_overlay_is_one_line(
 ) -> None:
     objects = list(read_manifests(str(folder)).objects)
     spoil(objects, "MPIJob", where, value)
-    (line,) = told(objects)
+    (line,) = reported(objects)
     assert words in line
 
 
-def test_everything_is_told_at_once() -> None:
+def test_everything_is_reported_at_once() -> None:
     objects = base()
     spoil(objects, "MPIJob", "spec.slotPerWorker", 2)
     spoil(objects, "MPIJob", f"{POD}.image", "ringsage")
     spoil(objects, "MPIJob", f"{FLAGS}.7", "--epoch=3")
     spoil(objects, "PersistentVolumeClaim", "spec.accessModes.0", "Both")
-    assert len(told(objects)) == 4
+    assert len(reported(objects)) == 4
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -286,23 +286,23 @@ def test_junk_anywhere_is_no_crash(junk: Any) -> None:
         for part in above:
             place = place[part]
         place[last] = junk
-        told(objects)
+        reported(objects)
 
 
 def test_a_claim_may_be_in_the_cluster() -> None:
     job = base()[1:]
-    assert any("--external-pvc ringsage" in line for line in told(job))
-    assert told(job, there=["PersistentVolumeClaim/ringsage"]) == []
+    assert any("--external-pvc ringsage" in line for line in reported(job))
+    assert reported(job, there=["PersistentVolumeClaim/ringsage"]) == []
 
 
 def test_the_same_object_twice() -> None:
-    assert any("stands twice" in line for line in told([*base(), base()[0]]))
+    assert any("stands twice" in line for line in reported([*base(), base()[0]]))
 
 
 def test_a_broken_object_and_a_sound_one_of_its_name() -> None:
     broken = {**base()[1], "spec": {"slotsPerWorker": 1, "mpiReplicaSpecs": 3}}
     for objects in ([*base(), broken], [broken, *base()]):
-        lines = told(objects)
+        lines = reported(objects)
         assert "stands twice" in lines[0]
         assert "mpiReplicaSpecs: expected a mapping, got 3" in lines[1] and len(lines) == 2
 
@@ -328,7 +328,7 @@ def test_sets_that_contradict_each_other() -> None:
     ],
 )
 def test_what_a_service_selects_is_there(old: str, new: str, words: str | None) -> None:
-    lines = told(parse(SERVICE.replace(old, new), "f"))
+    lines = reported(parse(SERVICE.replace(old, new), "f"))
     assert (lines == []) if words is None else words in lines[0]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -102,10 +107,10 @@ def _check_make(words: Sequence[str]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert all(f"$({name})" in makefile for name in variables)
     targets = [word for word in words if "=" not in word]
-    told = subprocess.run(
+    reported = subprocess.run(
         ["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stderr
+    assert reported.returncode == 0, reported.stderr
 
 
 def _check_program(words: Sequence[str]) -> None:
@@ -142,11 +147,23 @@ def _split(flags: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 
 @functools.cache
 def _flags_of(program: str, *subcommand: str) -> frozenset[str]:
-    """Return the flags that the help of a program, or of its subcommand, names."""
+    """Return the flags that the help of a program, or of its subcommand, names.
+
+    It runs inside this process, which has imported most of what it imports.
+    """
     module = program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
-    told = _run([sys.executable, "-m", module, *subcommand, "--help"])
-    assert told.returncode == 0, told.stderr
-    return frozenset(re.findall(r"--[a-z][a-z-]*", told.stdout))
+    help_text = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [module, *subcommand, "--help"]),
+        mock.patch.dict(os.environ),
+        contextlib.redirect_stdout(help_text),
+        pytest.raises(SystemExit) as ended,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of runpy: it is imported already
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+    assert not ended.value.code
+    return frozenset(re.findall(r"--[a-z][a-z-]*", help_text.getvalue()))
 
 
 def _run(words: Sequence[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -174,8 +191,8 @@ def _is_short(command: Command) -> bool:
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("command", [one for one in ALL_COMMANDS if _is_short(one)], ids=str)
 def test_short_commands_run(command: Command) -> None:
-    told = _run([sys.executable, *command.words[1:]])
-    assert told.returncode == 0, told.stderr
+    reported = _run([sys.executable, *command.words[1:]])
+    assert reported.returncode == 0, reported.stderr
 
 
 @pytest.mark.needs_torch

@@ -15,7 +15,7 @@ from gnn_core.env import framework_checks, machine_checks
 from gnn_core.env import granted as machine
 from gnn_core.env.findings import as_json, as_text, ok, problem, warning
 from gnn_core.env.framework_checks import judge, judge_libmpi, judge_ranks
-from gnn_core.env.probes import MARK, PROBES, Told, listen, probe
+from gnn_core.env.probes import MARK, PROBES, ProbeResult, collect, probe
 from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +28,9 @@ DEBIAN = "/usr/lib/x86_64-linux-gnu/openmpi/lib/libmpi.so.40"
 
 
 def test_a_probe_hears_its_facts_through_all_the_noise() -> None:
-    told = probe("print('banner'); tell(a=1); print('{\"a\": 2}'); tell(a=[3])", 30)
-    assert told.facts == [{"a": 1}, {"a": [3]}]
-    assert (told.error, told.absent) == ("", False)
+    result = probe("print('banner'); report(a=1); print('{\"a\": 2}'); report(a=[3])", 30)
+    assert result.facts == [{"a": 1}, {"a": [3]}]
+    assert (result.error, result.absent) == ("", False)
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,21 @@ def test_a_probe_hears_its_facts_through_all_the_noise() -> None:
     [
         ("os.kill(os.getpid(), 4)", "died of SIGILL", False),
         ("import no_such_framework", "No module named 'no_such_framework'", True),
-        ("tell(a=1); raise RuntimeError('half way')", "RuntimeError: half way", False),
+        ("report(a=1); raise RuntimeError('half way')", "RuntimeError: half way", False),
         ("pass", "it said nothing", False),
         ("sys.exit(3)", "it said nothing", False),
     ],
 )
 def test_a_broken_framework_is_an_answer(code: str, error: str, absent: bool) -> None:
-    told = probe(code, 30)
-    assert error in told.error
-    assert told.absent is absent
+    result = probe(code, 30)
+    assert error in result.error
+    assert result.absent is absent
 
 
 def test_a_framework_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
-    told = listen(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], 0.5, None)
-    assert told.error == "no answer in 0 s"
+    result = collect(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], 0.5, None)
+    assert result.error == "no answer in 0 s"
     assert time.monotonic() - began < patient(20)
     child = Path("/proc") / (tmp_path / "pid").read_text().strip()
     while not _has_ended(child):  # a process closes its files a moment before it is gone
@@ -67,13 +67,13 @@ def _has_ended(process: Path) -> bool:
 
 
 def test_a_missing_launcher_is_an_answer() -> None:
-    told = probe("tell(a=1)", 30, launcher=("/no/such/horovodrun", "-np", "2"))
-    assert "/no/such/horovodrun does not start" in told.error
+    result = probe("report(a=1)", 30, launcher=("/no/such/horovodrun", "-np", "2"))
+    assert "/no/such/horovodrun does not start" in result.error
 
 
 def test_output_tagged_by_a_launcher_is_understood() -> None:
-    told = listen(["echo", f"[1,0]<stdout>:{MARK}" + json.dumps({"rank": 0})], 30, None)
-    assert told.facts == [{"rank": 0}]
+    result = collect(["echo", f"[1,0]<stdout>:{MARK}" + json.dumps({"rank": 0})], 30, None)
+    assert result.facts == [{"rank": 0}]
 
 
 # --- what is made of the answers ----------------------------------------------------------------
@@ -86,25 +86,30 @@ def test_each_framework_has_a_probe_a_judge_and_a_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "status", "words"),
+    ("name", "result", "status", "words"),
     [
-        ("torch", Told(error="x", absent=True), "problem", "not installed"),
-        ("tensorflow", Told(error="x", absent=True), "warning", "Keras baseline"),
-        ("tensorflow", Told(error="died of SIGILL"), "warning", "this processor lacks"),
-        ("horovod", Told(error="OSError: libmpi.so.40: cannot open"), "problem", "libmpi.so.40"),
+        ("torch", ProbeResult(error="x", absent=True), "problem", "not installed"),
+        ("tensorflow", ProbeResult(error="x", absent=True), "warning", "Keras baseline"),
+        ("tensorflow", ProbeResult(error="died of SIGILL"), "warning", "this processor lacks"),
+        (
+            "horovod",
+            ProbeResult(error="OSError: libmpi.so.40: cannot open"),
+            "problem",
+            "libmpi.so.40",
+        ),
     ],
 )
 def test_what_is_missing_weighs_as_much_as_it_is_needed(
-    name: str, told: Told, status: str, words: str
+    name: str, result: ProbeResult, status: str, words: str
 ) -> None:
-    finding = judge(name, told)
+    finding = judge(name, result)
     assert finding.status == status
     assert words in f"{finding.text} {finding.advice}"
 
 
-def horovod(**changes: object) -> Told:
+def horovod(**changes: object) -> ProbeResult:
     facts = {"version": "0.28.1", "mpi": True, "gloo": True, "nccl": False, "cuda": False}
-    return Told([{**facts, "wakes": True, "libmpi": [OWN], **changes}])
+    return ProbeResult([{**facts, "wakes": True, "libmpi": [OWN], **changes}])
 
 
 def test_a_horovod_without_mpi_is_a_problem() -> None:
@@ -113,7 +118,7 @@ def test_a_horovod_without_mpi_is_a_problem() -> None:
     assert judge("horovod", horovod(gloo=False)).status == "warning"
 
 
-def test_a_horovod_whose_collectives_wait_for_a_clock_is_told() -> None:
+def test_a_horovod_whose_collectives_wait_for_a_clock_is_reported() -> None:
     finding = judge("horovod", horovod(wakes=False))
     assert finding.status == "warning"
     assert "HOROVOD_CYCLE_TIME" in finding.text and "make install" in finding.advice
@@ -121,11 +126,11 @@ def test_a_horovod_whose_collectives_wait_for_a_clock_is_told() -> None:
 
 def test_sums_are_checked_and_not_only_imports() -> None:
     facts = {"version": "2.13", "threads": 2, "cuda": None, "capability": "AVX2", "gpus": 0}
-    assert judge("torch", Told([{**facts, "bf16": False, "sum": 1000.0}])).status == "ok"
-    assert judge("torch", Told([{**facts, "bf16": False, "sum": 999.0}])).status == "problem"
+    assert judge("torch", ProbeResult([{**facts, "bf16": False, "sum": 1000.0}])).status == "ok"
+    assert judge("torch", ProbeResult([{**facts, "bf16": False, "sum": 999.0}])).status == "problem"
     jit = {"version": "0.68", "numpy": "2.4"}
-    assert judge("numba", Told([{**jit, "total": 4950}])).status == "ok"
-    assert judge("numba", Told([{**jit, "total": 4949}])).status == "problem"
+    assert judge("numba", ProbeResult([{**jit, "total": 4950}])).status == "ok"
+    assert judge("numba", ProbeResult([{**jit, "total": 4949}])).status == "problem"
 
 
 @pytest.mark.parametrize(
@@ -141,29 +146,31 @@ def test_sums_are_checked_and_not_only_imports() -> None:
 def test_two_mpis_in_one_environment_are_found(
     horovods: list[str], mpi4pys: list[str], status: str
 ) -> None:
-    told = {"horovod": horovod(libmpi=horovods), "mpi4py": Told([{"libmpi": mpi4pys}])}
-    assert [finding.status for finding in judge_libmpi(told, PREFIX)] == [status]
-    assert judge_libmpi({"horovod": Told(error="broken")}, PREFIX) == []
+    result = {"horovod": horovod(libmpi=horovods), "mpi4py": ProbeResult([{"libmpi": mpi4pys}])}
+    assert [finding.status for finding in judge_libmpi(result, PREFIX)] == [status]
+    assert judge_libmpi({"horovod": ProbeResult(error="broken")}, PREFIX) == []
 
 
-def ranks(*changes: dict[str, object]) -> Told:
+def ranks(*changes: dict[str, object]) -> ProbeResult:
     facts = {"size": 2, "low": 3.0, "high": 3.0, "milliseconds": 1.4, "prefix": str(PREFIX)}
-    return Told([{**facts, "rank": i, **change} for i, change in enumerate(changes)], seconds=5.0)
+    return ProbeResult(
+        [{**facts, "rank": i, **change} for i, change in enumerate(changes)], seconds=5.0
+    )
 
 
 @pytest.mark.parametrize(
-    ("told", "status", "words"),
+    ("result", "status", "words"),
     [
         (ranks({}, {}), "ok", "allreduce of 1 MB 1.4 ms"),
         (ranks({}, {"rank": 0, "size": 1}), "problem", "each process was alone"),
         (ranks({}, {"high": 4.0}), "problem", "sum of 1 and 2 is [3.0, 4.0]"),
         (ranks({}), "problem", "ranks 0 and 1, got [0]"),
         (ranks({}, {"prefix": "/opt/conda"}), "problem", "another environment's: /opt/conda"),
-        (Told(error="no answer in 120 s"), "problem", "no answer in 120 s"),
+        (ProbeResult(error="no answer in 120 s"), "problem", "no answer in 120 s"),
     ],
 )
-def test_two_ranks_must_answer_and_add_up(told: Told, status: str, words: str) -> None:
-    finding = judge_ranks("mpirun -np 2", told, PREFIX)
+def test_two_ranks_must_answer_and_add_up(result: ProbeResult, status: str, words: str) -> None:
+    finding = judge_ranks("mpirun -np 2", result, PREFIX)
     assert finding.status == status
     assert words in finding.text
 
@@ -171,7 +178,7 @@ def test_two_ranks_must_answer_and_add_up(told: Told, status: str, words: str) -
 def test_a_broken_framework_does_not_take_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = {
         "torch": "os.kill(os.getpid(), 11)",
-        "numba": "tell(version='1', numpy='2', total=4950)",
+        "numba": "report(version='1', numpy='2', total=4950)",
     }
     monkeypatch.setattr(framework_checks, "PROBES", broken)
     found = {finding.name: finding for finding in framework_checks.framework_checks(30)}
@@ -290,9 +297,9 @@ def test_a_linked_environment_is_the_one_it_leads_to(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(venv)
     facts = {"size": 2, "low": 3.0, "high": 3.0, "milliseconds": 1.0, "prefix": str(venv)}
-    told = Told([{"rank": rank, **facts} for rank in (0, 1)])
-    assert judge_ranks("mpirun", told, link).status == "ok"
-    assert judge_ranks("mpirun", told, tmp_path).status == "problem"
+    result = ProbeResult([{"rank": rank, **facts} for rank in (0, 1)])
+    assert judge_ranks("mpirun", result, link).status == "ok"
+    assert judge_ranks("mpirun", result, tmp_path).status == "problem"
 
 
 # --- how it is shown ----------------------------------------------------------------------------
@@ -314,9 +321,9 @@ def test_people_see_status_name_and_advice() -> None:
 
 
 def test_machines_see_the_same() -> None:
-    told = json.loads(as_json(FINDINGS))
-    assert told["counts"] == {"ok": 1, "warning": 1, "problem": 1}
-    assert told["findings"][2] == {
+    result = json.loads(as_json(FINDINGS))
+    assert result["counts"] == {"ok": 1, "warning": 1, "problem": 1}
+    assert result["findings"][2] == {
         "status": "problem",
         "name": "mpirun",
         "text": "none",
@@ -338,8 +345,8 @@ def doctor(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_the_program_exits_1_when_there_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "libmpi.so.40").touch()
     done = doctor("--quick", "--json", LD_LIBRARY_PATH=str(tmp_path))
-    told = json.loads(done.stdout)
-    names = {finding["name"]: finding["status"] for finding in told["findings"]}
+    result = json.loads(done.stdout)
+    names = {finding["name"]: finding["status"] for finding in result["findings"]}
     assert names["LD_LIBRARY_PATH"] == "problem"
     assert done.returncode == 1
 

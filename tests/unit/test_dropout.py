@@ -68,7 +68,7 @@ def test_the_type_of_the_features_stays(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
-def test_the_rate_is_as_told(probability: float) -> None:
+def test_the_rate_is_as_asked(probability: float) -> None:
     threshold = dropout_threshold(probability)
     exact = 1 - threshold / 65536
     mask = kept(np.arange(2000), 5, threshold, 256)

@@ -19,6 +19,7 @@ from baselines.citation_plots.measures import (
 )
 from gnn_core.data.catalog import PUBLISHED
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.launch import guarded
 
 
@@ -92,6 +93,7 @@ def test_without_cora_a_generated_graph_is_shown(
     no_cora: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("networkx")
+    monkeypatch.setitem(PRESETS, "synthetic", SyntheticSpec(papers=2000, num_features=16))
     assert _look(monkeypatch, *no_cora) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no cora here, so this is --dataset synthetic: http://127.0.0.1:9/")
@@ -108,7 +110,7 @@ def test_cora_that_was_asked_for_is_not_replaced(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--hops", "9"], "--hops"),
         (["--paper", "120"], "--paper: expected a paper from 0 to 119, got 120"),
@@ -116,9 +118,9 @@ def test_cora_that_was_asked_for_is_not_replaced(
         (["--output", "/dev/null/figures"], "--output: expected a folder"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_a_line(
     words: list[str],
-    told: str,
+    reported: str,
     tiny_graph: Graph,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -128,7 +130,7 @@ def test_mistakes_are_told_in_a_line(
     assert _look(monkeypatch, "--dataset", str(folder), *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert reported in line
 
 
 def test_a_graph_without_words_is_refused(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from gnn_core.measure.metrics import Tally
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import EpochRecord, WorldRecord
 from gnn_core.training import describe
 from gnn_core.training.elastic_state import ElasticState, RunHistory, shared
@@ -64,7 +64,7 @@ def test_where_none_has_begun_there_is_nothing_to_take() -> None:
         (["a", "b"], "on 2 ranks from epoch 3, step 8, after 0.4 s"),
     ],
 )
-def test_who_goes_on_is_told_in_a_line(hosts: list[str], said: str) -> None:
+def test_who_goes_on_is_reported_in_a_line(hosts: list[str], said: str) -> None:
     world = WorldRecord(
         epoch=2, step=7, hosts=hosts, ranks_per_host=[1] * len(hosts), seconds_between=0.42
     )

@@ -22,10 +22,10 @@ from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import chunks, reach, shares
 from gnn_core.measure.metrics import Tally
 from gnn_core.training import evaluate
-from gnn_core.training.evaluate import tally_of
+from gnn_core.training.evaluate import ExactEvaluator, SampledEvaluator, tally_of
 from gnn_core.training.tasks import feature_store
 from gnn_core.training.world import Stopped, World
-from horovod_gnn.evaluate import ExactEvaluator, Layers, SampledEvaluator
+from horovod_gnn.evaluate import Layers
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import SingleProcess
 from tests.unit.made_models import ISOLATED, made_model, odd_graph, sampled, table_of
@@ -58,6 +58,13 @@ def in_one_go(model: GraphSAGE, graph: Graph, split: str) -> Tally:
     return tally_of(logits[ids].numpy(), graph.labels[ids])
 
 
+def exact(
+    graph: Graph, model: GraphSAGE, world: World, share_directly: bool | None = None
+) -> ExactEvaluator:
+    """An evaluator of the model."""
+    return ExactEvaluator(graph, world, Layers(model, feature_store(graph)), share_directly)
+
+
 def assert_same(ours: Tally, theirs: Tally, tolerance: float = 1e-12) -> None:
     assert (ours.count, ours.correct) == (theirs.count, theirs.correct)
     assert ours.loss_sum == pytest.approx(theirs.loss_sum, rel=tolerance)
@@ -72,8 +79,9 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
     model = made_model("fp64", layers, dropout=0.5, input_dropout=0.5)
 
     def work(world: World) -> dict[str, Tally]:
-        evaluator = ExactEvaluator(graph, feature_store(graph), world, share_directly)
-        return evaluator.tallies(model, ("train", "valid", "test"))
+        layers = Layers(model, feature_store(graph))
+        evaluator = ExactEvaluator(graph, world, layers, share_directly)
+        return evaluator.tallies(("train", "valid", "test"))
 
     expected = {split: in_one_go(model, graph, split) for split in ("train", "valid", "test")}
     for tallies in on_ranks(["here"] * ranks, work):
@@ -89,7 +97,7 @@ def test_exact_evaluation_is_one_pass_over_the_whole_graph(
 def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
     model = made_model("fp64", 2, aggregator=aggregator)
     model.fused = fused
-    tallies = ExactEvaluator(graph, feature_store(graph), World()).tallies(model, ("valid",))
+    tallies = exact(graph, model, World()).tallies(("valid",))
     assert_same(tallies["valid"], in_one_go(model, graph, "valid"))
     assert not model.training
 
@@ -97,7 +105,7 @@ def test_every_aggregator(graph: Graph, aggregator: str, fused: bool) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_precision(graph: Graph, precision: str) -> None:
     model = made_model(precision, 3)
-    tallies = ExactEvaluator(graph, feature_store(graph), World()).tallies(model, ("test",))
+    tallies = exact(graph, model, World()).tallies(("test",))
     theirs = in_one_go(model, graph, "test")
     assert tallies["test"].count == theirs.count
     tolerance = 1e-5 if precision == "fp32" else 1e-2
@@ -130,8 +138,8 @@ def test_several_threads_give_the_same_to_the_last_bit(
         def work(world: World) -> tuple[dict[str, Tally], int]:
             used: set[int] = set()
             layers = counting_threads(Layers(model, feature_store(graph)), used)
-            evaluator = evaluate.ExactEvaluator(graph, world, share_directly, threads)
-            return evaluator.tallies(layers, ("train", "valid", "test")), len(used)
+            evaluator = ExactEvaluator(graph, world, layers, share_directly, threads)
+            return evaluator.tallies(("train", "valid", "test")), len(used)
 
         return on_ranks(["here"] * ranks, work)
 
@@ -153,7 +161,7 @@ def test_a_stop_ends_it_between_two_parts(graph: Graph, threads: int) -> None:
 
     infer, layers.infer_layer = layers.infer_layer, stop  # type: ignore[method-assign]
     with pytest.raises(Stopped):
-        evaluate.ExactEvaluator(graph, world, None, threads).tallies(layers, ("test",))
+        ExactEvaluator(graph, world, layers, None, threads).tallies(("test",))
     assert 1 <= len(computed) <= threads  # the parts that were under way, of a dozen
 
 
@@ -165,12 +173,12 @@ def test_an_error_in_a_part_is_raised(graph: Graph, threads: int) -> None:
     layers = Layers(made_model(), feature_store(graph))
     layers.infer_layer = broken  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
-        evaluate.ExactEvaluator(graph, World(), None, threads).tallies(layers, ("test",))
+        ExactEvaluator(graph, World(), layers, None, threads).tallies(("test",))
 
 
 def test_hosts_of_their_own_do_not_share_files(graph: Graph) -> None:
     def shares_files(world: World) -> bool:
-        return ExactEvaluator(graph, feature_store(graph), world)._direct
+        return exact(graph, made_model(), world)._direct
 
     assert on_ranks(["a", "a"], shares_files) == [True, True]
     assert on_ranks(["a", "b"], shares_files) == [False, False]
@@ -186,12 +194,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(GraphSAGE, "infer_layer", spy)
     model = made_model("fp64", 3)
-    on_ranks(
-        ["here"] * 3,
-        lambda world: ExactEvaluator(graph, feature_store(graph), world).tallies(
-            model, ("valid", "test")
-        ),
-    )
+    on_ranks(["here"] * 3, lambda world: exact(graph, model, world).tallies(("valid", "test")))
     targets = np.union1d(graph.split("valid"), graph.split("test"))
     for depth, needed in enumerate(reach(graph, targets, 2)):
         assert set(computed[depth]) == set(needed.tolist())
@@ -199,7 +202,7 @@ def test_no_layer_computes_a_node_twice(graph: Graph, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("share_directly", [True, False])
-def test_too_little_room_is_told_before_it_is_needed(
+def test_too_little_room_is_reported_before_it_is_needed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, share_directly: bool, small_pieces: Path
 ) -> None:
     usage = shutil.disk_usage(small_pieces)._replace(free=100)
@@ -208,9 +211,7 @@ def test_too_little_room_is_told_before_it_is_needed(
 
     def work(world: World) -> str:
         with pytest.raises(UsageError) as caught:
-            ExactEvaluator(graph, feature_store(graph), world, share_directly).tallies(
-                model, ("test",)
-            )
+            exact(graph, model, world, share_directly).tallies(("test",))
         return str(caught.value)
 
     messages = on_ranks(["here"] * 2, work)
@@ -221,12 +222,12 @@ def test_too_little_room_is_told_before_it_is_needed(
     assert not list(small_pieces.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, small_pieces: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_pieces / "missing"))
     with pytest.raises(UsageError, match="TMPDIR"):
-        ExactEvaluator(graph, feature_store(graph), World()).tallies(made_model(), ("test",))
+        exact(graph, made_model(), World()).tallies(("test",))
 
 
 def test_reach_of_nodes_without_edges() -> None:
@@ -271,7 +272,7 @@ def test_chunks_cover_everything_once_within_bounds(graph: Graph, most_edges: in
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -> None:
-    model = made_model("fp64", 2, dropout=0.5)
+    layers = Layers(made_model("fp64", 2, dropout=0.5).eval(), feature_store(graph))
 
     def work(world: World) -> Tally:
         loader = Loader(
@@ -285,8 +286,8 @@ def test_sampled_evaluation_counts_every_target_once(graph: Graph, ranks: int) -
             shuffle=False,
             prefetch=0,
         )
-        evaluator = SampledEvaluator({"test": loader}, feature_store(graph), world)
-        return evaluator.tallies(model, ("test",))["test"]
+        evaluator = SampledEvaluator({"test": [loader]}, world, layers.logits_of)
+        return evaluator.tallies(("test",))["test"]
 
     alone = on_ranks(["here"], work)[0]
     assert alone.count == len(graph.split("test"))
@@ -314,12 +315,11 @@ def test_sampled_evaluation_with_a_loader_for_each_replica(
     def work(world: World) -> Tally:
         first = world.rank * replicas
         mine = [loader(first + i, ranks * replicas) for i in range(replicas)]
-        evaluator = evaluate.SampledEvaluator({"test": mine}, world, logits_of)
+        evaluator = SampledEvaluator({"test": mine}, world, logits_of)
         return evaluator.tallies(("test",))["test"]
 
-    alone = SampledEvaluator({"test": loader(0, 1)}, feature_store(graph), World()).tallies(
-        model, ("test",)
-    )
+    layers = Layers(model, feature_store(graph))
+    alone = SampledEvaluator({"test": [loader(0, 1)]}, World(), layers.logits_of).tallies(("test",))
     for tally in on_ranks(["here"] * ranks, work):
         assert_same(tally, alone["test"])
         assert tally.count == len(graph.split("test"))
@@ -360,7 +360,7 @@ def test_a_tally_is_that_of_torch(dtype: type, scale: float) -> None:
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
 @pytest.mark.filterwarnings("error")
-def test_a_model_that_has_diverged_is_told_by_its_loss(spoilt: float) -> None:
+def test_a_model_that_has_diverged_is_reported_by_its_loss(spoilt: float) -> None:
     logits = np.zeros((3, 2), np.float32)
     logits[1, 0] = spoilt
     assert not np.isfinite(tally_of(logits, np.array([0, 0, 0])).loss_sum)

@@ -113,7 +113,7 @@ def test_the_curve_does_not_depend_on_the_store(
     in_place = made_learner(graph, **changes)
     monkeypatch.setattr(tasks, "TableStore", RowStore)
     gathered = made_learner(graph, **changes)
-    store = gathered.training.feed.store
+    store = gathered.feed.store
     assert isinstance(store, RowStore)
     for epoch in range(2):
         assert train(gathered, epoch) == train(in_place, epoch)
@@ -133,7 +133,7 @@ def test_the_curve_does_not_depend_on_the_store(
         (RowStore, 0, "fetch"),
     ],
 )
-def test_reading_is_told_where_it_took_place(
+def test_reading_is_reported_where_it_took_place(
     tiny_graph: Graph,
     monkeypatch: pytest.MonkeyPatch,
     kind: type[FeatureStore],

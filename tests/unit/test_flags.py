@@ -76,7 +76,7 @@ def test_own_arguments_of_the_process_are_the_default(monkeypatch: pytest.Monkey
         ("--fanouts=", "--fanouts: expected whole numbers with commas between"),
     ],
 )
-def test_a_misspelled_command_line_is_told(complaint, argv: str, expected: str) -> None:
+def test_a_misspelled_command_line_is_reported(complaint, argv: str, expected: str) -> None:
     assert expected in complaint(*argv.split())
 
 

@@ -51,13 +51,13 @@ def test_the_table_is_in_gib_and_says_how_features_were_counted() -> None:
     assert table.headings[3:] == ("graph", "sum of PSS", "largest peak RSS", "own per rank")
     assert table.cells == (("big", "horovod", "2", "1.02", "2.00", "3.00", "0.492"),)
     assert "counted with 4 bytes per number" in table.notes[-1]
-    told = dataclasses.replace(BIG, feature_bytes=2**20)
+    reported = dataclasses.replace(BIG, feature_bytes=2**20)
     assert not any(
-        "counted with" in n for n in memory_table([measured(told, ProcessMemory())]).notes
+        "counted with" in n for n in memory_table([measured(reported, ProcessMemory())]).notes
     )
 
 
-def test_a_graph_that_was_not_all_in_memory_is_told() -> None:
+def test_a_graph_that_was_not_all_in_memory_is_reported() -> None:
     table = memory_table([measured(BIG, ProcessMemory(GIB, GIB // 2))])
     assert table.cells[0][-1].startswith("-0.5")
     assert table.notes[-1].startswith("below 0")

@@ -91,8 +91,10 @@ def test_what_cannot_be_drawn_is_said_in_a_line_each(
     assert main([str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]) == 0
     names = sorted(file.name for file in (tmp_path / "figures").iterdir())
     assert names == ["loss-cora.png", "time-cora.png"]
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not drawn: ")]
-    assert [line.split()[2] for line in told] == [
+    reported = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("not drawn: ")
+    ]
+    assert [line.split()[2] for line in reported] == [
         "speedup",
         "efficiency",
         "communication",
@@ -102,7 +104,7 @@ def test_what_cannot_be_drawn_is_said_in_a_line_each(
         "memory",
         "resources",
     ]
-    assert all("of cora: no " in line for line in told)
+    assert all("of cora: no " in line for line in reported)
 
 
 def test_svg_is_equal_from_one_drawing_to_the_next(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Graph and its folder: what is written is what is read, and what is wrong is told in one line."""
+"""Graph and its folder: what is written is what is read; what is wrong is reported in one line."""
 
 from __future__ import annotations
 

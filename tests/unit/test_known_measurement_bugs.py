@@ -229,8 +229,8 @@ def test_its_least_is_not_above_its_most(
     repeats = [run(seconds=seconds) for seconds in (6.0, 8.0, 10.0)]
     folder = written(tmp_path, *repeats, run("ddp", 2, 4.0), run("ddp", 2, 5.0))
     line = numbers(folder, capsys)["ddp", 2]
-    told = [float(line[name]) for name in ("speedup_min", "speedup", "speedup_max")]
-    assert told == pytest.approx([1.2, 8 / 4.5, 2.5])
+    reported = [float(line[name]) for name in ("speedup_min", "speedup", "speedup_max")]
+    assert reported == pytest.approx([1.2, 8 / 4.5, 2.5])
 
 
 @pytest.mark.parametrize("slowest", [0, 1, 2])

@@ -1,4 +1,4 @@
-"""What the launcher said, and a user's mistake told once."""
+"""What the launcher said, and a user's mistake reported once."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ HOSTFILE = "job-worker-0.job.default.svc slots=2\njob-worker-1.job.default.svc s
 
 
 @pytest.mark.parametrize(
-    ("rank_hosts", "told"),
+    ("rank_hosts", "reported"),
     [
         (["job-worker-0", "job-worker-0", "job-worker-1", "job-worker-1"], None),
         (["job-worker-0"] * 2, None),  # so few fill the first host
@@ -204,20 +204,20 @@ HOSTFILE = "job-worker-0.job.default.svc slots=2\njob-worker-1.job.default.svc s
         (["job-worker-0"] * 4, "got 4 on job-worker-0: start them with"),
     ],
 )
-def test_ranks_on_other_hosts_than_the_operator_listed_are_told(
-    rank_hosts: list[str], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ranks_on_other_hosts_than_the_operator_listed_are_reported(
+    rank_hosts: list[str], reported: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hostfile").write_text(HOSTFILE)
     monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", str(tmp_path / "hostfile"))
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("K_MPI_JOB_ROLE", "launcher")
     problem = placement_problem(rank_hosts)
-    assert problem is None if told is None else told in (problem or "")
+    assert problem is None if reported is None else reported in (problem or "")
     monkeypatch.setenv("K_MPI_JOB_ROLE", "worker")  # a host file of somebody else's
     assert placement_problem(rank_hosts) is None
 
 
-def test_who_was_told_no_hosts_compares_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_given_no_hosts_compares_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("K_MPI_JOB_ROLE", "launcher")
     monkeypatch.delenv("OMPI_MCA_orte_default_hostfile", raising=False)
@@ -261,7 +261,7 @@ def test_a_rank_stops_when_its_horovodrun_has_gone(heard: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (PermissionError(13, "Permission denied", "/closed/x"), "/closed/x: Permission denied"),
         (OSError(36, "File name too long", "a" * 9), f"{'a' * 9}: File name too long"),
@@ -270,15 +270,15 @@ def test_a_rank_stops_when_its_horovodrun_has_gone(heard: bool) -> None:
         (UsageError("a\nb\x1b[2J"), r"a b\x1b[2J"),
     ],
 )
-def test_what_no_guard_foresees_is_told_in_a_line(
-    error: Exception, told: str, capfd: pytest.CaptureFixture[str]
+def test_what_no_guard_foresees_is_reported_in_a_line(
+    error: Exception, reported: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> int:
         raise error
 
     assert guarded(fail) == 2
     out, err = capfd.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {told}"), err
+    assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {reported}"), err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

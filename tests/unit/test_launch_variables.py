@@ -1,4 +1,4 @@
-"""Variables that decide how ranks meet: what is left over goes, what contradicts itself is told."""
+"""Variables that decide how ranks meet: left-overs go, contradictions are reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gnn_core.env.launch_variables import found
-from gnn_core.launch_variables import settle
+from gnn_core.launch_environment import settle
 from gnn_core.usage import SharedUsageError, UsageError
 
 BY_MPIRUN = {
@@ -85,15 +85,25 @@ def test_two_launchers_that_contradict_each_other_are_refused() -> None:
     settle({**BY_MPIRUN, **BY_HOROVODRUN})  # the same rank of the same world
     with pytest.raises(UsageError) as caught:
         settle({**BY_MPIRUN, **BY_HOROVODRUN, "HOROVOD_RANK": "0"})
-    assert "OMPI_COMM_WORLD_RANK tells of rank 1 of 2, HOROVOD_RANK of rank 0 of 2" in str(
-        caught.value
-    )
+    assert "OMPI_COMM_WORLD_RANK says rank 1 of 2, HOROVOD_RANK of rank 0 of 2" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"])
 def test_what_horovod_would_abort_for_is_refused(name: str) -> None:
     with pytest.raises(SharedUsageError, match=f"{name}: expected mpi or gloo, got 'nccl'"):
         settle({name: "nccl"})
+
+
+@pytest.mark.parametrize("value", [None, "", "x", "²", "-1"])
+@pytest.mark.parametrize(
+    "name", ["HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_GLOO_RENDEZVOUS_PORT"]
+)
+def test_a_part_of_what_horovodrun_sets_is_refused(name: str, value: str | None) -> None:
+    environ = {**BY_HOROVODRUN, name: value or ""}
+    if value is None:
+        del environ[name]
+    with pytest.raises(UsageError, match=f"{name}: expected a whole number .* got .*: unset"):
+        settle(environ)
 
 
 def test_one_folder_of_mpi_by_two_names(tmp_path: Path) -> None:

@@ -181,12 +181,12 @@ def test_a_lost_optimizer_would_be_noticed(tiny_graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_rehearsal_changes_nothing(tiny_graph: Graph, optimizer: str) -> None:
-    rehearsed, other = (made_learner(tiny_graph, optimizer=optimizer) for _ in range(2))
-    rehearsed.warm_up()
-    assert_equal(rehearsed.weights(), other.weights())
-    assert rehearsed.optimizer_state() == {}
-    assert train(rehearsed, 0) == train(other, 0)
+def test_a_warm_up_changes_nothing(tiny_graph: Graph, optimizer: str) -> None:
+    warmed, other = (made_learner(tiny_graph, optimizer=optimizer) for _ in range(2))
+    warmed.warm_up()
+    assert_equal(warmed.weights(), other.weights())
+    assert warmed.optimizer_state() == {}
+    assert train(warmed, 0) == train(other, 0)
 
 
 def test_weights_of_another_model_are_not_taken(tiny_graph: Graph) -> None:

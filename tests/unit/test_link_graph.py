@@ -145,7 +145,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes_are_told_and_leave_nothing_behind(tmp_path: Path, case: str) -> None:
+def test_mistakes_are_reported_and_leave_nothing_behind(tmp_path: Path, case: str) -> None:
     make, split, words = MISTAKES[case]
     with pytest.raises(UsageError, match=words) as caught:
         link_graph(make(), split, tmp_path)

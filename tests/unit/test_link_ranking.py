@@ -67,7 +67,7 @@ def test_large_scores_do_not_overflow(dtype: type) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_model_that_has_diverged_is_told_by_its_loss() -> None:
+def test_a_model_that_has_diverged_is_reported_by_its_loss() -> None:
     for scores, others in (([np.nan], [[0.0]]), ([0.0], [[np.nan]]), ([-np.inf], [[0.0]])):
         assert not math.isfinite(RankingTally.of(np.array(scores), np.array(others)).loss_sum)
 
@@ -160,10 +160,11 @@ def evaluated(
     """What each rank has in the end."""
 
     def work(world: World) -> dict[str, RankingTally]:
+        model = TwoLayers(graph)
         evaluator = LinkEvaluator(
-            graph, world, candidates=CANDIDATES, most_edges=most_edges, **settings
+            graph, world, model, candidates=CANDIDATES, most_edges=most_edges, **settings
         )
-        return evaluator.tallies(TwoLayers(graph), ("valid", "test"), whole)
+        return evaluator.tallies(("valid", "test"), whole)
 
     return on_ranks(["here"] * ranks, work)
 
@@ -214,9 +215,9 @@ def test_a_part_is_the_same_one_each_time(graph: Graph, ranks: int) -> None:
     assert at_the_end.count == len(graph.valid_edges)
 
 
-def test_too_many_candidates_are_told_before_anything_runs(graph: Graph) -> None:
+def test_too_many_candidates_are_reported_before_anything_runs(graph: Graph) -> None:
     with pytest.raises(UsageError, match="--candidates 140: graph .* lower it"):
-        LinkEvaluator(graph, World(), candidates=140, most_edges=0)
+        LinkEvaluator(graph, World(), TwoLayers(graph), candidates=140, most_edges=0)
 
 
 @pytest.mark.parametrize("asked", [0, 2])
@@ -233,9 +234,9 @@ def test_a_stop_asked_of_one_rank_ends_all(graph: Graph, asked: int) -> None:
             return score(left, right)
 
         model.scores = stop  # type: ignore[method-assign]
-        evaluator = LinkEvaluator(graph, world, candidates=CANDIDATES, most_edges=0)
+        evaluator = LinkEvaluator(graph, world, model, candidates=CANDIDATES, most_edges=0)
         with pytest.raises(Stopped):
-            evaluator.tallies(model, ("valid", "test"), True)
+            evaluator.tallies(("valid", "test"), True)
         return scored
 
     assert on_ranks(["here"] * 3, work)[asked] == 1

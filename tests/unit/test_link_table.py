@@ -49,7 +49,7 @@ def test_seeds_share_a_line_and_epochs_do_not() -> None:
     assert "settings" not in table.headings
 
 
-def test_settings_that_differ_are_told() -> None:
+def test_settings_that_differ_are_reported() -> None:
     table = link_table([link_run(negatives=1), link_run(negatives=5)])
     assert [cells[-1] for cells in table.cells] == ["negatives=1", "negatives=5"]
 

@@ -331,7 +331,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
-def test_it_works_ahead_as_far_as_it_was_told_and_no_further(graph: Graph, prefetch: int) -> None:
+def test_it_works_ahead_as_far_as_asked_and_no_further(graph: Graph, prefetch: int) -> None:
     loader = loader_of(graph, prefetch=prefetch, global_batch_size=5)
     sample, drawn = loader._sampler.sample, []
 

@@ -291,7 +291,7 @@ def test_outside_git_and_inside_a_foreign_tree_there_is_no_commit(
 
 
 @pytest.mark.parametrize(
-    ("revision", "told"),
+    ("revision", "reported"),
     [
         ("0123456789abcdef", ("0123456789abcdef", False)),
         ("0123456789abcdef-dirty", ("0123456789abcdef", True)),
@@ -301,12 +301,12 @@ def test_outside_git_and_inside_a_foreign_tree_there_is_no_commit(
 )
 def test_outside_git_the_image_tells_the_commit(
     revision: str,
-    told: tuple[str | None, bool | None],
+    reported: tuple[str | None, bool | None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RINGSAGE_COMMIT", revision)
-    assert machine.commit(tmp_path) == told
+    assert machine.commit(tmp_path) == reported
 
 
 @GIT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gnn_core.markup import markdown_cell, markdown_text, safe_html, without_math
+from gnn_core.markup import csv_cell, markdown_cell, markdown_text, safe_html, without_math
 from gnn_core.measure.records import read_records, write_record
 from gnn_core.measure.run_record import DatasetInfo
 from gnn_core.report.analysis import main
@@ -111,6 +113,23 @@ def test_a_terminal_obeys_no_record(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert "\\x1b" in text or "x1b" in text or text is captured.err
     records, problems = read_records(tmp_path)
     assert len(records) == 2 and "\\x1b[2J" in problems[0]
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", " ="])
+def test_a_spreadsheet_obeys_no_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: str
+) -> None:
+    name = f"{sign}cmd|' /C calc'!A0"
+    evil = DatasetInfo(name, fingerprint="ab", splits={"train": 140, "test": 1000})
+    write_record(run(dataset=evil), tmp_path)
+    assert main([str(tmp_path), "--format", "csv"]) == 0
+    (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert line["dataset"] == f"'{name}"
+
+
+@pytest.mark.parametrize("value", ["-1", "+1e-3", "-inf", "-", "a=b", -1.5, None])
+def test_numbers_and_plain_text_stay_in_csv(value: object) -> None:
+    assert csv_cell(value) == value
 
 
 def test_latex_text_is_one_line() -> None:

@@ -163,7 +163,7 @@ def test_a_rank_with_a_reason_is_waited_for_and_named(
     assert words[behaviour] in said
 
 
-def test_told_to_stop_a_rank_waits_a_little_for_the_others(alone: World, tmp_path: Path) -> None:
+def test_a_rank_that_is_to_stop_waits_a_little_for_the_others(alone: World, tmp_path: Path) -> None:
     alone.grace_seconds = 0.5
     alone.stop_signal = signal.SIGTERM
     begun = time.monotonic()
@@ -221,8 +221,8 @@ def test_a_host_that_is_cut_off_is_left_to_mpirun_for_a_minute(
     """A rank that ended sooner would make it wait for an answer of that host."""
     card = {"host": "two", "pid": 2**22 + 1, "started": 0}
     other = OtherRank(1, card, None, is_local)
-    told = dict.fromkeys(("cpu_seconds", "bytes", "begun"), 0)
-    other.hear({**told, "disk": False, "long_wait": "", "waits": False}, now=100.0)
+    reported = dict.fromkeys(("cpu_seconds", "bytes", "begun"), 0)
+    other.hear({**reported, "disk": False, "long_wait": "", "waits": False}, now=100.0)
     monitor = RankMonitor(0, 5.0)
     in_vain = [monitor._in_vain([other], 5.0, 90.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)]
     assert in_vain[0] is None

@@ -66,8 +66,8 @@ def test_of_ipv4_and_ipv6_the_first_shared_network_counts() -> None:
 def test_a_door_is_open_to_ipv4_and_to_ipv6(host: str) -> None:
     if host == "::1" and not socket.has_dualstack_ipv6():
         pytest.skip("this kernel has no IPv6")
-    with open_listener(0) as door:
-        port = door.getsockname()[1]
+    with open_listener(0) as listener:
+        port = listener.getsockname()[1]
         socket.create_connection((host, port), timeout=5).close()
     with datagram_socket() as one, datagram_socket() as two:
         one.sendto(b"here", family_address(one, host, two.getsockname()[1]))

@@ -56,7 +56,7 @@ def test_the_file_is_a_benchmark_and_a_probe(
         (["--sizes", "4"], "unrecognized arguments"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_measured(argv: list[str], expected: str) -> None:
+def test_mistakes_are_reported_before_anything_is_measured(argv: list[str], expected: str) -> None:
     with pytest.raises(UsageError, match=expected) as caught:
         probe(*argv)
     assert "\n" not in str(caught.value)

@@ -86,7 +86,7 @@ def test_a_rank_that_shows_no_sign_of_life(group: ProcessGroup) -> None:
 
 
 @pytest.mark.parametrize("work", [Work(1 << 30), Work(2, GLOO)], ids=["silent", "gone"])
-def test_told_to_stop_a_rank_waits_for_nobody(group: ProcessGroup, work: Work) -> None:
+def test_a_rank_that_is_to_stop_waits_for_nobody(group: ProcessGroup, work: Work) -> None:
     group.stop_signal = 15
     with pytest.raises(Stopped):
         finish(group, work)
@@ -142,15 +142,15 @@ def announce(store: distributed.Store, rank: int, world_size: int) -> None:
 
 
 @pytest.mark.parametrize("late", [0, 1])
-def test_ranks_that_are_told_of_different_worlds_refuse_each_other(late: int) -> None:
+def test_ranks_that_are_given_different_worlds_refuse_each_other(late: int) -> None:
     store = distributed.HashStore()
     announce(store, 1 - late, 2)
     with pytest.raises(UsageError) as caught:
         announce(store, late, 3)
-    told = f"expected the same WORLD_SIZE on every rank, got 3 on rank {late} and 2 on another"
-    assert str(caught.value).startswith(told)
-    with pytest.raises(UsageError, match=told):  # the one that was there first hears of it
-        process_group._heed_refusal(store)
+    reported = f"expected the same WORLD_SIZE on every rank, got 3 on rank {late} and 2 on another"
+    assert str(caught.value).startswith(reported)
+    with pytest.raises(UsageError, match=reported):  # the one that was there first hears of it
+        process_group._raise_if_refused(store)
 
 
 def test_a_rank_that_comes_twice_is_refused() -> None:

@@ -94,6 +94,6 @@ def test_the_machine_tells_both_and_the_present_clock(tmp_path: Path) -> None:
     assert (facts["cpu_mhz"], facts["others_running"]) == (2500.2, 1)
 
 
-def test_what_is_not_told_is_none(tmp_path: Path) -> None:
+def test_what_is_not_reported_is_none(tmp_path: Path) -> None:
     facts = machine.hardware(tmp_path, tmp_path)
     assert (facts["cpu_mhz"], facts["others_running"]) == (None, None)

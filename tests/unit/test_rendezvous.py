@@ -119,7 +119,7 @@ def test_mpi_that_tells_of_another_world(
     with pytest.raises(UsageError) as caught:
         find_rendezvous(1)
     assert str(caught.value) == (
-        f"RANK and WORLD_SIZE tell of rank 1 of 4, but mpirun started rank {rank} of {size}: unset "
+        f"RANK and WORLD_SIZE say rank 1 of 4, but mpirun started rank {rank} of {size}: unset "
         "them, or set them to the same"
     )
 
@@ -163,12 +163,12 @@ HOSTS = {
 @pytest.mark.parametrize("case", HOSTS)
 def test_where_the_mpi_world_meets(case: str) -> None:
     everyone, expected = HOSTS[case]
-    assert rendezvous._meeting_host(everyone) == expected
+    assert rendezvous._rendezvous_host(everyone) == expected
 
 
 def test_hosts_without_a_network() -> None:
     with pytest.raises(SharedUsageError, match="expected a network between the hosts"):
-        rendezvous._meeting_host([("one", [], 7), ("two", TWO, 0)])
+        rendezvous._rendezvous_host([("one", [], 7), ("two", TWO, 0)])
 
 
 def test_an_mpi_world_that_never_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_an_mpi_world_that_never_is_complete(monkeypatch: pytest.MonkeyPatch) ->
     waits.set()
 
 
-def test_what_mpi_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_mpi_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> Rendezvous:
         raise SharedUsageError("2 ranks were launched, but MPI sees 1")
 

@@ -50,7 +50,7 @@ def test_a_gap_is_a_gap_and_what_no_rank_tells_is_said() -> None:
     (values,) = steps(figure.axes[0])
     assert values[0] == 0.5 and math.isnan(values[1])
     assert steps(figure.axes[3]) == []
-    assert [text.get_text() for text in figure.axes[3].texts] == ["not told by this system"]
+    assert [text.get_text() for text in figure.axes[3].texts] == ["not reported by this system"]
 
 
 def test_many_ranks_are_named_by_the_first_and_the_last() -> None:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gnn_core.measure.resources.files import Reading
+from gnn_core.measure.resources.counters import Reading
 from gnn_core.measure.resources.history import MOST_POINTS, ResourceHistory
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.strict_json import build
@@ -96,7 +96,7 @@ def test_a_run_shorter_than_the_interval_is_measured_all_the_same() -> None:
     assert found.series.seconds == [0.01]
 
 
-def test_what_is_not_told_or_began_anew_is_none_and_never_0() -> None:
+def test_what_is_not_reported_or_began_anew_is_none_and_never_0() -> None:
     found = seen(reading(0), reading(1, cpu_seconds=None), reading(2, network_sent_bytes=-5))
     assert found.series.cpu_cores == [None, None]
     assert found.cpu_cores_mean == 1.0, "its first and last sample are known"

@@ -14,9 +14,9 @@ from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import Tally
 from gnn_core.measure.records import read_records, write_record
-from gnn_core.measure.resources.files import Counters
+from gnn_core.measure.resources.counters import Counters
 from gnn_core.measure.resources.record import ProcessResources
-from gnn_core.measure.resources.sampler import ResourceSampler
+from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.measure.soundness import checked
 from gnn_core.measure.strict_json import build

@@ -50,7 +50,7 @@ def test_pods_of_a_job_are_added_up() -> None:
     assert found.throttled_seconds == 1.0
 
 
-def test_the_cgroup_that_came_nearest_to_its_limit_is_told() -> None:
+def test_the_cgroup_that_came_nearest_to_its_limit_is_reported() -> None:
     small = used(cgroup_mark="c1", cgroup_memory_bytes_peak=2**30, memory_limit_bytes=2**30)
     assert cells(of_ranks(used(), small, hosts=2))[0][1] == "1.00 of 1.00"
 

@@ -27,7 +27,7 @@ def test_a_graph_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("graphs/synthetic*"))
 
 
-def test_both_rooms_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_rooms_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "available_memory_bytes", lambda: 10_000_000)
     with pytest.raises(UsageError, match="of memory and .*, got 10.0 MB of memory and"):
         datasets.load("synthetic:papers=1e6", cache_dir=tmp_path)

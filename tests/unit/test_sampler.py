@@ -436,7 +436,7 @@ def test_ids_beyond_32_bits_are_kept_whole(tmp_path: Path) -> None:
     ("array", "value"),
     [("indices", -1), ("indices", 10**6), ("indptr", 2**40), ("indptr", -(2**40))],
 )
-def test_a_file_that_changed_is_told_and_nothing_is_written_where_it_points(
+def test_a_file_that_changed_is_reported_and_nothing_is_written_where_it_points(
     array: str, value: int
 ) -> None:
     """A graph of many GB is checked in samples, and its file may change after that."""

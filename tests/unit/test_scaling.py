@@ -114,9 +114,9 @@ def test_the_table_tells_prediction_from_measurement(
     assert main([folder, "--probe-file", str(probe(2)), str(probe(1))]) == 0
     said = capsys.readouterr().out
     rows = [line.split("|")[1:4] for line in said.splitlines() if line.startswith("| ")][2:]
-    told = [(what.strip(), int(ranks)) for what, _, ranks in rows]
+    reported = [(what.strip(), int(ranks)) for what, _, ranks in rows]
     # 256 ranks would have no target each in a batch of 140.
-    assert told == [
+    assert reported == [
         ("measured", 1),
         ("measured", 2),
         *(("PREDICTED", ranks) for ranks in (2, 8, 16, 32, 64, 128)),

@@ -25,7 +25,7 @@ def cell(row: Row | None) -> tuple[str, int, int] | None:
     return row and (row.strategy, row.ranks, row.settings["global_batch_size"])
 
 
-def told(series: tuple[Series, ...]) -> list[tuple[Any, list[tuple[int, int]]]]:
+def reported(series: tuple[Series, ...]) -> list[tuple[Any, list[tuple[int, int]]]]:
     """The base of each series, and (ranks, batch) of its rows."""
     return [
         (cell(one.base), [(row.ranks, row.settings["global_batch_size"]) for row in one.rows])
@@ -36,7 +36,7 @@ def told(series: tuple[Series, ...]) -> list[tuple[Any, list[tuple[int, int]]]]:
 def sorted_apart(*records: RunRecord, **options: Any) -> tuple[list[Any], list[Any]]:
     rows, _ = summarize(records, **options)
     found = scaling_series(rows, **options)
-    return told(found.strong), told(found.weak)
+    return reported(found.strong), reported(found.weak)
 
 
 def test_one_rank_begins_both() -> None:

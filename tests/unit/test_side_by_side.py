@@ -70,15 +70,17 @@ def test_the_sentences_say_what_the_numbers_say() -> None:
     ]
 
 
-def test_a_speed_up_in_some_rounds_is_told_as_such() -> None:
+def test_a_speed_up_in_some_rounds_is_reported_as_such() -> None:
     records = [run(seconds=8.0), run("horovod", 2, 7.0), run(seconds=8.0), run("horovod", 2, 9.0)]
-    (told,) = [note for note in notes(records) if "its own" in note]
-    assert told.startswith("`horovod` at 2 ranks does not always beat its own `single`: 1.02 (0.89")
-    (told,) = [note for note in notes(records[:2]) if "its own" in note]
-    assert told.endswith("1.14 times as fast as it, in one round")
+    (reported,) = [note for note in notes(records) if "its own" in note]
+    assert reported.startswith(
+        "`horovod` at 2 ranks does not always beat its own `single`: 1.02 (0.89"
+    )
+    (reported,) = [note for note in notes(records[:2]) if "its own" in note]
+    assert reported.endswith("1.14 times as fast as it, in one round")
 
 
-def test_accuracies_that_do_not_agree_are_told() -> None:
+def test_accuracies_that_do_not_agree_are_reported() -> None:
     records = [run(accuracy=0.8), run("horovod", 2, 5.0, accuracy=0.7)]
     assert notes(records)[-1] == (
         "the test accuracies do not agree: `horovod` at 2 ranks has 70.00 %, `single` at 1 rank "
@@ -86,7 +88,7 @@ def test_accuracies_that_do_not_agree_are_told() -> None:
     )
 
 
-def test_a_run_that_failed_has_no_ratio_and_is_told() -> None:
+def test_a_run_that_failed_has_no_ratio_and_is_reported() -> None:
     records = [
         run(seconds=8.0),
         run("horovod", 2, 1.0, status="failed", error="x"),
@@ -216,12 +218,12 @@ def test_what_tells_comparisons_apart_stands_in_table_and_titles() -> None:
         run(dataset=other),
     ]
     table = side_by_side_table(records)
-    told = {line[table.headings.index("settings")] for line in table.cells}
-    assert told == {
+    reported = {line[table.headings.index("settings")] for line in table.cells}
+    assert reported == {
         "precision=fp32, graph=ab",
         "precision=fp64, graph=ab",
         "precision=fp32, graph=cd",
     }
     bars = pytest.importorskip("gnn_core.report.figures.bars", exc_type=ImportError)
     titles = [figure.get_suptitle() for _, figure in bars.all_bars(records)]
-    assert sorted(titles) == sorted(f"Side by side on cora\n{one}" for one in told)
+    assert sorted(titles) == sorted(f"Side by side on cora\n{one}" for one in reported)

@@ -36,7 +36,7 @@ def test_only_ranks_that_gain_little_are_explained() -> None:
     assert why(four, 1.5).startswith("4 ranks of `horovod` pay little: 1.50 times")
 
 
-def test_each_cause_is_told_with_what_to_change() -> None:
+def test_each_cause_is_reported_with_what_to_change() -> None:
     assert "explain it; repeat the runs" in why(two_ranks())
     assert "30 % of an epoch is communication; give a step more work" in why(two_ranks(9.0, 0.3))
     short = why(two_ranks(0.0123))

@@ -151,7 +151,7 @@ def test_what_cannot_be_a_table_is_refused(
         graph_with(replaced(name, change))
 
 
-def test_a_missing_part_is_told(tmp_path: Path) -> None:
+def test_a_missing_part_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "g"
     write_graph(graph_with(bag_of_words()), folder)
     (folder / "features_values.npy").unlink()

@@ -166,15 +166,15 @@ def test_implementations_that_disagree_are_not_compared(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["--steps", "9999"], "--steps"), (["--dataset", "nowhere"], "nowhere")]
+    ("words", "reported"), [(["--steps", "9999"], "--steps"), (["--dataset", "nowhere"], "nowhere")]
 )
-def test_a_mistake_is_told_in_one_line(
-    short_run: list[str], words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_reported_in_one_line(
+    short_run: list[str], words: list[str], reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.main([*short_run, *words]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert told in errors[0]
+    assert reported in errors[0]
 
 
 def test_it_runs_as_a_module(run_cli: Callable[..., Any]) -> None:

@@ -48,7 +48,7 @@ def test_a_run_outlives_its_output(tmp_path: Path, where: str) -> None:
 
 @pytest.mark.parametrize("command", [HELP, LIST])
 @pytest.mark.parametrize("buffered", ["", "1"])
-def test_a_full_disk_is_told_in_a_line(command: str, buffered: str) -> None:
+def test_a_full_disk_is_reported_in_a_line(command: str, buffered: str) -> None:
     done = shell(f"PYTHONUNBUFFERED={buffered} {command} >/dev/full")
     if command == HELP and buffered:  # from Python 3.11.3 on argparse keeps it to itself
         if (done.returncode, done.stderr) == (0, ""):
@@ -78,7 +78,7 @@ def test_what_the_terminal_cannot_show_is_escaped() -> None:
     assert "\\udce9" in done.stdout
 
 
-def test_a_working_folder_that_has_gone_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_working_folder_that_has_gone_is_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     command = f"{sys.executable} -m gnn_core.data.datasets list --cache-dir rel"
     done = shell(f"cd {tmp_path}/x && rmdir {tmp_path}/x && PYTHONPATH={ROOT} {command}")

@@ -75,7 +75,7 @@ def test_accuracy_is_over_seeds() -> None:
         (None, ""),  # older records
     ],
 )
-def test_a_machine_is_told_with_its_unit_for_bf16_products(
+def test_a_machine_is_reported_with_its_unit_for_bf16_products(
     flags: list[str] | None, unit: str
 ) -> None:
     facts = {"cpu_model": "Xeon", "cpu_flags": flags, "cores_available": 2, "memory_bytes": 2**33}
@@ -153,7 +153,7 @@ def test_the_same_machine_is_preferred_when_forced() -> None:
 
 
 def test_the_fastest_single_process_is_the_one_to_beat() -> None:
-    """Two threads in one process are an honest rival of two ranks; a short run is as fair."""
+    """Two threads in one process are fairly compared with two ranks, and so is a short run."""
     records = [run(seconds=8.0), run(seconds=5.0, config={"threads": 2}), run("horovod", 2, 4.0)]
     assert only(records, "horovod", 2).speedup == pytest.approx(1.25)
 

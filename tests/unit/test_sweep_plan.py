@@ -1,4 +1,4 @@
-"""Plans: what a file says, what is filled in, and that all its mistakes are told in one line."""
+"""Plans: what a file says, what is filled in; all its mistakes are reported in one line."""
 
 from __future__ import annotations
 
@@ -136,20 +136,20 @@ def test_weak_scaling_lets_the_global_batch_grow_with_the_ranks(read: Read) -> N
         ("a: [", "not valid YAML"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(read: Read, text: str, named: str) -> None:
+def test_a_mistake_is_reported_in_one_line(read: Read, text: str, named: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(text)
     assert named in str(caught.value) and "\n" not in str(caught.value)
     assert "mine.yaml: " in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once_and_each_once(read: Read) -> None:
+def test_all_mistakes_are_reported_at_once_and_each_once(read: Read) -> None:
     """A wrong setting of every run is one mistake, however many data sets and launches."""
     with pytest.raises(UsageError) as caught:
         read("repeats: 0\nscalling: weak\ndatasets: [cora, pubmed]\nflags: {hidden: 0, lr: -1}")
-    told = str(caught.value)
+    reported = str(caught.value)
     for name in ("repeats: ", "'scalling'", "--hidden: ", "--lr: "):
-        assert told.count(name) == 1
+        assert reported.count(name) == 1
 
 
 def test_a_plan_that_is_not_there(tmp_path: Path) -> None:

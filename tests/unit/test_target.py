@@ -45,7 +45,7 @@ def test_evaluation_is_not_counted() -> None:
     assert reach(slow, 0.8).seconds == 108.0
 
 
-def test_not_reached_is_told_with_how_far_it_came() -> None:
+def test_not_reached_is_reported_with_how_far_it_came() -> None:
     table = target_table([scored("single", 1, 8.0, 0.5, 0.75)], target=0.8)
     assert table.cells[0][4:9] == ("80.00", "not reached", "-", "0 of 1", "75.00")
     assert table.numbers["seconds_to_target"][0] is None

@@ -68,7 +68,7 @@ def test_without_a_folder_nobody_writes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("needs_writer")
-def test_a_folder_that_cannot_be_is_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_a_mistake_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="--tensorboard .*file/curves: expected") as caught:
         TensorBoard(str(tmp_path / "file" / "curves"))

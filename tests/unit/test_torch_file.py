@@ -193,5 +193,5 @@ def test_other_files_are_refused(tmp_path: Path, case: str) -> None:
     assert words in refused(tmp_path / "a.pt")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert "got no such file" in refused(tmp_path / "a.pt")

@@ -19,7 +19,7 @@ def test_text_and_bytes_take_the_place_of_what_was_there(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["folder", ".", "file/a.txt", "x" * 999])
-def test_what_cannot_be_written_is_told_and_leaves_nothing(
+def test_what_cannot_be_written_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""`--config FILE`: what a YAML file may say, and how its slips are told."""
+"""`--config FILE`: what a YAML file may say, and how its slips are reported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_home_is_found_without_a_shell(parse, yaml_file, monkeypatch: pytest.Mon
         ("a: " + "[" * 5000, "not valid YAML: "),
     ],
 )
-def test_a_wrong_file_is_told_with_its_name_or_key(complaint, yaml_file, text, expected) -> None:
+def test_a_wrong_file_is_reported_with_its_name_or_key(
+    complaint, yaml_file, text, expected
+) -> None:
     assert expected in complaint("--config", yaml_file(text))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gnn_core.measure.resources.files import Reading
+from gnn_core.measure.resources.counters import Reading
 from gnn_core.measure.resources.record import ProcessResources, ResourceSeries
 
 MOST_POINTS = 60
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Interval:
     """A reading at the end of an interval, and the most memory that was seen in it."""
 
     reading: Reading
@@ -33,7 +33,7 @@ class ResourceHistory:
     def __init__(self, sample_seconds: float, most_points: int = MOST_POINTS):
         self._shortest_seconds = sample_seconds / 2
         self._most_points = most_points
-        self._kept: list[_Kept] = []
+        self._kept: list[_Interval] = []
         self._stride = 1  # readings from one kept to the next
         self._waiting: list[Reading] = []  # since the last one kept; fewer than the stride
         self._num_samples = 0
@@ -60,7 +60,7 @@ class ResourceHistory:
             self._stride *= 2
 
     def summary(self) -> ProcessResources | None:
-        """Return what the readings come to, but for what no reading tells; None without any."""
+        """Return what the readings come to, but for what no reading has; None without any."""
         if not self._kept:
             return None
         kept = self._whole()
@@ -105,7 +105,7 @@ class ResourceHistory:
             if (cores := _per_second(name, before, reading)) is not None:
                 self._peaks[name] = max(cores, self._peaks.get(name, cores))
 
-    def _whole(self) -> list[_Kept]:
+    def _whole(self) -> list[_Interval]:
         """Return the readings kept, the latest at the end; a short last interval is no own one."""
         if not self._waiting:
             whole, rest = self._kept[:-1], [self._kept[-1]]
@@ -115,7 +115,7 @@ class ResourceHistory:
         if len(whole) > 1 and (
             last.reading.at_seconds - whole[-1].reading.at_seconds < self._shortest_seconds
         ):
-            rest = [_Kept(last.reading, _most([whole.pop().rss_bytes, last.rss_bytes]))]
+            rest = [_Interval(last.reading, _most([whole.pop().rss_bytes, last.rss_bytes]))]
         return whole + rest
 
     def _mean(self, name: str) -> int | None:
@@ -126,20 +126,20 @@ class ResourceHistory:
         return int(self._peaks[name]) if name in self._peaks else None
 
 
-def _together(readings: Sequence[Reading]) -> _Kept:
-    return _Kept(readings[-1], _most(reading.rss_bytes for reading in readings))
+def _together(readings: Sequence[Reading]) -> _Interval:
+    return _Interval(readings[-1], _most(reading.rss_bytes for reading in readings))
 
 
-def _in_pairs(kept: Sequence[_Kept]) -> list[_Kept]:
+def _in_pairs(kept: Sequence[_Interval]) -> list[_Interval]:
     """Return the intervals joined two by two; an odd one at the end stays as it is."""
     merged = [kept[0]]
     for place in range(1, len(kept), 2):
         pair = kept[place : place + 2]
-        merged.append(_Kept(pair[-1].reading, _most(one.rss_bytes for one in pair)))
+        merged.append(_Interval(pair[-1].reading, _most(one.rss_bytes for one in pair)))
     return merged
 
 
-def _series(kept: Sequence[_Kept]) -> ResourceSeries:
+def _series(kept: Sequence[_Interval]) -> ResourceSeries:
     steps = [(one.reading, two.reading) for one, two in zip(kept, kept[1:], strict=False)]
 
     def rates(name: str) -> list[float | None]:

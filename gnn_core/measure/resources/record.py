@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceSeries:
-    """Points of a drawing, one per interval, at most 60; None where the system does not tell."""
+    """Points of a drawing, one per interval, at most 60; None if not reported."""
 
     seconds: list[float]  # end of each interval, from the first sample on; the first begins at 0
     cpu_cores: list[float | None]  # of the process, mean over the interval
@@ -25,7 +25,7 @@ class ResourceSeries:
 class ProcessResources:
     """One rank from its first epoch to the end of its last evaluation.
 
-    Cores are CPU seconds per second, of all threads. None where the system does not tell.
+    Cores are CPU seconds per second, of all threads. None where the system does not report it.
     """
 
     num_samples: int

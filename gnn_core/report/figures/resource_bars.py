@@ -55,7 +55,7 @@ def target_bars(lines: Sequence[TargetRow], title: str) -> Figure | None:
 def memory_bars(pairs: Sequence[tuple[Row, Sequence[RunRecord]]], title: str) -> Figure | None:
     """Return the peak RSS of the largest process and the mean PSS of all, by row.
 
-    `pairs`: rows, each with its runs. None when no run that ended well tells its memory.
+    `pairs`: rows, each with its runs. None when no run that ended well has its memory.
     """
     measured = []
     for row, runs in pairs:

@@ -29,7 +29,7 @@ _PANELS = (
 )
 _DARKEST, _PALEST = 0.0, 0.85  # of viridis, which is pale yellow at its end
 _MOST_NAMES = 8  # ranks, before only the first and the last are named
-_UNKNOWN = "not told by this system"
+_UNKNOWN = "not reported by this system"
 
 
 def drawn_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:

@@ -249,7 +249,7 @@ def distinguishing_texts(
 ) -> list[str]:
     """Return for each the settings in which not all are alike, as words of a figure.
 
-    The launcher's controller goes with the strategy, and is told only where one strategy has two.
+    The launcher's controller goes with the strategy, and is shown only where one strategy has two.
     """
     controllers: dict[str, set[object]] = {}
     for strategy, chosen in zip(strategies, settings, strict=True):

@@ -42,7 +42,7 @@ _COLUMNS = [
     "efficiency_high",
     "efficiency_other",
 ]
-Row = tuple[
+ForecastRow = tuple[
     str, str, int, int | None, float, float, float, float, float | None, float | None, float | None
 ]
 
@@ -54,7 +54,7 @@ class Fits:
     chosen: Fit
     band: tuple[Fit, Fit]  # of the lower and of the upper quartile
     other: Fit  # the other algorithm, of the median
-    is_told: bool  # whether the probe tells the two apart
+    is_distinguished: bool  # whether the probe tells the two apart
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def fit_probes(probes: Sequence[ProbeFile]) -> Fits:
     except ValueError as problem:
         raise UsageError(f"the probe: {problem}; measure it anew") from None
     middle, low, high = fits
-    can_tell = can_choose(ranks)
+    can_distinguish = can_choose(ranks)
     first, second = ALGORITHMS
-    if can_tell and middle[second].mean_residual < middle[first].mean_residual:
+    if can_distinguish and middle[second].mean_residual < middle[first].mean_residual:
         first, second = second, first
-    return Fits(middle[first], (low[first], high[first]), middle[second], can_tell)
+    return Fits(middle[first], (low[first], high[first]), middle[second], can_distinguish)
 
 
 def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
@@ -136,7 +136,7 @@ def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
 
 def scaling_table(view: Outlook, probes: Sequence[ProbeFile]) -> Table:
     """Return measured rows, then predicted ones; below them, what the latter rest on."""
-    rows: list[Row] = [
+    rows: list[ForecastRow] = [
         (
             "measured, crowded" if one.crowded else "measured",
             one.strategy,
@@ -176,7 +176,7 @@ def scaling_table(view: Outlook, probes: Sequence[ProbeFile]) -> Table:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ForecastRow) -> tuple[str, ...]:
     what, strategy, ranks, hosts, step, communicate, speedup, efficiency, low, high, other = row
     return (
         what,
@@ -226,7 +226,7 @@ def _constants(view: Outlook) -> list[str]:
     lines.append(
         f"{view.algorithm} fits the probe better, with an error of "
         f"{_share(fits.chosen.mean_residual)} beside {_share(fits.other.mean_residual)}"
-        if fits.is_told
+        if fits.is_distinguished
         else "the probe has too few numbers of ranks to tell the two algorithms apart"
     )
     if not fits.chosen.fixed_is_apart:

@@ -11,5 +11,5 @@ class ReportOptions:
 
     force: bool = False  # compare runs of different machines
     target: float | None = None  # validation score, a fraction; None: one point below `single`
-    price: float | None = None  # of one host for one hour; None: no cost is told
+    price: float | None = None  # of one host for one hour; None: no cost is shown
     currency: str = ""  # of the price, as it is to be written; empty: no unit

@@ -23,7 +23,7 @@ from gnn_core.strategies import order_of
 ACCURACY_TOLERANCE = 0.01
 """A speed-up that costs more test accuracy than this (one point) is marked."""
 
-# Settings that change neither the seconds of an epoch nor what is learnt in it. Any other setting,
+# Settings that change neither the seconds of an epoch nor its effect on the model. Any other one,
 # also one that is new, tells rows apart: two rows too many are seen, two rows too few are not.
 _REPETITIONS = {
     "dataset",
@@ -129,7 +129,7 @@ def machine_kind(record: RunRecord) -> str:
 
 
 def machine_words(facts: Mapping[str, Any]) -> str:
-    """Return the same of a machine's facts, as `gnn_core.measure.machine.hardware` tells them.
+    """Return the same of a machine's facts, as `gnn_core.measure.machine.hardware` reports them.
 
     Two hosts of one model name may differ severalfold in matrix products: the unit is named.
     """
@@ -161,7 +161,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the loss curve depends on, without the seed and the data set.
 
-    The data set is told by name and fingerprint: its path differs between machines. Records from
+    The data set is its name and fingerprint: its path differs between machines. Records from
     before there was a `table_dtype` read the features as stored, and trained the default `model`.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
@@ -176,7 +176,7 @@ def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def learnt_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a test accuracy depends on, without the seed and the data set.
 
     A setting that no trainer has belongs to a program with its own models, and counts too.
@@ -199,7 +199,7 @@ def work_of(record: RunRecord) -> Hashable:
 
 
 def steps_per_epoch(run: RunRecord) -> int | None:
-    """Return the optimiser steps of a whole epoch; None when the record does not tell."""
+    """Return the optimiser steps of a whole epoch; None when the record does not say."""
     targets, per_step = run.dataset.splits.get("train"), run.config.get("global_batch_size")
     return math.ceil(targets / per_step) if targets and per_step else None
 

@@ -16,7 +16,7 @@ import pandas as pd
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, counted
 from gnn_core.report.rows.scores import score_name
-from gnn_core.report.rows.summary import curve_settings, grouped, learnt_settings, steps_per_epoch
+from gnn_core.report.rows.summary import curve_settings, grouped, steps_per_epoch, training_settings
 from gnn_core.report.tables.cells import (
     Table,
     differing_settings,
@@ -138,7 +138,7 @@ def _relative(loss: float, other: float) -> float:
 
 
 def _trained_alike(run: RunRecord, other: RunRecord) -> bool:
-    return learnt_settings(run.config) == learnt_settings(other.config)
+    return training_settings(run.config) == training_settings(other.config)
 
 
 def _farthest(distances: Sequence[Distance]) -> Distance:

@@ -70,9 +70,9 @@ def settings_beside_ranks(table: Table) -> Table:
     """
     names = list(table.headings)
     last = max((names.index(name) for name in names if name in ("ranks", "workers")), default=-1)
-    telling = [at for at, name in enumerate(names) if name in ("settings", "machine")]
-    order = [at for at in range(len(names)) if at not in telling]
-    order[last + 1 : last + 1] = telling
+    distinguishing = [at for at, name in enumerate(names) if name in ("settings", "machine")]
+    order = [at for at in range(len(names)) if at not in distinguishing]
+    order[last + 1 : last + 1] = distinguishing
     return replace(
         table,
         headings=tuple(names[at] for at in order),

@@ -47,7 +47,7 @@ class CostRow:
 
 
 def host_hours(run: RunRecord) -> float | None:
-    """Return hosts x hours of training and evaluation; None when the record tells not both."""
+    """Return hosts x hours of training and evaluation; None when the record lacks one."""
     if run.training_seconds is None or run.evaluation_seconds is None or run.ranks_changed:
         return None
     return len(run.hosts) * (run.training_seconds + run.evaluation_seconds) / _SECONDS_PER_HOUR
@@ -78,11 +78,11 @@ def cost_table(records: Sequence[RunRecord], options: ReportOptions) -> Table:
     """Return what each row cost; raises UsageError without a price, since none is ever made up."""
     if options.price is None:
         raise UsageError(
-            "expected the price of a host for an hour, got none: no cost is told without --price X"
+            "expected the price of a host for an hour, got none: no cost is shown without --price X"
         )
     lines = cost_rows(records, options.price, options.target)
     rows = [line.row for line in lines]
-    telling, machines = distinguishing_columns(lines, lambda line: line.row)
+    distinguishing, machines = distinguishing_columns(lines, lambda line: line.row)
     unit = f" ({options.currency})" if options.currency else ""
     columns: dict[str, Callable[[CostRow], str]] = {
         "dataset": lambda line: line.row.dataset,
@@ -97,7 +97,7 @@ def cost_table(records: Sequence[RunRecord], options: ReportOptions) -> Table:
         score_heading(row.score_name for row in rows): lambda line: score_text(
             line.row.accuracy, line.row.score_name
         ),
-        **telling,
+        **distinguishing,
     }
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
     price = f"price: {options.price:g}{' ' * bool(unit)}{options.currency} per host-hour, as given"

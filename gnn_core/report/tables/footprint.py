@@ -27,7 +27,7 @@ _MEANING = (
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one run; None where the record does not tell."""
+    """Bytes of one run; None where the record does not say."""
 
     graph: int | None  # on one host
     pss: int | None  # summed over ranks
@@ -70,7 +70,7 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
 
 
 def footprint(run: RunRecord) -> Footprint:
-    """Return what a run held; a sum is known only when every rank told its part."""
+    """Return what a run held; a sum is known only when every rank reported its part."""
     graph = graph_bytes(run.dataset, run.config.get("table_dtype", "stored"))
     peaks = [rank.peak_rss_bytes for rank in run.memory if rank.peak_rss_bytes is not None]
     parts = [rank.pss_bytes for rank in run.memory if rank.pss_bytes is not None]

@@ -35,7 +35,7 @@ _MEANING = (
 
 @dataclass(frozen=True)
 class Use:
-    """One run over all its ranks; None where not every rank told its part."""
+    """One run over all its ranks; None where not every rank reported its part."""
 
     cores: float | None
     cores_available: float | None
@@ -59,7 +59,7 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
     sampled = [run for _, runs in pairs for run in runs if run.resources]
     if not sampled:
         return Table((), (), (), pd.DataFrame())
-    telling, machines = distinguishing_columns(pairs, lambda pair: pair[0], precision=True)
+    distinguishing, machines = distinguishing_columns(pairs, lambda pair: pair[0], precision=True)
     uses = [[use_of(run) for run in runs if run.resources] for _, runs in pairs]
     notes = [*_MEANING, *legend(row for row, _ in pairs), *(machines if len(machines) > 1 else [])]
     without = sum(len(runs) for _, runs in pairs) - len(sampled)
@@ -68,10 +68,10 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
         headings=(
             *("dataset", "strategy", "ranks", "runs", "cores used", "peak memory, GiB"),
             *("network out / in, MB/epoch", "loopback, MB/epoch", "files read / written, MB"),
-            *("throttled, s", *telling),
+            *("throttled, s", *distinguishing),
         ),
         cells=tuple(
-            (*_cells(pair[0], some), *(show(pair) for show in telling.values()))
+            (*_cells(pair[0], some), *(show(pair) for show in distinguishing.values()))
             for pair, some in zip(pairs, uses, strict=True)
         ),
         notes=(*notes, *left_out(records)),

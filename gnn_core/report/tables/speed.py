@@ -12,7 +12,7 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, percent, three_digits
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, grouped, learnt_settings, own_model
+from gnn_core.report.rows.summary import Row, grouped, own_model, training_settings
 from gnn_core.report.tables.cells import (
     Table,
     differing_settings,
@@ -24,7 +24,7 @@ from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.report.tables.verdicts import ratio_text
 from gnn_core.strategies import STRATEGIES, order_of
 
-Line = TypeVar("Line")  # of a table: a row, or what has one
+TableLine = TypeVar("TableLine")  # of a table: a row, or what has one
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
 LEGEND = {
     "*": CROWDED,
@@ -40,7 +40,7 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    telling, machines = distinguishing_columns(rows, lambda row: row)
+    distinguishing, machines = distinguishing_columns(rows, lambda row: row)
     columns: dict[str, Callable[[Row], str]] = {
         "dataset": lambda row: row.dataset,
         "strategy": lambda row: row.strategy,
@@ -58,7 +58,7 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
             row.accuracy, row.score_name
         ),
         "not ok": not_ok_text,
-        **telling,
+        **distinguishing,
     }
     scaled = any(row.over_own and row.ranks > 1 for row in rows)
     if not scaled:  # each is 1 rank, or has none to be measured against
@@ -78,14 +78,14 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
 def accuracy_table(records: Sequence[RunRecord]) -> Table:
     """Return the test accuracy by data set, strategy, ranks and precision, over seeds.
 
-    Runs that differ in threads, launcher or machine are joined: none may change what is learnt.
+    Runs that differ in threads, launcher or machine are joined: none may change the model.
     """
-    groups = grouped((run for run in records if run.status == "ok"), _learnt_key)
-    groups.sort(key=lambda runs: _learnt_key(runs[0]))
+    groups = grouped((run for run in records if run.status == "ok"), _training_key)
+    groups.sort(key=lambda runs: _training_key(runs[0]))
     firsts = [runs[0] for runs in groups]
     differing = differing_settings(
         [
-            {**learnt_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
+            {**training_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
             for run in firsts
         ],
         # A model of its own has a recipe of its own, as a data set has.
@@ -120,14 +120,14 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     )
 
 
-def _learnt_key(record: RunRecord) -> tuple[Any, ...]:
+def _training_key(record: RunRecord) -> tuple[Any, ...]:
     return (
         record.dataset.name,
         precision_order(record.config.get("precision")),
         order_of(record.strategy),
         record.world_size,
         str(record.dataset.fingerprint),
-        str(sorted(learnt_settings(record.config).items())),
+        str(sorted(training_settings(record.config).items())),
     )
 
 
@@ -198,12 +198,12 @@ def _speedup(spread: Spread | None, mark: str) -> str:
 
 
 def distinguishing_columns(
-    lines: Sequence[Line],
-    row_of: Callable[[Line], Row],
+    lines: Sequence[TableLine],
+    row_of: Callable[[TableLine], Row],
     but: str | None = None,
     *,
     precision: bool = False,
-) -> tuple[dict[str, Callable[[Line], str]], list[str]]:
+) -> tuple[dict[str, Callable[[TableLine], str]], list[str]]:
     """Return the columns that tell lines apart, where they are needed, and notes on the machines.
 
     Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
@@ -222,7 +222,7 @@ def distinguishing_columns(
     )
     texts = {id(line): text for line, text in zip(lines, differing, strict=True)}
     machines = list(dict.fromkeys(row.machine for row in rows))
-    columns: dict[str, Callable[[Line], str]] = {}
+    columns: dict[str, Callable[[TableLine], str]] = {}
     if any(differing):
         columns["settings"] = lambda line: texts[id(line)] or NOTHING
     if len(machines) > 1:

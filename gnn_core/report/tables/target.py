@@ -1,7 +1,7 @@
 """Time to accuracy: how long a run trained until it was first seen to be good enough.
 
 Seconds per epoch reward a strategy that learns less in an epoch; this does not. A target that was
-not reached is a result of its own, told with how far the run came, and never a missing number.
+not reached is a result of its own, reported with how far the run came, and never a missing number.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    telling, machines = distinguishing_columns(lines, lambda line: line.row)
+    distinguishing, machines = distinguishing_columns(lines, lambda line: line.row)
     columns: dict[str, Callable[[TargetRow], str]] = {
         "dataset": lambda line: line.row.dataset,
         "strategy": lambda line: line.row.strategy,
@@ -118,7 +118,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         "epochs": lambda line: NOTHING if line.epochs is None else f"{line.epochs:g}",
         "reached": _reached_text,
         _heading("best", rows): lambda line: score_of(line.row, line.best),
-        **telling,
+        **distinguishing,
     }
     crowded = [LEGEND["*"]] if any(row.crowded for row in rows) else []
     in_parts = sum(run.status == "ok" and _in_parts(run) for run in records)

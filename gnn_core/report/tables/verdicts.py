@@ -46,11 +46,11 @@ def _fastest_of_all(comparison: Comparison) -> Iterable[str]:
 
 def _fastest_at_equal_ranks(comparison: Comparison) -> Iterable[str]:
     for ranks in sorted({one.row.ranks for one in comparison.timed}):
-        rivals = [one for one in comparison.timed if one.row.ranks == ranks]
-        best = fastest(rivals)
-        if best is None or len(rivals) < 2:
+        compared = [one for one in comparison.timed if one.row.ranks == ranks]
+        best = fastest(compared)
+        if best is None or len(compared) < 2:
             continue
-        ratios = [(one, best.times_as_fast(one)) for one in rivals if one is not best]
+        ratios = [(one, best.times_as_fast(one)) for one in compared if one is not best]
         parts = [f"{ratio_text(ratio)} as `{one.row.strategy}`" for one, ratio in ratios if ratio]
         if parts:
             yield f"{best.name}, times as fast at as many ranks: {_listed(parts)}"

@@ -65,7 +65,9 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
     rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
-    telling, machines = distinguishing_columns(points, lambda one: one.row, but="global_batch_size")
+    distinguishing, machines = distinguishing_columns(
+        points, lambda one: one.row, but="global_batch_size"
+    )
     columns: dict[str, Callable[[WeakPoint], str]] = {
         "dataset": lambda one: one.row.dataset,
         "strategy": lambda one: one.row.strategy,
@@ -80,7 +82,7 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         score_heading(row.score_name for row in rows): lambda one: score_text(
             one.row.accuracy, one.row.score_name
         ),
-        **telling,
+        **distinguishing,
     }
     return Table(
         headings=tuple(columns),

@@ -21,6 +21,8 @@ from gnn_core.env.launch_variables import (
 from gnn_core.usage import SharedUsageError, UsageError
 
 _CONTROLLERS = ("mpi", "gloo")
+_STORE, _PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
+_NUMBERS = ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", _PORT)
 
 
 def settle(environ: MutableMapping[str, str], meets_by_rank: bool = False) -> None:
@@ -43,6 +45,7 @@ def settle(environ: MutableMapping[str, str], meets_by_rank: bool = False) -> No
             for name in of_family(family, environ):
                 del environ[name]
     _require_known_operations(environ)
+    _require_whole(environ)
     if by_mpirun:
         _require_one_rank(environ, controller)
         _require_one_mpi(environ)
@@ -55,6 +58,19 @@ def _require_known_operations(environ: Mapping[str, str]) -> None:
         if value is not None and value.lower() not in _CONTROLLERS:
             raise SharedUsageError(
                 f"{name}: expected {' or '.join(_CONTROLLERS)}, got {value!r}: unset it"
+            )
+
+
+def _require_whole(environ: Mapping[str, str]) -> None:
+    """Raise where a store of horovodrun over Gloo is named without all that it sets beside it."""
+    if not is_proved(HOROVODRUN, environ):
+        return
+    for name in _NUMBERS:
+        if not environ.get(name, "").isdecimal():
+            got = repr(environ[name]) if name in environ else "nothing"
+            raise UsageError(
+                f"{name}: expected a whole number beside {_STORE}, as horovodrun sets it, got "
+                f"{got}: unset {_STORE}, or start the ranks with horovodrun"
             )
 
 
@@ -74,7 +90,7 @@ def _require_one_rank(environ: Mapping[str, str], controller: str) -> None:
     if of_each[0] != of_each[1]:
         (rank, size), (other_rank, other_size) = of_each
         raise UsageError(
-            f"OMPI_COMM_WORLD_RANK tells of rank {rank} of {size}, HOROVOD_RANK of rank "
+            f"OMPI_COMM_WORLD_RANK says rank {rank} of {size}, HOROVOD_RANK of rank "
             f"{other_rank} of {other_size}: unset HOROVOD_CONTROLLER and HOROVOD_RANK under "
             "mpirun, or start horovodrun outside of mpirun"
         )

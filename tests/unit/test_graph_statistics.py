@@ -39,7 +39,7 @@ def test_homophily_counts_edges_with_two_labels(star: Graph) -> None:
     assert edge_homophily(Graph.from_arrays("bare", [0, 0, 0], [], labels=[0, 1])) is None
 
 
-def test_the_portrait(star: Graph) -> None:
+def test_the_statistics(star: Graph) -> None:
     text = statistics(star)
     facts = lines_of(text, "star\n")
     assert facts["nodes"] == ["6"] and facts["edges"][0] == "8" and facts["citations"][0] == "4"
@@ -72,7 +72,7 @@ def test_degrees(star: Graph) -> None:
     assert found == ["0 1 16.7", "1 4 66.7", "2 - 3 0 0.0", "4 - 7 1 16.7"], found
 
 
-def test_a_bare_graph_has_a_portrait() -> None:
+def test_a_bare_graph_has_statistics() -> None:
     text = statistics(Graph.from_arrays("bare", [0, 1, 2], [1, 0]))
     assert lines_of(text, "bare\n")["features"] == ["none"]
     assert "splits" not in text.split("memory")[0] and "years" not in text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn_core.measure.resources.files import Counters, Reading
+from gnn_core.measure.resources.counters import Counters, Reading
 
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 GIB = 2**30

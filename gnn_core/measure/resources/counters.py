@@ -1,7 +1,7 @@
 """Counters of this process, its cgroup and its network, read from a few small files.
 
 `/proc/self` is described in proc(5), cgroup v2 in the kernel's admin-guide/cgroup-v2, v1 in
-admin-guide/cgroup-v1. What a system does not tell is None.
+admin-guide/cgroup-v1. What a system does not report is None.
 """
 
 from __future__ import annotations

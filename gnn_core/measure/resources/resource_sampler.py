@@ -3,7 +3,7 @@
 It opens about six small files, divides a few numbers and sleeps. It computes nothing for the
 training and takes no lock of it; what it costs is measured in every run: the CPU time of this
 thread alone (`time.thread_time`) stands in the record as `sampler_cpu_seconds`, and two runs,
-with `--sample-seconds 0` and without, tell the rest.
+with `--sample-seconds 0` and without, show the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gnn_core.measure.resources.files import Counters
+from gnn_core.measure.resources.counters import Counters
 from gnn_core.measure.resources.history import ResourceHistory
 from gnn_core.measure.resources.record import ProcessResources
 

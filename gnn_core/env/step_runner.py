@@ -22,7 +22,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, TextIO
 
-__all__ = ["Progress", "StepFailed", "meaningful"]
+__all__ = ["StepRunner", "StepFailed", "meaningful"]
 
 _KEPT_LINES = 4000
 """How many of a step's last lines are kept to diagnose a failure from."""
@@ -62,7 +62,7 @@ def meaningful(line: str, width: int = 70) -> str | None:
     return None
 
 
-class Progress:
+class StepRunner:
     """Prints the course of an installation and runs its commands.
 
     `stream` is where lines for people go, `heartbeat_seconds` the longest silence of a step;

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gnn_core.env.mpi_settings import site_packages
 
-__all__ = ["Target", "cache_folder", "clean_environment", "pip_command"]
+__all__ = ["VirtualEnvironment", "cache_folder", "clean_environment", "pip_command"]
 
 _FACTS = """
 import json, platform, sys, sysconfig
@@ -30,7 +30,7 @@ print(json.dumps({
 
 
 @dataclass(frozen=True)
-class Target:
+class VirtualEnvironment:
     """A virtual environment and what its own Python says about itself."""
 
     venv: Path
@@ -61,16 +61,16 @@ class Target:
         return (version[1] if version else None), (cuda[1] if cuda else None)
 
     @classmethod
-    def inspect(cls, venv: Path) -> Target:
+    def inspect(cls, venv: Path) -> VirtualEnvironment:
         """Ask the environment's Python; raises OSError or SubprocessError when it is broken."""
-        told = subprocess.run(
+        done = subprocess.run(
             [str(venv / "bin" / "python"), "-I", "-c", _FACTS],
             check=True,
             capture_output=True,
             text=True,
             timeout=60,
         )
-        facts = json.loads(told.stdout)
+        facts = json.loads(done.stdout)
         major, minor, micro = facts["version"]
         return cls(
             venv,
@@ -82,12 +82,14 @@ class Target:
         )
 
 
-def pip_command(target: Target) -> list[str]:
+def pip_command(target: VirtualEnvironment) -> list[str]:
     """The start of a pip command: deaf to PYTHONPATH and user packages, open to pip's settings."""
     return [str(target.python), "-I", "-u", "-m", "pip"]
 
 
-def clean_environment(target: Target, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def clean_environment(
+    target: VirtualEnvironment, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The variables for commands that install: our PATH first, pip's settings respected."""
     env = dict(os.environ if environ is None else environ)
     for name in ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):
