@@ -41,7 +41,7 @@ def missing_citations(
 
     Args:
         known: the graph with every citation that is known.
-        evaluator: of the graph whose citations the model looks at.
+        evaluator: of the model, on the graph whose citations it looks at.
         world: the other ranks.
         model: embeds papers and scores pairs.
         papers: `[P]`, whose missing citations are asked for.
