@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gnn_core.models import DEFAULT
+from gnn_core.models import is_in_file, sha256_of, short_name, source_of
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.options import LINK, show
 from gnn_core.settings.recipes import RECIPES, counted_in_steps, counts_steps, fill, recipe_name
@@ -71,6 +71,14 @@ class RunConfig(Settings):
         changes: dict[str, Any] = {**dict.fromkeys(derived), **fitted, "origins": origins}
         return replace(self, **changes)
 
+    def with_model_sha256(self) -> RunConfig:
+        """The settings with the SHA-256 of the file of an own model; raises UsageError."""
+        if not is_in_file(self.model) or self.model_sha256 is not None:
+            return self
+        origins = {**self.origins, "model_sha256": "of the file"}
+        found = sha256_of(source_of(self.model))
+        return replace(self, model_sha256=found, origins=origins)
+
     def validate_world(self, world_size: int) -> None:
         """Check the settings against the number of ranks that started; raises UsageError."""
         problems = []
@@ -118,18 +126,15 @@ class RunConfig(Settings):
 
         The number of ranks is not among them, since the loss does not depend on it (unless
         `scale_lr`). The number of epochs is among them only when the learning rate depends on it.
-        `table_dtype` is among them only when it rounds the features, and `model` when it is not the
-        default, as is the case in no run from before there were those settings.
+        A setting that older runs did not have is among them only when it is not the default. A
+        model in a file is told by the file's name, without its folder, and by its SHA-256.
         """
-        settings = self.to_dict()
-        if self.table_dtype == "stored":
-            del settings["table_dtype"]
-        if self.model == DEFAULT:
-            del settings["model"]
+        settings = {**self.to_dict(), "model": short_name(self.model)}
         curve = {
             name: settings[name]
             for name, spec in OPTIONS.items()
-            if name in settings and spec.curve and (spec.group != LINK or self.task == "link")
+            if spec.curve and (spec.group != LINK or self.task == "link")
+            if not (spec.newer and settings[name] == spec.default)
         }
         return curve | ({"epochs": self.epochs} if self.lr_schedule == "cosine" else {})
 

@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 from gnn_core.usage import UsageError, shown
 
@@ -79,23 +80,29 @@ def remedy(error: OSError, flag: str) -> str:
     return f"give another one with {flag}"
 
 
-def read_regular(file: Path, most_bytes: int) -> bytes:
-    """The bytes of a regular file. Raises UsageError for anything else, and for a larger one."""
+def open_regular(file: Path) -> IO[bytes]:
+    """Open a regular file for reading. Raises UsageError for anything else."""
     try:
         # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise UsageError(f"{file}: expected a file, got {_kind(mode)}: name another one")
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                content = stream.read(most_bytes + 1)
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {reason(error)}") from None
     except ValueError:  # a zero byte
         raise UsageError(f"cannot read {shown(str(file))}: no file has such a name") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise UsageError(f"{file}: expected a file, got {_kind(mode)}: name another one")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(file: Path, most_bytes: int) -> bytes:
+    """The bytes of a regular file. Raises UsageError for anything else, and for a larger one."""
+    with open_regular(file) as stream:
+        try:
+            content = stream.read(most_bytes + 1)
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {reason(error)}") from None
     if len(content) > most_bytes:
         raise UsageError(f"{file}: expected at most {most_bytes} bytes, got more: split it")
     return content

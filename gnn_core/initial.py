@@ -1,4 +1,4 @@
-"""The weights that a GraphSAGE begins with: equal to the last bit in every framework.
+"""The weights that a model begins with: equal to the last bit in every framework.
 
 Uniform in +-1 / sqrt(in), as `torch.nn.Linear` has it, from the Mersenne Twister that torch's CPU
 generator is, so that `torch.rand` with the same seed gives the same numbers. A curve then does not
@@ -8,7 +8,7 @@ depend on the framework that trains it any more than on the number of ranks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,25 @@ def initial_predictor(width: int, layers: int, seed: int) -> dict[str, npt.NDArr
         out = width if depth < layers - 1 else 1
         weights[f"{depth}.weight"] = draw((out, width), width)
         weights[f"{depth}.bias"] = draw((out,), width)
+    return weights
+
+
+def drawn_weights(
+    shapes: Mapping[str, tuple[int, ...]], seed: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights of any other model by name, in the order of `shapes`.
+
+    Args:
+        shapes: of each weight, by name. A matrix is `[out, in]`; a vector follows the matrix whose
+            products it is added to, and is drawn from the same range.
+        seed: of the run.
+    """
+    draw = _uniform(seed, "other weights")
+    weights: dict[str, npt.NDArray[np.float32]] = {}
+    width = 1
+    for name, shape in shapes.items():
+        width = shape[-1] if len(shape) > 1 else width
+        weights[name] = draw(shape, width)
     return weights
 
 

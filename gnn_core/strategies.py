@@ -20,6 +20,11 @@ _SINGLE_PROCESS = {
 KERAS_REFUSES: Mapping[str, str] = {
     "--pin": "replicas share a process; --threads tells how many cores each may use",
     "--table-on": "the features stay in host memory",
+    **dict.fromkeys(
+        ("--model-sha256", "--heads", "--residual", "--norm", "--jumping-knowledge"),
+        "it has GraphSAGE alone; horovod_gnn/train.py has all models",
+    ),
+    "--label-smoothing": "only the PyTorch trainers have it",
 }
 """What every strategy of tf_mirrored/train.py refuses, which is one program for several."""
 

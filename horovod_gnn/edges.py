@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gnn_core.data.batch import Block
+from horovod_gnn import kernels
 
 AGGREGATORS = ("mean", "sum", "max", "none")
 
@@ -61,8 +62,49 @@ class Edges:
         """int64 `[num_edges]`, in the order of the edges."""
         return torch.repeat_interleave(self.degrees().long(), output_size=self.num_edges)
 
+    def edge_index(self) -> Tensor:
+        """int64 `[2, num_edges]`, sources above destinations: as PyTorch Geometric has edges."""
+        return torch.stack([self.columns.long(), self.destinations()])
+
+    def counts(self, selected: Tensor) -> Tensor:
+        """int64 `[num_dst]`: for each destination, how many of its edges are selected.
+
+        Args:
+            selected: bool `[num_edges]`.
+        """
+        total = functional.pad(selected.cumsum(0), (1, 0))
+        return total[self.offsets.long()].diff()
+
+    def self_loops(self, nodes: Tensor) -> Tensor:
+        """Bool `[num_edges]`: the edges from a node to itself.
+
+        Args:
+            nodes: int64 `[num_src]`, the global id of each source, on the device of the edges. One
+                node may be several sources.
+        """
+        return nodes[self.columns.long()] == nodes[self.destinations()]
+
+    def with_self_loops(self, nodes: Tensor) -> Edges:
+        """The same edges and exactly one from each destination to itself, its last.
+
+        Args:
+            nodes: as in `self_loops`.
+        """
+        kept = ~self.self_loops(nodes)
+        own = torch.arange(self.num_dst, device=kept.device)
+        degrees = self.counts(kept) + 1
+        offsets = functional.pad(degrees.cumsum(0), (1, 0))
+        columns = torch.empty(int(offsets[-1]), dtype=torch.int32, device=kept.device)
+        columns[offsets[1:] - 1] = own.int()
+        place = kept.cumsum(0) - 1 + self.destinations()
+        columns[place[kept]] = self.columns[kept]
+        return Edges(offsets.int(), columns, self.num_src)
+
     def by_source(self) -> tuple[Tensor, Tensor]:
         """The same edges grouped by source: int32 `[num_src + 1]` offsets, int32 destinations."""
+        if self._by_source is None and self.columns.device.type == "cpu":
+            arrays = kernels.transpose(self.offsets.numpy(), self.columns.numpy(), self.num_src)
+            self._by_source = torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
         if self._by_source is None:
             columns, order = torch.sort(self.columns, stable=True)
             sources = torch.arange(self.num_src + 1, dtype=torch.int32, device=columns.device)

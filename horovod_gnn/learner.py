@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,12 +23,14 @@ from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights
 from gnn_core.training.tasks import build_evaluator, feature_store, train_loader
+from horovod_gnn.convolutions import Sage
 from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import Layers, LinkLayers
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.models import agreed_rates, build_model
+from horovod_gnn.models import agreed_rates, build_model, check_model
 from horovod_gnn.node_model import NodeModel
+from horovod_gnn.norm import LEAST_TARGETS, BatchNorm
 from horovod_gnn.objective import Objective, link_objective, node_objective
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
@@ -59,7 +62,10 @@ class TorchLearner:
         self._world = world
         store, device = feature_store(graph), model.device
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
-        self.objective: Objective = link_objective if config.task == "link" else node_objective
+        self.objective: Objective = link_objective
+        if config.task == "node":
+            self.objective = partial(node_objective, label_smoothing=config.label_smoothing)
+        self._batch_norms = [one for one in model.modules() if isinstance(one, BatchNorm)]
         self._schedule = Schedule.of(config, world.world_size)
         layers = LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
         self.evaluator = build_evaluator(
@@ -69,6 +75,7 @@ class TorchLearner:
         self.interrupted = False
         self.num_steps = loader.num_steps
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.untrained = frozenset(name for name, _ in model.named_buffers())
         self.allreduce_bytes_per_step = update.bytes_per_step
         self.device = str(device)
         self._rates = agreed_rates(config, device, world)
@@ -101,6 +108,9 @@ class TorchLearner:
         """Forward, backward and update; the sums of the step over all ranks."""
         with self.watch.section("compute"):
             self.update.clear()
+            if batch.num_global_real >= LEAST_TARGETS:
+                for norm in self._batch_norms:
+                    norm.begin_step(batch.num_real, self._world.sum_)
             loss_sum, correct = self.objective(self.model, *self.feed.arrived(batch))
             # Divided by the targets of all ranks: the sum over ranks is the mean over targets.
             (loss_sum / batch.num_global_real).backward()
@@ -110,7 +120,10 @@ class TorchLearner:
             )
         self.watch.add("fetch", self.feed.store.lap(), self.feed.fetches_in(self.loader))
         rate = self._schedule.rate(batch.epoch, batch.step, self.num_steps)
-        return self.update(sums, rate, self.watch)
+        sums = self.update(sums, rate, self.watch)
+        for norm in self._batch_norms:
+            norm.end_step()
+        return sums
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         with self.watch.section("wait"):
@@ -145,6 +158,8 @@ class TorchLearner:
             found.append(f"one rank only: `{self._world.starts_four}` starts four")
         if self._rates is not None:
             found.append(self._rates.note())
+        if any(isinstance(one, Sage) for one in self.model.modules()):
+            found.append("residual, norm or jumping knowledge: layers without the fused kernels")
         if isinstance(self.feed, GpuFeed):
             ahead = "in host memory, the rows of each batch copied to the GPU ahead of its step"
             found.append(f"features {'on the GPU' if self.feed.on_card else ahead}")
@@ -186,8 +201,9 @@ class TorchLearner:
 
 
 def set_up_torch(config: RunConfig, world: SingleProcess) -> None:
-    """Check that there is a device for this rank, and set the number of threads. UsageError."""
+    """Check device and own model of this rank, and set the number of threads. UsageError."""
     choose_device(config, world)
+    check_model(config)
     torch.set_num_threads(config.threads)
     if config.threads == 1 and torch.get_num_interop_threads() != 1:
         with contextlib.suppress(RuntimeError):  # in a process that has computed before, too late

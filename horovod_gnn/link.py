@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn_core.data.batch import Block
+from gnn_core.data.graph import Graph
 from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.inputs import Inputs
@@ -71,6 +72,10 @@ class LinkModel(nn.Module):
     ) -> Tensor:
         """Embeddings `[targets, width]`: see `NodeModel`."""
         return self.encoder(inputs, nodes, blocks, key)
+
+    def read_graph(self, graph: Graph) -> None:
+        """See `NodeModel`."""
+        self.encoder.read_graph(graph)
 
     @property
     def device(self) -> torch.device:

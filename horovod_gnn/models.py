@@ -13,14 +13,17 @@ import torch
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
-from gnn_core.models import MODELS
+from gnn_core.models import MODELS, ModelSettings, is_in_file
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import Weights
 from gnn_core.usage import UsageError
+from horovod_gnn.convolutions import Gat, Gcn, Gin, Sage
 from horovod_gnn.device import choose_device
+from horovod_gnn.layered import LayeredModel
 from horovod_gnn.link import LinkModel
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.node_model import NodeModel
+from horovod_gnn.own_model import build_own, check_own
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.product_rates import ProductRates, product_rates, slowest
 
@@ -30,7 +33,10 @@ Builder = Callable[[RunConfig, int, int, bool | None], NodeModel]
 
 def _sage(
     config: RunConfig, in_features: int, out_features: int, native_bf16: bool | None
-) -> GraphSAGE:
+) -> NodeModel:
+    settings = ModelSettings.of(config, in_features, out_features, native_bf16)
+    if not settings.plain:
+        return Sage(settings)
     return GraphSAGE(
         in_features,
         config.hidden,
@@ -45,7 +51,16 @@ def _sage(
     )
 
 
-_BUILDERS: dict[str, Builder] = {"sage": _sage}
+def _layered(kind: type[LayeredModel]) -> Builder:
+    return lambda *arguments: kind(ModelSettings.of(*arguments))
+
+
+_BUILDERS: dict[str, Builder] = {
+    "sage": _sage,
+    "gcn": _layered(Gcn),
+    "gat": _layered(Gat),
+    "gin": _layered(Gin),
+}
 
 
 def register(name: str, title: str, builder: Builder) -> None:
@@ -60,6 +75,7 @@ def build_model(config: RunConfig, graph: Graph, world: SingleProcess) -> NodeMo
     It gives logits of the graph's classes, or embeddings and scores of pairs for link prediction.
     """
     model = _on_device(config, graph.num_features, graph.num_classes, world)
+    model.read_graph(graph)
     for tensor in model.state_dict().values():
         world.broadcast_(tensor)
     return model
@@ -117,8 +133,17 @@ def _model(
 ) -> NodeModel | LinkModel:
     is_link = config.task == "link"
     out_features = config.hidden if is_link else num_classes
-    encoder = _BUILDERS[config.model](config, in_features, out_features, native_bf16)
+    encoder = _build_encoder(config, in_features, out_features, native_bf16)
     return LinkModel(encoder, config.predictor_layers, config.seed) if is_link else encoder
+
+
+def _build_encoder(
+    config: RunConfig, in_features: int, out_features: int, native_bf16: bool | None
+) -> NodeModel:
+    if is_in_file(config.model):
+        settings = ModelSettings.of(config, in_features, out_features, native_bf16)
+        return build_own(config.model, config.model_sha256, settings)
+    return _BUILDERS[config.model](config, in_features, out_features, native_bf16)
 
 
 def _on_device(
@@ -127,7 +152,16 @@ def _on_device(
     device = choose_device(config, world)
     rates = agreed_rates(config, device, world)
     native_bf16 = None if rates is None else rates.native_bf16
-    return _model(config, in_features, num_classes, native_bf16).to(device)
+    with world.errors_on_all_ranks():
+        model = _model(config, in_features, num_classes, native_bf16)
+    return model.to(device)
+
+
+def check_model(config: RunConfig) -> None:
+    """Refuse a model in a file that cannot be trained; raises UsageError."""
+    if is_in_file(config.model):
+        settings = ModelSettings.of(config, 5, config.hidden if config.task == "link" else 3)
+        check_own(config.model, config.model_sha256, settings)
 
 
 def agreed_rates(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnn_core.data.batch import Block
+from gnn_core.data.graph import Graph
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.edges import Edges
 from horovod_gnn.inputs import Inputs
@@ -63,6 +64,9 @@ class NodeModel(nn.Module, ABC):
         Returns:
             `[block.num_dst, widths[depth]]`: what the layer above reads, or the logits.
         """
+
+    def read_graph(self, graph: Graph) -> None:  # noqa: B027 - most models need nothing of it
+        """Take from the graph what layers need of it besides blocks, such as degrees."""
 
     @property
     def device(self) -> torch.device:

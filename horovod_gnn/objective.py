@@ -18,11 +18,18 @@ from horovod_gnn.node_model import NodeModel
 Objective = Callable[[Any, Inputs, Batch], tuple[Tensor, Tensor]]
 
 
-def node_objective(model: NodeModel, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the labels; right is a target whose largest logit is its label."""
+def node_objective(
+    model: NodeModel, inputs: Inputs, batch: Batch, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the labels; right is a target whose largest logit is its label.
+
+    A share `label_smoothing` of each label is spread evenly over all classes.
+    """
     logits = model(inputs, batch.input_nodes, batch.blocks, batch.key)[: batch.num_real]
     labels = torch.from_numpy(batch.labels[: batch.num_real]).long().to(logits.device)
-    loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+    loss_sum = functional.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=label_smoothing
+    )
     return loss_sum, (logits.argmax(dim=1) == labels).sum()
 
 

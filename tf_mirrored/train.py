@@ -20,8 +20,9 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from gnn_core.config import RunConfig, parse_config
+from gnn_core.config import RunConfig, UsageError, parse_config
 from gnn_core.launch import guarded
+from gnn_core.models import DEFAULT
 from gnn_core.strategies import KERAS_REFUSES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
@@ -52,9 +53,20 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
     return Trainer(config.strategy, config, graph, world, learner)
 
 
+def read_settings() -> RunConfig:
+    """The settings from the command line; raises UsageError."""
+    config = parse_config(None, "Keras", KERAS_REFUSES)
+    if config.model != DEFAULT:
+        raise UsageError(
+            f"--model {config.model}: expected {DEFAULT}, the only model in Keras; train this one "
+            "with horovod_gnn/train.py"
+        )
+    return config
+
+
 def main() -> int:
     """Read the command line, join the other replicas, train; the exit code."""
-    return run_job(lambda: parse_config(None, "Keras", KERAS_REFUSES), join, build)
+    return run_job(read_settings, join, build)
 
 
 if __name__ == "__main__":

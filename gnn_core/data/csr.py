@@ -8,6 +8,7 @@ cache) and needs no temporary file.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from gnn_core.compiled import njit
 from gnn_core.data.checks import index_dtype
+from gnn_core.data.ordered_map import ordered_map
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
@@ -69,16 +71,18 @@ def write_csr(
     self_loops: bool = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress = silent,
+    threads: int = 1,
 ) -> int:
     """Write indptr.npy and indices.npy of a graph; returns the number of edges kept.
 
     `symmetric`: both ends of an edge receive from each other; otherwise the target receives from
     the source. `self_loops` keeps edges from a node to itself. UsageError for an edge list that
     holds anything but ids in [0, num_nodes): the loops over it write wherever an id points.
+    Each of `threads` works on a range of its own, with the whole budget, and reads all edges.
     """
     with writer.stream("indices", index_dtype(num_nodes), (None,)) as sink:
         degrees = build_csr(
-            edges, num_nodes, sink, symmetric, self_loops, budget_bytes, progress=progress
+            edges, num_nodes, sink, symmetric, self_loops, budget_bytes, progress, threads
         )
     total = 0
     with writer.stream("indptr", np.int64, (num_nodes + 1,)) as sink:
@@ -98,6 +102,7 @@ def build_csr(
     self_loops: bool = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress = silent,
+    threads: int = 1,
 ) -> npt.NDArray[np.int32]:
     """Send the rows of the CSR to `sink` in order; returns their lengths, int32 [num_nodes].
 
@@ -109,16 +114,20 @@ def build_csr(
         _count(chunk, degrees, symmetric, self_loops)
     dtype = index_dtype(num_nodes)
     bounds = _ranges(degrees, max(1, budget_bytes // (dtype.itemsize + 8)))
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-        progress("adjacency", int(low), num_nodes)
+
+    def rows_of(bound: tuple[int, int]) -> npt.NDArray:
+        low, high = bound
+        progress("adjacency", low, num_nodes)
         starts = np.zeros(high - low + 1, np.int64)
         np.cumsum(degrees[low:high], out=starts[1:])
         columns = np.empty(starts[-1], dtype)
         cursor = starts[:-1].copy()
         for chunk in edges():
             _fill(chunk, low, high, cursor, columns, symmetric, self_loops)
-        kept = _sort_rows(starts, columns, degrees[low:high])
-        sink.write(columns[:kept])
+        return columns[: _sort_rows(starts, columns, degrees[low:high])]
+
+    for rows in ordered_map(rows_of, itertools.pairwise(bounds), threads, ahead=0):
+        sink.write(rows)
     progress("adjacency", num_nodes, num_nodes)
     return degrees
 

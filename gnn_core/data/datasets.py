@@ -3,6 +3,7 @@
     python -m gnn_core.data.datasets list
     python -m gnn_core.data.datasets prepare synthetic-arxiv
     python -m gnn_core.data.datasets show cora --data-root DIR
+    python -m gnn_core.data.datasets import mine --edges edges.csv --nodes nodes.csv
 
 A graph is prepared (generated, or read from published files) into `<cache>/graphs/<name>` and
 opened from there ever after. Of several processes that ask at once, one prepares, the others wait.
@@ -17,15 +18,17 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from gnn_core.data import sources, synthetic
 from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
-from gnn_core.data.graph import Graph
+from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.graph_statistics import statistics
-from gnn_core.data.meta import META
+from gnn_core.data.importer import command as importing
+from gnn_core.data.importer import flags as import_flags
+from gnn_core.data.meta import META, read_meta
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
@@ -60,12 +63,30 @@ def load(
         return Graph.open(_prepare_synthetic(name, cache, progress), verify)
     if name in PUBLISHED:
         return Graph.open(_prepare_published(PUBLISHED[name], root, cache, progress), verify)
+    imported = importing.imported_names(cache)
+    if name in imported:
+        return Graph.open(cache / importing.IMPORTED / name, verify)
     folder = expanded(name, "--dataset")
     if is_file(folder / META) or os.sep in name:
         return Graph.open(folder, verify)
-    near = did_you_mean(name.partition(":")[0], names())
-    known = f"; it knows {', '.join(names())} and folders with a {META}"
+    near = did_you_mean(name.partition(":")[0], [*names(), *imported])
+    known = f"; it knows {', '.join([*names(), *imported])} and folders with a {META}"
     raise UsageError(f"unknown data set {shown(name)}{near or known}")
+
+
+def add(
+    graph: Graph, name: str, cache_dir: str | Path | None = None, overwrite: bool = False
+) -> Graph:
+    """Keep a graph under a name of its own, for `load` and `--dataset`; it, opened. UsageError.
+
+    Args:
+        graph: in memory, as `gnn_core.data.interop` makes one, or from a folder.
+        name: of letters, digits and `._-`, and none of `names()`.
+        cache_dir: as for `load`.
+        overwrite: replace the graph of that name, if there is one.
+    """
+    folder = importing.new_folder(name, find_cache(cache_dir), names(), overwrite)
+    return write_graph(replace(graph, name=name), folder)
 
 
 def find_data_root(given: str | Path | None = None) -> Path | None:
@@ -149,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "list":
         text = _list(find_data_root(arguments.data_root), find_cache(arguments.cache_dir))
+    elif arguments.command == "import":
+        text = importing.run(arguments, find_cache(arguments.cache_dir), names(), _say)
     else:
         graph = load(
             arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
@@ -176,10 +199,17 @@ def _list(root: Path | None, cache: Path) -> str:
         elif entry.find(root, cache) is not None:
             state = "files found"
         lines.append((name, state, entry.what))
+    for name in importing.imported_names(cache):
+        lines.append((name, "imported", _counts(cache / importing.IMPORTED / name)))
     rows = [f"{name:<17} {state:<17} {what}" for name, state, what in lines]
     rows += ["", f"data root    {root or 'none (--data-root or RINGSAGE_DATA)'}"]
     rows += [f"prepared in  {cache / 'graphs'}"]
     return "\n".join(rows)
+
+
+def _counts(folder: Path) -> str:
+    meta = read_meta(folder)
+    return f"{meta['num_nodes']:,} nodes, {meta['num_classes']} classes".replace(",", " ", 1)
 
 
 _HELP = """\
@@ -228,6 +258,16 @@ def _parser() -> Parser:
         one = commands.add_parser(command, parents=[shared], help=what, description=what)
         one.add_argument("name", metavar="NAME", help="which graph")
         one.add_argument("--verify", action="store_true", help="check every element and checksum")
+    raw = argparse.RawDescriptionHelpFormatter
+    one = commands.add_parser(
+        "import",
+        parents=[shared],
+        help=import_flags.SUMMARY,
+        description=import_flags.SUMMARY,
+        epilog=import_flags.HELP,
+        formatter_class=raw,
+    )
+    import_flags.add_flags(one)
     return parser
 
 

@@ -15,6 +15,7 @@ from gnn_core.usage import printable
 
 _BAR = 40
 _MOST_CLASSES = 16
+_NAME = 12  # characters of the name of a class
 _PERCENTILES = (0, 10, 25, 50, 75, 90, 99, 100)
 
 
@@ -83,6 +84,12 @@ def _origin(graph: Graph) -> list[tuple[str, str]]:
     provenance = graph.meta.get("provenance", {})
     made_by = provenance.get("generator") or provenance.get("reader") or provenance.get("source")
     rows = [("made by", str(made_by))] if made_by else []
+    files = provenance.get("imported_from") or ()
+    rows += [("from" if not at else "", str(file)) for at, file in enumerate(files[:8])]
+    if "edges_read" in provenance:
+        told = f"{_number(provenance['edges_read'])}, of which {_number(provenance['self_loops'])}"
+        told += f" self loops and {_number(provenance['repeats'])} repeats are left out"
+        rows.append(("edges read", told))
     if graph.folder is not None:
         rows.append(("folder", str(graph.folder)))
     return rows
@@ -127,7 +134,11 @@ def _classes(graph: Graph) -> list[str]:
     counts = np.bincount(labels[labels >= 0], minlength=graph.num_classes)
     order = np.argsort(-counts, kind="stable")
     shown, rest = order[:_MOST_CLASSES], order[_MOST_CLASSES:]
-    lines = _bars([(str(label), int(counts[label])) for label in shown], graph.num_nodes)
+    names = graph.meta.get("provenance", {}).get("class_names")
+    if not isinstance(names, list) or len(names) != graph.num_classes:
+        names = range(graph.num_classes)
+    rows = [(str(names[label])[:_NAME], int(counts[label])) for label in shown]
+    lines = _bars(rows, graph.num_nodes)
     if len(rest):
         lines.append(_row(f"{len(rest)} others", f"{_number(int(counts[rest].sum())):>11}"))
     if (labels < 0).any():

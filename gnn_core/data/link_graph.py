@@ -135,6 +135,8 @@ def _write(
             for file in files:
                 writer.adopt(file, graph.folder, graph.meta["checksums"][f"{file}.npy"])
         writer.num_features = graph.num_features
+        if graph.folder is not None:
+            writer.adopt_ids(graph.folder, graph.meta["checksums"])
         write_csr(writer, edges_of(held_out.train), graph.num_nodes, progress=progress)
         writer.finish(0, identity)
 

@@ -13,6 +13,8 @@ from gnn_core.usage import UsageError, printable
 
 SCHEMA = 1
 META = "meta.json"
+# What the nodes of an imported graph were called: int64 [N], or text as offsets [N + 1] and UTF-8.
+ID_FILES = ("ids", "ids-offsets", "ids-bytes")
 _MOST_BYTES = 64 << 20
 _SUM = "meta_sha256"  # of the other entries; a folder made by hand need not have it
 
@@ -68,7 +70,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         if not isinstance(value, kind) or isinstance(value, bool):
             what = f"{path}: expected {key} of type {kind.__name__}"
             raise UsageError(f"{what}, got {str(value)[:60]!r}; prepare the graph again")
-    known = {f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
+    known = {f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS, *ID_FILES)}
     strange = next((str(file) for file in meta["checksums"] if file not in known), None)
     if printable(meta["name"]) != meta["name"]:
         raise UsageError(f"{path}: expected a name of printable characters, got {meta['name']!r}")

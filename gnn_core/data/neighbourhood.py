@@ -66,6 +66,13 @@ def chunks(graph: Graph, ids: IntArray, most_nodes: int, most_edges: int) -> lis
     return parts
 
 
+def count_loops(graph: Graph) -> IntArray:
+    """How many edges each node has to itself, int64 `[num_nodes]`."""
+    with damage_reported(graph):
+        counts: IntArray = _count_loops(graph.indptr, graph.indices)
+    return counts
+
+
 @contextmanager
 def damage_reported(graph: Graph) -> Iterator[None]:
     """Turn the IndexError of a loop over the rows of a graph into a UsageError.
@@ -119,3 +126,13 @@ def _mark(indptr, indices, ids, mask):  # type: ignore[no-untyped-def]
         for position in range(indptr[node], indptr[node + 1]):
             require_node(indices[position], len(mask))
             mask[indices[position]] = True
+
+
+@njit(cache=True, nogil=True)
+def _count_loops(indptr, indices):  # type: ignore[no-untyped-def]
+    counts = np.zeros(len(indptr) - 1, dtype=np.int64)
+    for node in range(len(counts)):
+        require_row(indptr[node], indptr[node + 1], len(indices))
+        for position in range(indptr[node], indptr[node + 1]):
+            counts[node] += indices[position] == node
+    return counts

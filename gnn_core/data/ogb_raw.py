@@ -24,7 +24,7 @@ from gnn_core.data.casts import cast
 from gnn_core.data.checks import SPLIT_NAMES, index_dtype
 from gnn_core.data.csr import edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES
-from gnn_core.data.pieces import csv_pieces, npz_header, npz_pieces
+from gnn_core.data.pieces import csv_pieces, npz_header, npz_members, npz_pieces
 from gnn_core.data.progress import Progress
 from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
@@ -40,7 +40,7 @@ _MOST_CLASSES = 1 << 24
 class Layout:
     """What a data set consists of."""
 
-    num_classes: int = 0  # 0: no labels
+    num_classes: int | None = 0  # 0: no labels; None: as many as there are
     split: str | None = None  # the folder in `split/`
     binary: bool = False
     features: bool = True
@@ -56,7 +56,7 @@ class Layout:
         else:
             names = ["raw/edge.csv.gz", "raw/num-node-list.csv.gz", "raw/num-edge-list.csv.gz"]
             names += ["raw/node-feat.csv.gz"] * self.features
-            names += ["raw/node-label.csv.gz"] * bool(self.num_classes)
+            names += ["raw/node-label.csv.gz"] * (self.num_classes != 0)
             names += ["raw/node_year.csv.gz"] * self.years
         if self.split is not None:
             ending = "pt" if self.holds_out else "csv.gz"
@@ -84,14 +84,51 @@ def convert(
     name: str, source: Path, folder: Path, provenance: dict[str, Any], progress: Progress
 ) -> None:
     """Write the graph of the files under `source` (with `raw/` and `split/`) to `folder`."""
-    layout = LAYOUTS[name]
+    convert_layout(LAYOUTS[name], name, source, folder, provenance, progress)
+
+
+def layout_of(source: Path, directed: bool) -> Layout:
+    """The layout of the files under `source`, whatever data set they are of. UsageError."""
+    raw = source / "raw"
+    binary = (raw / "data.npz").is_file()
+    kinds = sorted(kind.name for kind in (source / "split").glob("*") if kind.is_dir())
+    split = kinds[0] if kinds else None
+    holds_out = split is not None and (source / "split" / split / "train.pt").is_file()
+    labels = raw / ("node-label.npz" if binary else "node-label.csv.gz")
+    members = npz_members(raw / "data.npz") if binary else []
+    layout = Layout(
+        num_classes=None if labels.is_file() else 0,
+        split=split,
+        binary=binary,
+        features="node_feat" in members or (raw / "node-feat.csv.gz").is_file(),
+        years="node_year" in members or (raw / "node_year.csv.gz").is_file(),
+        directed=directed,
+        holds_out=holds_out,
+    )
+    for file in layout.files():
+        if not (source / file).is_file():
+            raise UsageError(
+                f"{source}: expected OGB's raw layout, got no {file}; correct the path"
+            )
+    return layout
+
+
+def convert_layout(
+    layout: Layout,
+    name: str,
+    source: Path,
+    folder: Path,
+    provenance: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Do what `convert` does for files in a layout of whatever data set."""
     raw = _Binary(source / "raw") if layout.binary else _Text(source / "raw")
     num_nodes, num_edges = raw.counts()
     _require_room(folder, name, layout, num_nodes, num_edges)
     with GraphWriter(folder, name) as writer:
         if layout.features:
             _write_features(writer, raw, num_nodes, progress)
-        if layout.num_classes:
+        if layout.num_classes != 0:
             writer.put("labels", _labels(raw, num_nodes))
         if layout.years:
             writer.put("years", _years(raw, num_nodes))
@@ -187,7 +224,7 @@ def _require_room(folder: Path, name: str, layout: Layout, num_nodes: int, num_e
     """Raise UsageError where edges and columns do not fit on the disk; features are not counted."""
     width = index_dtype(num_nodes).itemsize
     edges = num_edges * (2 + 2 * layout.directed) * width  # as published, and both ways
-    columns = num_nodes * (8 + 4 * bool(layout.num_classes) + 4 * layout.years)
+    columns = num_nodes * (8 + 4 * (layout.num_classes != 0) + 4 * layout.years)
     what = f"{name} of {num_nodes:,} nodes and {num_edges:,} edges"
     require_room(what, folder, edges + columns, num_nodes * 8)
 

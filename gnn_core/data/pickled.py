@@ -61,10 +61,16 @@ class _DType:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = state[1]
 
+    @property
+    def holds_objects(self) -> bool:
+        """Whether it is that of Python objects, and those are allowed."""
+        return "O" in self.kinds and self.code[:1] == "O"
+
     def found(self) -> np.dtype:
         """What it says, if that is a number of the kinds allowed."""
         kind, num_bytes = self.code[:1], self.code[1:]
-        if not kind or kind not in self.kinds or num_bytes not in ("1", "2", "4", "8"):
+        is_allowed = kind in self.kinds and kind not in ("", "O")
+        if not is_allowed or num_bytes not in ("1", "2", "4", "8"):
             why = "which are not whole" if "f" not in self.kinds else "which are no real numbers"
             raise pickle.UnpicklingError(f"numbers of type {self.code[:20]!r}, {why}")
         if self.order not in ("<", ">", "|", "="):
@@ -73,14 +79,18 @@ class _DType:
 
 
 class Array:
-    """Stands for a `numpy.ndarray`; `values` once the pickle has said what is in it."""
+    """Stands for a `numpy.ndarray`; has `values` or `objects` once the pickle told them."""
 
-    __slots__ = ("values",)
+    __slots__ = ("objects", "values")
 
     values: npt.NDArray
+    objects: list[Any]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
+        if isinstance(dtype, _DType) and dtype.holds_objects and isinstance(data, list):
+            self.objects = data
+            return
         if isinstance(data, str):  # of Python 2, read as latin1
             data = data.encode("latin1")
         self.values = _from_bytes(data, dtype, shape, "F" if is_fortran else "C").values
@@ -89,6 +99,11 @@ class Array:
 def array_of(value: object) -> npt.NDArray | None:
     """The array that a value of a pickle stands for; None if it stands for none."""
     return getattr(value, "values", None) if isinstance(value, Array) else None
+
+
+def objects_of(value: object) -> list[Any] | None:
+    """What an array of Python objects holds, in a pickle; None for any other value."""
+    return getattr(value, "objects", None) if isinstance(value, Array) else None
 
 
 def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any, *axes: Any) -> Array:
@@ -158,7 +173,8 @@ def load(
 
     Args:
         file: can be sought in.
-        kinds: which of NumPy's kinds of numbers arrays may have: `iu`, `iuf`.
+        kinds: which of NumPy's kinds of numbers arrays may have: `iu`, `iuf`; with `O` they may
+            hold lists, dicts and what else may be named, too.
         more: what else may be named, beside what arrays need.
         storage: turns a persistent id into an object; without it there may be none.
         encoding: of text that Python 2 wrote.

@@ -89,6 +89,15 @@ def read_header(file: IO[bytes]) -> Header:
     return header
 
 
+def npz_members(path: Path) -> list[str]:
+    """The names of the arrays in an .npz file. UsageError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _damaged(path, "an .npz file", error) from None
+
+
 def npz_header(path: Path, member: str) -> Header:
     """Shape, order and dtype of one array of an .npz file. UsageError."""
     with _open_member(path, member) as (header, _):

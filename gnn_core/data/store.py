@@ -22,7 +22,7 @@ import numpy.typing as npt
 from gnn_core.data.checks import ARRAY_NAMES, Subject, check_arrays
 from gnn_core.data.features import SPARSE_PARTS, Features, SparseFeatures, compact
 from gnn_core.data.mapped import map_arrays
-from gnn_core.data.meta import META, describe, meta_text, read_meta, require_as_written
+from gnn_core.data.meta import ID_FILES, META, describe, meta_text, read_meta, require_as_written
 from gnn_core.data.room import require_room
 
 SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
@@ -109,7 +109,7 @@ class GraphWriter:
         self, array: str, dtype: npt.DTypeLike, shape: tuple[int | None, ...]
     ) -> Iterator[ArraySink]:
         """Open the file of `array` to be written in sequence; a first length of None is any."""
-        if array not in (*ARRAY_NAMES, *SPARSE_PARTS):
+        if array not in (*ARRAY_NAMES, *SPARSE_PARTS, *ID_FILES):
             raise ValueError(f"unknown array {array!r}")
         path = self.path(array)
         if all(length is not None for length in shape):
@@ -159,6 +159,12 @@ class GraphWriter:
             shutil.copyfile(source, self.path(array))
         self.checksums[source.name] = checksum
 
+    def adopt_ids(self, graph_folder: Path, checksums: dict[str, str]) -> None:
+        """Take over what the nodes of another graph were called, if its folder tells."""
+        for name in ID_FILES:
+            if f"{name}.npy" in checksums:
+                self.adopt(name, graph_folder, checksums[f"{name}.npy"])
+
     def drop(self, array: str) -> None:
         """Remove an array that was only needed on the way."""
         self.path(array).unlink()
@@ -199,9 +205,9 @@ def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, A
     subject = Subject(str(meta["name"]), folder)
     files = {name: folder / f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
     files = {name: path for name, path in files.items() if path.name in meta["checksums"]}
-    for name, path in files.items():
-        if not path.is_file():
-            raise subject.error(name, "a file listed in meta.json", "no such file")
+    for file in meta["checksums"]:
+        if not (folder / file).is_file():
+            raise subject.error(Path(file).stem, "a file listed in meta.json", "no such file")
     arrays = map_arrays(files, subject, meta["num_features"])
     size = sum(path.stat().st_size for path in files.values())
     full = verify or size < SMALL_BYTES

@@ -64,6 +64,7 @@ def _write(
         for name in ARRAY_NAMES:
             if name != "features" and getattr(graph, name) is not None:
                 writer.adopt(name, source, graph.meta["checksums"][f"{name}.npy"])
+        writer.adopt_ids(source, graph.meta["checksums"])
         stored = FEATURE_DTYPES[TABLE_DTYPES[dtype]]
         with writer.stream("features", stored, features.shape) as rows:
             row_bytes = features.itemsize * features.shape[1]

@@ -48,6 +48,7 @@ print("libmpi:", json.dumps(sorted({l.split(None, 5)[-1] for l in maps if "/libm
 """
 _WARM_OTHERS = """
 import numba, pandas, scipy.sparse, matplotlib.pyplot, psutil, safetensors, tensorboardX, tqdm, yaml
+import pyarrow.csv, pyarrow.parquet
 numba.njit(lambda x: x)(1)
 from horovod.runner import launch
 """

@@ -16,6 +16,7 @@ from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.files import expanded
 from gnn_core.inference.tables import CSV, NPY, PARQUET, SUFFIXES, require_parquet
 from gnn_core.measure.records import require_writable
+from gnn_core.models import is_in_file, short_name
 from gnn_core.settings.options import show
 from gnn_core.training.checkpoint import SavedModel
 from gnn_core.usage import Parser, UsageError, whole
@@ -150,8 +151,10 @@ def settings_of(saved: SavedModel, **changes: Any) -> RunConfig:
 def _settings(request: Request, saved: SavedModel) -> RunConfig:
     """The checkpoint's settings in the place that was asked for."""
     place = {name: getattr(request.place, name) for name in (*_PLACE, "quiet")}
-    dataset = {"dataset": request.dataset} if request.dataset else {}
-    config = settings_of(saved, **place, **dataset)
+    changes = {"dataset": request.dataset} if request.dataset else {}
+    if is_in_file(model := saved.settings.get("model", "")):
+        changes["model"] = _own_model(request, model)
+    config = settings_of(saved, **place, **changes)
     for name, value in request.shape.items():
         if value != (theirs := getattr(config, name)):
             raise UsageError(
@@ -159,6 +162,18 @@ def _settings(request: Request, saved: SavedModel) -> RunConfig:
                 f"was trained with {show(theirs)}; leave it out"
             )
     return config
+
+
+def _own_model(request: Request, saved: str) -> str:
+    """The file and class that the user names; a checkpoint alone never makes a file run."""
+    given = request.shape.get("model")
+    if given is None or short_name(given) != saved:
+        raise UsageError(
+            f"--model: expected the file of {saved}, the class that the checkpoint in "
+            f"{request.checkpoint_dir} is of, got {given or 'none'}: give --model "
+            f"FOLDER/{saved}; its code is run"
+        )
+    return str(given)
 
 
 def _require_weights_alone(request: Request) -> None:

@@ -88,7 +88,7 @@ def _help(spec: Option) -> str:
 
 def _metavar(spec: Option) -> str:
     if spec.choices:
-        return "{" + ",".join(spec.choices) + "}"
+        return "{" + ",".join(spec.choices) + "}" + "|FILE.py:CLASS" * spec.or_file
     by_kind = {"int": "N", "float": "X", "str": "TEXT"}
     return spec.metavar or by_kind.get(spec.kind, "N,N,...")
 

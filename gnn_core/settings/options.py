@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.files import path_problem
+from gnn_core.models import file_problem, is_in_file
 from gnn_core.usage import MOST_WHOLE, did_you_mean, read_number, read_whole, shown
 
 _MOST_FLOAT = 10**300  # below, an int has a float
@@ -45,6 +46,8 @@ class Option:
     metavar: str | None = None
     per_data_set: bool = False  # the data set's recipe fills it when it is not given
     curve: bool = False  # the training loss depends on it
+    newer: bool = False  # older runs had no such setting, and trained as at its default
+    or_file: bool = False  # takes a class in a file (FILE.py:CLASS) beside the choices
     low: float | None = None
     high: float | None = None
     above: float | None = None
@@ -101,6 +104,8 @@ class Option:
             return None if self.default is None else f"expected {_EXPECTED[self.kind]}, got nothing"
         if found := self._type_problem(value):
             return found
+        if self.or_file and is_in_file(value):
+            return file_problem(value)
         if self.choices and value not in self.choices:
             hint = did_you_mean(value, self.choices)
             return f"expected one of {', '.join(self.choices)}, got {shown(value)}{hint}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from gnn_core.models import FIXED_AGGREGATION, is_in_file
 from gnn_core.settings.options import LINK, Option, show
+from gnn_core.usage import shown
 
 Values = Mapping[str, Any]
 _LEAST_SAMPLE_SECONDS = 0.05
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def find_problems(
@@ -46,6 +50,8 @@ def applies(spec: Option, values: Values, ignored: Collection[str]) -> bool:
         return False
     if spec.name in ("resume", "checkpoint_every_steps"):
         return values["checkpoint_dir"] is not None
+    if spec.name in _OF_MODELS:
+        return _OF_MODELS[spec.name](values["model"])
     switch, positions = _SWITCHES.get(spec.name, ("task", (values["task"],)))
     return switch in ignored or values[switch] in positions
 
@@ -77,6 +83,45 @@ def _only_when(name: str, switch: str, position: str) -> Callable[[Values], str 
         return f"only {flag} {position} uses it, but {flag} is {values[switch]}: change one of them"
 
     return rule
+
+
+def _only_of(name: str, default: Any) -> Callable[[Values], str | None]:
+    def rule(values: Values) -> str | None:
+        model = values["model"]
+        if values[name] == default or _OF_MODELS[name](model):
+            return None
+        return f"--model {model} has no use for it: leave it out"
+
+    return rule
+
+
+def _model_sha256(values: Values) -> str | None:
+    given = values["model_sha256"]
+    if given is None or _SHA256.fullmatch(given):
+        return _only_of("model_sha256", None)(values)
+    return f"expected 64 digits of 0-9 and a-f, got {shown(given)}"
+
+
+def _heads_share_the_width(values: Values) -> str | None:
+    hidden, heads = values["hidden"], values["heads"]
+    if values["model"] != "gat" or hidden % heads == 0:
+        return None
+    return f"expected a divisor of --hidden, which the heads share, got {heads} for {hidden}"
+
+
+def _batch_norm_of_nodes(values: Values) -> str | None:
+    if values["norm"] != "batch" or values["task"] == "node":
+        return None
+    return (
+        "a paper in the pairs of two ranks would count twice, so that the loss would depend on the "
+        "ranks: use layer, or --task node"
+    )
+
+
+def _smooths_classes(values: Values) -> str | None:
+    if values["label_smoothing"] == 0 or values["task"] == "node":
+        return None
+    return "only --task node has classes, but --task is link: leave it out"
 
 
 def _link_is_exact(values: Values) -> str | None:
@@ -148,6 +193,13 @@ _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "collective_timeout": ("strategy", ("multiworker",)),
 }
 
+# Setting -> whether a model has a use for it.
+_OF_MODELS: Mapping[str, Callable[[str], bool]] = {
+    "aggregator": lambda model: model not in FIXED_AGGREGATION,
+    "heads": lambda model: model == "gat" or is_in_file(model),
+    "model_sha256": is_in_file,
+}
+
 # The fields a rule reads, the one its message is about first.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("fanouts", "layers"), _one_fanout_per_layer),
@@ -155,6 +207,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("eval_fanouts", "layers", "eval", "fanouts"), _one_eval_fanout_per_layer),
     (("lr_step_epochs", "lr_schedule"), _only_when("lr_step_epochs", "lr_schedule", "step")),
     (("lr_gamma", "lr_schedule"), _only_when("lr_gamma", "lr_schedule", "step")),
+    (("aggregator", "model"), _only_of("aggregator", "mean")),
+    (("heads", "model"), _only_of("heads", 4)),
+    (("heads", "hidden", "model"), _heads_share_the_width),
+    (("model_sha256", "model"), _model_sha256),
+    (("norm", "task"), _batch_norm_of_nodes),
+    (("label_smoothing", "task"), _smooths_classes),
     (("eval", "task"), _link_is_exact),
     (("held_out", "hold_out"), _share_of_hold_out),
     (("warmup_epochs", "epochs"), _warmup_ends),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gnn_core.models import DEFAULT, MODELS
+from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.strategies import keras_strategies
@@ -53,7 +53,22 @@ class Settings:
 
     # Model
     model: str = option(
-        DEFAULT, _MODEL, "kind of layers; sage is GraphSAGE", choices=MODELS, curve=True
+        DEFAULT,
+        _MODEL,
+        "kind of layers: GraphSAGE, GCN, GAT, GIN, or a class of your own in a Python file, whose "
+        "code is run (docs/models.md)",
+        choices=MODELS,
+        curve=True,
+        newer=True,
+        or_file=True,
+    )
+    model_sha256: str | None = option(
+        None,
+        _MODEL,
+        "SHA-256 that the file of an own --model must have (default: whatever it has)",
+        metavar="HEX",
+        curve=True,
+        newer=True,
     )
     layers: int = option(
         None,
@@ -81,6 +96,28 @@ class Settings:
         "how the neighbours' messages are joined",
         choices=("mean", "sum", "max", "none"),
         curve=True,
+    )
+    heads: int = option(
+        4, _MODEL, "heads of attention, with --model gat", low=1, high=1024, curve=True, newer=True
+    )
+    residual: bool = option(
+        False, _MODEL, "add the input of a layer to its output", curve=True, newer=True
+    )
+    norm: str = option(
+        "none",
+        _MODEL,
+        "how hidden layers are normalised; batch: by the targets of all ranks",
+        choices=NORMS,
+        curve=True,
+        newer=True,
+    )
+    jumping_knowledge: str = option(
+        "none",
+        _MODEL,
+        "how the outputs of all layers are joined in front of a last dense layer",
+        choices=JUMPS,
+        curve=True,
+        newer=True,
     )
     dropout: float = option(
         None,
@@ -200,6 +237,15 @@ class Settings:
         low=0,
         curve=True,
     )
+    label_smoothing: float = option(
+        0.0,
+        _OPTIMISATION,
+        "share of the training label that is spread over all classes",
+        low=0,
+        below=1,
+        curve=True,
+        newer=True,
+    )
     scale_lr: bool = option(
         False, _OPTIMISATION, "multiply the learning rate by the number of ranks", curve=True
     )
@@ -250,6 +296,7 @@ class Settings:
         "number format of the features that ranks read; stored leaves them as they are",
         choices=("stored", "fp16", "bf16"),
         curve=True,
+        newer=True,
     )
     device: str = option(
         "auto",

@@ -6,13 +6,14 @@ import shlex
 import sys
 from pathlib import Path
 
+from gnn_core import models
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
-from gnn_core.models import MODELS
+from gnn_core.models import ModelSettings
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -37,7 +38,7 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         f"{graph.num_features:,} features"
         + (f"; {targets}: " if is_link else f", {graph.num_classes} classes; ")
         + f"train / valid / test {sizes}",
-        f"model      {config.layers}-layer {MODELS[config.model]} ({config.aggregator}), "
+        f"model      {config.layers}-layer {models.title(config.to_dict())}, "
         f"hidden {config.hidden}"
         + (f", {config.predictor_layers}-layer predictor" if is_link else "")
         + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",
@@ -162,7 +163,8 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     is_link = config.task == "link"
     width = 8 if config.precision == "fp64" else 4
     out = config.hidden if is_link else graph.num_classes
-    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
+    settings = models.ModelSettings.of(config, graph.num_features, out)
+    widest = max(map(max, settings.layer_widths))
     mean_degree = graph.num_edges / max(1, graph.num_nodes)
     targets = -(-config.global_batch_size // world_size)
     pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
@@ -170,29 +172,51 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     for fanout in config.fanouts:
         drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
         nodes.append(min(float(graph.num_nodes), nodes[-1] * (1 + drawn)))
-    rows = reversed(nodes[:-1])  # destinations of each layer, input layer first
-    states = sum(r * (2 * widths[i] + widths[i + 1]) for i, r in enumerate(rows))
+    states = _numbers_of_layers(config.model, settings, nodes)
     states += pairs * config.hidden * (2 + 2 * config.predictor_layers)
-    scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * max(widths) * width
+    scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * widest * width
+    if not models.is_fused(config.model, settings):
+        rows = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
+        scratch += 2 * rows * widest * width
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
+    has_degrees = config.model in ("gcn", "gin")
     return {
         "program and libraries": 450 << 20,
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
         "sampler": graph.num_nodes * 4,
+        **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
         "evaluation": scratch,
     }
+
+
+def _numbers_of_layers(model: str, settings: ModelSettings, nodes: list[float]) -> float:
+    """Numbers that the layers keep in a step for the backward pass.
+
+    `nodes` are those of each hop, the targets first.
+    """
+    found = 0.0
+    for depth, (before, after) in enumerate(settings.layer_widths):
+        destinations, sources = nodes[-2 - depth], nodes[-1 - depth]
+        found += destinations * (2 * before + after)
+        if not models.is_fused(model, settings):
+            found += sources * 2 * before + destinations * 3 * after
+        if model == "gat":
+            averages = depth == settings.num_hidden
+            found += sources * after * (settings.heads if averages else 1)
+    return found
 
 
 def num_weights(config: RunConfig, graph: Graph) -> int:
     """Numbers in the model that this configuration asks for."""
     is_link = config.task == "link"
     out = config.hidden if is_link else graph.num_classes
-    widths = [graph.num_features, *[config.hidden] * (config.layers - 1), out]
-    found = sum(2 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
-    return found + config.predictor_layers * config.hidden * (config.hidden + 1) * is_link
+    settings = models.ModelSettings.of(config, graph.num_features, out)
+    found = models.num_weights(config.model, settings)
+    predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
+    return found + predictor * is_link
 
 
 def print_lost(rank: int, error: Exception) -> None:

@@ -76,7 +76,8 @@ def _require_arrays(state: State, learner: Learner, config: RunConfig) -> None:
         expected: Weights = {}
     else:
         moments = ("exp_avg", "exp_avg_sq")
-        expected = {f"{kind}.{name}": w for kind in moments for name, w in weights.items()}
+        trained = {name: w for name, w in weights.items() if name not in learner.untrained}
+        expected = {f"{kind}.{name}": w for kind in moments for name, w in trained.items()}
         expected["step"] = np.array(0, np.int64)
     require_alike(_named("optimizer", expected), _named("optimizer", state.optimizer))
     saved_steps = int(state.optimizer["step"]) if expected else num_steps

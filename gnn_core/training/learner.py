@@ -41,6 +41,7 @@ class Learner(Protocol):
     num_parameters: int
     allreduce_bytes_per_step: int
     device: str  # where the model is, as it is printed
+    untrained: frozenset[str]  # names of weights without a gradient, such as moving averages
     bf16_products: dict[str, Any] | None  # of --precision bf16 on a CPU: see RunRecord
 
     def notes(self) -> list[str]:

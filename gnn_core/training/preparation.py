@@ -46,6 +46,7 @@ def open_graph(
     console = Console.of(config, world.rank)
     with world.errors_on_all_ranks():
         require_launched_hosts(world)
+        config = config.with_model_sha256()
         _set_up(config, world, set_up)
     with world.errors_on_all_ranks():
         graph = open_for(config, console.progress)

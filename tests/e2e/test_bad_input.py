@@ -66,6 +66,44 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "everything dropped": ({"dropout": 1}, ["--dropout: expected", "below 1", "got 1.0"]),
     "unknown flag": ({"epocs": 3}, ["unknown flag --epocs, did you mean --epochs?"]),
     "unknown choice": ({"precision": "fp46"}, ["--precision", "got 'fp46', did you mean fp64?"]),
+    "unknown model": (
+        {"model": "gatt"},
+        ["--model: expected one of sage, gcn, gat, gin, got 'gatt'"],
+    ),
+    "no class of a file": (
+        {"model": "mine.py"},
+        ["--model: expected FILE.py:CLASS", "got 'mine.py'"],
+    ),
+    "no file of a model": (
+        {"model": "/no/mine.py:Mine"},
+        ["--model: expected the Python file of a model: cannot read /no/mine.py: No such file"],
+    ),
+    "no class in the file of a model": (
+        {"model": f"{__file__}:Mine"},
+        ["--model test_bad_input.py:Mine: ", "test_bad_input.py has no class Mine"],
+    ),
+    "a sum of gcn": (
+        {"model": "gcn", "aggregator": "sum"},
+        ["--aggregator: --model gcn has no use for it: leave it out"],
+    ),
+    "heads of gin": ({"model": "gin", "heads": 2}, ["--heads: --model gin has no use for it"]),
+    "heads that do not share": (
+        {"model": "gat", "heads": 3},
+        ["--heads: expected a divisor of --hidden, which the heads share, got 3 for 16"],
+    ),
+    "no digits": (
+        {"model": "a.py:B", "model_sha256": "x"},
+        ["--model-sha256: expected 64 digits of 0-9 and a-f, got 'x'"],
+    ),
+    "all smooth": ({"label_smoothing": 1}, ["--label-smoothing: expected", "below 1", "got 1.0"]),
+    "links: a batch norm": (
+        {"task": "link", "norm": "batch"},
+        ["--norm: a paper in the pairs of two ranks would count twice", "use layer"],
+    ),
+    "links: smooth labels": (
+        {"task": "link", "label_smoothing": 0.1},
+        ["--label-smoothing: only --task node has classes, but --task is link"],
+    ),
     "two mistakes": ({"hidden": 0, "lr": -1}, ["--hidden: ", "--lr: ", "; "]),
     "a flag that one process ignores": (
         {"scale_lr": True},

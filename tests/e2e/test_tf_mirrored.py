@@ -370,6 +370,21 @@ FLAGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["--strategy: expected one of one, mirrored, multiworker", "did you mean mirrored?"],
     ),
     "pinning": ({"pin": True}, ["--pin: the Keras strategy ignores it", "--threads"]),
+    "another model": (
+        {"model": "gcn"},
+        ["--model gcn: expected sage, the only model in Keras", "horovod_gnn/train.py"],
+    ),
+    "a model in a file": (
+        {"model": "examples/pyg_sage.py:PygSage"},
+        ["--model examples/pyg_sage.py:PygSage: expected sage, the only model in Keras"],
+    ),
+    "other layers": (
+        {"norm": "layer", "residual": True, "jumping_knowledge": "cat", "label_smoothing": 0.1},
+        [
+            f"--{name}: the Keras strategy ignores it"
+            for name in ("norm", "residual", "jumping-knowledge", "label-smoothing")
+        ],
+    ),
     "no replicas": (
         {"replicas": 0},
         ["--replicas: expected a whole number at least 1 and at most 1024, got 0"],

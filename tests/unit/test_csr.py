@@ -60,6 +60,15 @@ def test_equals_the_dense_matrix(symmetric: bool, loops: bool, budget: int) -> N
     assert expected[0] <= len(rows.pieces) <= expected[1]
 
 
+def test_threads_change_nothing() -> None:
+    edges = np.random.default_rng(5).integers(0, 40, (500, 2))
+    alone, together = Rows(), Rows()
+    degrees = build_csr(edges_of(edges, 37), 40, alone, budget_bytes=500)
+    again = build_csr(edges_of(edges, 37), 40, together, budget_bytes=500, threads=3)
+    assert np.array_equal(degrees, again)
+    assert [rows.tolist() for rows in together.pieces] == [rows.tolist() for rows in alone.pieces]
+
+
 def test_a_range_keeps_to_the_budget() -> None:
     edges, rows = random_edges(), Rows()
     build_csr(edges_of(edges), 40, rows, budget_bytes=100 * 12)

@@ -195,19 +195,35 @@ def test_short_commands_run(command: Command) -> None:
     assert reported.returncode == 0, reported.stderr
 
 
+def _train_on(dataset: str, folder: Path) -> None:
+    """Train an epoch on a graph of one's own, in that folder."""
+    trainer = str(ROOT / "baselines" / "single.py")
+    flags = ["--cache-dir", "cache", "--epochs", "1", "--records", "."]
+    trained = _run([sys.executable, trainer, "--dataset", dataset, *flags], folder)
+    assert trained.returncode == 0, trained.stderr
+    assert len(list(folder.glob("*.jsonl"))) == 1
+
+
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md"])
-def test_the_graph_of_ones_own_is_written_and_trained_on(name: str, tmp_path: Path) -> None:
-    (program,) = blocks(ROOT / name, "python")
+def test_the_graph_of_ones_own_is_written_and_trained_on(tmp_path: Path) -> None:
+    (program,) = blocks(ROOT / "docs" / "data.md", "python")
     made = _run([sys.executable, "-c", program], tmp_path)
     assert made.returncode == 0, made.stderr
-    trainer = str(ROOT / "baselines" / "single.py")
-    trained = _run(
-        [sys.executable, trainer, "--dataset", "./mine", "--epochs", "1", "--records", "."],
-        tmp_path,
-    )
-    assert trained.returncode == 0, trained.stderr
-    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    _train_on("./mine", tmp_path)
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "data.md"], ids=name_of)
+def test_tables_of_ones_own_are_imported_and_trained_on(document: Path, tmp_path: Path) -> None:
+    names = [f"node-{number}" for number in range(60)]
+    edges = zip(names, names[1:] + names[:1], strict=True)
+    nodes = [f"{name},{'ab'[at % 2]},{at % 2},{at % 3}" for at, name in enumerate(names)]
+    (tmp_path / "edges.csv").write_text("\n".join(["from,to", *map(",".join, edges)]))
+    (tmp_path / "nodes.csv").write_text("\n".join(["id,topic,word_a,word_b", *nodes]))
+    (command,) = [one for one in commands(document) if one.words[3:5] == ("import", "mine")]
+    made = _run([sys.executable, *command.words[1:], "--cache-dir", "cache"], tmp_path)
+    assert made.returncode == 0, made.stderr
+    _train_on("mine", tmp_path)
 
 
 def test_the_plan_can_be_run(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "hold_out",
         "held_out",
         "negatives",
+        "model_sha256",
     }
 
 
@@ -141,6 +142,8 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         "resume",
         "start_timeout",
         "collective_timeout",  # --strategy multiworker
+        "heads",
+        "model_sha256",  # --model
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
+from gnn_core.models import title
+from gnn_core.training import describe
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.state import RunProgress
 from horovod_gnn.model import GraphSAGE
@@ -39,14 +42,14 @@ def test_the_default_is_graphsage(tiny_graph: Graph) -> None:
 
 
 def test_a_name_that_is_not_registered_is_refused() -> None:
-    with pytest.raises(UsageError, match="--model: expected one of sage, got 'mlp'"):
+    with pytest.raises(UsageError, match="--model: expected one of sage, gcn, gat, gin, got 'mlp'"):
         RunConfig(model="mlp")
 
 
 def test_a_registered_name_is_a_choice(mlp: str) -> None:
     config = RunConfig(model=mlp)
     assert RunConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(UsageError, match="expected one of sage, mlp, got 'mlb', did you mean mlp"):
+    with pytest.raises(UsageError, match="one of sage, .*, mlp, got 'mlb', did you mean mlp"):
         RunConfig(model="mlb")
 
 
@@ -143,3 +146,89 @@ def test_weights_of_another_kind_are_refused(tiny_graph: Graph, mlp: str) -> Non
     deeper = made_learner(tiny_graph, layers=3, fanouts=(3, 3, 3)).weights()
     with pytest.raises(UsageError, match="got others"):
         load_model(made_config(), deeper, SingleProcess())
+
+
+BUILT_IN = [
+    {"model": "gcn"},
+    {"model": "gat"},
+    {"model": "gin"},
+    {"norm": "batch", "residual": True, "jumping_knowledge": "max"},
+]
+
+
+@pytest.mark.parametrize("changes", BUILT_IN, ids=str)
+def test_a_built_in_model_learns_and_its_weights_are_counted(
+    tiny_graph: Graph, changes: dict[str, Any]
+) -> None:
+    learner = made_learner(tiny_graph, dropout=0.0, input_dropout=0.0, **changes)
+    losses = [np.mean(train(learner, epoch)[:3]) for epoch in range(20)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert describe.num_weights(made_config(**changes), tiny_graph) == learner.num_parameters
+    plain = "layers without the fused kernels"
+    assert any(plain in note for note in learner.notes()) == ("norm" in changes)
+
+
+@pytest.mark.parametrize("changes", BUILT_IN, ids=str)
+def test_a_stopped_run_of_a_built_in_model_goes_on(
+    tiny_graph: Graph, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """With the moving averages of a batch norm."""
+    alone = SingleProcess()
+    whole = trained(tiny_graph, alone, **changes)
+    trainer = trainer_of(tiny_graph, alone, checkpoint_dir=str(tmp_path), **changes)
+    stop_in_step(trainer, alone, 2)
+    assert run(trainer).status == "interrupted"
+    alone.stop_signal = None
+    rest = trained(tiny_graph, alone, checkpoint_dir=str(tmp_path), resume=True, **changes)
+    assert trainer.history.step_losses + rest.losses.tolist() == whole.losses.tolist()
+    assert rest.record.final == whole.record.final
+
+
+@pytest.mark.parametrize("model", ["gcn", "gat", "gin"])
+def test_a_built_in_model_embeds_for_link_prediction(model: str, tmp_path: Path) -> None:
+    settings = {"task": "link", "candidates": 20, "eval_edges": 15, "global_batch_size": 101}
+    graph = linked_graph(tmp_path)
+    learner = made_learner(graph, model=model, norm="layer", **settings)
+    assert all(np.isfinite(train(learner, 0)))
+    tally = learner.evaluate(("valid",), whole=True)["valid"]
+    assert tally.count > 0 and tally.score > 0
+    config = made_config(model=model, norm="layer", **settings)
+    assert describe.num_weights(config, graph) == learner.num_parameters
+
+
+def test_labels_are_smoothed_in_training_alone(tiny_graph: Graph) -> None:
+    plain, smooth = made_learner(tiny_graph), made_learner(tiny_graph, label_smoothing=0.2)
+    batch = plain.feed.arrived(plain.feed.prepare(plain.loader.batch(0, 0)))
+    logits = plain.model(batch[0], batch[1].input_nodes, batch[1].blocks, batch[1].key)
+    labels = torch.from_numpy(batch[1].labels).long()
+    expected = torch.nn.functional.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=0.2
+    )
+    assert float(smooth.objective(smooth.model, *batch)[0]) == pytest.approx(float(expected))
+    assert plain.evaluate(("valid",)) == smooth.evaluate(("valid",))
+
+
+def test_the_opening_line_and_the_memory_know_the_model(tiny_graph: Graph) -> None:
+    def told(**changes: Any) -> str:
+        return title(made_config(**changes).to_dict())
+
+    assert told() == "GraphSAGE (mean)"
+    assert told(model="gat", heads=2) == "GAT (2 heads)"
+    assert told(model="gcn") == "GCN"
+    assert told(model="gin", norm="layer") == "GIN (layer norm)"
+    jumps = told(residual=True, jumping_knowledge="cat")
+    assert jumps == "GraphSAGE (mean, residual, jumping knowledge cat)"
+
+    def step(**changes: Any) -> int:
+        return describe._rank_bytes(made_config(**changes), tiny_graph, 1)["one training step"]
+
+    assert step() < step(model="gcn") < step(model="gat")
+    assert step(model="gcn") <= step(jumping_knowledge="cat", norm="layer")
+
+
+def test_settings_at_their_defaults_are_not_in_the_digest() -> None:
+    newer = {"heads", "residual", "norm", "jumping_knowledge", "label_smoothing", "model_sha256"}
+    assert not newer & RunConfig().curve_settings().keys()
+    changes: dict[str, Any] = {"residual": True, "norm": "layer", "label_smoothing": 0.1}
+    assert changes.items() <= RunConfig(**changes).curve_settings().items()
+    assert RunConfig(model="gat", heads=2).digest() != RunConfig(model="gat").digest()

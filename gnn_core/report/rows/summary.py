@@ -16,7 +16,7 @@ from typing import Any
 from gnn_core.config import OPTIONS
 from gnn_core.measure.run_record import RunRecord, epoch_seconds, measured_epochs
 from gnn_core.measure.timing import per_second
-from gnn_core.models import DEFAULT
+from gnn_core.models import DEFAULT, short_name
 from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
 from gnn_core.strategies import order_of
 
@@ -147,32 +147,38 @@ def machine_words(facts: Mapping[str, Any]) -> str:
 def own_model(config: Mapping[str, Any]) -> str | None:
     """Return the name of a model that is not the default, which records without `model` have."""
     name = config.get("model", DEFAULT)
-    return None if name == DEFAULT else str(name)
+    return None if name == DEFAULT else short_name(str(name))
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
     """Return the settings that tell rows apart, the launcher's controller among them."""
-    chosen = {name: value for name, value in record.config.items() if name not in _REPETITIONS}
-    if own_model(record.config) is None:
-        chosen.pop("model", None)
+    chosen = _without_newer(
+        {name: value for name, value in record.config.items() if name not in _REPETITIONS}
+    )
     return chosen if record.controller is None else {**chosen, "controller": record.controller}
 
 
 def curve_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the loss curve depends on, without the seed and the data set.
 
-    The data set is its name and fingerprint: its path differs between machines. Records from
-    before there was a `table_dtype` read the features as stored, and trained the default `model`.
+    The data set is told by name and fingerprint: its path differs between machines. Records from
+    before there was a setting trained as at its default.
     """
     chosen = {name: value for name, value in config.items() if name in OPTIONS}
-    if chosen.get("table_dtype") == "stored":
-        del chosen["table_dtype"]
-    if own_model(config) is None:
-        chosen.pop("model", None)
+    if "model" in chosen:
+        chosen["model"] = short_name(str(chosen["model"]))
     return {
         name: value
-        for name, value in chosen.items()
+        for name, value in _without_newer(chosen).items()
         if OPTIONS[name].curve and name not in ("seed", "dataset")
+    }
+
+
+def _without_newer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that older runs did not have where they are at their defaults."""
+    newer = {name: spec.default for name, spec in OPTIONS.items() if spec.newer}
+    return {
+        name: value for name, value in settings.items() if name not in newer or value != newer[name]
     }
 
 

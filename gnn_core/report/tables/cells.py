@@ -93,8 +93,11 @@ def differing_settings(
 
     Rows of different data sets have different recipes, which would drown what was chosen. Seeds
     and paths never tell rows apart, the precision only where it has no column (`precision`). The
-    aggregator goes first: without neighbours, all else is another experiment.
+    aggregator goes first: without neighbours, all else is another experiment. Models other than the
+    default are named beside their data set.
     """
+    defaults = {name: o.default for name, o in OPTIONS.items() if o.newer and name != "model"}
+    settings = [{**defaults, **chosen} for chosen in settings]
     never = {"seed", "dataset", *([] if precision else ["precision"])}
     values: dict[tuple[str, str], set[str]] = {}
     for dataset, chosen in zip(datasets, settings, strict=True):
