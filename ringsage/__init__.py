@@ -6,10 +6,11 @@
     loader = ringsage.make_loader(graph, fanouts=(10, 5), global_batch_size=64)
     for batch in loader.batches(epoch=0):
         ...  # the same batches as in every trainer, and on any number of ranks
-    record = ringsage.train(dataset="cora", epochs=20)
+    record = ringsage.train(dataset="cora", epochs=20, checkpoint_dir="saved")
+    logits = ringsage.predict("saved", graph)
 
 Functions raise `UsageError` with one line for what the caller can put right. PyTorch is imported by
-`join` and `train` alone; Horovod only for the strategy `horovod`.
+`join`, `train` and `predict` alone; Horovod only for the strategy `horovod`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
@@ -40,6 +44,7 @@ __all__ = [
     "join",
     "make_loader",
     "open_graph",
+    "predict",
     "read_records",
     "train",
     "write_graph",
@@ -174,3 +179,34 @@ def train(strategy: str = "single", **settings: Any) -> RunRecord:
     if world.rank == 0:
         keep_record(record, Path(config.records))
     return record
+
+
+def predict(
+    checkpoint_dir: str | Path,
+    graph: Graph,
+    *,
+    nodes: npt.NDArray[np.int64] | None = None,
+    weights: str = "best",
+) -> npt.NDArray[Any]:
+    """Compute the logits of nodes with a saved model, over all their neighbours.
+
+    Args:
+        checkpoint_dir: of a run, whichever trainer has made it.
+        graph: that of the run, or another one of as many features and classes.
+        nodes: distinct ids; None: all.
+        weights: `best` on the validation split, or `last`.
+
+    Returns:
+        `[len(nodes), classes]` in the order of `nodes`; for a link model embeddings
+        `[len(nodes), width]`.
+
+    Raises:
+        UsageError: no such checkpoint, a damaged one, or a graph that does not fit it.
+    """
+    from gnn_core.training.evaluate import ExactEvaluator
+    from horovod_gnn.parallel import SingleProcess
+    from horovod_gnn.prediction import open_layers
+
+    asked = np.arange(graph.num_nodes) if nodes is None else np.asarray(nodes, np.int64)
+    layers = open_layers(Path(checkpoint_dir), graph, weights)
+    return np.array(ExactEvaluator(graph, SingleProcess(), layers).embeddings(asked)[asked])

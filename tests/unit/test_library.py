@@ -67,8 +67,14 @@ def test_it_trains_and_leaves_a_record(folder: str, tmp_path: Path) -> None:
     assert 0 <= record.final["test_accuracy"] <= 1
     (kept,), problems = ringsage.read_records(tmp_path / "records")
     assert (kept.run_id, kept.step_losses, problems) == (record.run_id, record.step_losses, [])
-    again = ringsage.train(dataset=folder, **settings)
+    saved = str(tmp_path / "saved")
+    again = ringsage.train(dataset=folder, checkpoint_dir=saved, **settings)
     assert again.step_losses == record.step_losses, "of the seed alone"
+    graph = ringsage.open_graph(folder)
+    nodes = graph.split("test")[::-1]
+    right = ringsage.predict(saved, graph, nodes=nodes).argmax(1) == graph.labels[nodes]
+    assert right.mean() == pytest.approx(again.final["test_accuracy"])
+    assert ringsage.predict(saved, graph).shape == (graph.num_nodes, graph.num_classes)
 
 
 @pytest.mark.parametrize(

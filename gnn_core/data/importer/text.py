@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from gnn_core.files import open_regular
 from gnn_core.usage import UsageError, shown
 
+_NEWLINE = ord("\n")
 _BLOCK_BYTES = 16 << 20
 _MOST_EMPTY = 1 << 20  # bytes of empty lines in a block
 _HEAD_ROWS = 100
@@ -80,7 +83,9 @@ def blocks(path: Path, encoding: str = "utf-8", skip: int = 0) -> Iterator[Block
             if len(rest) > _BLOCK_BYTES:
                 wanted = f"lines of at most {_BLOCK_BYTES:,} bytes"
                 raise refuse(path, line, wanted, "a longer one")
-            num_lines = content.count(b"\n") + bool(newline)
+            # NumPy counts short lines several times as fast as `bytes.count`.
+            is_end = np.frombuffer(content, np.uint8) == _NEWLINE
+            num_lines = int(np.count_nonzero(is_end)) + bool(newline)
             while skipped < skip and content:
                 content = content.partition(b"\n")[2]
                 line, num_lines, skipped = line + 1, num_lines - 1, skipped + 1
