@@ -88,8 +88,8 @@ def open_layers(folder: Path, graph: Graph, weights: str = "best") -> Layers | L
 
 
 def _layers(model: NodeModel | LinkModel, graph: Graph) -> Layers | LinkLayers:
-    model.eval()
     model.read_graph(graph)
+    model.eval()
     store = feature_store(graph)
     return LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
 

@@ -388,8 +388,8 @@ def test_embeddings_of_papers_are_those_of_evaluation(linked: Place, predict: Ca
     weights = weights_of(linked.saved / "best.safetensors")
     encoder = {n.removeprefix("encoder."): a for n, a in weights.items() if "encoder" in n}
     model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in encoder.items()})
-    evaluator = ExactEvaluator(graph, SingleProcess(), Layers(model, feature_store(graph)))
-    theirs = evaluator.embeddings(np.arange(150))
+    layers = Layers(model, feature_store(graph))
+    theirs = ExactEvaluator(graph, SingleProcess(), layers).embeddings(np.arange(150))
     assert np.allclose(np.load(linked.folder / "e.npy"), theirs, rtol=1e-12)
 
 

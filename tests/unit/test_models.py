@@ -204,7 +204,8 @@ def test_labels_are_smoothed_in_training_alone(tiny_graph: Graph) -> None:
     expected = torch.nn.functional.cross_entropy(
         logits, labels, reduction="sum", label_smoothing=0.2
     )
-    assert float(smooth.objective(smooth.model, *batch)[0]) == pytest.approx(float(expected))
+    found = smooth.objective(smooth.model, *batch)[0]
+    assert found.item() == pytest.approx(expected.item())
     assert plain.evaluate(("valid",)) == smooth.evaluate(("valid",))
 
 
