@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -208,6 +209,25 @@ def test_the_service_in_the_docs(
     exec(program.replace('"synthetic"', repr(DATASET)), {})
     classes = {int(row["node"]): int(row["class"]) for row in rows(saved)}
     assert capsys.readouterr().out == f"{ {node: classes[node] for node in (5, 7)} }\n"
+
+
+def test_from_tables_to_a_table_in_the_commands_of_the_docs(
+    place: Place, run_cli: Callable
+) -> None:
+    random = np.random.default_rng(0)
+    names, labels = [f"p{i}" for i in range(60)], ["red", "blue"] * 30
+    edges = [f"{names[i]},{names[(i + 2 * int(random.integers(1, 9))) % 60]}" for i in range(60)]
+    rows_of = [f"{a},{b},{i % 2},1" for i, (a, b) in enumerate(zip(names, labels, strict=True))]
+    (place.folder / "edges.csv").write_text("\n".join(["source,target", *edges]))
+    (place.folder / "nodes.csv").write_text("\n".join(["id,label,x,y", *rows_of]))
+    env = {"RINGSAGE_CACHE": str(place.folder / "cache"), "PYTHONPATH": str(ROOT)}
+    (block,) = [text for text in blocks(ROOT / "docs" / "predict.md", "bash") if "import" in text]
+    for line in block.splitlines():
+        words = shlex.split(line.replace("baselines/", f"{ROOT}/baselines/"))
+        done = run_cli(words, env=env, cwd=place.folder)
+        assert done.returncode == 0, done.stderr
+    assert [row["node"] for row in rows(place, "shop.csv")] == names
+    assert {row["class"] for row in rows(place, "shop.csv")} <= {"red", "blue"}
 
 
 # What is typed after the flags of a good prediction -> words of the answer.
