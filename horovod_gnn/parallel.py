@@ -1,8 +1,8 @@
-"""Parallel: what the training loop needs of the other ranks. The only file that names horovod.
+"""The ranks of a PyTorch run and their collectives. The only file that names horovod.
 
-`SingleProcess` has no world; `HorovodWorld` meets them in Horovod's collectives, and the
-`ProcessGroup` of `baselines` in torch.distributed. The loop takes any of them, so the same code
-runs on one process and on sixty-four.
+`SingleProcess` is one process by itself; the ranks of `HorovodWorld` meet in Horovod's collectives,
+and those of `ProcessGroup` (in `baselines`) in torch.distributed. Learner and update take any of
+them, so the same code runs on one process and on sixty-four.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from baselines.cora.draws import Batch, Draw, batches, contexts, negatives, share
+from baselines.cora.draws import BatchArrays, Draw, batches, contexts, negatives, share
 from baselines.cora.papers import Papers
 from baselines.cora.settings import CoraSettings, filled
 from gnn_core.data.graph import Graph
@@ -21,7 +21,7 @@ def papers(tiny_graph: Graph) -> Papers:
     return Papers.of(tiny_graph)
 
 
-def _together(parts: list[Batch]) -> dict[str, np.ndarray]:
+def _together(parts: list[BatchArrays]) -> dict[str, np.ndarray]:
     """The real rows of all replicas' batches, one after the other; what they share, once."""
     real = [part["weights"] > 0 for part in parts]
     joined = {}
