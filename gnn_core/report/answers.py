@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gnn_core import models
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted, percent, three_digits
@@ -211,5 +212,9 @@ def _command(
         for name, value in config.to_dict().items()
         if name in settings and value != usual[name] and value is not None
     }
+    strategy = STRATEGIES[one.row.strategy]
+    has_model = strategy.framework == "torch" or config.model == models.DEFAULT
+    if not has_model or strategy.refuses.keys() & {OPTIONS[name].flag for name in asked}:
+        return ""
     flags = shlex.join(write_flags({**where, **asked}))
     return f" (`{start_command(one.row.strategy, ranks, flags)}`)"
