@@ -12,9 +12,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.launch import launched_size
@@ -52,17 +52,17 @@ def run_job(
     Raises:
         UsageError: something the user can put right; on every rank alike.
     """
-    state: ElasticState | None = None
-
-    def train(config: RunConfig, world: _W) -> int:
-        nonlocal state
-        state = state or ElasticState(ResourceSampler(config.sample_seconds))
-        trainer = build(config, world)
-        if world.monitor is not None:
-            world.monitor.last_words = partial(_write_last_record, trainer)
-        return _finish(trainer.run(state), trainer)
-
-    return run_on_all_ranks(read, join, train)
+    job, state = Job(read, join), None
+    with optional_output():  # whoever reads it may go: the run has a record to write
+        while job.code is None:
+            with job.world() as world:
+                config = job.agreed(world)
+                state = state or ElasticState(ResourceSampler(config.sample_seconds))
+                trainer = build(config, world)
+                if world.monitor is not None:
+                    world.monitor.last_words = partial(_write_last_record, trainer)
+                job.code = _finish(trainer.run(state), trainer)
+    return job.code
 
 
 def run_on_all_ranks(
@@ -81,37 +81,69 @@ def run_on_all_ranks(
     Raises:
         UsageError: something the user can put right; on every rank alike.
     """
-    gc.freeze()  # what is imported stays: later collections need not look at it
-    gc.enable()  # an entry script has disabled it while it imports
-    keep_freed_memory()
-    settings, problem = _settings(read)
-    stop_signal = None
-    with optional_output():  # whoever reads it may go: the run has a record to write
+    job = Job(read, join)
+    with optional_output():
+        while job.code is None:
+            with job.world() as world:
+                job.code = work(job.agreed(world), world)
+    return job.code
+
+
+class Job(Generic[_S, _W]):
+    """Joins the ranks, and joins them again when they have changed, until there is an exit code.
+
+    Args:
+        read: as in `run_job`.
+        join: as in `run_job`.
+    """
+
+    def __init__(self, read: Callable[[], _S], join: Callable[[_S | None], _W]):
+        gc.freeze()  # what is imported stays: later collections need not look at it
+        gc.enable()  # an entry script has disabled it while it imports
+        keep_freed_memory()
+        self._settings, self._problem = _settings(read)
+        self._join = join
+        self._stop_signal: int | None = None  # it came while a world was made anew
+        self.code: int | None = None  # None as long as the job goes on
+
+    @contextlib.contextmanager
+    def world(self) -> Iterator[_W]:
+        """The ranks that are there. What ends work in them gives an exit code, or the next world.
+
+        Raises UsageError, on every rank alike.
+        """
+        world = self._joined()
+        world.stop_signal = self._stop_signal
+        try:
+            listen_for_stop(world)
+            yield world
+        except DryRun:
+            self.code = 0
+        except WorldChanged:
+            world.leave_world()
+            self._stop_signal = world.stop_signal
+        except Stopped:  # before training began: there is nothing to save, nobody to wait for
+            self.code = _leave(128 + (world.stop_signal or signal.SIGTERM), world)
+        except Lost as error:  # before training began, or after it: no record says so
+            describe.print_lost(world.rank, error)
+            self.code = _leave(1, world)
+        finally:
+            listen_no_more()
+
+    def agreed(self, world: _W) -> _S:
+        """The settings; raises UsageError on every rank where any could not read its own."""
+        world.require_agreement(self._problem)  # a rank may stand alone with a bad file
+        assert self._settings is not None
+        return self._settings
+
+    def _joined(self) -> _W:
         while True:
             try:
-                world = join(settings)
+                return self._join(self._settings)
             except WorldChanged:  # before they had met
                 continue
             except UsageError as error:  # nobody is there to hear what this rank had to say
-                raise UsageError(problem) if problem else error from None
-            world.stop_signal = stop_signal  # it came while this world was made
-            try:
-                listen_for_stop(world)
-                world.require_agreement(problem)  # a rank may stand alone with a bad file
-                assert settings is not None
-                return work(settings, world)
-            except DryRun:
-                return 0
-            except WorldChanged:
-                world.leave_world()
-                stop_signal = world.stop_signal
-            except Stopped:  # before training began: there is nothing to save, nobody to wait for
-                return _leave(128 + (world.stop_signal or signal.SIGTERM), world)
-            except Lost as error:  # before training began, or after it: no record says so
-                describe.print_lost(world.rank, error)
-                return _leave(1, world)
-            finally:
-                listen_no_more()
+                raise UsageError(self._problem) if self._problem else error from None
 
 
 def _settings(read: Callable[[], _S]) -> tuple[_S | None, str | None]:
