@@ -45,9 +45,8 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
     ]
     with world.noticing_losses(), world.strategy.scope():  # variables are the same everywhere
         model = build_model(config, graph)
-        update = Allreduce(
-            trainable(model), build_optimizer(config, model), world
-        )  # one collective a step
+        optimizer = build_optimizer(config, model)
+        update = Allreduce(trainable(model), optimizer, world)  # one collective a step
     with world.noticing_losses():
         learner = KerasLearner(config, graph, world, loaders, model, update)
     return Trainer(config.strategy, config, graph, world, learner)
