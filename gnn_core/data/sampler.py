@@ -21,6 +21,7 @@ from gnn_core.config import UsageError
 from gnn_core.data.batch import Block
 from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
+from gnn_core.data.positions import positions_of
 from gnn_core.seeding import GOLDEN_GAMMA, below, mix, splitmix64
 
 ALL_NEIGHBOURS = -1
@@ -88,35 +89,6 @@ def _draw(nodes, starts, degrees, num_dst, hop_key, offsets, picks):  # type: ig
                 picks[first + slot] = start + np.int64(last) if taken else pick
 
 
-@njit(cache=True, nogil=True)
-def _relabel(indices, picks, num_edges, base, where, nodes, num_nodes, columns):  # type: ignore[no-untyped-def]
-    """Turn picked positions into local columns, appending nodes not met before; the new count.
-
-    `where[node] >= base` means the node was met in this batch, at position `where[node] - base`;
-    raising `base` from batch to batch forgets all of it without clearing the table. Two loops, and
-    no branch in the second: the loads of the first overlap, and nothing is mispredicted. Between
-    them the ids wait in `picks`, since `columns` is too narrow for those of a huge graph. -1 for an
-    id that no node has, before anything is written where it points.
-    """
-    last, signs = np.int64(len(where) - 1), np.int64(0)
-    for edge in range(num_edges):
-        picks[edge] = indices[picks[edge]]
-    for edge in range(num_edges):
-        signs |= picks[edge] | (last - picks[edge])  # negative once an id is out of range
-    if signs < 0:
-        return -1
-    for edge in range(num_edges):
-        node = picks[edge]
-        position = where[node] - base
-        is_new = position < 0
-        position = num_nodes if is_new else position
-        where[node] = base + position
-        nodes[num_nodes] = node
-        columns[edge] = position
-        num_nodes += is_new
-    return num_nodes
-
-
 class Sampler:
     """Draws the blocks of one batch. Holds only scratch space, never random state.
 
@@ -130,8 +102,7 @@ class Sampler:
     def __init__(self, graph: Graph, fanouts: tuple[int, ...]):
         self._graph = graph
         self._fanouts = fanouts
-        self._where = np.full(graph.num_nodes, -1, dtype=np.int32)
-        self._base = 0
+        self._positions = positions_of(graph.num_nodes)
         self._nodes = np.empty(0, dtype=np.int64)
         self._starts = np.empty(0, dtype=np.int64)
         self._degrees = np.empty(0, dtype=np.int64)
@@ -154,7 +125,7 @@ class Sampler:
             try:
                 return self._sample(targets, key)
             except BaseException:
-                self._base = _MAX_POSITION  # what was met so far is to be forgotten
+                self._positions = positions_of(self._graph.num_nodes)  # forgets what was met so far
                 raise
 
     def _sample(
@@ -163,13 +134,12 @@ class Sampler:
         num_nodes = len(targets)
         self._nodes = _grown(self._nodes, num_nodes)
         self._nodes[:num_nodes] = targets
-        self._start_batch(num_nodes)
+        self._positions.start(targets)
         blocks = []
         for hop, fanout in enumerate(self._fanouts):
             hop_key = np.uint64(mix(np.uint64(key), np.uint64(hop)))
             blocks.append(self._expand(num_nodes, hop, fanout, hop_key))
             num_nodes = blocks[-1].num_src
-        self._base += num_nodes
         return tuple(reversed(blocks)), self._nodes[:num_nodes].copy()
 
     def _expand(self, num_dst: int, hop: int, fanout: int, hop_key: np.uint64) -> Block:
@@ -201,28 +171,14 @@ class Sampler:
         self._picks = _grown(self._picks, num_edges)
         columns = np.empty(num_edges, dtype=np.int32)
         _draw(self._nodes, self._starts, self._degrees, num_dst, hop_key, offsets, self._picks)
-        num_src = _relabel(
-            graph.indices,
-            self._picks,
-            num_edges,
-            self._base,
-            self._where,
-            self._nodes,
-            num_dst,
-            columns,
+        num_src = self._positions.relabel(
+            graph.indices, self._picks, num_edges, self._nodes, num_dst, columns
         )
         if num_src < 0:
             raise Subject(graph.name, graph.folder).error(
                 "indices", f"node ids from 0 to {graph.num_nodes - 1}", "others"
             )
         return Block(offsets, columns, num_src)
-
-    def _start_batch(self, num_targets: int) -> None:
-        # One batch meets at most num_nodes nodes; start over before positions overflow int32.
-        if self._base + self._graph.num_nodes + num_targets >= _MAX_POSITION:
-            self._where.fill(-1)
-            self._base = 0
-        self._where[self._nodes[:num_targets]] = self._base + np.arange(num_targets)
 
 
 def _grown(scratch: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

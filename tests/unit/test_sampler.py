@@ -14,7 +14,7 @@ from scipy.stats import chi2, chisquare
 
 from gnn_core import seeding
 from gnn_core.config import UsageError
-from gnn_core.data import sampler as module
+from gnn_core.data import positions as module
 from gnn_core.data.batch import Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.neighbourhood import all_neighbours, reach
@@ -336,12 +336,14 @@ def test_positions_start_over_before_they_overflow(tiny_graph: Graph) -> None:
     targets = tiny_graph.split("train")
     used.sample(targets, 0)
     most = tiny_graph.num_nodes + 20  # nodes in one batch
-    used._base = 2**31 - 1 - 3 * most
+    table = used._positions
+    assert isinstance(table, module.TablePositions)
+    table._base = 2**31 - 1 - 3 * most
     bases = []
     for key in range(12):
         few = targets[key : key + 20]
         assert_same(used.sample(few, key), Sampler(tiny_graph, (3, 2)).sample(few, key))
-        bases.append(used._base)
+        bases.append(table._base)
     assert bases[0] > 2**31 - 1 - 3 * most  # went on from there,
     assert min(bases) < most  # and started over
 
@@ -351,7 +353,10 @@ def test_the_last_position_still_fits(room: int) -> None:
     """Take a batch that meets every node there is, at the very edge of int32."""
     graph = from_rows([[1, 2, 3, 4], [0], [0], [0], [0]])
     used = Sampler(graph, (-1, -1))
-    used._base = 2**31 - 1 - graph.num_nodes - 1 - room
+    used.sample(np.array([0]), 0)
+    table = used._positions
+    assert isinstance(table, module.TablePositions)
+    table._base, table._met = 2**31 - 1 - graph.num_nodes - 1 - room, 0
     for key in range(3):
         one = used.sample(np.array([0]), key)
         assert_same(one, Sampler(graph, (-1, -1)).sample(np.array([0]), key))
