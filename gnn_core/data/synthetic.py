@@ -36,6 +36,7 @@ _YEARLY_GROWTH = 1.1
 _VALID_YEARS = _TEST_YEARS = 2
 _LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at each link
 _CHUNK_PAPERS = 1 << 15
+_BLOCK_PAPERS = 512
 _ARCHIVE_BYTES = 24  # of memory per paper: what `_PaperAttributes` holds, labels, years, degrees
 _SECOND = np.uint64(1 << 32)  # a slot that no citation has
 _ONE = 1 << 32  # the number 1 where probabilities are 32-bit fractions
@@ -118,10 +119,13 @@ class _PaperAttributes:
     def features(self, low: int, high: int) -> npt.NDArray:
         """Words of the papers low .. high - 1: zeros and ones, [high - low, num_features]."""
         spec = self.spec
-        rows = np.zeros((high - low, spec.num_features), np.float32)
+        rows = np.zeros((high - low, spec.num_features), FEATURE_DTYPES[spec.feature_dtype])
+        one = encode_features(np.ones(1, np.float32), spec.feature_dtype)[0]
         keys = (stream(spec.seed, "words"), stream(spec.seed, "vocabulary"))
-        _draw_words(keys, low, self.topics, spec.words, _fraction(spec.clarity), rows)
-        return encode_features(rows, spec.feature_dtype)
+        bits = f"u{rows.itemsize}"  # of a number, since compiled loops know no halves
+        clarity = _fraction(spec.clarity)
+        _draw_words(keys, low, self.topics, spec.words, clarity, rows.view(bits), one.view(bits))
+        return rows
 
     def citations(self, low: int, high: int) -> npt.NDArray:
         """Citations of the papers low .. high - 1, sorted, without repeats: [k, 2]."""
@@ -191,7 +195,7 @@ def _small(bits, bound):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _draw_words(keys, low, topics, words, clarity, rows):  # type: ignore[no-untyped-def]
+def _draw_words(keys, low, topics, words, clarity, rows, one):  # type: ignore[no-untyped-def]
     """A word comes from the topic with chance `clarity`, else from the language all share."""
     key, vocabulary = keys
     num_words = rows.shape[1]
@@ -205,7 +209,7 @@ def _draw_words(keys, low, topics, words, clarity, rows):  # type: ignore[no-unt
                 word = below(mix(topic, np.uint64(_small(bits, own))), np.uint32(num_words))
             else:
                 word = _small(bits, num_words)
-            rows[row, word] = 1.0
+            rows[row, word] = one
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -216,47 +220,38 @@ def _length(key, paper, mean):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _follow(keys, mean, known, paper, slot):  # type: ignore[no-untyped-def]
-    """Which paper the citation `slot` of `paper`, if aimed at its own topic, reaches.
-
-    Half of the citations are copied from an older paper of the topic: so, in effect, papers are
-    cited in proportion to how often they have been (Kumar et al., "Stochastic models for the Web
-    graph", FOCS 2000). The copied citation is recomputed and not looked up: no table is kept.
-    """
-    topics, first, members, ranks = known
-    for _ in range(_LONGEST_CHAIN):
-        rank = np.int64(ranks[paper])
-        if rank == 0:
-            break
-        state = mix(mix(keys[0], np.uint64(paper)), np.uint64(slot))
-        paper = np.int64(members[first[topics[paper]] + rank - 1 - _small(state, rank)])
-        if state & np.uint64(1):
-            break
-        choice = mix(state, np.uint64(0))
-        slot = np.int64(below(choice, np.uint32(_length(keys[2], paper, mean))))
-    return paper
-
-
-@njit(cache=True, nogil=True)
-def _elsewhere(known, paper, topic, bits):  # type: ignore[no-untyped-def]
-    """A paper older than `paper`: of that topic, or of any if topic < 0 or has none so far."""
-    _, first, members, _ = known
-    if topic >= 0:
-        begin = first[topic]
-        end = first[topic + 1] if topic + 1 < len(first) else len(members)
-        older = np.searchsorted(members[begin:end], paper)
-        if older > 0:
-            return np.int64(members[begin + older - 1 - _small(bits, older)])
-    return np.int64(paper - 1 - _small(bits, paper))
-
-
-@njit(cache=True, nogil=True)
 def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[no-untyped-def]
-    """Fill `pairs` with (citing, cited) for the papers low .. high - 1; how many there are."""
+    """Fill `pairs` with (citing, cited) for the papers low .. high - 1; how many there are.
+
+    A block of papers at a time, so that what a block needs stays in the cache of a core.
+    """
+    topics, first, members, _ = known
+    most = max(np.int64(1), (np.int64(2 * mean) + 32768) >> 16)
+    # Of each citation: the paper reached so far, how many older papers share its topic, where those
+    # begin in `members`, and the slot to copy from.
+    reached = np.empty((_BLOCK_PAPERS * most, 4), np.int64)
+    active = np.empty(_BLOCK_PAPERS * most, np.int64)
+    ends = np.empty(_BLOCK_PAPERS, np.int64)
+    older = np.empty(len(first), np.int64)  # papers of each topic that are older than the next one
+    for topic in range(len(first)):
+        end = first[topic + 1] if topic + 1 < len(first) else len(members)
+        older[topic] = np.searchsorted(members[first[topic] : end], low)
+    kept = 0
+    for begin in range(low, high, _BLOCK_PAPERS):
+        end = min(begin + _BLOCK_PAPERS, high)
+        copying = _aim(keys, odds, mean, begin, end, known, older, reached, active, ends)
+        _follow(keys, mean, members, reached, active, copying)
+        kept = _append_sorted(begin, end, reached, ends, pairs, kept)
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _aim(keys, odds, mean, begin, end, known, older, reached, active, ends):  # type: ignore[no-untyped-def]
+    """The papers that the citations of a block aim at; how many of those are to be copied from."""
     devoted, focused, bordering = odds
     topics, first, members, ranks = known
-    kept = 0
-    for paper in range(max(low, 1), high):  # the very first paper finds nothing to cite
+    count = copying = 0
+    for paper in range(begin, end):
         state = mix(keys[1], np.uint64(paper))
         second = np.int64(-1)
         aim = focused
@@ -264,19 +259,74 @@ def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[
             others = np.uint32(len(first) - 1)
             second = (topics[paper] + 1 + np.int64(below(mix(state, _SECOND), others))) % len(first)
             aim = bordering
-        begin = kept
-        for slot in range(_length(keys[2], paper, mean)):
+        own = np.int64(topics[paper])
+        for slot in range(_length(keys[2], paper, mean) if paper > 0 else 0):
             bits = mix(state, np.uint64(slot))
-            if (bits & np.uint64(0xFFFFFFFF)) < aim and ranks[paper] > 0:
-                cited = _follow(keys, mean, known, paper, slot)
-            else:
-                cited = _elsewhere(known, paper, second, bits)
-                if bits & np.uint64(1):
-                    cited = _follow(keys, mean, known, cited, slot)
+            copies = bits & np.uint64(1) != 0
+            if (bits & np.uint64(0xFFFFFFFF)) < aim and older[own] > 0:
+                topic, rank, cited = own, older[own], np.int64(paper)
+                copies = True
+            elif second >= 0 and older[second] > 0:
+                topic, rank = second, older[second] - 1 - _small(bits, older[second])
+                cited = np.int64(members[first[topic] + rank])
+            else:  # of any topic
+                cited = np.int64(paper - 1 - _small(bits, paper))
+                topic, rank = np.int64(topics[cited]), np.int64(ranks[cited])
+            reached[count, 0] = cited
+            reached[count, 1] = rank
+            reached[count, 2] = first[topic]
+            reached[count, 3] = slot
+            active[copying] = count
+            copying += copies
+            count += 1
+        ends[paper - begin] = count
+        older[own] += 1
+    return copying
+
+
+@njit(cache=True, nogil=True)
+def _follow(keys, mean, members, reached, active, copying):  # type: ignore[no-untyped-def]
+    """Replace each paper aimed at by one that the citation is copied from, if it is.
+
+    Half of the citations are copied from an older paper of the topic: so, in effect, papers are
+    cited in proportion to how often they have been (Kumar et al., "Stochastic models for the Web
+    graph", FOCS 2000). The copied citation is recomputed and not looked up: no table is kept.
+    All citations of a block go one link at a time, so that their loads of `members` overlap.
+    """
+    for _ in range(_LONGEST_CHAIN):
+        if copying == 0:
+            break
+        going = 0
+        for at in range(copying):
+            i = active[at]
+            rank = reached[i, 1]
+            state = mix(mix(keys[0], np.uint64(reached[i, 0])), np.uint64(reached[i, 3]))
+            older = max(np.int64(0), rank - 1 - _small(state, rank))  # the first paper stays
+            reached[i, 0] = members[reached[i, 2] + older]
+            reached[i, 1] = older
+            reached[i, 3] = np.int64(mix(state, np.uint64(0)) >> np.uint64(32))
+            active[going] = i
+            going += rank > 0 and state & np.uint64(1) == 0
+        for at in range(going):
+            i = active[at]
+            length = np.uint32(_length(keys[2], reached[i, 0], mean))
+            reached[i, 3] = below(np.uint64(reached[i, 3]) << np.uint64(32), length)
+        copying = going
+
+
+@njit(cache=True, nogil=True)
+def _append_sorted(begin, end, reached, ends, pairs, kept):  # type: ignore[no-untyped-def]
+    """Append what each paper of a block cites to the first `kept` pairs, sorted, once each."""
+    i = 0
+    for paper in range(begin, end):
+        own = kept
+        while i < ends[paper - begin]:
+            cited = reached[i, 0]
+            i += 1
             at = kept
-            while at > begin and pairs[at - 1, 1] > cited:
+            while at > own and pairs[at - 1, 1] > cited:
                 at -= 1
-            if at > begin and pairs[at - 1, 1] == cited:
+            if at > own and pairs[at - 1, 1] == cited:
                 continue
             for later in range(kept, at, -1):
                 pairs[later, 1] = pairs[later - 1, 1]
