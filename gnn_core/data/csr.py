@@ -3,7 +3,8 @@
 The nodes are cut into ranges whose rows fit the memory budget. For each range the edge list is read
 once more, the range's rows are filled, sorted and deduplicated, and written out in sequence. Beside
 the budget there is one int32 per node. Re-reading costs little (the list is usually in the page
-cache) and needs no temporary file.
+cache) and needs no temporary file. Rows that are sorted as they are filled, as those of a list that
+is sorted itself, are only copied.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ EdgeChunks = Callable[[], Iterator[npt.NDArray]]  # starts again at each call; p
 
 DEFAULT_BUDGET_BYTES = 1 << 30
 _CHUNK_EDGES = 1 << 20
+_NODE_BYTES = 16  # of a node in a range: where its row starts, and where the next neighbour goes
 
 
 class RowSink(Protocol):
@@ -111,9 +113,13 @@ def build_csr(
     degrees = np.zeros(num_nodes, np.int32)
     for chunk in edges():
         _require_ids(chunk, num_nodes)
-        _count(chunk, degrees, symmetric, self_loops)
+        if _count(chunk, degrees, symmetric, self_loops):
+            raise UsageError(
+                f"edge list: expected at most {2**31 - 1:,} edges at a node, repeats included, got "
+                "more; remove repeats"
+            )
     dtype = index_dtype(num_nodes)
-    bounds = _ranges(degrees, max(1, budget_bytes // (dtype.itemsize + 8)))
+    bounds = _ranges(degrees, dtype.itemsize, budget_bytes)
 
     def rows_of(bound: tuple[int, int]) -> npt.NDArray:
         low, high = bound
@@ -146,40 +152,47 @@ def _require_ids(edges: npt.NDArray, num_nodes: int) -> None:
         )
 
 
-def _ranges(degrees: npt.NDArray[np.int32], most_edges: int) -> list[int]:
-    """Cut points of the nodes so that a range has at most `most_edges` edges and nodes."""
+def _ranges(degrees: npt.NDArray[np.int32], id_bytes: int, budget_bytes: int) -> list[int]:
+    """Cut points of the nodes so that building the rows of a range takes the budget at most."""
     bounds = [0]
-    ends = 0
+    held = 0
     for start in range(0, len(degrees), _CHUNK_EDGES):
         piece = degrees[start : start + _CHUNK_EDGES]
-        cuts, ends = _cut(piece, start, bounds[-1], ends, most_edges)
+        cuts, held = _cut(piece, start, bounds[-1], held, id_bytes, budget_bytes)
         bounds.extend(int(cut) for cut in cuts)
     return [*bounds, len(degrees)]
 
 
 @njit(cache=True, nogil=True)
-def _cut(degrees, first, begun, held, most):  # type: ignore[no-untyped-def]
+def _cut(degrees, first, begun, held, id_bytes, budget):  # type: ignore[no-untyped-def]
     cuts = []
     for i in range(len(degrees)):
         node = first + i
-        if node > begun and (held + degrees[i] > most or node - begun >= most):
+        size = np.int64(degrees[i]) * id_bytes + _NODE_BYTES
+        if node > begun and held + size > budget:
             cuts.append(node)
             begun = node
             held = 0
-        held += degrees[i]
+        held += size
     return np.array(cuts, dtype=np.int64), held
 
 
 @njit(cache=True, nogil=True)
 def _count(edges, degrees, symmetric, self_loops):  # type: ignore[no-untyped-def]
+    """Add the edges to the degrees; whether one of those no longer fits."""
+    signs = np.int32(0)
     for i in range(len(edges)):
         source, target = edges[i, 0], edges[i, 1]
         if source == target:
             degrees[target] += 1 if self_loops else 0
+            signs |= degrees[target]
             continue
         degrees[target] += 1
+        signs |= degrees[target]
         if symmetric:
             degrees[source] += 1
+            signs |= degrees[source]
+    return signs < 0
 
 
 @njit(cache=True, nogil=True)
@@ -202,7 +215,11 @@ def _sort_rows(starts, columns, degrees):  # type: ignore[no-untyped-def]
     kept = 0
     for node in range(len(starts) - 1):
         row = columns[starts[node] : starts[node + 1]]
-        row.sort()
+        is_sorted = True
+        for i in range(1, len(row)):
+            is_sorted &= row[i - 1] < row[i]
+        if not is_sorted:
+            row.sort()
         begin = kept
         for i in range(len(row)):
             if i == 0 or row[i] != columns[kept - 1]:

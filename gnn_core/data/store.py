@@ -1,7 +1,8 @@
 """A graph on disk: a folder of .npy files and a meta.json, written whole or not at all.
 
 The writer fills a temporary sibling (`<folder>.tmp-<pid>`) and renames it at the end, so whoever
-sees the folder sees all of it. SHA-256 sums are taken of the bytes on their way to the disk.
+sees the folder sees all of it. SHA-256 sums are taken of the bytes on their way to the disk, or by
+a thread, of a file whose header is known last.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +61,7 @@ class _HashSink:
 class ArraySink:
     """One .npy file being written row after row."""
 
-    def __init__(self, sink: _HashSink, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    def __init__(self, sink: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         self._sink = sink
         self.dtype = dtype
         self.shape = shape
@@ -89,6 +91,8 @@ class GraphWriter:
         self.checksums: dict[str, str] = {}
         self.num_features = 0  # of sparse features, whose arrays do not show it
         self._finished = False
+        self._hashing: dict[str, Future[str]] = {}
+        self._pool = ThreadPoolExecutor(1, "checksums")
 
     def __enter__(self) -> GraphWriter:
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -101,6 +105,7 @@ class GraphWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
         if not self._finished:
             shutil.rmtree(self.staging, ignore_errors=True)
 
@@ -118,13 +123,16 @@ class GraphWriter:
         row_shape = tuple(length or 0 for length in shape[1:])
         with path.open("wb") as file:
             sink = _HashSink(file)
-            rows = ArraySink(sink, np.dtype(dtype), (shape[0] or 0, *row_shape))
+            header_last = shape[0] is None
+            rows = ArraySink(
+                file if header_last else sink, np.dtype(dtype), (shape[0] or 0, *row_shape)
+            )
             yield rows
-            if shape[0] is None:
+            if header_last:
                 file.seek(0)  # NumPy pads a header so that a longer first axis still fits
                 _write_header(file, rows.dtype, (rows.rows, *row_shape))
-        if shape[0] is None:
-            self.checksums[path.name] = file_sha256(path)
+        if header_last:
+            self._hashing[path.name] = self._pool.submit(file_sha256, path)
         elif rows.rows == shape[0]:
             self.checksums[path.name] = sink.digest.hexdigest()
         else:
@@ -167,6 +175,7 @@ class GraphWriter:
 
     def drop(self, array: str) -> None:
         """Remove an array that was only needed on the way."""
+        self._collect_checksums()
         self.path(array).unlink()
         del self.checksums[f"{array}.npy"]
 
@@ -178,6 +187,7 @@ class GraphWriter:
         self, num_classes: int | None = None, provenance: dict[str, Any] | None = None
     ) -> None:
         """Check what was written, add meta.json, and put the folder in its place."""
+        self._collect_checksums()
         subject = Subject(self.name, self.staging)
         files = {name: self.path(name) for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
         arrays = map_arrays(files, subject, self.num_features)
@@ -192,6 +202,10 @@ class GraphWriter:
         self.staging.replace(self.folder)
         self._finished = True
         shutil.rmtree(older, ignore_errors=True)
+
+    def _collect_checksums(self) -> None:
+        self.checksums |= {file: digest.result() for file, digest in self._hashing.items()}
+        self._hashing.clear()
 
     @property
     def size_bytes(self) -> int:

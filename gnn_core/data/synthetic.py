@@ -6,13 +6,13 @@ what an earlier paper of that topic cites, so that a few papers become famous, a
 noisy: they alone classify about half of the papers, the neighbourhood classifies most.
 
 Every paper, word and citation is a pure function of (seed, number of the paper, slot). Nothing
-depends on the order of work, on the size of a chunk or on a running generator, so the same seed and
-size give the same bytes anywhere.
+depends on the order of work, on the size of a chunk, on the number of threads or on a running
+generator, so the same seed and size give the same bytes anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from gnn_core.compiled import njit
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.csr import DEFAULT_BUDGET_BYTES, edges_in, write_csr
 from gnn_core.data.features import FEATURE_DTYPES, encode_features
+from gnn_core.data.ordered_map import ordered_map, threads_to_use
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
@@ -36,6 +37,7 @@ _YEARLY_GROWTH = 1.1
 _VALID_YEARS = _TEST_YEARS = 2
 _LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at each link
 _CHUNK_PAPERS = 1 << 15
+_CHUNK_BYTES = 16 << 20  # of words at once
 _BLOCK_PAPERS = 512
 _ARCHIVE_BYTES = 24  # of memory per paper: what `_PaperAttributes` holds, labels, years, degrees
 _SECOND = np.uint64(1 << 32)  # a slot that no citation has
@@ -49,12 +51,23 @@ def generate(
     progress: Progress = silent,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     chunk_papers: int = _CHUNK_PAPERS,
+    threads: int | None = None,
 ) -> None:
-    """Write the graph of `spec` to `folder`. Neither the budget nor the chunk changes a byte.
+    """Write the graph of `spec` to `folder`. No budget, chunk or number of threads changes a byte.
 
     Raises UsageError, before anything is made, where it does not fit on the disk or in memory.
+
+    Args:
+        spec: what to generate.
+        folder: where.
+        name: of the graph; its canonical spec if None.
+        progress: is told of chunks of words, of citations, and of ranges of the adjacency.
+        budget_bytes: of memory for building the adjacency.
+        chunk_papers: papers drawn at once; fewer where their words take more than 16 MiB.
+        threads: that draw; one for each core, up to 8, if None.
     """
-    _require_room(spec, folder, budget_bytes)
+    threads = threads or threads_to_use()
+    _require_room(spec, folder, budget_bytes, threads)
     archive = _PaperAttributes(spec)
     with GraphWriter(folder, name or spec.canonical()) as writer:
         writer.put("labels", archive.topics.astype(np.int32))
@@ -62,28 +75,40 @@ def generate(
         writer.put("splits", archive.splits())
         stored = FEATURE_DTYPES[spec.feature_dtype]
         with writer.stream("features", stored, (spec.papers, spec.num_features)) as sink:
-            for low, high in _chunks(spec.papers, chunk_papers, "words", progress):
-                sink.write(archive.features(low, high))
+            few = min(chunk_papers, max(1, _CHUNK_BYTES // _row_bytes(spec)))
+            for rows in _drawn(archive.features, spec.papers, few, threads, "words", progress):
+                sink.write(rows)
         with writer.stream("citations", index_dtype(spec.papers), (None, 2)) as sink:
-            for low, high in _chunks(spec.papers, chunk_papers, "citations", progress):
-                sink.write(archive.citations(low, high))
-        edges = edges_in(writer.path("citations"))
-        write_csr(writer, edges, spec.papers, budget_bytes=budget_bytes, progress=progress)
+            draw = archive.citations
+            for rows in _drawn(draw, spec.papers, chunk_papers, threads, "citations", progress):
+                sink.write(rows)
+        del archive, draw
+        write_csr(
+            writer,
+            edges_in(writer.path("citations")),
+            spec.papers,
+            budget_bytes=budget_bytes // threads,
+            progress=progress,
+            threads=threads,
+        )
         provenance = {"generator": GENERATOR, "parameters": asdict(spec)}
         writer.finish(spec.num_topics, provenance)
 
 
-def _require_room(spec: SyntheticSpec, folder: Path, budget_bytes: int) -> None:
+def _require_room(spec: SyntheticSpec, folder: Path, budget_bytes: int, threads: int) -> None:
     ids = index_dtype(spec.papers).itemsize
     citations = spec.papers * spec.citations_per_paper
-    features = spec.papers * spec.num_features * FEATURE_DTYPES[spec.feature_dtype].itemsize
     columns = spec.papers * (8 + 4 + 4 + 1)  # indptr, labels, years, splits
     what = f"{spec.canonical()} of {spec.papers:,} papers"
     # Citations as they are made, and both ways; a few of them are repeats.
-    disk = features + columns + 4 * citations * ids
-    chunk = _CHUNK_PAPERS * (4 * spec.num_features + 4 * spec.citations_per_paper * ids)
+    disk = spec.papers * _row_bytes(spec) + columns + 4 * citations * ids
+    chunk = max(_row_bytes(spec), _CHUNK_BYTES, _CHUNK_PAPERS * 4 * spec.citations_per_paper * ids)
     held = min(budget_bytes, int(2 * citations) * (ids + 8))
-    require_room(what, folder, disk, _ARCHIVE_BYTES * spec.papers + chunk + held)
+    require_room(what, folder, disk, _ARCHIVE_BYTES * spec.papers + (threads + 2) * chunk + held)
+
+
+def _row_bytes(spec: SyntheticSpec) -> int:
+    return spec.num_features * FEATURE_DTYPES[spec.feature_dtype].itemsize
 
 
 class _PaperAttributes:
@@ -139,10 +164,23 @@ class _PaperAttributes:
         return pairs[: _draw_citations(keys, self.odds, mean, low, high, known, pairs)]
 
 
-def _chunks(papers: int, size: int, what: str, progress: Progress) -> Iterator[tuple[int, int]]:
-    for low in range(0, papers, size):
+def _drawn(
+    draw: Callable[[int, int], npt.NDArray],
+    papers: int,
+    size: int,
+    threads: int,
+    what: str,
+    progress: Progress,
+) -> Iterator[npt.NDArray]:
+    """What `draw` gives for `size` papers after the other, in order."""
+
+    def of_chunk(low: int) -> npt.NDArray:
+        return draw(low, min(low + size, papers))
+
+    lows = range(0, papers, size)
+    for low, rows in zip(lows, ordered_map(of_chunk, lows, threads), strict=True):
         progress(what, low, papers)
-        yield low, min(low + size, papers)
+        yield rows
     progress(what, papers, papers)
 
 

@@ -56,7 +56,7 @@ def test_equals_the_dense_matrix(symmetric: bool, loops: bool, budget: int) -> N
     assert degrees.tolist() == matrix.sum(axis=1).tolist()
     assert np.concatenate(rows.pieces).tolist() == np.nonzero(matrix)[1].tolist()
     assert all(piece.dtype == np.int32 for piece in rows.pieces)
-    expected = {1: (40, 40), 500: (5, 39), 1 << 20: (1, 1)}[budget]
+    expected = {1: (40, 40), 500: (3, 39), 1 << 20: (1, 1)}[budget]
     assert expected[0] <= len(rows.pieces) <= expected[1]
 
 
@@ -71,9 +71,10 @@ def test_threads_change_nothing() -> None:
 
 def test_a_range_keeps_to_the_budget() -> None:
     edges, rows = random_edges(), Rows()
-    build_csr(edges_of(edges), 40, rows, budget_bytes=100 * 12)
+    build_csr(edges_of(edges), 40, rows, budget_bytes=1200)
     hub = (edges == 7).sum()
-    assert max(len(piece) for piece in rows.pieces) <= max(hub, 100)
+    assert len(rows.pieces) >= 3
+    assert max(len(piece) for piece in rows.pieces) <= max(hub, (1200 - 16) // 4)
 
 
 def test_edges_in_a_file_come_in_pieces(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return make(tmp_path_factory.mktemp("synthetic") / "graph", "synthetic")
 
 
-def test_the_same_bytes_whatever_the_chunk_and_the_budget(tmp_path: Path) -> None:
-    make(tmp_path / "a")
+def test_the_same_bytes_whatever_the_chunk_the_budget_and_the_threads(tmp_path: Path) -> None:
+    make(tmp_path / "a", threads=1)
     make(tmp_path / "b")
-    make(tmp_path / "c", chunk_papers=17, budget_bytes=5000)
+    make(tmp_path / "c", chunk_papers=17, budget_bytes=20_000, threads=3)
     assert sums(tmp_path / "a") == sums(tmp_path / "b") == sums(tmp_path / "c")
 
 
