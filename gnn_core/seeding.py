@@ -72,6 +72,14 @@ def stream(seed: int, name: str) -> np.uint64:
 
 def permutation(length: int, *parts: int | str) -> np.ndarray:
     """A permutation (int64 `[length]`) that is a pure function of the key parts."""
+    return _generator(*parts).permutation(length)
+
+
+def permuted(items: np.ndarray, *parts: int | str) -> np.ndarray:
+    """`items[permutation(len(items), *parts)]` of `items` `[n]`, without an int64 for each."""
+    return _generator(*parts).permutation(items)
+
+
+def _generator(*parts: int | str) -> np.random.Generator:
     # Philox is itself counter-based; ranks compare their NumPy versions before they rely on it.
-    generator = np.random.Generator(np.random.Philox(key=key(*parts)))
-    return generator.permutation(length)
+    return np.random.Generator(np.random.Philox(key=key(*parts)))

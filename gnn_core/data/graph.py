@@ -149,6 +149,15 @@ class Graph:
 
     def split(self, which: str) -> npt.NDArray[np.int64]:
         """Sorted int64 node ids of `train`, `valid` or `test`. Raises UsageError without splits."""
+        chosen = self._splits_of(which) == SPLIT_NAMES.index(which)
+        ids: npt.NDArray[np.int64] = np.flatnonzero(chosen)
+        return ids
+
+    def split_size(self, which: str) -> int:
+        """How many nodes `split` would give. Raises UsageError as it does."""
+        return int(np.count_nonzero(self._splits_of(which) == SPLIT_NAMES.index(which)))
+
+    def _splits_of(self, which: str) -> npt.NDArray[np.uint8]:
         if which not in SPLIT_NAMES[1:]:
             raise UsageError(f"expected the split train, valid or test, got {which!r}")
         if self.splits is None:
@@ -156,7 +165,7 @@ class Graph:
                 f"graph {self.name}: expected splits (train, valid, test), got none; "
                 "choose a data set that has them"
             )
-        return np.flatnonzero(self.splits == SPLIT_NAMES.index(which)).astype(np.int64)
+        return self.splits
 
 
 def write_graph(graph: Graph, folder: str | Path) -> Graph:

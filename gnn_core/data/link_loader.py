@@ -13,7 +13,7 @@ from gnn_core import seeding
 from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Assign, IntArray, Loader, equal_slices
+from gnn_core.data.loader import Assign, IdArray, IntArray, Loader, equal_slices
 from gnn_core.seeding import below, mix
 
 
@@ -70,11 +70,11 @@ class LinkLoader(Loader):
         """Edges in one epoch, over all ranks."""
         return self._per_epoch
 
-    def _find_items(self) -> IntArray:
+    def _find_items(self) -> IdArray:
         assert self._graph.train_edges is not None
         return np.arange(len(self._graph.train_edges))
 
-    def _order(self, epoch: int) -> IntArray:
+    def _order(self, epoch: int) -> IdArray:
         return super()._order(epoch)[: self._per_epoch]
 
     def _made(

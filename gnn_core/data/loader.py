@@ -20,10 +20,12 @@ import numpy.typing as npt
 
 from gnn_core import seeding
 from gnn_core.data.batch import Batch
+from gnn_core.data.checks import index_dtype
 from gnn_core.data.graph import Graph
 from gnn_core.data.sampler import Sampler
 
 IntArray = npt.NDArray[np.int64]
+IdArray = npt.NDArray[np.integer]
 # (targets of a global batch int64 [n], ranks, epoch, step) -> the rank of each, int [n]. A pure
 # function, since each rank asks it by itself; any rank may get any number of targets, or none.
 Assign = Callable[[IntArray, int, int, int], npt.NDArray[np.integer]]
@@ -121,21 +123,19 @@ class Loader:
         """One batch by itself, drawn in the caller's thread."""
         return self._batch(self._order(epoch), epoch, step)
 
-    def _find_items(self) -> IntArray:
-        """What an epoch goes through: here the nodes of the split."""
-        return self._graph.split(self._split)
+    def _find_items(self) -> IdArray:
+        """What an epoch goes through: here the nodes of the split, in the width of their ids."""
+        return self._graph.split(self._split).astype(index_dtype(self._graph.num_nodes))
 
-    def _order(self, epoch: int) -> IntArray:
+    def _order(self, epoch: int) -> IdArray:
         if not self._shuffle:
             return self._items
-        order = seeding.permutation(len(self._items), self._seed, "order", self._split, epoch)
-        shuffled: IntArray = self._items[order]
-        return shuffled
+        return seeding.permuted(self._items, self._seed, "order", self._split, epoch)
 
-    def _batch(self, order: IntArray, epoch: int, step: int) -> Batch:
+    def _batch(self, order: IdArray, epoch: int, step: int) -> Batch:
         start = time.perf_counter()
         size = self._global_batch_size
-        everyones = order[step * size : (step + 1) * size]
+        everyones = order[step * size : (step + 1) * size].astype(np.int64)
         is_mine = self._assign(everyones, self._world_size, epoch, step) == self._rank
         mine = everyones[is_mine]
         num_real = len(mine)

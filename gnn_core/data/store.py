@@ -88,10 +88,9 @@ class GraphWriter:
         self.folder = folder
         self.name = name
         self.staging = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-        self.checksums: dict[str, str] = {}
+        self._sums: dict[str, str | Future[str]] = {}
         self.num_features = 0  # of sparse features, whose arrays do not show it
         self._finished = False
-        self._hashing: dict[str, Future[str]] = {}
         self._pool = ThreadPoolExecutor(1, "checksums")
 
     def __enter__(self) -> GraphWriter:
@@ -132,9 +131,9 @@ class GraphWriter:
                 file.seek(0)  # NumPy pads a header so that a longer first axis still fits
                 _write_header(file, rows.dtype, (rows.rows, *row_shape))
         if header_last:
-            self._hashing[path.name] = self._pool.submit(file_sha256, path)
+            self._sums[path.name] = self._pool.submit(file_sha256, path)
         elif rows.rows == shape[0]:
-            self.checksums[path.name] = sink.digest.hexdigest()
+            self._sums[path.name] = sink.digest.hexdigest()
         else:
             raise ValueError(f"{path}: expected {shape[0]} rows, got {rows.rows}")
 
@@ -165,7 +164,7 @@ class GraphWriter:
             os.link(source, self.path(array))
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, self.path(array))
-        self.checksums[source.name] = checksum
+        self._sums[source.name] = checksum
 
     def adopt_ids(self, graph_folder: Path, checksums: dict[str, str]) -> None:
         """Take over what the nodes of another graph were called, if its folder tells."""
@@ -175,9 +174,8 @@ class GraphWriter:
 
     def drop(self, array: str) -> None:
         """Remove an array that was only needed on the way."""
-        self._collect_checksums()
         self.path(array).unlink()
-        del self.checksums[f"{array}.npy"]
+        del self._sums[f"{array}.npy"]
 
     def path(self, array: str) -> Path:
         """Where the file of `array` is while it is being written."""
@@ -187,7 +185,6 @@ class GraphWriter:
         self, num_classes: int | None = None, provenance: dict[str, Any] | None = None
     ) -> None:
         """Check what was written, add meta.json, and put the folder in its place."""
-        self._collect_checksums()
         subject = Subject(self.name, self.staging)
         files = {name: self.path(name) for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
         arrays = map_arrays(files, subject, self.num_features)
@@ -203,9 +200,11 @@ class GraphWriter:
         self._finished = True
         shutil.rmtree(older, ignore_errors=True)
 
-    def _collect_checksums(self) -> None:
-        self.checksums |= {file: digest.result() for file, digest in self._hashing.items()}
-        self._hashing.clear()
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each file so far, by its name."""
+        sums = self._sums.items()
+        return {file: one if isinstance(one, str) else one.result() for file, one in sums}
 
     @property
     def size_bytes(self) -> int:

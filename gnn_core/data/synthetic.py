@@ -135,10 +135,13 @@ class _PaperAttributes:
         return np.repeat(np.arange(FIRST_YEAR, FIRST_YEAR + NUM_YEARS, dtype=np.int32), lengths)
 
     def splits(self) -> npt.NDArray[np.uint8]:
-        """The oldest papers train, the newest test: uint8 [N]."""
+        """The oldest papers train, the newest test, and few are labelled if so: uint8 [N]."""
         splits = np.ones(self.spec.papers, np.uint8)
         splits[self.year_ends[-_VALID_YEARS - _TEST_YEARS - 1] :] = 2
         splits[self.year_ends[-_TEST_YEARS - 1] :] = 3
+        if self.spec.labelled < 1:
+            key = stream(self.spec.seed, "labelled")
+            _leave_out(key, _fraction(self.spec.labelled), splits)
         return splits
 
     def features(self, low: int, high: int) -> npt.NDArray:
@@ -213,6 +216,14 @@ def _draw_topics(key, thresholds, topics):  # type: ignore[no-untyped-def]
     for paper in range(len(topics)):
         bits = mix(key, np.uint64(paper)) >> np.uint64(32)
         topics[paper] = np.searchsorted(thresholds, bits, side="right")
+
+
+@njit(cache=True, nogil=True)
+def _leave_out(key, share, splits):  # type: ignore[no-untyped-def]
+    """Leave that share of the papers in their splits."""
+    for paper in range(len(splits)):
+        if (mix(key, np.uint64(paper)) >> np.uint64(32)) >= share:
+            splits[paper] = 0
 
 
 @njit(cache=True, nogil=True)

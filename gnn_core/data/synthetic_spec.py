@@ -24,6 +24,7 @@ class SyntheticSpec:
     words: int = 10  # words drawn per paper
     clarity: float = 0.24  # chance that a word comes from the topic, not from the whole language
     feature_dtype: str = "float32"
+    labelled: float = 1.0  # share of papers that belong to a split
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -81,6 +82,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "homophily": (0, 1),
     "words": (1, 1000),
     "clarity": (0, 1),
+    "labelled": (1e-6, 1),
     "seed": (0, 2**53),
 }
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(SyntheticSpec)}

@@ -56,7 +56,7 @@ def split_sizes(graph: Graph, task: str) -> dict[str, int]:
     names = ("train", "valid", "test")
     if task == "link":
         return {name: len(getattr(graph, f"{name}_edges")) for name in names}
-    return {name: len(graph.split(name)) for name in names}
+    return {name: graph.split_size(name) for name in names}
 
 
 def targets_per_epoch(config: RunConfig, graph: Graph) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from gnn_core.seeding import below, key, mix, permutation, splitmix64, stream
+from gnn_core.seeding import below, key, mix, permutation, permuted, splitmix64, stream
 
 LARGEST = 2**64 - 1
 # A chance of less than one in ten thousand is no chance; the keys are fixed, so a test that passes
@@ -122,6 +122,10 @@ def test_a_permutation_is_a_function_of_its_key() -> None:
         same_place = (one == permutation(1000, *other)).sum()
         assert same_place < 10  # one on average
     assert permutation(0, 1).tolist() == []
+    items = np.arange(1000, dtype=np.int32) * 3
+    assert np.array_equal(permuted(items, 3, "order", 0), items[one])
+    assert permuted(items, 3, "order", 0).dtype == np.int32
+    assert items[1] == 3, "it works on a copy"
 
 
 def test_every_permutation_is_equally_likely() -> None:

@@ -92,6 +92,16 @@ def test_splits_follow_the_years(graph: Graph) -> None:
     assert sizes == pytest.approx([0.63, 0.17, 0.20], abs=0.01)
 
 
+def test_few_papers_may_be_labelled(tmp_path: Path) -> None:
+    whole, few = make(tmp_path / "1"), make(tmp_path / "2", "synthetic:papers=2000,labelled=0.1")
+    chosen = np.asarray(few.splits) > 0
+    assert chosen.mean() == pytest.approx(0.1, abs=0.02)
+    assert np.array_equal(few.splits[chosen], whole.splits[chosen])
+    assert few.split_size("train") == len(few.split("train"))
+    for name in ("labels", "features", "citations", "indices"):
+        assert few.meta["checksums"][f"{name}.npy"] == whole.meta["checksums"][f"{name}.npy"]
+
+
 @pytest.mark.parametrize("homophily", [0.1, 0.4, 0.65, 0.9, 1.0])
 def test_homophily_is_what_was_asked(tmp_path: Path, homophily: float) -> None:
     graph = make(tmp_path / "g", f"synthetic:papers=8000,num_features=8,homophily={homophily}")
