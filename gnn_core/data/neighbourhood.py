@@ -14,13 +14,15 @@ from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
 
 IntArray = npt.NDArray[np.int64]
+_MOST_NODES = 2**31 - 1  # offsets and columns are int32
 
 
 def all_neighbours(graph: Graph, ids: IntArray) -> tuple[Block, IntArray]:
-    """One block with all neighbours of `ids`, and the global id of each of its sources.
+    """One block with all neighbours of `ids`, at most 2**31 - 1 edges, and the id of each source.
 
     Sources are `ids`, then the neighbours edge by edge: a node met twice is there twice, since
-    finding that out would cost more than reading its row again.
+    finding that out would cost more than reading its row again. UsageError for a damaged file,
+    OverflowError for more edges: see `chunks`.
     """
     with damage_reported(graph):
         offsets, nodes = _gather_neighbours(graph.indptr, graph.indices, ids)
@@ -104,10 +106,14 @@ def require_node(node, num_nodes):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _gather_neighbours(indptr, indices, ids):  # type: ignore[no-untyped-def]
     offsets = np.zeros(len(ids) + 1, dtype=np.int32)
+    total = np.int64(0)
     for i in range(len(ids)):
         require_row(indptr[ids[i]], indptr[ids[i] + 1], len(indices))
-        offsets[i + 1] = offsets[i] + indptr[ids[i] + 1] - indptr[ids[i]]
-    nodes = np.empty(len(ids) + offsets[-1], dtype=np.int64)
+        total += indptr[ids[i] + 1] - indptr[ids[i]]
+        offsets[i + 1] = total
+    if len(ids) + total > _MOST_NODES:
+        raise OverflowError("nodes of a block")
+    nodes = np.empty(len(ids) + total, dtype=np.int64)
     nodes[: len(ids)] = ids
     fill = len(ids)
     for node in ids:

@@ -10,18 +10,23 @@ Say = Callable[[str], None]  # takes one line of text
 
 
 def reporter(say: Say, title: str, every_seconds: float = 5.0) -> Progress:
-    """A Progress that says `title: what 40 %`, at most once in `every_seconds`.
+    """A Progress that says `title: what 40 %, 3 min left`, at most once in `every_seconds`.
 
-    Work that is over within that time is not mentioned at all.
+    Work that is over within that time is not mentioned at all. What is left is that of this work,
+    at the speed it has had, and is told from a minute on.
     """
     due = time.monotonic() + every_seconds
+    began: dict[str, tuple[float, int]] = {}  # of each work, when it was first told how far it is
 
     def progress(what: str, done: int, total: int) -> None:
         nonlocal due
         now = time.monotonic()
+        start, before = began.setdefault(what, (now, done))
         if now >= due and done < total:
             due = now + every_seconds
-            say(f"{title}: {what} {100 * done // max(total, 1)} %")
+            left = (now - start) * (total - done) / max(done - before, 1) / 60
+            rest = f", {left:.0f} min left" if done > before and left >= 1 else ""
+            say(f"{title}: {what} {100 * done // max(total, 1)} %{rest}")
 
     return progress
 
