@@ -28,7 +28,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts fuzz lint doctor bench reference check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts fuzz lint doctor bench reference reference-large check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ reference: install ## make the records behind the documents' figures anew, and t
 	results/reference.sh
 	python -m gnn_core.report.analysis --update $(GENERATED)
 	python -m gnn_core.report.curve_figure results/reference/curves docs/curves.png
+
+reference-large: install ## graphs of 20 thousand to 100 million papers, stage by stage under 16 GiB (root, 45 GB of disk, hours)
+	python -m gnn_core.bench.large --json results/reference/large/large.json $(ARGS)
 
 check-docs: install ## fail when a figure in the documents is not what its records say, or has no record
 	@python -m gnn_core.report.analysis --update $(GENERATED) --check

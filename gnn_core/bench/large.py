@@ -35,7 +35,7 @@ from gnn_core.measure import machine
 from gnn_core.measure.records import read_records
 from gnn_core.measure.timing import per_second
 from gnn_core.sweep.launches import Launch
-from gnn_core.usage import Parser, UsageError, finite, read_number, whole
+from gnn_core.usage import Parser, UsageError, finite, whole
 
 STAGES = ("prepare", "partition", "train", "evaluate")
 _SIZES = (2e4, 2e5, 2e6, 2e7, 1e8)
@@ -61,7 +61,8 @@ _COLUMNS = [
     "waiting %",
 ]
 _NOTES = [
-    "each stage began with none of the graph in the page cache",
+    "each stage began with none of the graph in the page cache; seconds are those of the whole "
+    "program, targets/s those of the epoch, or of the evaluation, alone",
     "a process's memory includes pages that it shares; GiB beside and with page cache are of all "
     "processes of a stage together, the latter under the limit",
     "waiting: of an epoch, by the rank that took longest, until the next batch was there",
@@ -123,7 +124,8 @@ def _run(options: argparse.Namespace) -> int:
             content = {"plan": dataclasses.asdict(plan), "stages": done}
             write_bench(folder / _DONE, content)
             _say(f"{papers:,} papers: {stage} took {done[-1]['seconds']:.1f} s")
-        if not options.keep:
+        is_over = all(any(_is_of(one, papers, stage) for one in done) for stage in STAGES)
+        if is_over and not options.keep:
             shutil.rmtree(folder / f"{papers}", ignore_errors=True)
     asked = [
         one
@@ -160,10 +162,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(read_number(part)) for part in text.split(","))
-    if min(sizes) < 1000:
-        raise argparse.ArgumentTypeError(f"expected sizes of at least 1000 papers, got {text!r}")
-    return sizes
+    size = finite(1000, 2e9)
+    return tuple(int(size(part)) for part in text.split(","))
 
 
 def _stages(text: str) -> tuple[str, ...]:

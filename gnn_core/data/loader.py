@@ -60,6 +60,7 @@ class Loader:
         shuffle: draw a new order each epoch; otherwise ascending ids.
         prefetch: batches drawn ahead by a thread; 0 draws in the caller's thread.
         assign: which rank computes which targets of a global batch.
+        most: of the split's nodes that are taken, evenly spaced; 0 is all.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Loader:
         shuffle: bool = True,
         prefetch: int = 2,
         assign: Assign = equal_slices,
+        most: int = 0,
     ):
         self._graph = graph
         self._split = split
+        self._most = most
         self._items = self._find_items()
         self._global_batch_size = global_batch_size
         self._seed = seed
@@ -125,7 +128,10 @@ class Loader:
 
     def _find_items(self) -> IdArray:
         """What an epoch goes through: here the nodes of the split, in the width of their ids."""
-        return self._graph.split(self._split).astype(index_dtype(self._graph.num_nodes))
+        items = self._graph.split(self._split)
+        if 0 < self._most < len(items):
+            items = items[np.arange(self._most) * len(items) // self._most]
+        return items.astype(index_dtype(self._graph.num_nodes))
 
     def _order(self, epoch: int) -> IdArray:
         if not self._shuffle:

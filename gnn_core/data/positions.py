@@ -18,6 +18,7 @@ from gnn_core.seeding import GOLDEN_GAMMA
 HASHED_FROM = 1 << 24  # nodes of a graph from which on a table would be too large
 _MAX_POSITION = 2**31 - 1  # columns are int32
 _LEAST_SLOTS = 1 << 14
+_SLOT_BYTES = 16
 _GAMMA = np.uint64(GOLDEN_GAMMA)
 
 IntArray = npt.NDArray[np.int64]
@@ -56,6 +57,11 @@ class Positions(Protocol):
 def positions_of(num_nodes: int) -> Positions:
     """The kind that suits a graph of so many nodes."""
     return TablePositions(num_nodes) if num_nodes < HASHED_FROM else HashPositions(num_nodes)
+
+
+def scratch_bytes(num_nodes: int, met: float) -> int:
+    """The most that positions take, of a graph of so many nodes and a batch that meets `met`."""
+    return 4 * num_nodes if num_nodes < HASHED_FROM else int(8 * _SLOT_BYTES * met)
 
 
 class TablePositions:

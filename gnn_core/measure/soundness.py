@@ -111,7 +111,7 @@ def _epoch_problems(epoch: EpochRecord) -> Iterable[str]:
 
 
 def _final_problems(record: RunRecord) -> Iterable[str]:
-    """Check that a result names a real split, is a fraction and counted that whole split."""
+    """Check that a result names a real split, is a fraction, and counted all it was to count."""
     for name, value in record.final.items():
         split, _, what = name.partition("_")
         if split not in SPLITS:
@@ -121,8 +121,14 @@ def _final_problems(record: RunRecord) -> Iterable[str]:
             continue
         elif what in _FRACTIONS and not 0 <= value <= 1:
             yield f"final.{name} is {value}, expected a fraction of 0 to 1"
-        elif what == "count" and value != (has := record.dataset.splits.get(split, value)):
+        elif what == "count" and value != (has := _evaluated(record, split, value)):
             yield f"final.{name} is {value}, but the split has {has} targets"
+
+
+def _evaluated(record: RunRecord, split: str, unless_known: float) -> float:
+    """Targets of a split that the run was to evaluate."""
+    has = record.dataset.splits.get(split, unless_known)
+    return min(has, record.config.get("eval_nodes") or has)
 
 
 def _target_problems(record: RunRecord) -> Iterable[str]:

@@ -77,7 +77,7 @@ def _one_eval_fanout_per_layer(values: Values) -> str | None:
 
 def _only_when(name: str, switch: str, position: str) -> Callable[[Values], str | None]:
     def rule(values: Values) -> str | None:
-        if values[name] is None or values[switch] == position:
+        if not values[name] or values[switch] == position:
             return None
         flag = "--" + switch.replace("_", "-")
         return f"only {flag} {position} uses it, but {flag} is {values[switch]}: change one of them"
@@ -184,6 +184,7 @@ def batch_problem(global_batch_size: int, world_size: int) -> str | None:
 _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "eval": ("task", ("node",)),
     "eval_fanouts": ("eval", ("sampled",)),
+    "eval_nodes": ("eval", ("sampled",)),
     "held_out": ("hold_out", ("newest", "random")),
     "lr_step_epochs": ("lr_schedule", ("step",)),
     "lr_gamma": ("lr_schedule", ("step",)),
@@ -204,6 +205,7 @@ _OF_MODELS: Mapping[str, Callable[[str], bool]] = {
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("fanouts", "layers"), _one_fanout_per_layer),
     (("eval_fanouts", "eval"), _only_when("eval_fanouts", "eval", "sampled")),
+    (("eval_nodes", "eval"), _only_when("eval_nodes", "eval", "sampled")),
     (("eval_fanouts", "layers", "eval", "fanouts"), _one_eval_fanout_per_layer),
     (("lr_step_epochs", "lr_schedule"), _only_when("lr_step_epochs", "lr_schedule", "step")),
     (("lr_gamma", "lr_schedule"), _only_when("lr_gamma", "lr_schedule", "step")),

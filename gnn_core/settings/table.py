@@ -281,6 +281,12 @@ class Settings:
         "fan-outs with --eval sampled (default then: those of training)",
         metavar="15,10,5",
     )
+    eval_nodes: int = option(
+        0,
+        _EVALUATION,
+        "nodes of each split that --eval sampled takes, evenly spaced; 0 is all",
+        low=0,
+    )
 
     # Numbers and machine
     precision: str = option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from gnn_core import models
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.positions import scratch_bytes
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
@@ -186,7 +187,7 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
-        "sampler": graph.num_nodes * 4,
+        "sampler": scratch_bytes(graph.num_nodes, nodes[-1]),
         **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
         "evaluation": scratch,
     }

@@ -169,6 +169,7 @@ def _sampled_loaders(
             world_size=world_size,
             shuffle=False,
             prefetch=prefetch,
+            most=config.eval_nodes,
         )
         for split in ("valid", "test")
     }

@@ -41,6 +41,7 @@ from gnn_core.config import OPTIONS, RunConfig, UsageError
         ("--world-size 0", "--world-size: expected a whole number at least 1"),
         ("--warmup-epochs 5 --epochs 5", "fewer warm-up epochs than the 5 epochs"),
         ("--eval-fanouts 5,5", "--eval-fanouts: only --eval sampled uses it, but --eval is ex"),
+        ("--eval-nodes 5", "--eval-nodes: only --eval sampled uses it, but --eval is ex"),
         ("--eval sampled --eval-fanouts 5", "--eval-fanouts: expected 2 entries"),
         ("--lr-gamma 0.5", "--lr-gamma: only --lr-schedule step uses it, but --lr-schedule is"),
         ("--lr-step-epochs 3 --lr-schedule cosine", "but --lr-schedule is cosine"),

@@ -367,3 +367,13 @@ def test_leaving_does_not_wait_for_the_rest_of_the_epoch(graph: Graph) -> None:
     with contextlib.closing(module.ahead(slow(), 4)) as batches:
         assert next(batches) == 0
     assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
+def test_a_part_of_a_split_is_spread_over_it(graph: Graph) -> None:
+    nodes = graph.split("train")
+    for most in (1, 7, 99):
+        drawn = real_targets(epoch_of(graph, shuffle=False, most=most))
+        assert len(drawn) == most and set(drawn) <= set(nodes.tolist())
+        assert np.ptp(np.diff(np.searchsorted(nodes, drawn), append=len(nodes))) <= 1
+    for all_of_it in (0, 100, 1000):
+        assert real_targets(epoch_of(graph, shuffle=False, most=all_of_it)) == nodes.tolist()

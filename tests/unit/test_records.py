@@ -148,6 +148,9 @@ def test_a_test_accuracy_made_on_validation_nodes_is_found_out(tmp_path: Path) -
     values = written(run(final=split_fields("test", Tally(1.0, 2, 2))), tmp_path)
     assert values["status"] == "failed"
     assert "final.test_count is 2, but the split has 3 targets" in values["error"]
+    asked = {**run().config, "eval_nodes": 2}
+    changes = {"final": split_fields("test", Tally(1.0, 2, 2)), "config": asked}
+    assert written(run(**changes), tmp_path)["status"] == "ok"
 
 
 def test_an_interrupted_epoch_may_be_short(tmp_path: Path) -> None:
