@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from gnn_core.compiled import njit
-from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES
+from gnn_core.data.checks import ARRAY_NAMES, SPLIT_NAMES, spans
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
@@ -96,7 +97,11 @@ def _origin(graph: Graph) -> list[tuple[str, str]]:
 
 
 def _degrees(graph: Graph) -> list[str]:
-    degrees = np.diff(graph.indptr)
+    degrees = np.empty(graph.num_nodes, graph.indices.dtype)
+    bins = np.zeros(64, np.int64)  # that double: 0, 1, 2-3, 4-7, ...
+    for part in spans(graph.num_nodes, 8, full=True):
+        degrees[part] = piece = np.diff(graph.indptr[part.start : part.stop + 1])
+        bins += np.bincount(np.frexp(piece.astype(np.float64))[1], minlength=64)
     values = np.percentile(degrees, _PERCENTILES, method="nearest").astype(int)
     names = ["least", *(f"{p} %" for p in _PERCENTILES[1:-1]), "most"]
     table = [
@@ -104,8 +109,7 @@ def _degrees(graph: Graph) -> list[str]:
         _row("", "".join(f"{_number(int(value)):>8}" for value in values)),
         "",
     ]
-    # Bins that double: 0, 1, 2-3, 4-7, ...
-    bins = np.bincount(np.frexp(degrees.astype(np.float64))[1])
+    bins = np.trim_zeros(bins, "b")
     labels = ["0", "1"] + [f"{_number(2**k)} - {_number(2 ** (k + 1) - 1)}" for k in range(1, 63)]
     rows = [(labels[i], int(count)) for i, count in enumerate(bins)]
     return table + _bars(rows if bins[0] else rows[1:])
@@ -113,15 +117,20 @@ def _degrees(graph: Graph) -> list[str]:
 
 def _splits(graph: Graph) -> list[str]:
     assert graph.splits is not None
-    counts = np.bincount(graph.splits, minlength=len(SPLIT_NAMES))
+    counts = np.zeros(len(SPLIT_NAMES), np.int64)
+    for part in spans(graph.num_nodes, 8, full=True):
+        counts += np.bincount(graph.splits[part], minlength=len(SPLIT_NAMES))
     order = [1, 2, 3, 0]
     return ["splits"] + _bars([(SPLIT_NAMES[i], int(counts[i])) for i in order if counts[i] or i])
 
 
 def _years(graph: Graph) -> list[str]:
     assert graph.years is not None
-    years, counts = np.unique(graph.years, return_counts=True)
-    rows = [(str(year), int(count)) for year, count in zip(years, counts, strict=True)]
+    found: Counter[int] = Counter()
+    for part in spans(graph.num_nodes, 8, full=True):
+        years, counts = np.unique(graph.years[part], return_counts=True)
+        found.update(dict(zip(years.tolist(), counts.tolist(), strict=True)))
+    rows = [(str(year), count) for year, count in sorted(found.items())]
     if len(rows) > 30:  # then the oldest ones are few
         older = sum(count for _, count in rows[:-25])
         rows = [(f"to {rows[-26][0]}", older), *rows[-25:]]
@@ -130,8 +139,11 @@ def _years(graph: Graph) -> list[str]:
 
 def _classes(graph: Graph) -> list[str]:
     assert graph.labels is not None
-    labels = np.asarray(graph.labels)
-    counts = np.bincount(labels[labels >= 0], minlength=graph.num_classes)
+    counts = np.zeros(graph.num_classes, np.int64)
+    for part in spans(graph.num_nodes, 8, full=True):
+        piece = graph.labels[part]
+        counts += np.bincount(piece[piece >= 0], minlength=graph.num_classes)[: len(counts)]
+    unknown = graph.num_nodes - int(counts.sum())
     order = np.argsort(-counts, kind="stable")
     shown, rest = order[:_MOST_CLASSES], order[_MOST_CLASSES:]
     names = graph.meta.get("provenance", {}).get("class_names")
@@ -141,8 +153,8 @@ def _classes(graph: Graph) -> list[str]:
     lines = _bars(rows, graph.num_nodes)
     if len(rest):
         lines.append(_row(f"{len(rest)} others", f"{_number(int(counts[rest].sum())):>11}"))
-    if (labels < 0).any():
-        lines.append(_row("no class", f"{_number(int((labels < 0).sum())):>11}"))
+    if unknown:
+        lines.append(_row("no class", f"{_number(unknown):>11}"))
     return ["classes, largest first", *lines]
 
 
