@@ -12,6 +12,7 @@ import numpy as np
 from gnn_core import seeding
 from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
+from gnn_core.data.checks import index_dtype
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, IdArray, IntArray, Loader, equal_slices
 from gnn_core.seeding import below, mix
@@ -72,7 +73,8 @@ class LinkLoader(Loader):
 
     def _find_items(self) -> IdArray:
         assert self._graph.train_edges is not None
-        return np.arange(len(self._graph.train_edges))
+        count = len(self._graph.train_edges)
+        return np.arange(count, dtype=index_dtype(count))
 
     def _order(self, epoch: int) -> IdArray:
         return super()._order(epoch)[: self._per_epoch]

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from gnn_core.data import checks
 from gnn_core.data.graph import Graph
 from gnn_core.data.graph_statistics import edge_homophily, statistics
 
@@ -62,6 +63,13 @@ def test_the_statistics(star: Graph) -> None:
     memory = lines_of(text, "memory")
     assert memory["features"] == ["72", "B"] and memory["indptr"] == ["56", "B"]
     assert memory["in training"][:2] == [str(56 + 32 + 72 + 24 + 6), "B"]
+
+
+def test_they_are_counted_in_pieces(star: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = statistics(star)
+    monkeypatch.setattr(checks, "_SPAN_BYTES", 32)
+    assert len(list(checks.spans(star.num_nodes, 8, full=True))) == 2
+    assert statistics(star) == whole
 
 
 def test_degrees(star: Graph) -> None:
