@@ -6,8 +6,10 @@ seen as it was when it was made, as a missing one is.
 
 Sources: Liben-Nowell, Kleinberg, "The Link Prediction Problem for Social Networks", CIKM 2003
 (common neighbours, Jaccard); Adamic, Adar, "Friends and Neighbors on the Web", Social Networks
-2003; Zhou, Lü, Zhang, "Predicting Missing Links via Local Information", EPJ B 2009; Kovács et al., "Network-based Prediction of Protein Interactions", Nature Communications 2019 (paths
-of three links); Liu, Lü, "Link Prediction Based on Local Random Walk", EPL 2010.
+2003; Zhou, Lü, Zhang, "Predicting Missing Links via Local Information", EPJ B 2009 (each common
+neighbour divided by its degree); Liu, Lü, "Link Prediction Based on Local Random Walk", EPL 2010;
+Kovács et al., "Network-based Prediction of Protein Interactions", Nature Communications 2019 (paths
+of three links, divided by the roots of the degrees on the way).
 """
 
 from __future__ import annotations
