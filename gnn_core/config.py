@@ -26,6 +26,9 @@ from gnn_core.usage import UsageError, did_you_mean
 
 __all__ = ["OPTIONS", "RECIPES", "RunConfig", "UsageError", "parse_config"]
 
+# What runs were like before there was a setting for it; the default is another one.
+_BEFORE = {"predictor": "mlp", "negatives_kind": "uniform"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
@@ -119,7 +122,7 @@ class RunConfig(Settings):
         if strangers := [name for name in settings if name not in OPTIONS]:
             hints = [f"{name!r}{did_you_mean(name, OPTIONS)}" for name in strangers]
             raise UsageError("; ".join(f"unknown setting {hint}" for hint in hints))
-        return cls(**settings)
+        return cls(**{**(_BEFORE if settings.get("task") == "link" else {}), **settings})
 
     def curve_settings(self) -> dict[str, Any]:
         """Pick the settings that the training loss depends on, as `to_dict` spells them.

@@ -42,11 +42,14 @@ def initial_weights(widths: Sequence[int], seed: int) -> dict[str, npt.NDArray[n
     return weights
 
 
-def initial_predictor(width: int, layers: int, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+def initial_predictor(
+    width: int, layers: int, seed: int, structure_width: int = 0
+) -> dict[str, npt.NDArray[np.float32]]:
     """Weights of a predictor of links by name, in the order of its layers.
 
     Returns `<i>.weight` float32 `[out, width]` and `<i>.bias` float32 `[out]` of each layer, where
-    `out` is `width` but for the last layer, which gives one number.
+    `out` is `width` but for the last layer, which gives one number; and, where structural features
+    are read, `structure.weight` float32 `[out of the first layer, structure_width]`.
     """
     draw = _uniform(seed, "predictor")
     weights: dict[str, npt.NDArray[np.float32]] = {}
@@ -54,6 +57,9 @@ def initial_predictor(width: int, layers: int, seed: int) -> dict[str, npt.NDArr
         out = width if depth < layers - 1 else 1
         weights[f"{depth}.weight"] = draw((out, width), width)
         weights[f"{depth}.bias"] = draw((out,), width)
+    if structure_width:
+        shape = (len(weights["0.weight"]), structure_width)
+        weights["structure.weight"] = draw(shape, structure_width)
     return weights
 
 

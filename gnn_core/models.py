@@ -22,6 +22,7 @@ MODELS: dict[str, str] = {DEFAULT: "GraphSAGE", "gcn": "GCN", "gat": "GAT", "gin
 FIXED_AGGREGATION = ("gcn", "gat", "gin")
 NORMS = ("none", "layer", "batch")
 JUMPS = ("none", "cat", "max")
+PREDICTORS = ("mlp", "structure")  # of link prediction
 _MOST_BYTES = 16 << 20  # of a file with a model
 
 

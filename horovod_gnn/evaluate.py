@@ -49,8 +49,10 @@ class LinkLayers(Layers):
         self._predictor = model.predictor
 
     @torch.no_grad()
-    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def scores(
+        self, left: np.ndarray, right: np.ndarray, structure: np.ndarray | None = None
+    ) -> np.ndarray:
         """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
         device = self._model.device
-        ends = [torch.from_numpy(end).to(device) for end in (left, right)]
-        return self._predictor(*ends).cpu().numpy()
+        parts = [part for part in (left, right, structure) if part is not None]
+        return self._predictor(*(torch.from_numpy(part).to(device) for part in parts)).cpu().numpy()

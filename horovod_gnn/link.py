@@ -19,33 +19,52 @@ from horovod_gnn.node_model import NodeModel
 
 
 class LinkPredictor(nn.Module):
-    """How likely two papers are to be linked: dense layers on the product of their embeddings.
+    """How likely a paper is to cite another: dense layers on the product of their embeddings.
 
-    As in OGB's example for ogbl-citation2 (Hu et al., NeurIPS 2020): symmetric in the two.
+    As in OGB's example for ogbl-citation2 (Hu et al., NeurIPS 2020). Structural features of the
+    pair, if they are read, are the first layer's input too, beside the product.
 
     Args:
         width: of an embedding, and of the hidden layers.
         layers: number of layers; the last one gives one number.
         seed: of the initial weights.
         arithmetic: of the products.
+        structure_width: number of structural features of a pair; 0 reads none.
     """
 
-    def __init__(self, width: int, layers: int, seed: int, arithmetic: Arithmetic):
+    def __init__(
+        self, width: int, layers: int, seed: int, arithmetic: Arithmetic, structure_width: int = 0
+    ):
         super().__init__()
         stack = nn.ModuleList(
             nn.Linear(width, width if depth < layers - 1 else 1) for depth in range(layers)
         )
-        weights = initial_predictor(width, layers, seed)
-        stack.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        weights = initial_predictor(width, layers, seed, structure_width)
+        tensors = {name: torch.from_numpy(w) for name, w in weights.items()}
+        read = tensors.pop("structure.weight", None)
+        stack.load_state_dict(tensors)
         self.layers = cast("Sequence[nn.Linear]", stack)  # torch's type knows Modules alone
+        self.structure = None
+        if read is not None:
+            self.structure = nn.Linear(structure_width, len(read), bias=False)
+            self.structure.load_state_dict({"weight": read})
         self.arithmetic = arithmetic
         self.to(arithmetic.accumulator)
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """Scores `[n]`, any number, of pairs of embeddings `[n, width]`."""
+    def forward(self, left: Tensor, right: Tensor, structure: Tensor | None = None) -> Tensor:
+        """Scores `[n]`, any number, of pairs.
+
+        Args:
+            left: embeddings `[n, width]` of the citing papers.
+            right: embeddings `[n, width]` of the others.
+            structure: `[n, structure_width]`, if the predictor reads it.
+        """
         h = left * right
         for depth, layer in enumerate(self.layers):
             h = self.arithmetic.linear(h, layer.weight) + layer.bias
+            if depth == 0 and self.structure is not None:
+                assert structure is not None
+                h = h + self.arithmetic.linear(structure.to(h.dtype), self.structure.weight)
             if depth < len(self.layers) - 1:
                 h = functional.relu(h)
         return h.squeeze(1)
@@ -58,13 +77,16 @@ class LinkModel(nn.Module):
         encoder: whose outputs are embeddings.
         predictor_layers: number of layers of the predictor.
         seed: of the predictor's initial weights.
+        structure_width: as in `LinkPredictor`.
     """
 
-    def __init__(self, encoder: NodeModel, predictor_layers: int, seed: int):
+    def __init__(
+        self, encoder: NodeModel, predictor_layers: int, seed: int, structure_width: int = 0
+    ):
         super().__init__()
         self.encoder = encoder
         self.predictor = LinkPredictor(
-            encoder.widths[-1], predictor_layers, seed, encoder.arithmetic
+            encoder.widths[-1], predictor_layers, seed, encoder.arithmetic, structure_width
         )
 
     def forward(

@@ -13,6 +13,7 @@ import torch
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_structure import structure_width
 from gnn_core.models import MODELS, ModelSettings, is_in_file
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import Weights
@@ -134,7 +135,9 @@ def _model(
     is_link = config.task == "link"
     out_features = config.hidden if is_link else num_classes
     encoder = _build_encoder(config, in_features, out_features, native_bf16)
-    return LinkModel(encoder, config.predictor_layers, config.seed) if is_link else encoder
+    if not is_link:
+        return encoder
+    return LinkModel(encoder, config.predictor_layers, config.seed, structure_width(config))
 
 
 def _build_encoder(

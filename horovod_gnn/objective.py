@@ -46,10 +46,15 @@ def link_objective(model: LinkModel, inputs: Inputs, batch: Batch) -> tuple[Tens
     sources, destinations, negatives = (
         torch.from_numpy(part[:count].copy()).to(embeddings.device) for part in parts
     )
+    own = others = None  # structural features of the edges, and of their negatives
+    if batch.pairs.structure is not None:
+        structure = torch.from_numpy(batch.pairs.structure[:count]).to(embeddings.device)
+        own, others = structure[:, 0], structure[:, 1:].flatten(0, 1)
     left = embeddings[sources]
-    positive = model.predictor(left, embeddings[destinations])
+    positive = model.predictor(left, embeddings[destinations], own)
     repeated = left.repeat_interleave(negatives.shape[1], dim=0)
-    negative = model.predictor(repeated, embeddings[negatives.flatten()]).view_as(negatives)
+    negative = model.predictor(repeated, embeddings[negatives.flatten()], others)
+    negative = negative.view_as(negatives)
     losses = functional.softplus(-positive) + functional.softplus(negative).mean(dim=1)
     # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])

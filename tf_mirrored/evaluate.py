@@ -62,10 +62,16 @@ class LinkLayers(Layers):
     def __init__(self, model: LinkModel, table: tf.Tensor, feed: Feed):
         super().__init__(model.encoder, table, feed)
         pairs = tf.TensorSpec([None, self.widths[-1]], feed.real)
+        structure = None
+        if model.structure is not None:
+            structure = tf.TensorSpec([None, model.structure.shape[1]], tf.float32)
         self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
-            pairs, pairs
+            *(spec for spec in (pairs, pairs, structure) if spec is not None)
         )
 
-    def scores(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def scores(
+        self, left: np.ndarray, right: np.ndarray, structure: np.ndarray | None = None
+    ) -> np.ndarray:
         """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
-        return self._scores(shared_tensor(left), shared_tensor(right)).numpy()
+        parts = [part for part in (left, right, structure) if part is not None]
+        return self._scores(*map(shared_tensor, parts)).numpy()

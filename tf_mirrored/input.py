@@ -24,6 +24,7 @@ from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.loader import Loader, ahead
+from gnn_core.data.pair_structure import structure_width
 from gnn_core.dropout import dropout_factors, dropout_threshold
 from tf_mirrored.segments import backward_edges, gradient_shares
 
@@ -57,6 +58,7 @@ class PairInput(NamedTuple):
     sources: Any  # int32 [num_real]
     destinations: Any  # int32 [num_real]
     negatives: Any  # int32 [num_real, K]
+    structure: Any = None  # float32 [num_real, 1 + K, S]
 
 
 class StepInput(NamedTuple):
@@ -97,6 +99,7 @@ class Feed:
         self._num_features = store.width
         self._hidden = config.hidden
         self._negatives = config.negatives or 0
+        self._structure_width = structure_width(config)
         self._layers = config.layers
         self._reverses = reverses and training and config.aggregator in ("mean", "sum")
         self._shares = config.aggregator == "mean"
@@ -126,8 +129,15 @@ class Feed:
             _spec(self._index, None) if self._gathers else None,
             _spec(self._stored, None, self._num_features) if self._fetches else None,
             _spec(self.real, None, self._num_features) if self._input_threshold else None,
-            PairInput(ends, ends, _spec(tf.int32, None, self._negatives)) if is_link else None,
+            self._pair_signature() if is_link else None,
         )
+
+    def _pair_signature(self) -> PairInput:
+        ends = _spec(tf.int32, None)
+        structure = None
+        if self._structure_width:
+            structure = _spec(tf.float32, None, 1 + self._negatives, self._structure_width)
+        return PairInput(ends, ends, _spec(tf.int32, None, self._negatives), structure)
 
     def block_signature(self, reads_table: bool = True) -> BlockInput:
         """The specification of what `block` returns, with `nodes` or without."""
@@ -166,6 +176,8 @@ class Feed:
             pairs = PairInput(
                 *(tf.convert_to_tensor(part[: batch.num_real], tf.int32) for part in parts)
             )
+            if (structure := batch.pairs.structure) is not None:
+                pairs = pairs._replace(structure=tf.convert_to_tensor(structure[: batch.num_real]))
         return StepInput(
             tuple(blocks),
             None if pairs else tf.convert_to_tensor(batch.labels[: batch.num_real]),

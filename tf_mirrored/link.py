@@ -23,12 +23,16 @@ class LinkModel(keras.Model):
         encoder: a GraphSAGE.
         predictor_layers: dense layers on the product of two embeddings; the last gives one number.
         seed: of the predictor's initial weights.
+        structure_width: number of structural features of a pair that are the first layer's input
+            beside the product; 0 reads none.
     """
 
-    def __init__(self, encoder: GraphSAGE, predictor_layers: int, seed: int):
+    def __init__(
+        self, encoder: GraphSAGE, predictor_layers: int, seed: int, structure_width: int = 0
+    ):
         super().__init__(name="link", dtype=encoder.real.name)
         self.encoder = encoder
-        weights = initial_predictor(encoder.widths[-1], predictor_layers, seed)
+        weights = initial_predictor(encoder.widths[-1], predictor_layers, seed, structure_width)
         self.dense_layers = []
         for depth in range(predictor_layers):
             outs, ins = weights[f"{depth}.weight"].shape
@@ -37,6 +41,13 @@ class LinkModel(keras.Model):
             layer.weight.assign(weights[f"{depth}.weight"])
             layer.bias.assign(weights[f"{depth}.bias"])
             self.dense_layers.append(layer)
+        self.structure = None
+        if structure_width:
+            read = weights["structure.weight"]
+            self.structure = self.add_weight(
+                name="structure.weight", shape=read.shape, dtype=encoder.real.name
+            )
+            self.structure.assign(read)
         self.built = True
 
     @property
@@ -47,6 +58,8 @@ class LinkModel(keras.Model):
             for layer in self.dense_layers
             for variable in (layer.weight, layer.bias)
         }
+        if self.structure is not None:
+            own["predictor.structure.weight"] = self.structure
         return {f"encoder.{name}": v for name, v in self.encoder.named.items()} | own
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -58,9 +71,15 @@ class LinkModel(keras.Model):
         """Embeddings of the targets: see `GraphSAGE`."""
         return self.encoder(table, step)
 
-    def scores(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-        """Scores `[n]`, any number, of pairs of embeddings `[n, width]`."""
+    def scores(
+        self, left: tf.Tensor, right: tf.Tensor, structure: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Scores `[n]`, any number, of pairs: see `horovod_gnn.link.LinkPredictor`."""
         h = left * right
-        for layer in self.dense_layers[:-1]:
-            h = tf.nn.relu(layer(h))
-        return tf.squeeze(self.dense_layers[-1](h), 1)
+        for depth, layer in enumerate(self.dense_layers):
+            h = layer(h)
+            if depth == 0 and self.structure is not None:
+                h += self.encoder.product(tf.cast(structure, h.dtype), self.structure.value)
+            if depth < len(self.dense_layers) - 1:
+                h = tf.nn.relu(h)
+        return tf.squeeze(h, 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_structure import structure_width
 from gnn_core.usage import UsageError
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE
@@ -44,4 +45,4 @@ def build_model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     model = _BUILDERS[config.model](config, graph.num_features, out_features)
     if config.task != "link":
         return model
-    return LinkModel(model, config.predictor_layers, config.seed)
+    return LinkModel(model, config.predictor_layers, config.seed, structure_width(config))

@@ -25,15 +25,20 @@ def link_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Te
     """Telling each edge from its negatives; right is one that scores above the first of them."""
     assert step.pairs is not None
     embeddings = model(table, step)
-    sources, destinations, negatives = step.pairs
+    sources, destinations, negatives, structure = step.pairs
     count, per_edge = tf.shape(negatives)[0], negatives.shape[1]
     ends = tf.concat([sources, destinations, tf.reshape(negatives, [-1])], axis=0)
     # Read in one go, so that the gradient is added up in one go.
     left, right, others = tf.split(
         tf.gather(embeddings, ends), [count, count, count * per_edge], num=3
     )
-    positive = model.scores(left, right)
-    negative = tf.reshape(model.scores(tf.repeat(left, per_edge, axis=0), others), [-1, per_edge])
+    of_edges = of_others = None
+    if structure is not None:
+        of_edges = structure[:, 0]
+        of_others = tf.reshape(structure[:, 1:], [-1, structure.shape[2]])
+    positive = model.scores(left, right, of_edges)
+    repeated = tf.repeat(left, per_edge, axis=0)
+    negative = tf.reshape(model.scores(repeated, others, of_others), [-1, per_edge])
     losses = tf.nn.softplus(-positive) + tf.reduce_mean(tf.nn.softplus(negative), axis=1)
     # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])

@@ -38,6 +38,8 @@ class Pairs:
     sources: npt.NDArray[np.int64]  # [num_pairs], citing papers
     destinations: npt.NDArray[np.int64]  # [num_pairs], whom they cite
     negatives: npt.NDArray[np.int64]  # [num_pairs, K], other papers for each
+    # [num_pairs, 1 + K, S] of each destination and its negatives, if the predictor reads it
+    structure: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

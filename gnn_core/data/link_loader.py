@@ -15,7 +15,10 @@ from gnn_core.data.batch import Batch, Block, Pairs
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, IdArray, IntArray, Loader, equal_slices
+from gnn_core.data.pair_structure import PairStructure
 from gnn_core.seeding import below, mix
+
+_MOST_DRAWS = 64  # of one negative: among the oldest papers few are not newer
 
 
 class LinkLoader(Loader):
@@ -29,6 +32,8 @@ class LinkLoader(Loader):
         shared_negatives: all edges of a step have the same ones, which costs less.
         hide_targets: no message passes along an edge of the step, in either direction: what is
             to be predicted is then not to be seen.
+        dated: the negatives of an edge are not newer than its citing paper, where years are known.
+        structure: of pairs, if each batch is to have it.
         edges_per_epoch: of this many edges, drawn anew each time, an epoch consists; 0 is all.
     """
 
@@ -46,6 +51,8 @@ class LinkLoader(Loader):
         negatives: int = 1,
         shared_negatives: bool = False,
         hide_targets: bool = False,
+        dated: bool = False,
+        structure: PairStructure | None = None,
         edges_per_epoch: int = 0,
     ):
         super().__init__(
@@ -64,6 +71,9 @@ class LinkLoader(Loader):
         self._negatives = negatives
         self._shared = shared_negatives
         self._hide = hide_targets
+        self._structure = structure
+        years = graph.years if dated else None
+        self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
         self._per_epoch = min(edges_per_epoch or len(self._edges), len(self._edges))
 
     @property
@@ -85,7 +95,7 @@ class LinkLoader(Loader):
         ends = np.asarray(self._edges[mine], np.int64)
         key = np.uint64(seeding.key(self._seed, "negatives", epoch, step))
         drawn = np.empty((1 if self._shared else len(mine), self._negatives), np.int64)
-        _draw_negatives(mine, key, self._shared, self._graph.num_nodes, drawn)
+        _draw_negatives(mine, ends[:, 0], key, self._shared, self._years, drawn)
         met = np.concatenate([ends[:, 0], ends[:, 1], drawn.ravel()])
         targets, places = np.unique(met, return_inverse=True)
         sources, destinations, negatives = np.split(places, [len(mine), 2 * len(mine)])
@@ -93,6 +103,11 @@ class LinkLoader(Loader):
         if self._hide:
             hidden = np.asarray(self._edges[everyones], np.int64)
             blocks = without_edges(blocks, input_nodes, hidden, self._graph.num_nodes)
+        everyone = np.broadcast_to(drawn, (len(mine), self._negatives))
+        structure = None
+        if self._structure is not None:
+            others = np.concatenate([ends[:, 1:], everyone], axis=1)
+            structure = self._structure.of(ends[:, 0], others)
         return Batch(
             blocks=blocks,
             input_nodes=input_nodes,
@@ -109,6 +124,7 @@ class LinkLoader(Loader):
                 negatives=np.broadcast_to(
                     negatives.reshape(drawn.shape), (len(mine), self._negatives)
                 ),
+                structure=structure,
             ),
         )
 
@@ -131,13 +147,23 @@ def without_edges(
 
 
 @njit(cache=True, nogil=True)
-def _draw_negatives(edges, key, shared, num_nodes, drawn):  # type: ignore[no-untyped-def]
-    """Uniform over all papers, for each edge (or once for all) by its number and the slot's."""
-    bound = np.uint32(num_nodes)
+def _draw_negatives(edges, sources, key, shared, years, drawn):  # type: ignore[no-untyped-def]
+    """Uniform over all papers, for each edge (or once for all) by its number and the slot's.
+
+    A paper that is newer than the source is drawn again, a bounded number of times.
+    """
+    bound = np.uint32(len(years))
     for row in range(len(drawn)):
         state = key if shared else mix(key, np.uint64(edges[row]))
         for slot in range(drawn.shape[1]):
-            drawn[row, slot] = below(mix(state, np.uint64(slot)), bound)
+            bits = mix(state, np.uint64(slot))
+            paper = np.int64(below(bits, bound))
+            for _ in range(0 if shared else _MOST_DRAWS):
+                if years[paper] <= years[sources[row]]:
+                    break
+                bits = mix(bits, np.uint64(slot))
+                paper = np.int64(below(bits, bound))
+            drawn[row, slot] = paper
 
 
 @njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import rank_slice
+from gnn_core.data.pair_structure import PairStructure
 from gnn_core.data.progress import Progress, silent
 from gnn_core.training.evaluate import ExactEvaluator
 from gnn_core.training.link_ranking import CHUNK_PAIRS, LinkScorer
@@ -31,6 +32,7 @@ def missing_citations(
     papers: IntArray,
     candidates: IntArray,
     top_k: int,
+    structure: PairStructure | None = None,
     take: Callable[[int, IntArray, npt.NDArray[Any]], None],
     progress: Progress = silent,
 ) -> None:
@@ -47,6 +49,7 @@ def missing_citations(
         papers: `[P]`, whose missing citations are asked for.
         candidates: `[C]`, ascending and distinct.
         top_k: how many of them.
+        structure: of pairs, if the model reads it.
         take: gets a paper, candidates `[k]`, best first, and their scores `[k]`; k <= top_k.
         progress: is told how many of this rank's papers are done.
     """
@@ -58,7 +61,7 @@ def missing_citations(
             break
         linked = known.indices[known.indptr[paper] : known.indptr[paper + 1]].astype(np.int64)
         linked = np.concatenate([[paper], linked, held_out[(held_out == paper).any(1)].ravel()])
-        take(paper, *_best(model, states, paper, candidates, linked, top_k, world))
+        take(paper, *_best(model, states, structure, paper, candidates, linked, top_k, world))
         progress("papers", done + 1, len(mine))
     world.stop_together()
 
@@ -66,6 +69,7 @@ def missing_citations(
 def _best(
     model: LinkScorer,
     states: npt.NDArray[Any],
+    structure: PairStructure | None,
     paper: int,
     candidates: IntArray,
     linked: IntArray,
@@ -78,7 +82,11 @@ def _best(
         if world.stop_signal is not None:
             break
         piece = candidates[first : first + CHUNK_PAIRS]
-        found = model.scores(np.repeat(states[[paper]], len(piece), axis=0), states[piece])
+        features = None
+        if structure is not None:
+            features = structure.of(np.array([paper]), piece[None])[0]
+        left = np.repeat(states[[paper]], len(piece), axis=0)
+        found = model.scores(left, states[piece], features)
         missing = ~np.isin(piece, linked)
         best = np.concatenate([best, piece[missing]])
         scores = np.concatenate([scores, found[missing]])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.data.ids import OriginalIds, class_names, original_ids
+from gnn_core.data.pair_structure import pair_structure
 from gnn_core.data.progress import Progress, reporter
 from gnn_core.inference.citations import missing_citations
 from gnn_core.inference.nodes import chosen_nodes, listed_nodes
@@ -210,6 +211,7 @@ class _Rows:
             papers=papers,
             candidates=candidates,
             top_k=self.plan.top_k,
+            structure=pair_structure(self.plan.config, self.graphs.read),
             take=take,
             progress=self.progress,
         )

@@ -159,6 +159,8 @@ def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if filled["hold_out"] is None:
             followers["hold_out"] = _HOLD_OUT.get(_begins(dataset, _HOLD_OUT), "newest")
         followers["negatives"] = _NEGATIVES.get(_begins(dataset, _NEGATIVES), 1)
+        followers["negatives_kind"] = "uniform" if filled["shared_negatives"] else "dated"
+        followers["predictor"] = "structure"
         how = filled["hold_out"] or followers["hold_out"]
         followers["held_out"] = _HELD_OUT.get(how) if isinstance(how, str) else None
     if filled["eval"] == "sampled":

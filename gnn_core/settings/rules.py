@@ -130,6 +130,12 @@ def _link_is_exact(values: Values) -> str | None:
     return "link prediction ranks with exact embeddings: leave it out; --eval-edges makes it quick"
 
 
+def _dated_for_each(values: Values) -> str | None:
+    if values["negatives_kind"] != "dated" or not values["shared_negatives"]:
+        return None
+    return "all citations of a step have the same negatives with --shared-negatives: leave it out"
+
+
 def _share_of_hold_out(values: Values) -> str | None:
     if values["held_out"] is None or values["hold_out"] != "published":
         return None
@@ -216,6 +222,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("norm", "task"), _batch_norm_of_nodes),
     (("label_smoothing", "task"), _smooths_classes),
     (("eval", "task"), _link_is_exact),
+    (("negatives_kind", "shared_negatives"), _dated_for_each),
     (("held_out", "hold_out"), _share_of_hold_out),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),

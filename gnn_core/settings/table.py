@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS
+from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS, PREDICTORS
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.strategies import keras_strategies
@@ -170,6 +170,15 @@ class Settings:
         low=1,
         curve=True,
     )
+    negatives_kind: str | None = option(
+        None,
+        LINK,
+        "which papers those are: any (uniform), or any that is not newer than the citing one "
+        "(dated; the default where years are known and the negatives are not shared)",
+        choices=("uniform", "dated"),
+        curve=True,
+        newer=True,
+    )
     shared_negatives: bool = option(
         False, LINK, "all citations of a step are distinguished from the same ones", curve=True
     )
@@ -178,6 +187,15 @@ class Settings:
     )
     edges_per_epoch: int = option(
         0, LINK, "training edges of an epoch, drawn anew each time; 0 is all", low=0, curve=True
+    )
+    predictor: str | None = option(
+        None,
+        LINK,
+        "what a pair is judged by: its embeddings alone (mlp), or its structure beside them, such "
+        "as common neighbours (structure; the default)",
+        choices=PREDICTORS,
+        curve=True,
+        newer=True,
     )
     predictor_layers: int = option(
         3, LINK, "layers of the predictor, each --hidden wide", low=1, high=MOST_LAYERS, curve=True

@@ -9,6 +9,7 @@ from pathlib import Path
 from gnn_core import models
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_structure import structure_bytes, structure_width
 from gnn_core.data.positions import scratch_bytes
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
@@ -41,7 +42,7 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         + f"train / valid / test {sizes}",
         f"model      {config.layers}-layer {models.title(config.to_dict())}, "
         f"hidden {config.hidden}"
-        + (f", {config.predictor_layers}-layer predictor" if is_link else "")
+        + (f", {config.predictor_layers}-layer predictor ({config.predictor})" if is_link else "")
         + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",
         f"batches    {config.global_batch_size:,} {targets} a step over all ranks, fan-outs "
         f"{','.join(map(str, config.fanouts))}",
@@ -188,6 +189,7 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
         "sampler": scratch_bytes(graph.num_nodes, nodes[-1]),
+        **({"structure of pairs": structure_bytes(graph)} if structure_width(config) else {}),
         **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
         "evaluation": scratch,
     }
@@ -216,8 +218,11 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
     out = config.hidden if is_link else graph.num_classes
     settings = models.ModelSettings.of(config, graph.num_features, out)
     found = models.num_weights(config.model, settings)
+    if not is_link:
+        return found
     predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
-    return found + predictor * is_link
+    first = config.hidden if config.predictor_layers > 1 else 1
+    return found + predictor + first * structure_width(config)
 
 
 def print_lost(rank: int, error: Exception) -> None:

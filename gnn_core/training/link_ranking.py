@@ -15,6 +15,7 @@ from gnn_core import seeding
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import rank_slice
+from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally
 from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
 from gnn_core.training.world import World
@@ -27,8 +28,16 @@ SPLITS = ("valid", "test")
 class LinkScorer(LayerwiseModel, Protocol):
     """A model that embeds layer by layer and scores pairs of embeddings."""
 
-    def scores(self, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Scores `[n]` of n pairs of embeddings `[n, width]`; higher is likelier."""
+    def scores(
+        self,
+        left: npt.NDArray[Any],
+        right: npt.NDArray[Any],
+        structure: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Scores `[n]` of n pairs of embeddings `[n, width]`; higher is likelier.
+
+        `structure` `[n, S]` are the features of the pairs, if the model reads them.
+        """
 
 
 class LinkEvaluator:
@@ -42,6 +51,7 @@ class LinkEvaluator:
         most_edges: references that tell one epoch from the next; 0 is all.
         share_directly: as in `ExactEvaluator`.
         threads: as in `ExactEvaluator`.
+        structure: of pairs, if the model reads it.
 
     Raises:
         UsageError: there are fewer candidates than that.
@@ -57,6 +67,7 @@ class LinkEvaluator:
         most_edges: int,
         share_directly: bool | None = None,
         threads: int = 1,
+        structure: PairStructure | None = None,
     ):
         self._graph = graph
         self._world = world
@@ -64,6 +75,7 @@ class LinkEvaluator:
         self._exact = ExactEvaluator(graph, world, model, share_directly, threads)
         self._candidates = {split: Candidates(graph, split, candidates) for split in SPLITS}
         self._most_edges = most_edges
+        self._structure = structure
 
     def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, RankingTally]:
         """The tally of each split, or of a part of it: see `evaluate.Evaluator`."""
@@ -112,7 +124,12 @@ class LinkEvaluator:
             others = np.concatenate([edges[:, 1:], candidates], axis=1)
             width = others.shape[1]
             left = np.repeat(states[edges[:, 0]], width, axis=0)
-            scores = self._model.scores(left, states[others.ravel()]).reshape(len(part), width)
+            structure = None
+            if self._structure is not None:
+                found = self._structure.of(edges[:, 0], others)
+                structure = found.reshape(-1, found.shape[2])
+            scores = self._model.scores(left, states[others.ravel()], structure)
+            scores = scores.reshape(len(part), width)
             total += RankingTally.of(scores[:, 0], scores[:, 1:])
         world.stop_together()
         return RankingTally.from_vector(world.sum(total.to_vector()))

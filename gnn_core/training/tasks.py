@@ -16,6 +16,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Assign, Loader, equal_slices
+from gnn_core.data.pair_structure import pair_structure
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
@@ -95,6 +96,8 @@ def train_loader(
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
             hide_targets=config.hide_targets,
+            dated=config.negatives_kind == "dated",
+            structure=pair_structure(config, graph),
             edges_per_epoch=config.edges_per_epoch,
         )
     return Loader(
@@ -146,6 +149,7 @@ def build_evaluator(
             candidates=config.candidates,
             most_edges=config.eval_edges,
             threads=len(replicas),
+            structure=pair_structure(config, graph),
         )
     if config.eval == "exact":
         return ExactEvaluator(graph, world, model, threads=len(replicas))

@@ -72,6 +72,7 @@ def assert_same_links(ours: Trained, theirs: Trained) -> None:
             id="shared negatives, short epochs",
         ),
         pytest.param({"fanouts": (-1, -1), "predictor_layers": 1}, id="all neighbours"),
+        pytest.param({"predictor": "mlp", "negatives_kind": "uniform"}, id="embeddings alone"),
     ],
 )
 def test_all_ranks_together_train_like_one_process(

@@ -94,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, link": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, uneven": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
+    "fp64, link, embeddings": {**FP64, **LINK, "predictor": "mlp", "negatives": 2},
     "link": {**LINK},
 }
 # Relative to the largest value of an array. Sums in another order are rounded to another bf16 now

@@ -20,6 +20,8 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
+from gnn_core.data.pair_structure import WIDTH as WIDTH_OF_STRUCTURE
+from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally
 from gnn_core.training.link_ranking import LinkEvaluator
 from gnn_core.training.tasks import feature_store
@@ -42,9 +44,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return linked_graph(tmp_path_factory.mktemp("cache"), width=WIDTH)
 
 
-def made(precision: str, layers: int, **options: Any) -> LinkModel:
+def made(precision: str, layers: int, structure_width: int = 0, **options: Any) -> LinkModel:
     encoder = GraphSAGE(WIDTH, HIDDEN, HIDDEN, layers=2, precision=precision, seed=4, **options)
-    return LinkModel(encoder, layers, 4).train()
+    return LinkModel(encoder, layers, 4, structure_width).train()
 
 
 class Plain(torch.nn.Module):
@@ -63,6 +65,9 @@ class Plain(torch.nn.Module):
         ]
         self.lins = torch.nn.ModuleList(layers).to(dtype)
         self.lins.load_state_dict(state)
+        if (read := model.predictor.structure) is not None:
+            self.structure = torch.nn.Linear(*read.weight.shape[::-1], bias=False).to(dtype)
+            self.structure.load_state_dict(read.state_dict())
 
     def embed(self, x: torch.Tensor, parts: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
         for depth, (edges, num_dst) in enumerate(parts):
@@ -70,11 +75,16 @@ class Plain(torch.nn.Module):
             x = x.relu() if depth == 0 else x
         return x
 
-    def score(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def score(
+        self, one: torch.Tensor, other: torch.Tensor, structure: np.ndarray | None = None
+    ) -> torch.Tensor:
         x = one * other
-        for lin in self.lins[:-1]:
-            x = lin(x).relu()
-        return self.lins[-1](x).squeeze(-1)
+        for depth, lin in enumerate(self.lins):
+            x = lin(x)
+            if depth == 0 and structure is not None:
+                x = x + self.structure(torch.from_numpy(structure).to(x.dtype))
+            x = x.relu() if depth < len(self.lins) - 1 else x
+        return x.squeeze(-1)
 
     def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Summed over the edges: that of each, and the mean of its negatives'."""
@@ -89,8 +99,10 @@ class Plain(torch.nn.Module):
         total = torch.zeros((), dtype=h.dtype)
         for pair in range(batch.num_real):
             own = h[batch.pairs.sources[pair]]
-            positive = self.score(own, h[batch.pairs.destinations[pair]])
-            negative = self.score(own[None], h[batch.pairs.negatives[pair].copy()])
+            known = batch.pairs.structure
+            features = (None, None) if known is None else (known[pair, 0], known[pair, 1:])
+            positive = self.score(own, h[batch.pairs.destinations[pair]], features[0])
+            negative = self.score(own[None], h[batch.pairs.negatives[pair].copy()], features[1])
             total = total + entropy(positive, torch.ones_like(positive))
             total = total + entropy(negative, torch.zeros_like(negative))
         return total
@@ -105,6 +117,8 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
         found[f"convs.{depth}.lin_l.bias"] = layer.bias.grad
     for name, parameter in model.predictor.layers.named_parameters():
         found[f"lins.{name}"] = parameter.grad
+    if model.predictor.structure is not None:
+        found["structure.weight"] = model.predictor.structure.weight.grad
     return found
 
 
@@ -113,6 +127,8 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
     ("settings", "predictor_layers", "aggregator"),
     [
         ({}, 3, "mean"),
+        ({"dated": True, "negatives": 3, "structure": True}, 3, "mean"),
+        ({"shared_negatives": True, "negatives": 3, "structure": True}, 1, "mean"),
         ({"hide_targets": True, "negatives": 3}, 2, "mean"),
         ({"shared_negatives": True, "negatives": 4}, 1, "mean"),
         ({"rank": 1, "world_size": 2, "global_batch_size": 31}, 3, "max"),  # with padding
@@ -122,8 +138,11 @@ def test_loss_and_gradients(
     graph: Graph, settings: dict[str, Any], predictor_layers: int, aggregator: str, precision: str
 ) -> None:
     chosen = {"fanouts": (4, 3), "global_batch_size": 30, "seed": 2, "prefetch": 0, **settings}
+    width = 0
+    if chosen.get("structure"):
+        chosen["structure"], width = PairStructure(graph), WIDTH_OF_STRUCTURE
     batch = LinkLoader(graph, **chosen).batch(0, 0)
-    model = made(precision, predictor_layers, aggregator=aggregator)
+    model = made(precision, predictor_layers, width, aggregator=aggregator)
     plain = Plain(model)
     loss_sum, correct = link_objective(model, table_of(graph), batch)
     theirs = plain.loss(table_of(graph).to(plain.lins[0].weight.dtype), batch)

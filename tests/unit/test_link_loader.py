@@ -12,6 +12,7 @@ import pytest
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader, without_edges
+from gnn_core.data.pair_structure import PairStructure
 from tests.unit.made_graphs import edge_set
 from tests.unit.made_links import both_ways, linked_graph
 from tests.unit.test_hold_out import chi_square
@@ -283,3 +284,40 @@ def test_shared_negatives_are_those_of_the_step(graph: Graph) -> None:
 
 def test_a_graph_prepared_elsewhere_gives_the_same_batches(graph: Graph, tmp_path: Path) -> None:
     assert_same(epoch_of(linked_graph(tmp_path)), epoch_of(graph))
+
+
+# --- dated negatives and structure --------------------------------------------------------------
+
+
+def test_dated_negatives_are_not_newer_than_the_citing_paper(graph: Graph) -> None:
+    assert graph.years is not None
+    any_year, dated = (epoch_of(graph, negatives=5, dated=dated, seed=3) for dated in (False, True))
+    newer = {False: 0, True: 0}
+    for batches in (any_year, dated):
+        for batch in batches:
+            for paper, _, negatives in triples(batch):
+                newer[batches is dated] += int(
+                    (graph.years[list(negatives)] > graph.years[paper]).sum()
+                )
+    assert newer[False] > 0
+    assert newer[True] == 0
+
+
+def test_dated_negatives_are_all_negatives_where_no_year_is_known(tmp_path: Path) -> None:
+    bare = linked_graph(tmp_path, "random", years=False)
+    assert_same(epoch_of(bare, dated=True), epoch_of(bare, dated=False))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_pair_has_its_structure_on_any_rank(graph: Graph, shared: bool) -> None:
+    structure = PairStructure(graph)
+    for rank in range(3):
+        for batch in epoch_of(
+            graph, rank=rank, world_size=3, structure=structure, shared_negatives=shared
+        ):
+            assert batch.pairs is not None and batch.pairs.structure is not None
+            for (paper, cited, negatives), found in zip(
+                triples(batch, real=False), batch.pairs.structure, strict=True
+            ):
+                others = np.array([[cited, *negatives]])
+                assert np.array_equal(structure.of(np.array([paper]), others)[0], found)

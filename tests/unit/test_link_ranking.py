@@ -124,7 +124,7 @@ class TwoLayers:
     def layer(self, depth: int, own: npt.NDArray, means: npt.NDArray) -> npt.NDArray:
         return np.tanh(own @ self.weights[depth][0] + means @ self.weights[depth][1])
 
-    def scores(self, left: npt.NDArray, right: npt.NDArray) -> npt.NDArray:
+    def scores(self, left: npt.NDArray, right: npt.NDArray, structure: None = None) -> npt.NDArray:
         return (left * right).sum(axis=1)
 
 

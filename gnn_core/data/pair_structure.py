@@ -1,0 +1,217 @@
+"""Structure of a pair of papers: what their neighbourhoods tell of a citation between them.
+
+Common neighbours and walks of three steps, counted exactly over the training edges. The edge of the
+pair itself is never counted, nor is a paper newer than the citing one: a training citation is then
+seen as it was when it was made, as a missing one is.
+
+Sources: Liben-Nowell, Kleinberg, "The Link Prediction Problem for Social Networks", CIKM 2003
+(common neighbours, Jaccard); Adamic, Adar, "Friends and Neighbors on the Web", Social Networks
+2003; Zhou, Lü, Zhang, "Predicting Missing Links via Local Information", EPJ B 2009 (each common
+neighbour divided by its degree); Liu, Lü, "Link Prediction Based on Local Random Walk", EPL 2010;
+Kovács et al., "Network-based Prediction of Protein Interactions", Nature Communications 2019 (paths
+of three links, divided by the roots of the degrees on the way).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.compiled import njit
+from gnn_core.data.graph import Graph
+from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
+
+IntArray = npt.NDArray[np.int64]
+
+STRUCTURE = (
+    "common neighbours",  # log(1 + n), as all that are counts
+    "Adamic-Adar",
+    "cited by a reference of the citing paper",  # common neighbours by who cites whom
+    "cites a reference of the citing paper",
+    "cited by a paper that cites the citing paper",
+    "cites a paper that cites the citing paper",
+    "Jaccard",
+    "links of the citing paper",
+    "links of the other",
+    "citations of the other, of this year or the last",
+    "walks of two steps",  # log(1 + how much likelier such a walk leads there than to any paper)
+    "walks of three steps",
+    "paths of three links",
+    "years apart",
+    "of one year",
+)
+WIDTH = len(STRUCTURE)
+_CITES, _CITED = 1, 2  # of an entry of `indices`: its row cites it, or is cited by it
+
+
+class PairStructure:
+    """Structural features of pairs of papers, a pure function of a graph and the pair.
+
+    Threads may share one: they take turns.
+
+    Args:
+        graph: whose edges are all that is looked at. Who cites whom is known of its training
+            edges or, where it has none, of its citations; years may be unknown.
+    """
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        years = graph.years
+        self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
+        edges = graph.citations if graph.train_edges is None else graph.train_edges
+        directed = np.empty((0, 2), np.int64) if edges is None else np.asarray(edges)
+        with damage_reported(graph):
+            self._ways = _ways(graph.indptr, graph.indices, directed)
+        self._mark = np.zeros(graph.num_nodes, np.uint8)
+        self._reach = np.zeros((graph.num_nodes, 2))
+        self._one_at_a_time = threading.Lock()
+
+    def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
+        """Features of each source and each of its others.
+
+        Args:
+            sources: int64 `[n]`, the citing papers.
+            others: int64 `[n, k]`.
+
+        Returns:
+            float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`.
+        """
+        found = np.empty((*others.shape, WIDTH), np.float32)
+        graph = self._graph
+        with self._one_at_a_time, damage_reported(graph):
+            _measure(
+                graph.indptr,
+                graph.indices,
+                self._ways,
+                self._years,
+                sources,
+                others,
+                self._mark,
+                self._reach,
+                found,
+            )
+        return found
+
+
+def structure_width(config: Any) -> int:
+    """Number of structural features that the predictor of a run reads, by its `RunConfig`."""
+    return WIDTH if config.predictor == "structure" else 0
+
+
+def structure_bytes(graph: Graph) -> int:
+    """Memory that a `PairStructure` of the graph takes."""
+    return graph.num_edges + 17 * graph.num_nodes
+
+
+def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
+    """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
+    return PairStructure(graph) if structure_width(config) else None
+
+
+@njit(cache=True, nogil=True)
+def _ways(indptr, indices, edges):  # type: ignore[no-untyped-def]
+    """Who cites whom, uint8 beside `indices`: _CITES, _CITED or both."""
+    num_nodes = len(indptr) - 1
+    ways = np.zeros(len(indices), np.uint8)
+    for i in range(len(edges)):
+        for way in range(2):
+            row, column = edges[i, way], edges[i, 1 - way]
+            require_node(row, num_nodes)
+            begin, end = indptr[row], indptr[row + 1]
+            require_row(begin, end, len(indices))
+            place = begin + np.searchsorted(indices[begin:end], column)
+            if place < end and indices[place] == column:
+                ways[place] |= _CITED if way else _CITES
+    return ways
+
+
+@njit(cache=True, nogil=True)
+def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):  # type: ignore[no-untyped-def]
+    """Fill `found`; `mark` and `reach` are zero before and after."""
+    num_nodes, num_edges = len(indptr) - 1, len(indices)
+    for i in range(len(sources)):
+        source = sources[i]
+        require_node(source, num_nodes)
+        begin, end = indptr[source], indptr[source + 1]
+        require_row(begin, end, num_edges)
+        year = years[source]
+        degree = 0
+        for place in range(begin, end):
+            middle = indices[place]
+            require_node(middle, num_nodes)
+            if years[middle] > year or middle == source:
+                continue
+            degree += 1
+            mark[middle] = ways[place]
+            first, last = indptr[middle], indptr[middle + 1]
+            require_row(first, last, num_edges)
+            one = 1.0 / (last - first)
+            for other in range(first, last):
+                require_node(indices[other], num_nodes)
+                if indices[other] != source:
+                    reach[indices[other], 0] += one
+                    reach[indices[other], 1] += np.sqrt(one)
+        for j in range(others.shape[1]):
+            require_node(others[i, j], num_nodes)
+            _measure_pair(
+                indptr, indices, ways, years, source, others[i, j], degree, mark, reach, found[i, j]
+            )
+        for place in range(begin, end):
+            middle = indices[place]
+            if mark[middle] == 0:
+                continue
+            mark[middle] = 0
+            for other in range(indptr[middle], indptr[middle + 1]):
+                reach[indices[other]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _measure_pair(indptr, indices, ways, years, source, other, degree, mark, reach, found):  # type: ignore[no-untyped-def]
+    begin, end = indptr[other], indptr[other + 1]
+    require_row(begin, end, len(indices))
+    year = years[source]
+    # The pair's own edge, if there is one, leads from the source to `other` and back.
+    is_linked = mark[other] != 0
+    own = 1.0 / (end - begin) if is_linked else 0.0
+    degree -= is_linked
+    common, adamic_adar, allocated, walks, paths = 0, 0.0, 0.0, 0.0, 0.0
+    kinds = np.zeros(4, np.int64)
+    links, recent = 0, 0
+    for place in range(begin, end):
+        middle = indices[place]
+        require_node(middle, len(mark))
+        if middle == source or middle == other or years[middle] > year:
+            continue
+        links += 1
+        recent += (ways[place] & _CITED) != 0 and years[middle] >= year - 1
+        size = indptr[middle + 1] - indptr[middle]
+        walks += (reach[middle, 0] - own) / size
+        paths += (reach[middle, 1] - np.sqrt(own)) / np.sqrt(size)
+        way = mark[middle]
+        if way == 0:
+            continue
+        common += 1
+        adamic_adar += 1.0 / np.log(max(size, 2))
+        allocated += 1.0 / size
+        cited, cites = (ways[place] & _CITED) != 0, (ways[place] & _CITES) != 0
+        kinds[0] += (way & _CITES) != 0 and cited
+        kinds[1] += (way & _CITES) != 0 and cites
+        kinds[2] += (way & _CITED) != 0 and cited
+        kinds[3] += (way & _CITED) != 0 and cites
+    total = len(indices) / (max(degree, 1) * max(links, 1))
+    found[0] = np.log1p(common)
+    found[1] = np.log1p(adamic_adar)
+    for kind in range(4):
+        found[2 + kind] = np.log1p(kinds[kind])
+    found[6] = common / max(degree + links - common, 1)
+    found[7] = np.log1p(degree)
+    found[8] = np.log1p(links)
+    found[9] = np.log1p(recent)
+    found[10] = np.log1p(allocated * total)
+    found[11] = np.log1p(max(walks, 0.0) * total)
+    found[12] = np.log1p(max(paths, 0.0))
+    found[13] = np.log1p(abs(year - years[other]))
+    found[14] = year == years[other]
