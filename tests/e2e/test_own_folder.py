@@ -37,6 +37,7 @@ def test_a_run_tells_its_recipe_and_why(
         in done.out.splitlines()
     )
     given = {**own, "epochs": 3, "global_batch_size": 16, "fanouts": "5,5", "patience": 0}
+    given["progress"] = "lines"
     done = single(place.flags(**given))
     assert (
         f"recipe     {facts}: batches of 16, fan-outs 5,5, 12 steps, evaluated every 4 (recipe "
