@@ -14,7 +14,7 @@ from gnn_core.settings.recipes import RECIPES
 
 # Up to here a step on the whole graph takes about as long as one on sampled neighbours.
 _MOST_NODES, _MOST_EDGES = 50_000, 2_000_000
-_MOST_INPUTS = 1 << 28  # numbers in the features of all nodes; 1 GiB as float32
+_MOST_INPUTS = 1 << 27  # numbers in the features of all nodes; 512 MiB as float32
 _FEW_PER_CLASS = 50
 _WIDE = 256  # features; of as many, such as a bag of words, most can be dropped
 

@@ -14,6 +14,7 @@ from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
 from gnn_core.models import ModelSettings
+from gnn_core.number_text import counted
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -68,7 +69,7 @@ def _recipe(config: RunConfig, graph: Graph) -> list[str]:
     batches = f"batches of {config.global_batch_size:,}"
     fanouts = f"fan-outs {','.join(map(str, config.fanouts))}"
     steps = f"{config.epochs * steps_of_epoch:,} steps"
-    evaluated = f"evaluated every {config.eval_every * steps_of_epoch:,}"
+    evaluated = f"evaluated every {counted(config.eval_every * steps_of_epoch, 'step')}"
     if config.patience:
         steps = f"up to {steps}"
         evaluated += f" and stopped after {config.patience} evaluations without a gain"

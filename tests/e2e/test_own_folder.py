@@ -33,15 +33,15 @@ def test_a_run_tells_its_recipe_and_why(
     facts = f"64 labelled nodes in 4 classes, mean degree {degree:.1f}, 8 features"
     assert (
         f"recipe     {facts}: whole-split batches, all neighbours, up to 1,000 steps, evaluated "
-        "every 2 and stopped after 50 evaluations without a gain (recipe whole graph, few labels)"
-        in done.out.splitlines()
+        "every 2 steps and stopped after 50 evaluations without a gain (recipe whole graph, few "
+        "labels)" in done.out.splitlines()
     )
     given = {**own, "epochs": 3, "global_batch_size": 16, "fanouts": "5,5", "patience": 0}
     given["progress"] = "lines"
     done = single(place.flags(**given))
     assert (
-        f"recipe     {facts}: batches of 16, fan-outs 5,5, 12 steps, evaluated every 4 (recipe "
-        "whole graph, few labels, but for --fanouts, --epochs, --global-batch-size, --patience)"
+        f"recipe     {facts}: batches of 16, fan-outs 5,5, 12 steps, evaluated every 4 steps "
+        "(recipe whole graph, few labels, but for --fanouts, --epochs, --global-batch-size, --patience)"
         in done.out.splitlines()
     )
     named = single(place.flags(dry_run=True))

@@ -109,8 +109,8 @@ LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
             "sampled neighbours",
             {"fanouts": (10, 10), "dropout": 0.3, "input_dropout": 0.0, "lr": 0.005},
         ),
-        (facts(2000, num_nodes=50_000, num_features=5368), "whole graph", {}),
-        (facts(2000, num_nodes=50_000, num_features=5369), "sampled neighbours", {}),
+        (facts(2000, num_nodes=50_000, num_features=2684), "whole graph", {}),
+        (facts(2000, num_nodes=50_000, num_features=2685), "sampled neighbours", {}),
     ],
 )
 def test_the_recipe_follows_the_graph(
