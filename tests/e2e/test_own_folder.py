@@ -41,8 +41,8 @@ def test_a_run_tells_its_recipe_and_why(
     done = single(place.flags(**given))
     assert (
         f"recipe     {facts}: batches of 16, fan-outs 5,5, 12 steps, evaluated every 4 steps "
-        "(recipe whole graph, few labels, but for --fanouts, --epochs, --global-batch-size, --patience)"
-        in done.out.splitlines()
+        "(recipe whole graph, few labels, but for --fanouts, --epochs, --global-batch-size, "
+        "--patience)" in done.out.splitlines()
     )
     named = single(place.flags(dry_run=True))
     assert (named.code, "\nrecipe " in named.out) == (0, False)
