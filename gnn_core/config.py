@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gnn_core.models import is_in_file, sha256_of, short_name, source_of
+from gnn_core.settings.fitted import Fitted, GraphFacts, fitted_recipe
 from gnn_core.settings.flags import build_parser, read_flags
 from gnn_core.settings.options import LINK, show
-from gnn_core.settings.recipes import RECIPES, counted_in_steps, counts_steps, fill, recipe_name
+from gnn_core.settings.recipes import RECIPES, fill, follows_graph, recipe_name
 from gnn_core.settings.rules import applies, batch_problem, find_problems, label
 from gnn_core.settings.table import OPTIONS, Settings
 from gnn_core.settings.yaml_file import read_config_file
@@ -42,11 +43,13 @@ class RunConfig(Settings):
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     # Names of the fields that the program has no use for.
     ignored: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    # The recipe that `for_graph` chose; None before, and for a data set with a recipe of its own.
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fill what was left out, and refuse what cannot be."""
         given = {name: spec.normalised(getattr(self, name)) for name, spec in OPTIONS.items()}
-        values, filled_from = fill(given)
+        values, filled_from = fill(given, self.fitted.settings if self.fitted else None)
         origins = {**self.origins, **filled_from}
         if problems := find_problems(OPTIONS, values, origins, ()):
             raise UsageError("; ".join(problems))
@@ -54,25 +57,28 @@ class RunConfig(Settings):
             object.__setattr__(self, name, value)  # the one moment a frozen instance may be set
 
     @property
-    def counts_steps(self) -> bool:
-        """Whether the recipe is a folder's: a number of steps, fitted to the graph."""
-        return counts_steps(self.dataset, self.task)
+    def follows_graph(self) -> bool:
+        """Whether the recipe follows the graph, as that of a folder or an imported graph does."""
+        return follows_graph(self.dataset, self.task)
 
-    def for_graph(self, num_targets: int) -> RunConfig:
-        """The settings for a graph with so many training targets; these, but for a folder's recipe.
+    def for_graph(self, facts: GraphFacts) -> RunConfig:
+        """The settings with the recipe that fits the graph; these, if the data set has its own.
 
-        That recipe is a number of steps, and its epochs, batch and evaluations follow the targets.
         What was given stays as it is. Raises UsageError as the class does.
         """
-        values = {name: getattr(self, name) for name in OPTIONS}
-        fitted = counted_in_steps(values, self.origins, num_targets)
-        if not fitted:
+        if not self.follows_graph:
             return self
-        # What follows from other settings is derived anew.
-        derived = {name for name, origin in self.origins.items() if origin == "derived"}
-        origins = {name: origin for name, origin in self.origins.items() if name not in derived}
-        changes: dict[str, Any] = {**dict.fromkeys(derived), **fitted, "origins": origins}
-        return replace(self, **changes)
+        # What follows from settings of the recipe is derived anew.
+        free = {name for name, origin in self.origins.items() if origin in ("recipe", "derived")}
+        given = {name: getattr(self, name) for name in OPTIONS if name not in free}
+        origins = {name: origin for name, origin in self.origins.items() if name not in free}
+        changes: dict[str, Any] = {**dict.fromkeys(free), "origins": origins}
+        return replace(self, **changes, fitted=fitted_recipe(facts, self.task, given))
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe that filled what was not given."""
+        return self.fitted.name if self.fitted else recipe_name(self.dataset, self.task)
 
     def with_model_sha256(self) -> RunConfig:
         """The settings with the SHA-256 of the file of an own model; raises UsageError."""
@@ -161,7 +167,7 @@ class RunConfig(Settings):
                 continue
             origin = self.origins.get(name, "default" if value == spec.default else "given")
             if origin == "recipe":
-                origin = f"recipe {recipe_name(self.dataset, self.task)}"
+                origin = f"recipe {self.recipe}"
             groups.setdefault(spec.group, []).append((spec.flag, show(value), origin))
         return list(groups.items())
 

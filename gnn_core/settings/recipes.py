@@ -54,16 +54,9 @@ _SYNTHETIC: Mapping[str, Any] = {
     "patience": 0,
 }
 
-# A folder may hold a graph of any size, so that its recipe counts steps. Before the graph is opened
-# these are the settings of the smallest one, a step an epoch; `counted_in_steps` fits them to it.
-_LEAST_STEPS, _LEAST_EPOCHS = 500, 10
-_EVALUATIONS = 50
-_BY_STEPS: Mapping[str, Any] = {
-    "epochs": _LEAST_STEPS,
-    "eval_every": _LEAST_STEPS // _EVALUATIONS,
-    "patience": 10,
-}
-_FOLDER: Mapping[str, Any] = {**_SYNTHETIC, **_BY_STEPS}
+# Of a folder or an imported graph before it is opened; `fitted` then fits them to the graph.
+_BY_STEPS: Mapping[str, Any] = {"epochs": 500, "eval_every": 10, "patience": 10}
+_UNFITTED: Mapping[str, Any] = {**_SYNTHETIC, **_BY_STEPS}
 
 # As in the example that OGB has for ogbl-citation2, but smaller.
 _LINK: Mapping[str, Any] = {
@@ -95,7 +88,7 @@ _SMALL_LINK: Mapping[str, Any] = {
 }
 
 RECIPES: dict[str, Mapping[str, Any]] = {
-    "default": _FOLDER,
+    "default": _UNFITTED,
     "synthetic": _SYNTHETIC,
     "synthetic-arxiv": _SAMPLED_THREE_LAYERS,
     "cora": _SMALL_CITATION,
@@ -114,16 +107,33 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     "link ogbl": _LINK,
 }
 _LINK_WORD = "link "
+# The data sets that have a recipe of their own: all that have a name, and are no user's import.
+_KNOWN = frozenset(
+    (
+        "synthetic",
+        "synthetic-100k",
+        "synthetic-arxiv",
+        "cora",
+        "cora-linqs",
+        "citeseer",
+        "pubmed",
+        "ogbn-arxiv",
+        "ogbn-products",
+        "ogbn-papers100M",
+        "ogbl-citation2",
+        "cit-hepth",
+    )
+)
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
 _HELD_OUT = {"newest": 0.05, "random": 0.1}
 _NEGATIVES = {"cora": 10}
 
 
 def recipe_name(dataset: str, task: str = "node") -> str:
-    """Name the recipe of a data set: the longest name that begins it, or `default` (a folder).
+    """Name the recipe of a data set: the longest name that begins it, or `default`.
 
-    `synthetic:papers=1e6` is `synthetic`, `cora-mine` is `cora`, `coral` and `./cora` `default`.
-    Those of link prediction have `link` before it.
+    `synthetic:papers=1e6` is `synthetic`, `cora-linqs` is `cora`; a folder or an imported graph is
+    `default`, whatever it is called. Those of link prediction have `link` before it.
     """
     if task == "link":
         names = [name for name in RECIPES if name.startswith(_LINK_WORD)]
@@ -132,13 +142,20 @@ def recipe_name(dataset: str, task: str = "node") -> str:
 
 
 def _begins(dataset: str, names: Iterable[str]) -> str:
-    stem = dataset.partition(":")[0].lower()
-    begins = [name for name in names if f"{stem}-".startswith(f"{name.lower()}-")]
+    is_synthetic = dataset.startswith("synthetic")
+    stem = dataset.partition(":")[0] if is_synthetic else dataset
+    if stem not in _KNOWN:
+        return "default"
+    begins = [name for name in names if f"{stem}-".startswith(f"{name}-")]
     return max(begins, key=len, default="default")
 
 
-def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def fill(
+    values: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Fill what is None from the recipe of `values["dataset"]`, or from the settings it follows.
+
+    `recipe` is one to take instead, fitted to the graph.
 
     Returns the filled values and, for each field filled here, its origin: `recipe` or `derived`.
     Values that are wrong are carried through untouched: judging them is the work of the checks.
@@ -148,7 +165,7 @@ def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     dataset = values["dataset"]
     dataset = dataset if isinstance(dataset, str) else "default"
     task = values["task"] if isinstance(values["task"], str) else "node"
-    recipe = RECIPES[recipe_name(dataset, task)]
+    recipe = recipe or RECIPES[recipe_name(dataset, task)]
     derived = _depth(values, recipe)
     for name, value in {**recipe, **derived}.items():
         if filled[name] is None:
@@ -175,34 +192,9 @@ def fill(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return filled, origins
 
 
-def counts_steps(dataset: str, task: str) -> bool:
-    """Whether a data set has no recipe of its own, as a folder has none."""
+def follows_graph(dataset: str, task: str) -> bool:
+    """Whether a data set has no recipe of its own, as a folder and an imported graph have none."""
     return recipe_name(dataset, task) in ("default", _LINK_WORD + "default")
-
-
-def counted_in_steps(
-    values: Mapping[str, Any], origins: Mapping[str, str], num_targets: int
-) -> dict[str, Any]:
-    """What the recipe of a folder makes of its number of training targets, as (field -> value).
-
-    Only of fields that the recipe filled, by `origins`; {} for a data set with a recipe of its own.
-    At least 500 steps and 10 epochs, some 50 evaluations. A batch is no larger than the split,
-    rounded up to a multiple of 8, so that 2, 4 or 8 replicas get slices of equal size.
-    """
-    if not counts_steps(values["dataset"], values["task"]):
-        return {}
-    chosen = dict(values)
-
-    def choose(name: str, value: int) -> None:
-        if origins.get(name) == "recipe":
-            chosen[name] = value
-
-    num_targets = max(1, num_targets)
-    choose("global_batch_size", min(values["global_batch_size"], -(-num_targets // 8) * 8))
-    num_steps = -(-num_targets // chosen["global_batch_size"])
-    choose("epochs", max(_LEAST_EPOCHS, -(-_LEAST_STEPS // num_steps)))
-    choose("eval_every", max(1, chosen["epochs"] // _EVALUATIONS))
-    return {name: value for name, value in chosen.items() if value != values[name]}
 
 
 def _depth(values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

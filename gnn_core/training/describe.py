@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gnn_core import models
-from gnn_core.config import RunConfig
+from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.data.pair_structure import structure_bytes, structure_width
 from gnn_core.data.positions import scratch_bytes
@@ -16,6 +16,7 @@ from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
 from gnn_core.models import ModelSettings
+from gnn_core.number_text import counted
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
@@ -52,24 +53,40 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
             f"held out   {config.hold_out}; each reference is ranked among {config.candidates:,} "
             "candidates"
         )
-    lines += _length(config, graph)
+    lines += _recipe(config, graph)
     return "\n".join(lines + [f"note       {note}" for note in notes(record, learner)])
 
 
-def _length(config: RunConfig, graph: Graph) -> list[str]:
-    """A line on how long the recipe of a folder makes the run; none if it did not."""
-    if config.origins.get("epochs") != "recipe" or not config.counts_steps:
+def _recipe(config: RunConfig, graph: Graph) -> list[str]:
+    """A line on the recipe that was fitted to the graph: why, and what; none of other recipes."""
+    if config.fitted is None:
         return []
-    targets = targets_per_epoch(config, graph)
-    steps = -(-targets // config.global_batch_size)
-    text = (
-        f"recipe     {config.epochs * steps:,} steps: {config.epochs} epochs of {steps:,} for "
-        f"{targets:,} training {'citations' if config.task == 'link' else 'targets'}, evaluated "
-        f"every {config.eval_every}"
+    num_targets = targets_per_epoch(config, graph)
+    steps_of_epoch = -(-num_targets // config.global_batch_size)
+    targets = (
+        f"{num_targets:,} training citations"
+        if config.task == "link"
+        else f"{num_targets:,} labelled nodes in {graph.num_classes} classes"
     )
+    batches = f"batches of {config.global_batch_size:,}"
+    fanouts = f"fan-outs {','.join(map(str, config.fanouts))}"
+    steps = f"{config.epochs * steps_of_epoch:,} steps"
+    evaluated = f"evaluated every {counted(config.eval_every * steps_of_epoch, 'step')}"
     if config.patience:
-        text += f"; stops after {config.patience} evaluations without a gain"
-    return [text]
+        steps = f"up to {steps}"
+        evaluated += f" and stopped after {config.patience} evaluations without a gain"
+    given = [
+        option.flag
+        for name, option in OPTIONS.items()
+        if option.per_data_set and config.origins.get(name) not in ("recipe", "derived")
+    ]
+    return [
+        f"recipe     {targets}, mean degree {graph.num_edges / max(1, graph.num_nodes):.1f}, "
+        f"{graph.num_features:,} features: "
+        f"{'whole-split batches' if steps_of_epoch == 1 else batches}, "
+        f"{'all neighbours' if max(config.fanouts) < 0 else fanouts}, {steps}, {evaluated} "
+        f"(recipe {config.recipe}{', but for ' * bool(given)}{', '.join(given)})"
+    ]
 
 
 def _ranks(record: RunRecord) -> str:
@@ -139,7 +156,7 @@ def closing(record: RunRecord, path: Path) -> str:
 def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
     """The resolved settings and the memory they will need."""
     memory = machine.hardware()["memory_bytes"]
-    lines = [config.summary(), "", *_length(config, graph)]
+    lines = [config.summary(), "", *_recipe(config, graph)]
     lines += [f"graph {graph!r}", f"ranks {world.num_replicas}", "memory"]
     shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, world.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share

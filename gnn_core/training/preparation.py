@@ -14,7 +14,7 @@ from gnn_core.measure.console import Console
 from gnn_core.measure.records import require_writable
 from gnn_core.settings.rules import label
 from gnn_core.training import describe
-from gnn_core.training.tasks import open_for, targets_per_epoch
+from gnn_core.training.tasks import facts_of, open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
 
@@ -55,7 +55,7 @@ def open_graph(
                 if folder := getattr(config, flag):
                     require_writable(folder, flag)
     with world.errors_on_all_ranks():
-        config = config.for_graph(targets_per_epoch(config, graph))
+        config = config.for_graph(facts_of(config, graph))
         _set_up(config, world, set_up)
         if not config.dry_run:
             require_memory(config, graph, world)

@@ -19,6 +19,7 @@ from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.pair_structure import pair_structure
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
+from gnn_core.settings.fitted import GraphFacts
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.world import World
@@ -31,7 +32,7 @@ def open_for(config: RunConfig, say: Say) -> Graph:
     """The run's graph, with edges held out if links are to be predicted. Raises UsageError."""
     graph = load_for(config, say)
     if config.task == "node":
-        _require_labels(graph, config.counts_steps)
+        _require_labels(graph, config.follows_graph)
     return trained_on(config, graph, say)
 
 
@@ -66,6 +67,17 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
     if config.task == "link" and config.edges_per_epoch:
         return min(num_targets, config.edges_per_epoch)
     return num_targets
+
+
+def facts_of(config: RunConfig, graph: Graph) -> GraphFacts:
+    """What a recipe follows of the graph that a run trains on."""
+    return GraphFacts(
+        num_targets=targets_per_epoch(config, graph),
+        num_nodes=graph.num_nodes,
+        num_edges=graph.num_edges,
+        num_features=graph.num_features,
+        num_classes=graph.num_classes,
+    )
 
 
 def feature_store(graph: Graph) -> FeatureStore:

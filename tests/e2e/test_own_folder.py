@@ -1,4 +1,4 @@
-"""A graph folder of one's own: a recipe in steps, and what such a run says at its end."""
+"""A graph folder of one's own: its recipe, and what such a run says at its end."""
 
 from __future__ import annotations
 
@@ -17,23 +17,35 @@ pytestmark = pytest.mark.needs_torch
 
 @pytest.fixture
 def own(tiny_graph: Graph, place: Place) -> dict[str, Any]:
-    """Settings of a run on a folder with 64 training nodes; its recipe decides how long it is."""
+    """Settings of a run on a folder; the recipe of the graph decides all others."""
     folder: Path = place.folder / "mine"
     write_graph(tiny_graph, folder)
-    return {"dataset": folder, "epochs": None, "global_batch_size": None, "progress": "off"}
+    left = ("epochs", "global_batch_size", "hidden", "fanouts", "dropout", "input_dropout", "lr")
+    return {"dataset": folder, **dict.fromkeys(left), "progress": "off"}
 
 
-def test_a_dry_run_tells_how_long_it_will_be(
-    single: Callable, place: Place, own: dict[str, Any]
+def test_a_run_tells_its_recipe_and_why(
+    single: Callable, place: Place, own: dict[str, Any], tiny_graph: Graph
 ) -> None:
     done = single(place.flags(**own, dry_run=True))
     assert (done.code, done.err) == (0, "")
+    degree = tiny_graph.num_edges / tiny_graph.num_nodes
+    facts = f"64 labelled nodes in 4 classes, mean degree {degree:.1f}, 8 features"
     assert (
-        "recipe     500 steps: 500 epochs of 1 for 64 training targets, evaluated every 10; "
-        "stops after 10 evaluations without a gain" in done.out.splitlines()
+        f"recipe     {facts}: whole-split batches, all neighbours, up to 1,000 steps, evaluated "
+        "every 2 steps and stopped after 50 evaluations without a gain (recipe whole graph, few "
+        "labels)" in done.out.splitlines()
     )
-    given = single(place.flags(**{**own, "epochs": 3}, dry_run=True))
-    assert (given.code, "\nrecipe " in given.out) == (0, False)
+    given = {**own, "epochs": 3, "global_batch_size": 16, "fanouts": "5,5", "patience": 0}
+    given["progress"] = "lines"
+    done = single(place.flags(**given))
+    assert (
+        f"recipe     {facts}: batches of 16, fan-outs 5,5, 12 steps, evaluated every 4 steps "
+        "(recipe whole graph, few labels, but for --fanouts, --epochs, --global-batch-size, "
+        "--patience)" in done.out.splitlines()
+    )
+    named = single(place.flags(dry_run=True))
+    assert (named.code, "\nrecipe " in named.out) == (0, False)
 
 
 def test_a_run_is_long_enough_to_learn_and_goes_on_with_the_same_settings(
@@ -42,10 +54,11 @@ def test_a_run_is_long_enough_to_learn_and_goes_on_with_the_same_settings(
     first = single(place.saving(**own))
     assert first.code == 0, first.err
     record = place.record()
-    assert (record.config["epochs"], record.config["global_batch_size"]) == (500, 64)
-    assert record.config["eval_every"] == record.config["patience"] == 10
+    assert (record.config["epochs"], record.config["global_batch_size"]) == (1000, 64)
+    assert (record.config["eval_every"], record.config["patience"]) == (2, 50)
+    assert record.config["fanouts"] == [-1, -1]
     assert record.final["test_accuracy"] > 0.8
-    assert record.epochs[9].valid_loss is not None and record.epochs[8].valid_loss is None
+    assert record.epochs[1].valid_loss is not None and record.epochs[0].valid_loss is None
     again = single(place.saving(**own, resume=True))
     assert again.code == 0, again.err
     assert place.record().config_digest == record.config_digest
