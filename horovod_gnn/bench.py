@@ -17,6 +17,11 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,7 +41,6 @@ from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
-from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.training.allocator import keep_freed_memory
 from gnn_core.training.tasks import feature_store
