@@ -194,7 +194,7 @@ def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
             raise
         _tell(f"{error.filename}: {reason(error)}")
     except ModuleNotFoundError as error:
-        problem = missing(error.name)
+        problem = missing((error.name or "").partition(".")[0])
         if problem is None:
             raise
         _tell(problem)

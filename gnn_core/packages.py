@@ -37,10 +37,10 @@ def require(*modules: str) -> None:
             raise UsageError(problem)
 
 
-def missing(module: str | None) -> str | None:
+def missing(module: str) -> str | None:
     """What to say of a module that is not installed; None for one that is, or is not known here."""
     extra = next((name for name, modules in EXTRAS.items() if module in modules), "")
-    if module is None or not (extra or module in BASE) or importlib.util.find_spec(module):
+    if not (extra or module in BASE) or importlib.util.find_spec(module):
         return None
     return f"expected the package {module}, got none installed: {install_command(extra)}"
 
