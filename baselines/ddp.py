@@ -23,9 +23,13 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 from baselines.process_group import ProcessGroup, join
 from gnn_core.config import RunConfig, parse_config
-from gnn_core.launch import guarded
 from gnn_core.strategies import STRATEGIES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph

@@ -14,8 +14,12 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 from baselines.process_group import join
-from gnn_core.launch import guarded
 from horovod_gnn.probe import main
 
 if __name__ == "__main__":

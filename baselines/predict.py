@@ -16,7 +16,11 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
-from gnn_core.launch import guarded, launched_size
+from gnn_core.launch import guarded, launched_size, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 from gnn_core.usage import SharedUsageError
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.prediction import run

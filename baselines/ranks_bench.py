@@ -29,6 +29,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 import numpy as np
 from torch import Tensor
 
@@ -51,7 +56,6 @@ from gnn_core.bench.frame import (
 )
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
-from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import epoch_seconds
 from gnn_core.strategies import STRATEGIES

@@ -14,7 +14,6 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from gnn_core import seeding
 from gnn_core.data.loader import rank_slice
@@ -36,6 +35,7 @@ def main() -> int:
     world = start(strategy, 2 if strategy == "mirrored" else None)  # before TensorFlow is imported
     import keras
     import tensorflow as tf
+    from sklearn.datasets import load_digits
 
     from tf_mirrored.optimizer import make_optimizer
     from tf_mirrored.update import Allreduce

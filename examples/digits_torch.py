@@ -16,6 +16,11 @@ from pathlib import Path
 if not __package__:  # started as a file: put the repository root, not this folder, on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch", "sklearn")
+
 import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
@@ -23,7 +28,6 @@ from torch.nn.functional import cross_entropy
 import ringsage
 from gnn_core import seeding
 from gnn_core.data.loader import rank_slice
-from gnn_core.launch import guarded
 from gnn_core.measure.run_record import DatasetInfo
 from gnn_core.training.run_log import RunLog
 from gnn_core.training.state import StepSums

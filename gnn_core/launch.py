@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gnn_core.files import NO_ROOM, reason
 from gnn_core.launch_environment import settle
+from gnn_core.packages import missing, require
 from gnn_core.streams import drop_from_now_on, fails, open_what_is_closed
 from gnn_core.usage import Lost, SharedUsageError, UsageError, one_line
 
@@ -148,9 +149,10 @@ def shares_output() -> bool:
 def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
     """Run a program's main; a `UsageError` becomes one line on stderr and exit code 2.
 
-    So does a file that cannot be read or written and memory that is not there: no guard foresees
-    all of them. A reader that went away is no mistake: that ends the program as it ends others,
-    with 141; output that cannot be written, as on a full disk, with 1. Ctrl-C is 130.
+    So does a file that cannot be read or written, a package that is not installed and memory that
+    is not there: no guard foresees all of them. A reader that went away is no mistake: that ends
+    the program as it ends others, with 141; output that cannot be written, as on a full disk, with
+    1. Ctrl-C is 130.
 
     Rank 0 prints it. Another rank does so only when rank 0 has not ended the job meanwhile, which
     means that the mistake is this rank's own. Where a rank still waits in C for others, the process
@@ -191,6 +193,11 @@ def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
         if error.filename is None:  # of a network or a process: the traceback says where
             raise
         _tell(f"{error.filename}: {reason(error)}")
+    except ModuleNotFoundError as error:
+        problem = missing((error.name or "").partition(".")[0])
+        if problem is None:
+            raise
+        _tell(problem)
     except MemoryError as error:
         why = str(error) or "the system gives no more"
         _tell(f"not enough memory ({why}): lower what is asked for")
@@ -198,6 +205,22 @@ def guarded(main: Callable[[], int], meets_by_rank: bool = False) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     return _ended(2)
+
+
+def require_packages(*modules: str) -> None:
+    """End this program with one line and exit code 2 where a package that it imports is missing.
+
+    Called before imports at the top of a program, whose failures `guarded` does not see.
+
+    Args:
+        modules: as of `packages.require`.
+    """
+    open_what_is_closed()
+    try:
+        require(*modules)
+    except UsageError as error:
+        _tell(error)
+        sys.exit(2)
 
 
 def _require_working_folder() -> None:

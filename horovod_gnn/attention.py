@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gnn_core.compiled import njit
+from horovod_gnn import kernels
 from horovod_gnn.edges import Edges
 
 # mypy: disable-error-code="no-untyped-def"
@@ -105,7 +106,7 @@ class _Attention(torch.autograd.Function):
             grad.numpy(),
             attention.numpy(),
             grad_scores.numpy(),
-            *_by_source(offsets, columns, len(values)),
+            *kernels.transpose_with_order(offsets, columns, len(values)),
             grad_values.numpy(),
             grad_sources.numpy(),
         )
@@ -241,8 +242,8 @@ def _backward_values(
     attention,
     grad_scores,
     source_offsets,
-    edge_order,
     destination_of,
+    edge_order,
     grad_values,
     grad_sources,
 ):
@@ -257,22 +258,3 @@ def _backward_values(
                 for j in range(width):
                     row[head, j] += weight * grad[i, head, j]
                 grad_sources[source, head] += grad_scores[edge, head]
-
-
-@njit(nogil=True, cache=True)
-def _by_source(offsets, columns, num_src):
-    """The edges grouped by source: int32 `[num_src + 1]` offsets, int32 edges and destinations."""
-    source_offsets = np.zeros(num_src + 1, dtype=np.int32)
-    for edge in range(len(columns)):
-        source_offsets[columns[edge] + 1] += 1
-    for i in range(num_src):
-        source_offsets[i + 1] += source_offsets[i]
-    fill = source_offsets[:-1].copy()
-    edge_order = np.empty(len(columns), dtype=np.int32)
-    destination_of = np.empty(len(columns), dtype=np.int32)
-    for i in range(len(offsets) - 1):
-        for edge in range(offsets[i], offsets[i + 1]):
-            place = fill[columns[edge]]
-            edge_order[place], destination_of[place] = edge, i
-            fill[columns[edge]] += 1
-    return source_offsets, edge_order, destination_of

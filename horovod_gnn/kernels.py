@@ -226,21 +226,46 @@ Args:
 """
 
 
-@njit(nogil=True, cache=True)
-def transpose(offsets, columns, num_src):
-    """The same edges grouped by source: int32 `[num_src + 1]` offsets, int32 destinations."""
-    source_offsets = np.zeros(num_src + 1, dtype=np.int32)
-    for edge in range(len(columns)):
-        source_offsets[columns[edge] + 1] += 1
-    for i in range(num_src):
-        source_offsets[i + 1] += source_offsets[i]
-    fill = source_offsets[:-1].copy()
-    destinations = np.empty(len(columns), dtype=np.int32)
-    for i in range(len(offsets) - 1):
-        for edge in range(offsets[i], offsets[i + 1]):
-            destinations[fill[columns[edge]]] = i
-            fill[columns[edge]] += 1
-    return source_offsets, destinations
+def _transpose(ordered):
+    """`transpose`, or that which also tells where each edge was."""
+
+    @njit(nogil=True, cache=True)
+    def transpose(offsets, columns, num_src):
+        source_offsets = np.zeros(num_src + 1, dtype=np.int32)
+        for edge in range(len(columns)):
+            source_offsets[columns[edge] + 1] += 1
+        for i in range(num_src):
+            source_offsets[i + 1] += source_offsets[i]
+        fill = source_offsets[:-1].copy()
+        destinations = np.empty(len(columns), dtype=np.int32)
+        if ordered:
+            order = np.empty(len(columns), dtype=np.int32)
+        for i in range(len(offsets) - 1):
+            for edge in range(offsets[i], offsets[i + 1]):
+                place = fill[columns[edge]]
+                destinations[place] = i
+                if ordered:
+                    order[place] = edge
+                fill[columns[edge]] += 1
+        if ordered:
+            return source_offsets, destinations, order
+        return source_offsets, destinations
+
+    return transpose
+
+
+transpose, transpose_with_order = _transpose(False), _transpose(True)
+"""The same edges grouped by source.
+
+Args:
+    offsets: int32 `[num_dst + 1]`.
+    columns: int32 `[num_edges]`.
+    num_src: number of sources.
+
+Returns:
+    int32 `[num_src + 1]` offsets and int32 `[num_edges]` destinations; from `transpose_with_order`
+    the number that each edge had before, too, int32 `[num_edges]`.
+"""
 
 
 def _scatter_back(narrow):

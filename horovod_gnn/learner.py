@@ -28,7 +28,7 @@ from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import Layers, LinkLayers
 from horovod_gnn.feed import Feed, GpuFeed
 from horovod_gnn.link import LinkModel
-from horovod_gnn.models import agreed_rates, build_model, check_model
+from horovod_gnn.models import build_model, check_model
 from horovod_gnn.node_model import NodeModel
 from horovod_gnn.norm import LEAST_TARGETS, BatchNorm
 from horovod_gnn.objective import Objective, link_objective, node_objective
@@ -78,7 +78,7 @@ class TorchLearner:
         self.untrained = frozenset(name for name, _ in model.named_buffers())
         self.allreduce_bytes_per_step = update.bytes_per_step
         self.device = str(device)
-        self._rates = agreed_rates(config, device, world)
+        self._rates = model.rates
         self.bf16_products = None if self._rates is None else self._rates.facts()
 
     @classmethod

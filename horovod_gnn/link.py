@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from gnn_core.initial import initial_predictor
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.inputs import Inputs
 from horovod_gnn.node_model import NodeModel
+
+if TYPE_CHECKING:
+    from horovod_gnn.product_rates import ProductRates
 
 
 class LinkPredictor(nn.Module):
@@ -108,3 +111,8 @@ class LinkModel(nn.Module):
     def arithmetic(self) -> Arithmetic:
         """The number formats."""
         return self.encoder.arithmetic
+
+    @property
+    def rates(self) -> ProductRates | None:
+        """See `NodeModel.rates`."""
+        return self.encoder.rates

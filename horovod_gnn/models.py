@@ -153,10 +153,11 @@ def _on_device(
     config: RunConfig, in_features: int, num_classes: int, world: SingleProcess
 ) -> NodeModel | LinkModel:
     device = choose_device(config, world)
-    rates = agreed_rates(config, device, world)
+    rates = _agreed_rates(config, device, world)
     native_bf16 = None if rates is None else rates.native_bf16
     with world.errors_on_all_ranks():
         model = _model(config, in_features, num_classes, native_bf16)
+    (model.encoder if isinstance(model, LinkModel) else model).rates = rates
     return model.to(device)
 
 
@@ -167,7 +168,7 @@ def check_model(config: RunConfig) -> None:
         check_own(config.model, config.model_sha256, settings)
 
 
-def agreed_rates(
+def _agreed_rates(
     config: RunConfig, device: torch.device, world: SingleProcess
 ) -> ProductRates | None:
     """What decides how all ranks multiply bfloat16; None if no rank does so on a CPU.

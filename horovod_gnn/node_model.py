@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from gnn_core.data.graph import Graph
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.edges import Edges
 from horovod_gnn.inputs import Inputs
+
+if TYPE_CHECKING:
+    from horovod_gnn.product_rates import ProductRates
 
 
 class NodeModel(nn.Module, ABC):
@@ -27,6 +31,7 @@ class NodeModel(nn.Module, ABC):
 
     widths: tuple[int, ...]  # of each layer's output; the last one is that of `forward`
     arithmetic: Arithmetic  # in which number formats it multiplies and adds
+    rates: ProductRates | None = None  # by which all ranks chose how to multiply bfloat16
 
     @abstractmethod
     def forward(

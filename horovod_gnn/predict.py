@@ -21,7 +21,11 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
-from gnn_core.launch import guarded
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 from horovod_gnn.parallel import HorovodWorld
 from horovod_gnn.prediction import run
 

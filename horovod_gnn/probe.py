@@ -24,11 +24,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gnn_core.launch import guarded, launched_rank, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch")
+
 import numpy as np
 import torch
 
 from gnn_core.bench.frame import add_json_flag, origin, table_text, was_busy, write_bench
-from gnn_core.launch import guarded, launched_rank
 from gnn_core.measure import machine
 from gnn_core.number_text import counted, three_digits
 from gnn_core.usage import Parser, UsageError, finite, whole

@@ -28,6 +28,7 @@ from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.records import keep_record, read_records
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.packages import require
 from gnn_core.usage import UsageError
 
 if TYPE_CHECKING:
@@ -132,8 +133,10 @@ def join(strategy: str = "single", config: RunConfig | None = None) -> SinglePro
         `broadcast_(tensor)`, `gather(value)`, `barrier()`.
 
     Raises:
-        UsageError: another strategy, a launcher that does not fit, or ranks that do not come.
+        UsageError: another strategy, a launcher that does not fit, PyTorch not installed, or ranks
+            that do not come.
     """
+    require("torch")
     if strategy == "single":
         from horovod_gnn.parallel import SingleProcess
 
@@ -164,6 +167,7 @@ def train(strategy: str = "single", **settings: Any) -> RunRecord:
     Raises:
         UsageError: settings, data or a machine that do not fit; on every rank alike.
     """
+    require("torch")
     from gnn_core.measure.resources.resource_sampler import ResourceSampler
     from gnn_core.training.elastic_state import ElasticState
     from gnn_core.training.preparation import open_graph as open_for_training
@@ -203,6 +207,7 @@ def predict(
     Raises:
         UsageError: no such checkpoint, a damaged one, or a graph that does not fit it.
     """
+    require("torch")
     from gnn_core.training.evaluate import ExactEvaluator
     from horovod_gnn.parallel import SingleProcess
     from horovod_gnn.prediction import open_layers

@@ -22,6 +22,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages()
+
 from gnn_core.data import sources, synthetic
 from gnn_core.data.catalog import FALLBACKS, PUBLISHED, Published
 from gnn_core.data.graph import Graph, write_graph
@@ -33,7 +38,6 @@ from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.files import expanded, is_file, is_folder, path_problem
-from gnn_core.launch import guarded
 from gnn_core.usage import Parser, UsageError, did_you_mean, shown
 
 

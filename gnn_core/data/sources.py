@@ -15,6 +15,7 @@ from typing import Any
 from gnn_core.data.progress import Progress
 from gnn_core.data.store import file_sha256
 from gnn_core.usage import UsageError
+from gnn_core.whole_file import write_whole
 
 _TIMEOUT_SECONDS = 30.0
 _PIECE_BYTES = 1 << 20
@@ -87,9 +88,5 @@ def download(url: str, path: Path, hint: str, most_bytes: int = 1 << 30) -> None
 def unpack(archive: Path, parts: Mapping[str, bytes]) -> None:
     """Write `parts` (name -> content) into the folder of `archive`, each whole; then remove it."""
     for name, content in parts.items():
-        path = archive.parent / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(archive.parent / name, content)
     archive.unlink()

@@ -66,7 +66,7 @@ class ArraySink:
         self.dtype = dtype
         self.shape = shape
         self.rows = 0
-        _write_header(sink, dtype, shape)
+        write_header(sink, dtype, shape)
 
     def write(self, rows: npt.NDArray) -> None:
         """Append `rows` ([k, *shape[1:]], of the sink's dtype)."""
@@ -129,7 +129,7 @@ class GraphWriter:
             yield rows
             if header_last:
                 file.seek(0)  # NumPy pads a header so that a longer first axis still fits
-                _write_header(file, rows.dtype, (rows.rows, *row_shape))
+                write_header(file, rows.dtype, (rows.rows, *row_shape))
         if header_last:
             self._sums[path.name] = self._pool.submit(file_sha256, path)
         elif rows.rows == shape[0]:
@@ -236,7 +236,8 @@ def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, A
     return arrays, meta
 
 
-def _write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file whose rows, in C order, are to follow."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 

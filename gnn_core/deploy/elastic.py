@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gnn_core.deploy.programs import IN_IMAGE, Command, strategy_of
+from gnn_core.deploy.programs import IN_IMAGE, PREDICT, Command, strategy_of
 
 ELASTIC = "--host-discovery-script"
 DISCOVER = f"{IN_IMAGE}/mpi-operator/discover_hosts.sh"
@@ -15,7 +15,7 @@ def elastic_problems(command: Command, slots: int, size: int) -> Iterator[str]:
     options = command.options
     if command.launcher != "horovodrun":
         yield f"{ELASTIC}: expected horovodrun, got {command.launcher}, which knows no such option"
-    if strategy_of(command) not in (None, "horovod"):
+    if command.program == PREDICT or strategy_of(command) not in (None, "horovod"):
         yield f"{ELASTIC}: expected horovod_gnn/train.py, got {command.program}: leave it out"
     if options[ELASTIC] != DISCOVER:
         yield (

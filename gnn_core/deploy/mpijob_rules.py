@@ -16,10 +16,12 @@ from gnn_core.deploy.manifest_files import MANIFESTS
 from gnn_core.deploy.operator_names import SSH_DEFAULT
 from gnn_core.deploy.pods import Problems, containers_of
 from gnn_core.deploy.programs import (
+    PREDICT,
     Command,
     dataset_problem,
     read_command,
     read_flags,
+    read_prediction,
     strategy_of,
     unknown_flags,
 )
@@ -32,6 +34,7 @@ _MOST_LABEL = 63
 _USER = 1000  # of the Dockerfile
 _SSHD = ["/usr/sbin/sshd", "-De", "-f", "/etc/ssh/ringsage_sshd_config"]
 _SPECS = "spec.mpiReplicaSpecs"
+_MAIN = f"{_SPECS}.Launcher.template.spec.containers[0]"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 GPU = "nvidia.com/gpu"
 
@@ -132,7 +135,6 @@ def program_problems(job: Object) -> Problems:
     """What the launcher starts is here, takes its flags, and fits the workers."""
     spec = job["spec"]
     launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
-    at = f"{_SPECS}.Launcher.template.spec.containers[0]"
     slots: int = spec.get("slotsPerWorker", 1)
     num_workers: int = spec["mpiReplicaSpecs"]["Worker"]["replicas"]
     if slots < 1 or num_workers < 1:  # reported already, and nothing fits none
@@ -140,66 +142,107 @@ def program_problems(job: Object) -> Problems:
     command = read_command(launcher["containers"][0])
     if not command.launcher:
         got = command.program or "no command"
-        yield f"{at}.command", f"expected mpirun or horovodrun, got {got}"
+        yield f"{_MAIN}.command", f"expected mpirun or horovodrun, got {got}"
     # Ranks of a launcher that works, too, come first.
     roles = ("Launcher", "Worker") if spec.get("runLauncherAsWorker") else ("Worker",)
     size = (num_workers + len(roles) - 1) * slots
     elastic = ELASTIC in command.options
     if elastic:
-        yield from ((f"{at}.command", one) for one in elastic_problems(command, slots, size))
+        yield from ((f"{_MAIN}.command", one) for one in elastic_problems(command, slots, size))
     elif command.launcher == "horovodrun":
         yield (
-            f"{at}.command",
+            f"{_MAIN}.command",
             f"horovodrun: expected {ELASTIC}={DISCOVER}, got none: without it horovodrun starts "
             "all ranks in the launcher's pod; use mpirun",
         )
     elif command.num_ranks is not None and command.num_ranks != str(size):
         yield (
-            f"{at}.command",
+            f"{_MAIN}.command",
             f"-np: expected {size}, workers x slots, got {command.num_ranks}: leave -np out, "
             "mpirun starts a rank in every slot",
         )
-    if (strategy := strategy_of(command)) is None:
-        return
+    if command.program == PREDICT:
+        yield from _prediction_problems(spec, command, roles)
+    elif strategy := strategy_of(command):
+        yield from _training_problems(spec, command, roles, strategy, size)
+
+
+def _training_problems(
+    spec: dict[str, Any], command: Command, roles: tuple[str, ...], strategy: str, size: int
+) -> Problems:
+    """The trainer takes its flags with so many ranks, and what it keeps outlives the pods."""
     try:
         config = read_flags(strategy, command.flags, size)
-        if elastic:
+        if ELASTIC in command.options:
             config.validate_elastic()
     except UsageError as error:
-        yield f"{at}.args", str(error)
+        yield f"{_MAIN}.args", str(error)
         return
-    if problem := dataset_problem(config.dataset):
-        yield f"{at}.args", f"--dataset: {problem}"
-    else:
-        yield from _prepared_problems(launcher, config)
+    yield from _graph_problems(spec, config.dataset, config.cache_dir)
     for role in roles:
         yield from _machine_problems(role, spec, config)
-    yield from _kept_problems(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], config, at)
+    files = {
+        "--dataset": config.dataset if config.dataset.startswith("/") else None,
+        "--records": config.records,
+        "--checkpoint-dir": config.checkpoint_dir,
+        "--tensorboard": config.tensorboard,
+        "--cache-dir": config.cache_dir or "",
+    }
+    yield from _kept_problems(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], files)
     if config.checkpoint_dir and not config.resume:
         if spec.get("runPolicy", {}).get("backoffLimit", 6):
             yield (
-                f"{at}.args",
+                f"{_MAIN}.args",
                 "--checkpoint-dir without --resume: a launcher that is started again would refuse "
                 "what the first one has saved: add --resume",
             )
 
 
-def _prepared_problems(launcher: dict[str, Any], config: RunConfig) -> Problems:
+def _prediction_problems(
+    spec: dict[str, Any], command: Command, roles: tuple[str, ...]
+) -> Problems:
+    """The same of predict.py; settings that the checkpoint holds are not known here."""
+    try:
+        request = read_prediction(command.flags)
+    except UsageError as error:
+        yield f"{_MAIN}.args", str(error)
+        return
+    if request.dataset:
+        yield from _graph_problems(spec, request.dataset, request.place.cache_dir)
+    for role in roles:
+        yield from _machine_problems(role, spec, request.place)
+    files = {
+        "--checkpoint-dir": str(request.checkpoint_dir),
+        "--output": str(request.output),
+        "--cache-dir": None if request.export else request.place.cache_dir or "",
+    }
+    may_be_files = {
+        "--dataset": request.dataset,
+        "--nodes": request.nodes,
+        "--papers": request.papers,
+        "--candidates": request.candidates,
+    }
+    files |= {flag: name for flag, name in may_be_files.items() if name and name.startswith("/")}
+    yield from _kept_problems(spec["mpiReplicaSpecs"][roles[0]]["template"]["spec"], files)
+
+
+def _graph_problems(spec: dict[str, Any], dataset: str, cache_dir: str | None) -> Problems:
+    """The data set is known, and init containers prepare no other."""
+    if problem := dataset_problem(dataset):
+        yield f"{_MAIN}.args", f"--dataset: {problem}"
+        return
+    launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
+    wanted = ["prepare", dataset]
+    if cache_dir:
+        wanted.append(f"--cache-dir={cache_dir}")
     for path, container in containers_of(f"{_SPECS}.Launcher.template.spec", launcher):
         command = read_command(container)
-        if command.program != "gnn_core/data/datasets.py":
-            continue
-        wanted = ["prepare", config.dataset]
-        if config.cache_dir:
-            wanted.append(f"--cache-dir={config.cache_dir}")
-        for word in wanted:
-            if word not in command.flags:
-                yield (
-                    f"{path}.command",
-                    f"expected {' '.join(wanted)}, the graph that is trained on, got "
-                    f"{' '.join(command.flags)}",
-                )
-                break
+        if command.program == "gnn_core/data/datasets.py" and not set(wanted) <= set(command.flags):
+            yield (
+                f"{path}.command",
+                f"expected {' '.join(wanted)}, the graph that is read, got "
+                f"{' '.join(command.flags)}",
+            )
 
 
 def _machine_problems(role: str, spec: dict[str, Any], config: RunConfig) -> Problems:
@@ -238,25 +281,25 @@ def _machine_problems(role: str, spec: dict[str, Any], config: RunConfig) -> Pro
         yield f"{at}.{GPU}", f"--device cpu: expected none, got {num_gpus}: leave it out"
 
 
-def _kept_problems(worker: dict[str, Any], config: RunConfig, at: str) -> Problems:
-    """Rank 0's pod: what it reads is there, what it writes outlives it, on a claim alone."""
+def _kept_problems(worker: dict[str, Any], files: dict[str, str | None]) -> Problems:
+    """Rank 0's pod: what it reads is there, what it writes outlives it, on a claim alone.
+
+    Args:
+        worker: its spec.
+        files: flag -> file or folder; None: the flag is not given.
+    """
     kept = {one["name"] for one in worker.get("volumes") or () if "persistentVolumeClaim" in one}
     mounts = [
         one["mountPath"].rstrip("/")
         for one in worker["containers"][0].get("volumeMounts") or ()
         if one["name"] in kept and not one.get("readOnly")
     ]
-    for flag, folder in (
-        ("--dataset", config.dataset if config.dataset.startswith("/") else None),
-        ("--records", config.records),
-        ("--checkpoint-dir", config.checkpoint_dir),
-        ("--tensorboard", config.tensorboard),
-        ("--cache-dir", config.cache_dir or ""),
-    ):
+    for flag, folder in files.items():
         if folder is None or any(f"{folder}/".startswith(f"{mount}/") for mount in mounts):
             continue
         where = " or ".join(mounts) or "a claim, which the worker does not mount"
-        yield f"{at}.args", f"{flag}: expected a folder in {where}, got {folder or 'the default'}"
+        got = folder or "the default"
+        yield f"{_MAIN}.args", f"{flag}: expected a path in {where}, got {got}"
 
 
 def commands_problems(path: str, container: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -264,7 +307,7 @@ def commands_problems(path: str, container: dict[str, Any]) -> Iterator[tuple[st
     command = read_command(container)
     for problem in command.problems:
         yield f"{path}.command", problem
-    if strategy_of(command) is None:
+    if command.program != PREDICT and strategy_of(command) is None:
         for flag in unknown_flags(command):
             yield f"{path}.command", f"{command.program} has no flag {flag}"
     name = prepared_dataset(command)

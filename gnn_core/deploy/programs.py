@@ -19,6 +19,7 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.data.datasets import names
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.deploy.manifest_files import REPOSITORY
+from gnn_core.inference.request import Request, read_request
 from gnn_core.strategies import STRATEGIES, Strategy
 from gnn_core.usage import UsageError, did_you_mean
 
@@ -27,6 +28,8 @@ IN_IMAGE = "/opt/ringsage"
 
 TRAINERS: dict[str, Strategy] = {name: one for name, one in STRATEGIES.items() if one.launcher}
 """The strategies of an MPIJob: those with a process for each rank. mpirun starts all of them."""
+
+PREDICT = "horovod_gnn/predict.py"
 
 # Options of mpirun (Open MPI 4.1) and horovodrun (0.28.1) in use with MPIJobs, and how many words
 # follow each.
@@ -197,8 +200,13 @@ def read_flags(strategy: str, flags: Sequence[str], num_ranks: int) -> RunConfig
     return config
 
 
+def read_prediction(flags: Sequence[str]) -> Request:
+    """What PREDICT is asked for. Raises UsageError as it would."""
+    return read_request(None, flags)
+
+
 def unknown_flags(command: Command) -> list[str]:
-    """Flags that the source of a program which is no trainer does not name."""
+    """Flags that the source of another program than trainers and PREDICT does not name."""
     program = REPOSITORY / command.program
     if not command.program.endswith(".py") or not program.is_file():
         return []

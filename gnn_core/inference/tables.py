@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data.ids import OriginalIds, TextIds, called
+from gnn_core.data.store import write_header
 from gnn_core.usage import UsageError
 
 CSV, PARQUET, NPY = ".csv", ".parquet", ".npy"
@@ -90,7 +91,7 @@ def write_npy(blocks: Blocks, path: Path, field: str, shape: tuple[int, ...]) ->
             rows = np.ascontiguousarray(block[field])
             if dtype is None:
                 dtype = rows.dtype
-                _write_header(file, dtype, shape)
+                write_header(file, dtype, shape)
             file.write(rows.data)
 
 
@@ -108,7 +109,7 @@ def write_ids(
         width = max((piece.dtype.itemsize // 4 for piece in pieces()), default=1)
         dtype = np.dtype(f"<U{width}")
     with path.open("wb") as file:
-        _write_header(file, dtype, nodes.shape)
+        write_header(file, dtype, nodes.shape)
         for piece in pieces():
             file.write(piece.astype(dtype).tobytes())
 
@@ -145,9 +146,3 @@ def _arrow_column(arrow: Any, values: npt.NDArray[Any] | list[str]) -> Any:
         return arrow.array(values, type=arrow.string())
     flat = arrow.array(np.ascontiguousarray(values).reshape(-1))
     return flat if values.ndim == 1 else arrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _write_header(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    described = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": described, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)

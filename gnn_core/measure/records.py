@@ -26,6 +26,7 @@ from gnn_core.measure.run_record import SCHEMA_VERSION, DatasetInfo, RunRecord, 
 from gnn_core.measure.soundness import checked, odd_facts, problems_of
 from gnn_core.measure.strict_json import WrongShape, build, one_line, parse
 from gnn_core.usage import printable
+from gnn_core.whole_file import replace_file
 
 PUBLISHED = "reference"
 """Folder of the records that the project's own figures are made of."""
@@ -107,16 +108,9 @@ def write_record(record: RunRecord, directory: str | Path) -> Path:
     line = _with_sum(text) + "\n"
     folder = Path(directory)
     path = folder / file_name(record)
-    unfinished = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
+        replace_file(path, line)
     except OSError as problem:
-        _remove_quietly(unfinished)
         raise _unwritable(folder, problem) from None
     return path
 

@@ -21,8 +21,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("pandas")
+
 from gnn_core.files import path_argument
-from gnn_core.launch import guarded
 from gnn_core.markup import csv_cell, markdown_text
 from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord

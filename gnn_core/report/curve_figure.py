@@ -12,11 +12,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("matplotlib")
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnn_core.files import path_argument
-from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted

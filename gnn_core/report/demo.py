@@ -12,8 +12,12 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("pandas")
+
 from gnn_core.files import path_argument
-from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted, percent, three_digits

@@ -19,8 +19,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gnn_core.launch import guarded, require_packages
+
+if __name__ == "__main__":
+    require_packages("pandas")
+
 from gnn_core.files import path_argument
-from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.probe_files import read_probes

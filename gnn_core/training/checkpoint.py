@@ -8,7 +8,6 @@ has begun, Keras can go on with. A checksum over all of the file stands in its h
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from gnn_core.measure.strict_json import build
 from gnn_core.training.fit import require_fit
 from gnn_core.training.learner import Learner
 from gnn_core.training.state import RunProgress, State, Weights
+from gnn_core.whole_file import replace_file
 
 FORMAT = 3
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -159,17 +159,9 @@ class Checkpoints:
             return
         # Of this process alone; `claim` removes those of killed runs.
         mark = f"{self._run_id[:8]}-{os.getpid()}"
-        temporary = self.folder / f".{name}.{mark}{UNFINISHED}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / name)
+            replace_file(self.folder / name, data, mark + UNFINISHED)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise UsageError(
                 f"cannot write {self.folder / name} ({_in_short(error)}): the checkpoint before it "
                 "is intact; make room, or give a --checkpoint-dir that can be written"

@@ -95,16 +95,19 @@ def train_loader(
     assign: Assign = equal_slices,
 ) -> Loader:
     """The batches that one rank trains on, of the targets that `assign` gives to it."""
+    common: dict[str, Any] = {
+        "fanouts": config.fanouts,
+        "global_batch_size": config.global_batch_size,
+        "seed": config.seed,
+        "rank": rank,
+        "world_size": world_size,
+        "prefetch": prefetch,
+        "assign": assign,
+    }
     if config.task == "link":
         return LinkLoader(
             graph,
-            config.fanouts,
-            config.global_batch_size,
-            seed=config.seed,
-            rank=rank,
-            world_size=world_size,
-            prefetch=prefetch,
-            assign=assign,
+            **common,
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
             hide_targets=config.hide_targets,
@@ -112,17 +115,7 @@ def train_loader(
             structure=pair_structure(config, graph),
             edges_per_epoch=config.edges_per_epoch,
         )
-    return Loader(
-        graph,
-        "train",
-        config.fanouts,
-        config.global_batch_size,
-        seed=config.seed,
-        rank=rank,
-        world_size=world_size,
-        prefetch=prefetch,
-        assign=assign,
-    )
+    return Loader(graph, "train", **common)
 
 
 class EvaluatedModel(LayerwiseModel, Protocol):

@@ -28,7 +28,7 @@ LAUNCHED = ("base", "cpu", "ddp", "elastic", "gpu", "kind", "kueue", "nfs", "tf-
 
 def test_every_folder_is_in_order_and_none_contradicts_another() -> None:
     names = {folder.name for folder in FOLDERS}
-    assert names == {*LAUNCHED, "files", "storage", "sweep", "tensorboard"}
+    assert names == {*LAUNCHED, "files", "predict", "storage", "sweep", "tensorboard"}
     findings = check([read_manifests(str(folder)) for folder in FOLDERS], set())
     assert [str(finding) for finding in findings] == []
 

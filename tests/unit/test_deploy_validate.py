@@ -138,7 +138,7 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("MPIJob", f"{FLAGS}.0", "--dataset=corra", "args", "did you mean cora?"),
     ("MPIJob", f"{FLAGS}.1", "--threads=$(THREADS)", "command", "$(THREADS): no variable"),
     ("MPIJob", PROGRAM, "/opt/ringsage/tf_mirrored/train.py", "args", "--strategy multiworker"),
-    ("MPIJob", f"{FLAGS}.0", "--dataset=/mine", "args", "--dataset: expected a folder in /shared"),
+    ("MPIJob", f"{FLAGS}.0", "--dataset=/mine", "args", "--dataset: expected a path in /shared"),
     (
         "MPIJob",
         "spec.runLauncherAsWorker",
@@ -147,8 +147,8 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
         "expected at least 2, 2 slots x 1 threads, got 1",
     ),
     # What would be lost with the pods, or refused by the second launcher.
-    ("MPIJob", f"{FLAGS}.3", "--records=results/runs", "args", "--records: expected a folder in /"),
-    ("MPIJob", f"{FLAGS}.3", "--records=/sharedness", "args", "--records: expected a folder in /"),
+    ("MPIJob", f"{FLAGS}.3", "--records=results/runs", "args", "--records: expected a path in /"),
+    ("MPIJob", f"{FLAGS}.3", "--records=/sharedness", "args", "--records: expected a path in /"),
     ("MPIJob", f"{FLAGS}.6", None, "args", "without --resume"),
     ("MPIJob", f"{POD}.volumeMounts.1", None, "volumeMounts", "at /dev/shm"),
     ("MPIJob", f"{POD}.volumeMounts.2", None, "volumeMounts", "mount an emptyDir at /tmp"),

@@ -65,6 +65,11 @@ CASES: dict[str, tuple[Files, str, list[str]]] = {
         "--edges edges.csv",
         ["edges.csv: expected edges, got none"],
     ),
+    "a header alone beside nodes": (
+        {"edges.csv": "source,target\n"},
+        "--edges edges.csv --nodes nodes.csv --label-column label",
+        ["edges.csv: expected edges, got none"],
+    ),
     "one column": (
         {"edges.csv": "1\n2\n"},
         "--edges edges.csv",

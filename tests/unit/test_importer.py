@@ -158,7 +158,7 @@ def test_a_node_table_decides_the_order_and_what_nodes_are(
     assert graph.meta["provenance"]["class_names"] == ["art", "math"]
     told = capsys.readouterr().out
     assert "1 nodes of a split have no label" in told
-    assert "warning: no node of 1 classes is trained on: art" in told
+    assert "warning: no node of 1 class is trained on: art" in told
     assert "1 nodes without an edge" in told
     assert datasets.main(["show", "mine"]) == 0
     shown = capsys.readouterr().out

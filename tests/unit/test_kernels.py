@@ -120,6 +120,16 @@ def test_transpose_groups_the_same_edges_by_source() -> None:
     assert source_offsets.dtype == destinations.dtype == np.int32
 
 
+def test_transpose_with_order_tells_where_each_edge_was() -> None:
+    block = made_block()
+    arrays = block.offsets, block.columns, block.num_src
+    offsets, destinations, order = kernels.transpose_with_order(*arrays)
+    for ours, theirs in zip((offsets, destinations), kernels.transpose(*arrays), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(order, np.argsort(block.columns, kind="stable"))
+    assert order.dtype == np.int32
+
+
 def scattered(block: Block, grad: np.ndarray, states: np.ndarray, chunk: int, **options: object):
     """`scatter_back` of the whole block, `chunk` sources at a time, and the bias gradient."""
     source_offsets, destinations = kernels.transpose(block.offsets, block.columns, block.num_src)

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from gnn_core.data import datasets
+from gnn_core.data.features import SparseFeatures
+from gnn_core.data.graph import write_graph
 from gnn_core.report.tables.benches import bench_table, read_benches
 from horovod_gnn import bench
 from horovod_gnn.exchange import to_pyg
@@ -151,6 +156,24 @@ def test_its_record_can_stand_in_a_document(short_run: list[str], tmp_path: Path
     assert "fused fp32: the model as it trains" in table.notes
     assert not any("plain fp32" in note for note in table.notes)  # it was not measured
     assert any("batch 32" in note for note in table.notes)
+
+
+def test_sparse_features_have_no_row_of_another_dtype(
+    short_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = datasets.load("synthetic:papers=600,num_features=16", None, str(tmp_path))
+    words = np.zeros((600, 500), np.float32)
+    words[np.arange(600), np.arange(600) % 500] = 1
+    folder = tmp_path / "words"
+    assert isinstance(
+        write_graph(replace(graph, name="words", features=words), folder).features, SparseFeatures
+    )
+    only = ["--only", "fused fp32", "fused fp32, fp16 table", "reference"]
+    assert bench.main([*short_run, "--dataset", str(folder), *only]) == 0
+    record = json.loads((tmp_path / "steps.json").read_text())
+    assert [*record["implementations"]] == ["products fp32", "fused fp32", "reference"]
+    assert not any("fp16" in note for note in record["notes"])
+    assert "sparse features: left out" in capsys.readouterr().out
 
 
 def test_implementations_that_disagree_are_not_compared(

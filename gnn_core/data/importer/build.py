@@ -189,7 +189,7 @@ def _read_tables(
         _read_array(request, keys, pairs, listed_in, is_numbered=not node_tables)
     else:
         edges.read_tables(edge_tables, keys, pairs, listed_in, progress)
-    if not pairs.count and not node_tables:
+    if not pairs.count:
         raise refuse(request.edges[0], None, "edges", "none")
     if isinstance(keys, IntegerKeys) and listed_in is None and not node_tables:
         keys = _sorted(keys, pairs)
@@ -325,7 +325,8 @@ def _tell_classes(read: Read, num_classes: int, origin: str) -> None:
     if len(missing):
         names = data.class_names or [str(number) for number in range(num_classes)]
         shown = ", ".join(names[number] for number in missing[:5])
-        read.lines.append(f"warning: no node of {len(missing)} classes is trained on: {shown}")
+        classes = "1 class" if len(missing) == 1 else f"{len(missing)} classes"
+        read.lines.append(f"warning: no node of {classes} is trained on: {shown}")
 
 
 def _features_or_made(read: Read, request: Request, degrees: npt.NDArray) -> Any:
