@@ -17,6 +17,7 @@ from gnn_core.data.loader import IntArray
 
 MOST_ABOVE_SHARE = 0.05  # of a rank's share, that `ByOwner` gives to it beyond that
 _SAMPLE = 1 << 14  # nodes that the mean work of a neighbour is taken from
+_MOST_BEHIND = 1 << 20  # edges behind an edge; with many hops their number would have no end
 
 Loads = Callable[[IntArray], IntArray]  # targets int64 [n] -> the work of each, int64 [n], above 0
 
@@ -52,7 +53,7 @@ class ExpectedEdges:
             # Whom an edge leads to is met as often as it has edges. Python's integers: no overflow.
             behind = self._drawn(degrees, hop + 1).tolist()
             met = sum(d * edges for d, edges in zip(degrees.tolist(), behind, strict=True))
-            self._factors[hop] = 1 + met // total
+            self._factors[hop] = min(1 + met // total, _MOST_BEHIND)
         of_node = 1 + int(self._drawn(degrees, 0).sum()) // max(1, len(sample))
         self._negatives = negatives * of_node
         self.mean = of_node if edges is None else 2 * of_node + self._negatives

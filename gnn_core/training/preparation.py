@@ -15,7 +15,7 @@ from gnn_core.measure.console import Console
 from gnn_core.measure.records import require_writable
 from gnn_core.settings.rules import label
 from gnn_core.training import describe
-from gnn_core.training.tasks import most_targets, open_clusters, open_for, targets_per_epoch
+from gnn_core.training.tasks import open_clusters, open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
 
@@ -134,8 +134,8 @@ def require_memory(config: RunConfig, graph: Graph, world: World) -> None:
     have = machine.memory_bytes()
     replicas = world.replica_hosts.count(world.rank_hosts[world.rank])
     width = 8 if config.precision == "fp64" else 4
-    targets = min(most_targets(config, graph, world.num_replicas), targets_per_epoch(config, graph))
-    states = targets * config.hidden * (config.layers > 1)
+    targets = min(config.global_batch_size, targets_per_epoch(config, graph))
+    states = -(-targets // world.num_replicas) * config.hidden * (config.layers > 1)
     need = replicas * width * (2 * describe.num_weights(config, graph) + states)
     if have is not None and need > have:
         has, takes = describe.size(have), describe.size(need)
