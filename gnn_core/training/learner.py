@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import Evaluator
-from gnn_core.training.state import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights, Work
 
 
 def require_alike(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, Any]) -> None:
@@ -37,6 +37,7 @@ class Learner(Protocol):
     evaluator: Evaluator  # of the model
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
+    work: list[Work]  # of each replica of this process; the trainer begins it anew
     num_steps: int  # of one epoch
     num_parameters: int
     allreduce_bytes_per_step: int

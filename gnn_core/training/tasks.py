@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,8 +10,10 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
+from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.clusters import with_clusters
 from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
@@ -26,6 +29,7 @@ from gnn_core.training.world import World
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
+_LEAST_EDGES_TRAINED = 20  # sampled edges of a run per edge of the graph, for --assign auto
 
 
 def open_for(config: RunConfig, say: Say) -> Graph:
@@ -92,9 +96,12 @@ def train_loader(
     rank: int,
     world_size: int,
     prefetch: int,
-    assign: Assign = equal_slices,
+    assign: Assign | None = None,
 ) -> Loader:
-    """The batches that one rank trains on, of the targets that `assign` gives to it."""
+    """The batches that one rank trains on, of the targets that `assign` gives to it.
+
+    Without one it is by locality, where the graph has clusters, else by slices.
+    """
     common: dict[str, Any] = {
         "fanouts": config.fanouts,
         "global_batch_size": config.global_batch_size,
@@ -102,7 +109,7 @@ def train_loader(
         "rank": rank,
         "world_size": world_size,
         "prefetch": prefetch,
-        "assign": assign,
+        "assign": assign or assignment(config, graph),
     }
     if config.task == "link":
         return LinkLoader(
@@ -116,6 +123,59 @@ def train_loader(
             edges_per_epoch=config.edges_per_epoch,
         )
     return Loader(graph, "train", **common)
+
+
+def assigned_by(graph: Graph) -> str:
+    """How the targets of a step are shared: as `--assign` names it."""
+    return "slices" if graph.clusters is None else "locality"
+
+
+def assignment(config: RunConfig, graph: Graph) -> Assign:
+    """Who computes which target: by clusters if the graph has them, else by slices."""
+    if graph.clusters is None:
+        return equal_slices
+    edges = graph.train_edges if config.task == "link" else None
+    return ByCluster(graph.clusters, edges=edges, loads=expected_edges(config, graph))
+
+
+def expected_edges(config: RunConfig, graph: Graph) -> ExpectedEdges:
+    """The edges that a training target is expected to have sampled."""
+    if config.task == "link":
+        return ExpectedEdges(graph, config.fanouts, graph.train_edges, config.negatives or 1)
+    return ExpectedEdges(graph, config.fanouts)
+
+
+def assigns_by_locality(config: RunConfig, graph: Graph, num_replicas: int) -> bool:
+    """Whether the targets of a step are shared by where they lie; all hosts answer alike.
+
+    With --assign auto they are if the clusters are found in little time beside training: that
+    visits each edge some twenty times, which takes about as long as to train on one sampled edge.
+    """
+    if num_replicas == 1 or config.assign == "slices":
+        return False
+    if config.assign == "locality":
+        return True
+    num_targets = targets_per_epoch(config, graph)
+    num_steps = -(-num_targets // config.global_batch_size)
+    expected = expected_edges(config, graph).mean * num_targets
+    # Nodes that targets share are expanded once: no step samples more than all edges in each hop.
+    an_epoch = min(expected, num_steps * config.layers * graph.num_edges)
+    return config.epochs * an_epoch >= _LEAST_EDGES_TRAINED * graph.num_edges
+
+
+def most_targets(config: RunConfig, graph: Graph, num_replicas: int) -> int:
+    """The targets of a step that one replica computes, at most, if they are alike."""
+    share = -(-config.global_batch_size // num_replicas)
+    if not assigns_by_locality(config, graph, num_replicas):
+        return share
+    return min(config.global_batch_size, math.ceil((1 + MOST_ABOVE_SHARE) * share))
+
+
+def open_clusters(config: RunConfig, graph: Graph, num_replicas: int, say: Say) -> Graph:
+    """The graph, with its clusters if the run assigns by them. Raises UsageError."""
+    if not assigns_by_locality(config, graph, num_replicas):
+        return graph
+    return with_clusters(graph, datasets.find_cache(config.cache_dir), say)
 
 
 class EvaluatedModel(LayerwiseModel, Protocol):
