@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
@@ -21,6 +23,7 @@ from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.world import World
+from gnn_core.usage import read_size
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
@@ -67,10 +70,16 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
     return num_targets
 
 
-def feature_store(graph: Graph) -> FeatureStore:
-    """Where this process reads the features of a graph from."""
-    assert graph.features is not None
-    return TableStore(graph.features)
+def feature_store(graph: Graph, config: RunConfig | None = None) -> FeatureStore:
+    """Where this process reads the features of a graph from: in place, unless `config` says disk.
+
+    Raises UsageError for a file of features that is not as it was.
+    """
+    features = graph.features
+    assert features is not None
+    if config is not None and config.feature_store == "disk" and isinstance(features, np.memmap):
+        return DiskStore(features, read_size(config.feature_cache or "0"))
+    return TableStore(features)
 
 
 def train_loader(
