@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from gnn_core.data.graph import Graph
+from gnn_core.data.graph import Graph, write_graph
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
 from tests.unit import made_mlp
@@ -65,6 +66,22 @@ def test_who_computes_which_target_does_not_matter(
     for expected in (default, alone):
         assert distance(random.losses, expected.losses) < 1e-12
     assert_same(random, alone, 1e-11)  # the weights, after so many steps of Adam
+
+
+@pytest.mark.parametrize("cache", ["0", "1KiB", "1MiB"])
+def test_features_on_disk_train_like_those_in_memory(
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path, cache: str
+) -> None:
+    """Whatever is cached, on any number of ranks."""
+    folder = shared_path / f"tiny {cache} {parallel.rank}"
+    graph = write_graph(tiny_graph, folder)
+    plain = trained(tiny_graph, SingleProcess())
+    on_disk = trained(graph, parallel, feature_store="disk", feature_cache=cache)
+    assert distance(on_disk.losses, plain.losses) < 1e-12
+    assert_same(on_disk, plain, 1e-11)  # the weights, after so many steps of Adam
+    reads = on_disk.record.feature_reads
+    assert len(reads) == parallel.world_size
+    assert all(one.reads > 0 and (one.hits > 0) == (cache != "0") for one in reads)
 
 
 def test_another_model_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:

@@ -84,6 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bfloat16 features": {"dataset": "odd bfloat16"},
     "fp64, gathered rows": {**FP64, "dataset": "odd float16"},
     "fp64, gathered rows, dropout": {**FP64, **DROPS},
+    "fp64, on disk": {**FP64, **DROPS, **TINY, "feature_store": "disk", "feature_cache": "1KiB"},
     "fp64, uneven": {**FP64},
     "fp64, uneven, dropout": {**FP64, **DROPS, **TINY},
     "bf16": {"precision": "bf16", **TINY},
@@ -94,6 +95,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, link": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, uneven": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
+    "fp64, link, on disk": {**FP64, **DROPS, **LINK, "feature_store": "disk"},
     "link": {**LINK},
 }
 # Relative to the largest value of an array. Sums in another order are rounded to another bf16 now
