@@ -164,7 +164,7 @@ def _mapped(config: RunConfig, graph: Graph, world: World) -> list[str]:
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
     lines = ["memory", *_sizes(rows)]
-    memory = machine.hardware()["memory_bytes"]
+    memory = machine.memory_bytes()
     if memory and total > memory:
         lines.append(f"  this host has {size(memory)}: the graph will be paged in and out")
     return lines

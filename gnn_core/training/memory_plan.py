@@ -166,13 +166,15 @@ def _needs_on_disk(
 ) -> dict[str, int]:
     row_bytes = graph.feature_bytes // max(1, graph.num_nodes)
     replicas = world.num_replicas // world.world_size
-    rows = int(nodes[-1]) * (config.prefetch + 2) if nodes else 0
-    chunk = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
+    rows = int(nodes[-1]) * (config.prefetch + 1) if nodes else 0
+    if config.eval == "exact" or not trains:
+        chunk = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
+        rows = max(rows, chunk)
     mapped = graph_bytes(graph) - graph.feature_bytes - graph.indices.nbytes
     return {
         "graph, without features and neighbours": mapped // _processes(world),
         **_needs(config, graph, world, trains, nodes),
-        "rows of batches and of evaluation": max(rows, chunk) * row_bytes * replicas,
+        "rows of batches and of evaluation": rows * row_bytes * replicas,
         "nodes that evaluation reaches": 8 * graph.num_nodes * (config.eval == "exact"),
         "buffers of reads": READ_THREADS * (MOST_RUN_BYTES + _STACK_BYTES),
     }
