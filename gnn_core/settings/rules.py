@@ -137,7 +137,7 @@ def _share_of_hold_out(values: Values) -> str | None:
 
 
 def _cache_of_disk(values: Values) -> str | None:
-    if values["feature_cache"] is None or values["feature_store"] != "memory":
+    if values["disk_cache"] is None or values["feature_store"] != "memory":
         return None
     return "--feature-store memory has no use for it: leave it out"
 
@@ -196,7 +196,7 @@ _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "replicas": ("strategy", ("mirrored",)),
     "start_timeout": ("strategy", ("multiworker",)),
     "table_on": ("device", ("auto", "cuda")),
-    "feature_cache": ("feature_store", ("auto", "disk")),
+    "disk_cache": ("feature_store", ("auto", "disk")),
     "collective_timeout": ("strategy", ("multiworker",)),
 }
 
@@ -222,7 +222,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("label_smoothing", "task"), _smooths_classes),
     (("eval", "task"), _link_is_exact),
     (("held_out", "hold_out"), _share_of_hold_out),
-    (("feature_cache", "feature_store"), _cache_of_disk),
+    (("disk_cache", "feature_store"), _cache_of_disk),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

@@ -325,7 +325,7 @@ class Settings:
         "container has)",
         metavar="SIZE",
     )
-    feature_cache: str | None = option(
+    disk_cache: str | None = option(
         None,
         _MACHINE,
         "memory for rows of features that are on disk, such as 2GiB (default: what the memory "

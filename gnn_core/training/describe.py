@@ -52,7 +52,7 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
             "candidates"
         )
     if config.feature_store == "disk":
-        cache = size(read_size(config.feature_cache or "0"))
+        cache = size(read_size(config.disk_cache or "0"))
         lines.append(
             f"features   {size(graph.feature_bytes)} on disk, {cache} of memory for them a process"
         )

@@ -54,10 +54,10 @@ class MemoryPlan:
                 else replace(config, feature_store="memory")
             )
         cache = f"{self.cache_bytes >> 20}MiB"
-        if config.feature_cache is not None:
-            cache = config.feature_cache
-        origins = {"feature_store": "planned", "feature_cache": "planned", **config.origins}
-        return replace(config, feature_store="disk", feature_cache=cache, origins=origins)
+        if config.disk_cache is not None:
+            cache = config.disk_cache
+        origins = {"feature_store": "planned", "disk_cache": "planned", **config.origins}
+        return replace(config, feature_store="disk", disk_cache=cache, origins=origins)
 
 
 def plan_memory(config: RunConfig, graph: Graph, world: World, trains: bool = True) -> MemoryPlan:
@@ -101,7 +101,7 @@ def _plan_disk(config: RunConfig, graph: Graph, world: World, needs: dict[str, i
         needs = {**needs, "left free": limit // 20}
     row_bytes = graph.feature_bytes // max(1, graph.num_nodes)
     whole = DiskStore.bytes_of_cache(graph.num_nodes, row_bytes, graph.num_nodes)
-    asked = None if config.feature_cache is None else read_size(config.feature_cache)
+    asked = None if config.disk_cache is None else read_size(config.disk_cache)
     left = limit - sum(needs.values()) - (asked or 0)
     if left < 0 and config.memory_limit is not None:
         raise _too_low(config, {**needs, "cache of features": asked or 0}, "")

@@ -78,7 +78,7 @@ def feature_store(graph: Graph, config: RunConfig | None = None) -> FeatureStore
     features = graph.features
     assert features is not None
     if config is not None and config.feature_store == "disk" and isinstance(features, np.memmap):
-        return DiskStore(features, read_size(config.feature_cache or "0"))
+        return DiskStore(features, read_size(config.disk_cache or "0"))
     return TableStore(features)
 
 

@@ -76,7 +76,7 @@ def test_features_on_disk_train_like_those_in_memory(
     folder = shared_path / f"tiny {cache} {parallel.rank}"
     graph = write_graph(tiny_graph, folder)
     plain = trained(tiny_graph, SingleProcess())
-    on_disk = trained(graph, parallel, feature_store="disk", feature_cache=cache)
+    on_disk = trained(graph, parallel, feature_store="disk", disk_cache=cache)
     assert distance(on_disk.losses, plain.losses) < 1e-12
     assert_same(on_disk, plain, 1e-11)  # the weights, after so many steps of Adam
     reads = on_disk.record.feature_reads

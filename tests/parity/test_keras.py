@@ -84,7 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bfloat16 features": {"dataset": "odd bfloat16"},
     "fp64, gathered rows": {**FP64, "dataset": "odd float16"},
     "fp64, gathered rows, dropout": {**FP64, **DROPS},
-    "fp64, on disk": {**FP64, **DROPS, **TINY, "feature_store": "disk", "feature_cache": "1KiB"},
+    "fp64, on disk": {**FP64, **DROPS, **TINY, "feature_store": "disk", "disk_cache": "1KiB"},
     "fp64, uneven": {**FP64},
     "fp64, uneven, dropout": {**FP64, **DROPS, **TINY},
     "bf16": {"precision": "bf16", **TINY},

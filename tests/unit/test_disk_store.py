@@ -219,7 +219,7 @@ def test_the_curve_is_that_of_features_in_memory(
 
     graph = write_graph(tiny_graph, tmp_path / "tiny")
     in_place = made_learner(graph, **changes)
-    on_disk = made_learner(graph, feature_store="disk", feature_cache=cache, **changes)
+    on_disk = made_learner(graph, feature_store="disk", disk_cache=cache, **changes)
     for epoch in range(2):
         assert train(on_disk, epoch) == train(in_place, epoch)
         assert on_disk.evaluate(("valid",)) == in_place.evaluate(("valid",))

@@ -73,7 +73,7 @@ def test_features_that_do_not_fit_stay_on_disk(wide: Graph) -> None:
     assert 5 * MIB < plan.cache_bytes < 40 * MIB
     config = plan.applied(made_config(memory_limit="40MiB"), wide)
     assert config.feature_store == "disk"
-    assert 0 <= plan.cache_bytes - read_size(config.feature_cache or "") < MIB
+    assert 0 <= plan.cache_bytes - read_size(config.disk_cache or "") < MIB
 
 
 def test_the_machine_is_the_limit_where_none_is_given(
@@ -97,12 +97,12 @@ def test_no_cache_is_larger_than_the_features(wide: Graph) -> None:
 
 
 def test_a_cache_that_is_given_is_taken(wide: Graph) -> None:
-    plan = planned(wide, feature_store="disk", feature_cache="3MiB")
+    plan = planned(wide, feature_store="disk", disk_cache="3MiB")
     assert plan.cache_bytes == 3 * MIB
-    config = plan.applied(made_config(feature_store="disk", feature_cache="3MiB"), wide)
-    assert config.feature_cache == "3MiB"
+    config = plan.applied(made_config(feature_store="disk", disk_cache="3MiB"), wide)
+    assert config.disk_cache == "3MiB"
     with pytest.raises(UsageError, match=r"--memory-limit 40MiB: .* cache of features 39 MiB"):
-        planned(wide, memory_limit="40MiB", feature_cache="39MiB")
+        planned(wide, memory_limit="40MiB", disk_cache="39MiB")
 
 
 @pytest.mark.parametrize("store", ["auto", "disk"])
@@ -190,10 +190,10 @@ def test_a_size_that_no_machine_has_is_refused() -> None:
     ("changes", "message"),
     [
         ({"memory_limit": "much"}, "--memory-limit: expected a size such as 8GiB or 500MB"),
-        ({"feature_cache": "-1"}, "--feature-cache: expected a size"),
+        ({"disk_cache": "-1"}, "--disk-cache: expected a size"),
         (
-            {"feature_cache": "1GiB", "feature_store": "memory"},
-            "--feature-cache: --feature-store memory has no use for it",
+            {"disk_cache": "1GiB", "feature_store": "memory"},
+            "--disk-cache: --feature-store memory has no use for it",
         ),
     ],
 )
