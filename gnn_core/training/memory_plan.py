@@ -48,14 +48,9 @@ class MemoryPlan:
         if not self.adjacency_fits:
             expect_random_reads(graph.indices)
         if self.store == "memory":
-            return (
-                config
-                if config.feature_store != "disk"
-                else replace(config, feature_store="memory")
-            )
-        cache = f"{self.cache_bytes >> 20}MiB"
-        if config.disk_cache is not None:
-            cache = config.disk_cache
+            asked = config.feature_store == "disk"
+            return replace(config, feature_store="memory") if asked else config
+        cache = config.disk_cache or f"{self.cache_bytes >> 20}MiB"
         origins = {"feature_store": "planned", "disk_cache": "planned", **config.origins}
         return replace(config, feature_store="disk", disk_cache=cache, origins=origins)
 
