@@ -52,6 +52,7 @@ from gnn_core.usage import Parser, UsageError, whole, wholes
 
 _DISK, _MEMORY = "on disk", "in memory"
 _PIECE_BYTES = 64 << 20
+_EVALUATED = 512  # nodes of each split, at the end of a run
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ def _wide_graph(graph: Graph, options: argparse.Namespace) -> Iterator[Path]:
         )
     random = np.random.default_rng(0)
     splits = np.array(graph.splits)
-    splits[random.permutation(train)[options.targets :]] = 0
+    kept = {"train": options.targets, "valid": _EVALUATED, "test": _EVALUATED}
+    for split, count in kept.items():
+        splits[random.permutation(graph.split(split))[count:]] = 0
     piece = random.standard_normal(
         (max(1, _PIECE_BYTES // (4 * shape[1])), shape[1]), dtype=np.float32
     )

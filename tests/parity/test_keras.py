@@ -297,7 +297,8 @@ def logits_of(learner: TorchLearner, config: RunConfig, graph: Graph) -> npt.NDA
     batch = a_batch(config, graph)
     model.eval()
     with torch.no_grad():
-        logits = model(learner.feed.table, batch.input_nodes, batch.blocks, batch.key)
+        inputs = learner.feed.inputs(batch.input_nodes)
+        logits = model(inputs, batch.input_nodes, batch.blocks, batch.key)
     return logits[: batch.num_real].numpy()
 
 
