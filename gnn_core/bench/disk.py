@@ -1,7 +1,7 @@
 """Disk benchmark: rows at random places of a file that is not in memory, read in several ways.
 
     python -m gnn_core.bench.disk                                # 3 GiB of rows of 512 bytes
-    python -m gnn_core.bench.disk --gib 8 --folder /mnt/nvme     # another disk
+    python -m gnn_core.bench.disk --mib 8192 --folder /mnt/nvme  # another disk
     python -m gnn_core.bench.disk --json disk.json
 
 A memory map as it is, one that was told to expect random reads, and `DiskStore` without a cache on
@@ -90,7 +90,8 @@ def _run(options: argparse.Namespace) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.bench.disk")
     add = parser.add_argument
-    add("--gib", type=whole(1, 1024), default=3, metavar="N", help="size (default: %(default)s)")
+    text = "size of the file (default: %(default)s)"
+    add("--mib", type=whole(64, 1 << 20), default=3072, metavar="N", help=text)
     add("--row-bytes", type=whole(4, 1 << 20), default=512, metavar="N", help="(default: 512)")
     add("--rows", type=whole(64), default=50_000, metavar="N", help="a turn (default: %(default)s)")
     add(
@@ -110,7 +111,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 @contextmanager
 def _made_table(options: argparse.Namespace) -> Iterator[np.memmap]:
     """A table of random bytes, written to the disk, memory-mapped."""
-    size = options.gib << 30
+    size = options.mib << 20
     require_room("the benchmark's file", options.folder, size)
     piece = np.random.default_rng(0).integers(0, 256, _PIECE_BYTES, np.uint8).data
     with tempfile.NamedTemporaryFile(prefix="ringsage-bench-", dir=options.folder) as file:
@@ -193,7 +194,7 @@ def _record(
         **where,
         "versions": {name: where["versions"][name] for name in ("python", "numpy", "numba")},
         "settings": {
-            "file_gib": options.gib,
+            "file_mib": options.mib,
             "row_bytes": options.row_bytes,
             "rows": options.rows,
             "rounds": options.rounds,
