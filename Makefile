@@ -90,6 +90,7 @@ bench: install ## measure this machine: sampler and loader, a training step besi
 	python -m horovod_gnn.bench
 	python -m tf_mirrored.bench
 	python -m baselines.start_bench
+	python -m gnn_core.bench.disk
 
 reference: install ## make the records behind the documents' figures anew, and the figures (long)
 	results/reference.sh

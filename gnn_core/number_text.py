@@ -25,3 +25,12 @@ def three_digits(value: float | None) -> str:
 def percent(share: float | None) -> str:
     """Return a share of 1 in whole percent."""
     return NOTHING if share is None else f"{100 * share:.0f} %"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words, `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -9,6 +9,7 @@ feed and knows no device.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,15 @@ from gnn_core.data.features import SparseFeatures
 from gnn_core.data.loader import Loader
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
-from horovod_gnn.inputs import FeatureTable, FetchedRows, Inputs, StoredTable, gather, torch_table
+from horovod_gnn.inputs import (
+    FeatureTable,
+    FetchedRows,
+    Inputs,
+    StoredTable,
+    gather,
+    gather_ahead,
+    torch_table,
+)
 
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
 
@@ -31,6 +40,7 @@ class FedBatch(Batch):
     """A batch with what layer 1 reads; on a GPU its nodes and edges lie there too."""
 
     inputs: Inputs | None = None
+    wait: Callable[[], None] | None = None  # until its rows are there
     ready: torch.cuda.Event | None = None
     tensors: tuple[Tensor, ...] = ()  # all that was copied to a GPU
 
@@ -65,11 +75,24 @@ class Feed:
     def prepare(self, batch: Batch) -> Batch:
         """Called in the loader's thread, if it has one."""
         self.store.prefetch(batch.input_nodes)
-        return FedBatch(**vars(batch), inputs=self.inputs(batch.input_nodes))
+        if self.table is not None:
+            return FedBatch(**vars(batch), inputs=self.inputs(batch.input_nodes))
+        rows, wait = gather_ahead(self.store, batch.input_nodes)
+        return FedBatch(**vars(batch), inputs=FetchedRows(rows), wait=wait)
+
+    def wait_for_rows(self, batch: Batch) -> None:
+        """Wait until the rows of a prepared batch are in memory; raises what reading them did."""
+        if isinstance(batch, FedBatch) and batch.wait is not None:
+            start = time.perf_counter()
+            batch.wait()
+            waited = self.store.seconds_waited or 0.0
+            self.store.seconds_waited = waited + time.perf_counter() - start
 
     def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
         """What layer 1 reads and the prepared batch, once the device may read them."""
         assert isinstance(batch, FedBatch) and batch.inputs is not None
+        if batch.wait is not None:  # a batch for which nobody has waited
+            batch.wait()
         return batch.inputs, batch
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,18 @@ def torch_table(store: FeatureStore) -> FeatureTable | None:
 
 def gather(store: FeatureStore, ids: np.ndarray, pinned: bool = False) -> Tensor:
     """Rows `[k, F]` of a store, on the CPU, in page-locked memory if `pinned`."""
+    rows, wait = gather_ahead(store, ids, pinned)
+    wait()
+    return rows
+
+
+def gather_ahead(
+    store: FeatureStore, ids: np.ndarray, pinned: bool = False
+) -> tuple[Tensor, Callable[[], None]]:
+    """The same rows, which may be read when the function beside them has returned."""
     dtype = torch.from_numpy(np.empty(0, store.dtype)).dtype
     rows = torch.empty(len(ids), store.width, dtype=dtype, pin_memory=pinned)
-    store.gather(ids, rows.numpy())
-    return _decoded(rows)
+    return _decoded(rows), store.gather_ahead(ids, rows.numpy())
 
 
 def fetch_rows(

@@ -60,7 +60,7 @@ class TorchLearner:
     ):
         self.loader, self.model, self.update = loader, model, update
         self._world = world
-        store, device = feature_store(graph), model.device
+        store, device = feature_store(graph, config), model.device
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
         self.objective: Objective = link_objective
         if config.task == "node":
@@ -71,6 +71,7 @@ class TorchLearner:
         self.evaluator = build_evaluator(
             config, graph, world, layers, [world.rank], world.world_size, config.prefetch
         )
+        self.store = store
         self.watch = Stopwatch()
         self.interrupted = False
         self.work = [Work()]
@@ -130,6 +131,8 @@ class TorchLearner:
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         with self.watch.section("wait"):
             batch = next(batches, None)
+            if batch is not None:
+                self.feed.wait_for_rows(batch)
         if batch is not None:
             waited = None if self.loader.prefetches else "wait"
             self.watch.add("sample", batch.sample_seconds, out_of=waited)

@@ -31,6 +31,7 @@ from gnn_core.launch import launched_rank
 from gnn_core.measure.console import Console
 from gnn_core.training.checkpoint import SavedModel, model_of, read_model
 from gnn_core.training.job import run_on_all_ranks
+from gnn_core.training.memory_plan import plan_memory
 from gnn_core.training.preparation import require_launched_hosts, require_same_job
 from gnn_core.training.tasks import feature_store
 from gnn_core.usage import UsageError
@@ -84,13 +85,13 @@ def open_layers(folder: Path, graph: Graph, weights: str = "best") -> Layers | L
     saved = model_of(read_model(folder, f"{weights}.safetensors"))
     config = settings_of(saved, device="cpu")
     require_widths(saved_widths(config, saved.weights), graph, config)
-    return _layers(load_model(config, saved.weights, SingleProcess()), graph)
+    return _layers(load_model(config, saved.weights, SingleProcess()), graph, config)
 
 
-def _layers(model: NodeModel | LinkModel, graph: Graph) -> Layers | LinkLayers:
+def _layers(model: NodeModel | LinkModel, graph: Graph, config: RunConfig) -> Layers | LinkLayers:
     model.read_graph(graph)
     model.eval()
-    store = feature_store(graph)
+    store = feature_store(graph, config)
     return LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
 
 
@@ -117,7 +118,10 @@ def _work(asked: _Asked, world: SingleProcess) -> int:
         graphs = open_graphs(plan.config, saved, Console.of(plan.config, world.rank))
         require_widths(saved_widths(plan.config, saved.weights), graphs.read, plan.config)
     require_same_job(plan.config, graphs.read, world)
-    layers = _layers(load_model(plan.config, saved.weights, world), graphs.read)
+    with world.errors_on_all_ranks():
+        memory = plan_memory(plan.config, graphs.read, world, trains=False)
+        config = memory.applied(plan.config, graphs.read)
+    layers = _layers(load_model(plan.config, saved.weights, world), graphs.read, config)
     world.can_save = True  # a signal ends it at the next chunk
     predict(asked.request, plan, graphs, world, layers)
     world.leave()

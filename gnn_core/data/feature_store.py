@@ -2,7 +2,7 @@
 
 The feeds (`horovod_gnn.feed`, `tf_mirrored.input`) ask a store for the rows of each batch, and
 evaluation asks it for those of each chunk; no model or kernel opens the table by itself.
-`TableStore` is the one implementation: the graph's own table, memory-mapped or in memory.
+`TableStore` is the graph's own table, memory-mapped or in memory; `disk_store` has another one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data.features import Features
+from gnn_core.measure.feature_reads import FeatureReads
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,6 +40,7 @@ class FeatureStore(ABC):
         self.row_bytes = row_bytes
         self.bytes_read = 0  # since the store was opened
         self.hits = 0  # rows that a cache of the store had, since it was opened
+        self.seconds_waited: float | None = None  # by training steps; None: nobody has counted
         self._seconds = 0.0
         self._lock = threading.Lock()
 
@@ -67,6 +70,18 @@ class FeatureStore(ABC):
 
     def prefetch(self, ids: IntArray) -> None:  # noqa: B027 - a hint, which a store may ignore
         """Announce that the rows `ids` int64 `[k]` will be asked for soon; returns at once."""
+
+    def gather_ahead(self, ids: IntArray, out: npt.NDArray) -> Callable[[], None]:
+        """Begin to copy rows into `out`, see `gather`; what is returned waits until they are there.
+
+        It raises what `gather` does. Here all of it is done at once.
+        """
+        self.gather(ids, out)
+        return lambda: None
+
+    def reads(self) -> FeatureReads | None:
+        """What was read from disk since the store was opened; None if it reads none."""
+        return None
 
     def count_read(self, seconds: float, bytes_read: int, hits: int = 0) -> None:
         """Add to the counters. `gather` does so itself; a reader of `table` has to call it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,16 @@ def map_array(path: Path, subject: Subject) -> npt.NDArray | None:
         return np.memmap(path, dtype, "r", offset, shape)
     except (OSError, ValueError) as error:
         raise subject.error(path.stem, expected, f"{error}".splitlines()[0]) from None
+
+
+def expect_random_reads(array: npt.NDArray) -> None:
+    """Tell the system not to read around what is touched of a memory-mapped array.
+
+    By default it reads megabytes around each page, which is most of what is read then where the
+    file does not fit into memory.
+    """
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_RANDOM)

@@ -21,6 +21,7 @@ from gnn_core.config import UsageError
 from gnn_core.data.batch import Block
 from gnn_core.data.checks import Subject
 from gnn_core.data.graph import Graph
+from gnn_core.data.page_faults import PageFaults
 from gnn_core.data.positions import positions_of
 from gnn_core.seeding import GOLDEN_GAMMA, below, mix, splitmix64
 
@@ -107,6 +108,7 @@ class Sampler:
         self._starts = np.empty(0, dtype=np.int64)
         self._degrees = np.empty(0, dtype=np.int64)
         self._picks = np.empty(0, dtype=np.int64)
+        self._faults = PageFaults.of(graph.indices)
         self._one_at_a_time = threading.Lock()
 
     def sample(
@@ -171,6 +173,8 @@ class Sampler:
         self._picks = _grown(self._picks, num_edges)
         columns = np.empty(num_edges, dtype=np.int32)
         _draw(self._nodes, self._starts, self._degrees, num_dst, hop_key, offsets, self._picks)
+        if self._faults is not None:
+            self._faults.take(self._picks[:num_edges])
         num_src = self._positions.relabel(
             graph.indices, self._picks, num_edges, self._nodes, num_dst, columns
         )

@@ -25,6 +25,7 @@ CLASSES, LOGITS, EMBEDDINGS, CITATIONS = "classes", "logits", "embeddings", "cit
 SPLITS = ("train", "valid", "test")
 _PLACE = (
     *("data_root", "cache_dir", "verify", "device", "threads"),
+    *("feature_store", "memory_limit", "disk_cache"),
     *("start_timeout", "collective_timeout"),
 )
 _OF_TRAINING = (

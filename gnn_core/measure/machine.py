@@ -197,6 +197,11 @@ def memory_of_process(pid: int | str = "self", proc: Path = _PROC) -> dict[str, 
     }
 
 
+def own_memory_bytes(proc: Path = _PROC) -> int:
+    """Return the bytes that this process alone holds now, in no file; 0 where unknown."""
+    return _kilobytes(proc / "self" / "status").get("RssAnon", 0)
+
+
 def process_memory() -> ProcessMemory:
     """Return the memory of this rank as a record keeps it."""
     memory = memory_of_process()

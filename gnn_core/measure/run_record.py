@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from gnn_core.measure.feature_reads import FeatureReads
 from gnn_core.measure.metrics import SPLITS, Tally
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.timing import training_seconds
@@ -185,6 +186,7 @@ class RunRecord:
     # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank
     # measured, "bf16_gflops" and "fp32_gflops". None on a GPU with torch.
     bf16_products: dict[str, Any] | None = None
+    feature_reads: list[FeatureReads] = field(default_factory=list)  # one per rank, if on disk
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

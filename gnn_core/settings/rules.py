@@ -142,6 +142,12 @@ def _share_of_hold_out(values: Values) -> str | None:
     return "only --hold-out newest and random use it, but --hold-out is published: leave it out"
 
 
+def _cache_of_disk(values: Values) -> str | None:
+    if values["disk_cache"] is None or values["feature_store"] != "memory":
+        return None
+    return "--feature-store memory has no use for it: leave it out"
+
+
 def _warmup_ends(values: Values) -> str | None:
     warmup, epochs = values["warmup_epochs"], values["epochs"]
     if warmup < epochs:
@@ -197,6 +203,7 @@ _SWITCHES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "replicas": ("strategy", ("mirrored",)),
     "start_timeout": ("strategy", ("multiworker",)),
     "table_on": ("device", ("auto", "cuda")),
+    "disk_cache": ("feature_store", ("auto", "disk")),
     "collective_timeout": ("strategy", ("multiworker",)),
 }
 
@@ -224,6 +231,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("eval", "task"), _link_is_exact),
     (("negatives_kind", "shared_negatives"), _dated_for_each),
     (("held_out", "hold_out"), _share_of_hold_out),
+    (("disk_cache", "feature_store"), _cache_of_disk),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

@@ -335,6 +335,27 @@ class Settings:
         "memory (cpu); auto is on it if they fit in half of its free memory",
         choices=("auto", "cpu", "cuda"),
     )
+    feature_store: str = option(
+        "auto",
+        _MACHINE,
+        "where features are read from: a memory map (memory), or a file with a cache of fixed "
+        "size (disk); auto is disk if they do not fit into memory",
+        choices=("auto", "memory", "disk"),
+    )
+    memory_limit: str | None = option(
+        None,
+        _MACHINE,
+        "memory that a process may take, such as 8GiB (default: its share of what the host or "
+        "container has)",
+        metavar="SIZE",
+    )
+    disk_cache: str | None = option(
+        None,
+        _MACHINE,
+        "memory for rows of features that are on disk, such as 2GiB (default: what the memory "
+        "limit leaves)",
+        metavar="SIZE",
+    )
     threads: int = option(1, _MACHINE, "threads per rank", low=1, high=1024)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from gnn_core import models
 from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.data.pair_structure import structure_bytes, structure_width
-from gnn_core.data.positions import scratch_bytes
 from gnn_core.measure import machine
 from gnn_core.measure.run_record import EpochRecord, RunRecord, WorldRecord
 from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
-from gnn_core.models import ModelSettings
-from gnn_core.number_text import counted
-from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
+from gnn_core.number_text import counted, size
 from gnn_core.training.learner import Learner
-from gnn_core.training.link_ranking import CHUNK_PAIRS
+from gnn_core.training.memory_plan import MemoryPlan, graph_bytes, rank_bytes
 from gnn_core.training.tasks import assigns_by_locality, most_targets, targets_per_epoch
 from gnn_core.training.world import World
+from gnn_core.usage import read_size
 
 BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
 NOTHING_LEFT = "nothing was left to train: all epochs are of the run that it resumed"
@@ -54,6 +52,11 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         lines.append(
             f"held out   {config.hold_out}; each reference is ranked among {config.candidates:,} "
             "candidates"
+        )
+    if config.feature_store == "disk":
+        cache = size(read_size(config.disk_cache or "0"))
+        lines.append(
+            f"features   {size(graph.feature_bytes)} on disk, {cache} of memory for them a process"
         )
     lines += _recipe(config, graph)
     return "\n".join(lines + [f"note       {note}" for note in notes(record, learner)])
@@ -155,12 +158,22 @@ def closing(record: RunRecord, path: Path) -> str:
     return "\n".join([*lines, f"record     {path}"])
 
 
-def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
+def dry_run(config: RunConfig, graph: Graph, world: World, plan: MemoryPlan) -> str:
     """The resolved settings and the memory they will need."""
-    memory = machine.hardware()["memory_bytes"]
     lines = [config.summary(), "", *_recipe(config, graph)]
-    lines += [f"graph {graph!r}", _shares(config, graph, world), "memory"]
-    shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, world.num_replicas)
+    lines += [f"graph {graph!r}", _shares(config, graph, world)]
+    return "\n".join(
+        lines + (_on_disk(plan) if plan.store == "disk" else _mapped(config, graph, world))
+    )
+
+
+def _on_disk(plan: MemoryPlan) -> list[str]:
+    rows = {**plan.needs, "per process": sum(plan.needs.values())}
+    return ["memory, features on disk", *_sizes(rows)]
+
+
+def _mapped(config: RunConfig, graph: Graph, world: World) -> list[str]:
+    shared, per_rank = graph_bytes(graph), rank_bytes(config, graph, world.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
         width = 8 if config.precision == "fp64" else 4
         shared += 2 * graph.num_nodes * config.hidden * width
@@ -168,10 +181,11 @@ def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
-    lines += [f"  {name:<40}{size(count):>10}" for name, count in rows.items()]
+    lines = ["memory", *_sizes(rows)]
+    memory = machine.memory_bytes()
     if memory and total > memory:
         lines.append(f"  this host has {size(memory)}: the graph will be paged in and out")
-    return "\n".join(lines)
+    return lines
 
 
 def _shares(config: RunConfig, graph: Graph, world: World) -> str:
@@ -183,88 +197,13 @@ def _shares(config: RunConfig, graph: Graph, world: World) -> str:
     return f"ranks {ranks}, targets assigned by {by}: about {most:,} of a step to each, at most"
 
 
-def _graph_bytes(graph: Graph) -> int:
-    arrays = (graph.indptr, graph.indices, graph.features, graph.labels, graph.splits)
-    return sum(array.nbytes for array in arrays if array is not None)
-
-
-def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, int]:
-    """Upper bounds of what one rank holds: every draw is taken for a new node."""
-    is_link = config.task == "link"
-    width = 8 if config.precision == "fp64" else 4
-    out = config.hidden if is_link else graph.num_classes
-    settings = models.ModelSettings.of(config, graph.num_features, out)
-    widest = max(map(max, settings.layer_widths))
-    mean_degree = graph.num_edges / max(1, graph.num_nodes)
-    targets = most_targets(config, graph, world_size)
-    pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
-    nodes = [float(min(graph.num_nodes, targets + pairs) if is_link else targets)]
-    for fanout in config.fanouts:
-        drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
-        nodes.append(min(float(graph.num_nodes), nodes[-1] * (1 + drawn)))
-    states = _numbers_of_layers(config.model, settings, nodes)
-    states += pairs * config.hidden * (2 + 2 * config.predictor_layers)
-    scratch = (CHUNK_NODES + CHUNK_EDGES) * 8 + CHUNK_NODES * 2 * widest * width
-    if not models.is_fused(config.model, settings):
-        rows = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
-        scratch += 2 * rows * widest * width
-    if is_link:
-        scratch += CHUNK_PAIRS * config.hidden * 5 * width
-    has_degrees = config.model in ("gcn", "gin")
-    return {
-        "program and libraries": 450 << 20,
-        "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
-        "one training step": int(states * width * 1.5),
-        "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
-        "sampler": scratch_bytes(graph.num_nodes, nodes[-1]),
-        **({"structure of pairs": structure_bytes(graph)} if structure_width(config) else {}),
-        **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
-        "evaluation": scratch,
-    }
-
-
-def _numbers_of_layers(model: str, settings: ModelSettings, nodes: list[float]) -> float:
-    """Numbers that the layers keep in a step for the backward pass.
-
-    `nodes` are those of each hop, the targets first.
-    """
-    found = 0.0
-    for depth, (before, after) in enumerate(settings.layer_widths):
-        destinations, sources = nodes[-2 - depth], nodes[-1 - depth]
-        found += destinations * (2 * before + after)
-        if not models.is_fused(model, settings):
-            found += sources * 2 * before + destinations * 3 * after
-        if model == "gat":
-            averages = depth == settings.num_hidden
-            found += sources * after * (settings.heads if averages else 1)
-    return found
-
-
-def num_weights(config: RunConfig, graph: Graph) -> int:
-    """Numbers in the model that this configuration asks for."""
-    is_link = config.task == "link"
-    out = config.hidden if is_link else graph.num_classes
-    settings = models.ModelSettings.of(config, graph.num_features, out)
-    found = models.num_weights(config.model, settings)
-    if not is_link:
-        return found
-    predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
-    first = config.hidden if config.predictor_layers > 1 else 1
-    return found + predictor + first * structure_width(config)
+def _sizes(rows: Mapping[str, int]) -> list[str]:
+    return [f"  {name:<40}{size(count):>10}" for name, count in rows.items()]
 
 
 def print_lost(rank: int, error: Exception) -> None:
     """Say on stderr that this rank ends because another one answers no more."""
     print(f"rank {rank} failed: {error}", file=sys.stderr)
-
-
-def size(count: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _number(value: float | int | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import Evaluator
@@ -35,6 +36,7 @@ class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
     evaluator: Evaluator  # of the model
+    store: FeatureStore  # of the input features
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
     work: list[Work]  # of each replica of this process; the trainer begins it anew

@@ -13,8 +13,10 @@ from gnn_core.launch import placement_problem
 from gnn_core.measure import machine
 from gnn_core.measure.console import Console
 from gnn_core.measure.records import require_writable
+from gnn_core.number_text import size
 from gnn_core.settings.rules import label
 from gnn_core.training import describe
+from gnn_core.training.memory_plan import num_weights, plan_memory
 from gnn_core.training.tasks import facts_of, open_clusters, open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
@@ -62,8 +64,13 @@ def open_graph(
             require_memory(config, graph, world)
             graph = open_clusters(config, graph, world.num_replicas, console.progress)
     require_same_job(config, graph, world)
+    with world.errors_on_all_ranks():
+        plan = plan_memory(config, graph, world)
+        config = plan.applied(config, graph)
+    if plan.note is not None:
+        console.progress(f"note       {plan.note}")
     if config.dry_run:
-        console.say(describe.dry_run(config, graph, world))
+        console.say(describe.dry_run(config, graph, world, plan))
         raise DryRun
     if config.pin:
         with world.errors_on_all_ranks():
@@ -136,9 +143,9 @@ def require_memory(config: RunConfig, graph: Graph, world: World) -> None:
     width = 8 if config.precision == "fp64" else 4
     targets = min(config.global_batch_size, targets_per_epoch(config, graph))
     states = -(-targets // world.num_replicas) * config.hidden * (config.layers > 1)
-    need = replicas * width * (2 * describe.num_weights(config, graph) + states)
+    need = replicas * width * (2 * num_weights(config, graph) + states)
     if have is not None and need > have:
-        has, takes = describe.size(have), describe.size(need)
+        has, takes = size(have), size(need)
         raise UsageError(
             f"{label(OPTIONS['hidden'], config.origins)} {config.hidden}: expected a model that "
             f"fits into the memory of this host, {has}, got {takes} for weights, gradients and "

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
@@ -14,6 +15,7 @@ from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.clusters import with_clusters
+from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
@@ -26,6 +28,7 @@ from gnn_core.settings.fitted import GraphFacts
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.world import World
+from gnn_core.usage import read_size
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
@@ -84,10 +87,16 @@ def facts_of(config: RunConfig, graph: Graph) -> GraphFacts:
     )
 
 
-def feature_store(graph: Graph) -> FeatureStore:
-    """Where this process reads the features of a graph from."""
-    assert graph.features is not None
-    return TableStore(graph.features)
+def feature_store(graph: Graph, config: RunConfig | None = None) -> FeatureStore:
+    """Where this process reads the features of a graph from: in place, unless `config` says disk.
+
+    Raises UsageError for a file of features that is not as it was.
+    """
+    features = graph.features
+    assert features is not None
+    if config is not None and config.feature_store == "disk" and isinstance(features, np.memmap):
+        return DiskStore(features, read_size(config.disk_cache or "0"))
+    return TableStore(features)
 
 
 def train_loader(

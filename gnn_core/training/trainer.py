@@ -20,6 +20,7 @@ from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.measure import machine
 from gnn_core.measure.console import Console
+from gnn_core.measure.feature_reads import FeatureReads
 from gnn_core.measure.metrics import AnyTally, Tally, split_fields
 from gnn_core.measure.records import begin_run
 from gnn_core.measure.resources.record import ProcessResources
@@ -368,13 +369,18 @@ class Trainer:
         history, learner, record = self.history, self.learner, self.record
         assert record is not None
         seen = self._state.sampler.summary()
-        mine = asdict(machine.process_memory()), None if seen is None else asdict(seen)
+        reads = learner.store.reads()
+        mine = (
+            asdict(machine.process_memory()),
+            None if seen is None else asdict(seen),
+            None if reads is None else asdict(reads),
+        )
         try:
             everyone = self.world.gather(mine) if status == "ok" else [mine]
         except WorldChanged:
             self._keep_state()
             raise
-        held, used = zip(*everyone, strict=True)
+        held, used, read = zip(*everyone, strict=True)
         return record.finished(
             status,
             error,
@@ -391,6 +397,7 @@ class Trainer:
             num_parameters=learner.num_parameters,
             allreduce_bytes_per_step=learner.allreduce_bytes_per_step,
             bf16_products=learner.bf16_products,
+            feature_reads=[FeatureReads(**values) for values in read if values],
             notes=describe.notes(record, learner) + self._end_notes(status),
         )
 

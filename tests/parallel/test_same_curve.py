@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 
 from gnn_core.data.clusters import find_clusters
-from gnn_core.data.graph import Graph
+from gnn_core.data.graph import Graph, write_graph
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
 from tests.unit import made_mlp
@@ -85,6 +86,22 @@ def test_a_graph_with_clusters_is_assigned_by_them(
         assert sum(epoch.rank_edges) == epoch.num_sampled_edges
     reads = [run.record.epochs[0].rank_rows for run in runs]
     assert (reads[0] == reads[1]) == (ranks == 1)
+
+
+@pytest.mark.parametrize("cache", ["0", "1KiB", "1MiB"])
+def test_features_on_disk_train_like_those_in_memory(
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path, cache: str
+) -> None:
+    """Whatever is cached, on any number of ranks."""
+    folder = shared_path / f"tiny {cache} {parallel.rank}"
+    graph = write_graph(tiny_graph, folder)
+    plain = trained(tiny_graph, SingleProcess())
+    on_disk = trained(graph, parallel, feature_store="disk", disk_cache=cache)
+    assert distance(on_disk.losses, plain.losses) < 1e-12
+    assert_same(on_disk, plain, 1e-11)  # the weights, after so many steps of Adam
+    reads = on_disk.record.feature_reads
+    assert len(reads) == parallel.world_size
+    assert all(one.reads > 0 and (one.hits > 0) == (cache != "0") for one in reads)
 
 
 def test_another_model_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:

@@ -103,6 +103,14 @@ def test_who_computes_which_edge_does_not_matter(
     assert_same_links(other, default)
 
 
+def test_features_on_disk_train_like_those_in_memory(graph: Graph, parallel: SingleProcess) -> None:
+    plain = trained(graph, SingleProcess(), **SETTINGS)
+    on_disk = trained(graph, parallel, feature_store="disk", disk_cache="2KiB", **SETTINGS)
+    assert distance(on_disk.losses, plain.losses) < 1e-12
+    assert_same_links(on_disk, plain)
+    assert all(one.reads > 0 for one in on_disk.record.feature_reads)
+
+
 def test_every_rank_makes_the_same_graph(
     graph: Graph, parallel: SingleProcess, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bfloat16 features": {"dataset": "odd bfloat16"},
     "fp64, gathered rows": {**FP64, "dataset": "odd float16"},
     "fp64, gathered rows, dropout": {**FP64, **DROPS},
+    "fp64, on disk": {**FP64, **DROPS, **TINY, "feature_store": "disk", "disk_cache": "1KiB"},
     "fp64, uneven": {**FP64},
     "fp64, uneven, dropout": {**FP64, **DROPS, **TINY},
     "fp64, by owner, dropout": {**FP64, **DROPS, **TINY},
@@ -99,6 +100,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, link, by cluster": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
     "fp64, link, embeddings": {**FP64, **LINK, "predictor": "mlp", "negatives": 2},
+    "fp64, link, on disk": {**FP64, **DROPS, **LINK, "feature_store": "disk"},
     "link": {**LINK},
 }
 # Relative to the largest value of an array. Sums in another order are rounded to another bf16 now
@@ -300,7 +302,8 @@ def logits_of(learner: TorchLearner, config: RunConfig, graph: Graph) -> npt.NDA
     batch = a_batch(config, graph)
     model.eval()
     with torch.no_grad():
-        logits = model(learner.feed.table, batch.input_nodes, batch.blocks, batch.key)
+        inputs = learner.feed.inputs(batch.input_nodes)
+        logits = model(inputs, batch.input_nodes, batch.blocks, batch.key)
     return logits[: batch.num_real].numpy()
 
 

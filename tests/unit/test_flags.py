@@ -27,6 +27,8 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
     assert unset == {
         "data_root",
         "cache_dir",
+        "memory_limit",
+        "disk_cache",
         "lr_step_epochs",
         "lr_gamma",
         "eval_fanouts",

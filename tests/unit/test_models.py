@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
 from gnn_core.models import title
-from gnn_core.training import describe
+from gnn_core.training import memory_plan
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.state import RunProgress
 from horovod_gnn.model import GraphSAGE
@@ -163,7 +163,7 @@ def test_a_built_in_model_learns_and_its_weights_are_counted(
     learner = made_learner(tiny_graph, dropout=0.0, input_dropout=0.0, **changes)
     losses = [np.mean(train(learner, epoch)[:3]) for epoch in range(20)]
     assert losses[-1] < 0.8 * losses[0]
-    assert describe.num_weights(made_config(**changes), tiny_graph) == learner.num_parameters
+    assert memory_plan.num_weights(made_config(**changes), tiny_graph) == learner.num_parameters
     plain = "layers without the fused kernels"
     assert any(plain in note for note in learner.notes()) == ("norm" in changes)
 
@@ -193,7 +193,7 @@ def test_a_built_in_model_embeds_for_link_prediction(model: str, tmp_path: Path)
     tally = learner.evaluate(("valid",), whole=True)["valid"]
     assert tally.count > 0 and tally.score > 0
     config = made_config(model=model, norm="layer", **settings)
-    assert describe.num_weights(config, graph) == learner.num_parameters
+    assert memory_plan.num_weights(config, graph) == learner.num_parameters
 
 
 def test_labels_are_smoothed_in_training_alone(tiny_graph: Graph) -> None:
@@ -221,7 +221,7 @@ def test_the_opening_line_and_the_memory_know_the_model(tiny_graph: Graph) -> No
     assert jumps == "GraphSAGE (mean, residual, jumping knowledge cat)"
 
     def step(**changes: Any) -> int:
-        return describe._rank_bytes(made_config(**changes), tiny_graph, 1)["one training step"]
+        return memory_plan.rank_bytes(made_config(**changes), tiny_graph, 1)["one training step"]
 
     assert step() < step(model="gcn") < step(model="gat")
     assert step(model="gcn") <= step(jumping_knowledge="cat", norm="layer")
