@@ -20,6 +20,11 @@ from tests.patience import patient
 _RANKS = (b"OMPI_COMM_WORLD_RANK=", b"RANK=")  # by mpirun, by torchrun
 
 
+def _heed_hangups() -> None:
+    """The tests themselves may have been started to ignore SIGHUP, which is inherited."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Job:
     """A command in a session of its own; `python` stands for this interpreter.
 
@@ -36,6 +41,7 @@ class Job:
                 stderr=err,
                 cwd=ROOT,
                 start_new_session=True,
+                preexec_fn=_heed_hangups,
                 env={**os.environ, **LAUNCHING, "PYTHONUNBUFFERED": "1"},
             )
 
