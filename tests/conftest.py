@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # the tests also run where the packages are not installed
     sys.path.insert(0, str(ROOT))
 
+# OpenMP's idle threads spin unless told otherwise, and take the cores from the other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 Run = subprocess.CompletedProcess[str]
 # Marker -> the module that must be there.
 NEEDS = {
