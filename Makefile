@@ -82,6 +82,7 @@ lint: install ## ruff check, ruff format --check and mypy
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
+	python -m mypy --config-file tests/mypy.ini tests
 
 doctor: ## examine machine and environment, run a real 2-rank allreduce; says what to do
 	@if [ -x $(VENV)/bin/python ]; then python -m gnn_core.env.doctor; \

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ class Module:
     @cached_property
     def imports(self) -> list[tuple[str, int]]:
         """Everything it imports, at any depth: (dotted name, line). `from a import b` is `a.b`."""
-        return [(name, node.lineno) for node in ast.walk(self.tree) for name in _imported(node)]
+        nodes: Iterator[Any] = ast.walk(self.tree)
+        return [(name, node.lineno) for node in nodes for name in _imported(node)]
 
     @property
     def is_entry(self) -> bool:
@@ -172,7 +174,7 @@ def only(who: str, library: str, part: str, *aliases: str) -> Check:
     return check
 
 
-def while_imported(module: Module) -> Iterator[ast.AST]:
+def while_imported(module: Module) -> Iterator[Any]:
     """Everything that runs, or is read, when the module is imported."""
     waiting: list[ast.AST] = list(module.tree.body)
     while waiting:
