@@ -103,6 +103,8 @@ class Server:
         self._count += 1
         stem = Path(self._folder.name) / str(self._count)
         out, err = files or (stem.with_suffix(".out"), stem.with_suffix(".err"))
+        for file in (out, err):
+            file.touch()
         request = {"words": list(words), "env": dict(env), "cwd": str(cwd)}
         pid = self._ask({**request, "files": [str(out), str(err)]})
         return Forked(self, int(pid), (out, err))
@@ -140,18 +142,20 @@ def _serve() -> Iterator[dict[str, Any]]:
             ended, status = os.waitpid(request["wait"], os.WNOHANG)
             print(json.dumps(os.waitstatus_to_exitcode(status) if ended else None), flush=True)
         elif pid := os.fork():
+            while os.getsid(pid) != pid:  # then signals to its group reach it
+                time.sleep(0.001)
             print(json.dumps(pid), flush=True)
         else:
+            os.setsid()
             yield request
             return
 
 
 def _become(request: Mapping[str, Any]) -> None:
     """Be `python <words>`."""
-    os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started to ignore it
     for number, file in enumerate([os.devnull, *request["files"]]):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(file, os.O_RDWR)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
