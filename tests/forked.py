@@ -29,14 +29,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = ("numpy", "numba", "scipy.sparse", "pandas", "psutil", "safetensors", "torch", "yaml")
+_OF_TENSORFLOW = ("tf_mirrored", "keras", "cora_models")  # in the names of programs
 # Variables that nothing reads while it is imported.
 _HARMLESS = ("RINGSAGE_", "http_proxy", "https_proxy", "no_proxy", "PYTHONUNBUFFERED")
 
 
 def is_possible(words: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Whether `python <words>` with these variables more is the same in a forked process."""
-    by_name = len(words) > 1 and words[0] == "-m"
-    return (by_name or words[0].endswith(".py")) and all(name.startswith(_HARMLESS) for name in env)
+    """Whether `python <words>` with these variables more is the same in a forked process.
+
+    TensorFlow is not: it wants to be imported before torch.
+    """
+    program = words[1] if words[0] == "-m" and len(words) > 1 else words[0]
+    is_program = words[0] == "-m" or program.endswith(".py")
+    early = any(name in program for name in _OF_TENSORFLOW)
+    return is_program and not early and all(name.startswith(_HARMLESS) for name in env)
 
 
 class Forked:
