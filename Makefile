@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := $(CURDIR)/.venv
 RANKS  ?= 1 2 4
+# Tests that run at the same time, each file in one process; 0 runs all in one.
+TEST_WORKERS ?= 2
 DEMO   := results/demo
 # Steps of some 100 ms, on which two ranks pay, and about a minute in all on two cores.
 SHOWN  := --dataset synthetic-100k --hidden 256 --fanouts 10,5 --global-batch-size 2048 --epochs 5
@@ -58,7 +60,7 @@ report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), t
 	python -m gnn_core.report.page $(SWEPT) --output results/report.html
 
 test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
-	python -m pytest -q
+	python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 	@$(MAKE) --no-print-directory test-ranks
 
 test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"
@@ -80,6 +82,7 @@ lint: install ## ruff check, ruff format --check and mypy
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
+	python -m mypy --config-file tests/mypy.ini tests
 
 doctor: ## examine machine and environment, run a real 2-rank allreduce; says what to do
 	@if [ -x $(VENV)/bin/python ]; then python -m gnn_core.env.doctor; \

@@ -15,8 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
-from numba.core.caching import FunctionCache
+from gnn_core.launch_environment import without_wrong_counts
+
+with without_wrong_counts():  # Numba would answer them with a traceback
+    import numba
+    from numba import types
+    from numba.core.caching import FunctionCache
+
+__all__ = ["njit", "types"]
 
 
 def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -7,7 +7,10 @@ itself. The table of all of them is `gnn_core.env.launch_variables`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from gnn_core.env.launch_variables import (
@@ -22,6 +25,8 @@ from gnn_core.usage import SharedUsageError, UsageError
 
 _CONTROLLERS = ("mpi", "gloo")
 _STORE, _PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
+_COUNTS = ("NUMBA_NUM_THREADS",)
+_COUNT = re.compile(r" *0*[1-9][0-9]{0,3} *")
 _NUMBERS = ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", _PORT)
 
 
@@ -44,11 +49,34 @@ def settle(environ: MutableMapping[str, str], meets_by_rank: bool = False) -> No
         if outdated or not kept:
             for name in of_family(family, environ):
                 del environ[name]
+    _require_counts(environ)
     _require_known_operations(environ)
     _require_whole(environ)
     if by_mpirun:
         _require_one_rank(environ, controller)
         _require_one_mpi(environ)
+
+
+@contextlib.contextmanager
+def without_wrong_counts() -> Iterator[None]:
+    """Set aside, for an import, the variables that `settle`, called later, refuses as counts."""
+    wrong = {name: os.environ.pop(name) for name in _wrong_counts(os.environ)}
+    try:
+        yield
+    finally:
+        os.environ.update(wrong)
+
+
+def _wrong_counts(environ: Mapping[str, str]) -> list[str]:
+    return [name for name in _COUNTS if name in environ and not _COUNT.fullmatch(environ[name])]
+
+
+def _require_counts(environ: Mapping[str, str]) -> None:
+    for name in _wrong_counts(environ):
+        raise SharedUsageError(
+            f"{name}: expected a whole number from 1 to 9999, got {environ[name]!r}: correct or "
+            "unset it"
+        )
 
 
 def _require_known_operations(environ: Mapping[str, str]) -> None:

@@ -14,9 +14,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numba import types
 
-from gnn_core.compiled import njit
+from gnn_core.compiled import njit, types
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 _MASK64 = 0xFFFFFFFFFFFFFFFF

@@ -22,7 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # the tests also run where the packages are not installed
     sys.path.insert(0, str(ROOT))
 
+# OpenMP's idle threads spin unless told otherwise, and take the cores from the other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from tests.forked import Forked, is_possible, server  # noqa: E402
+from tests.patience import patient  # noqa: E402
+
 Run = subprocess.CompletedProcess[str]
+Started = subprocess.Popen[str] | Forked
 # Marker -> the module that must be there.
 NEEDS = {
     "needs_torch": "torch",
@@ -147,20 +154,9 @@ def _run(
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
 ) -> Run:
-    from tests.patience import patient
-
     limit = patient(timeout)
     words = [sys.executable if word == "python" else str(word) for word in command]
-    process = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-        start_new_session=True,  # so that a launcher can be ended with its ranks
-    )
+    process = _started(words, env or {}, cwd)
     try:
         stdout, stderr = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -170,10 +166,26 @@ def _run(
     except BaseException:  # Ctrl-C leaves nothing behind either
         _end(process)
         raise
-    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(words, process.returncode or 0, stdout, stderr)
 
 
-def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+def _started(words: list[str], more: Mapping[str, str], cwd: Path) -> Started:
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **more}
+    if words[0] == sys.executable and is_possible(words[1:], more):
+        return server().start(words[1:], env, cwd)
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=cwd,
+        env=env,
+        start_new_session=True,  # so that a launcher can be ended with its ranks
+    )
+
+
+def _end(process: Started) -> tuple[str, str]:
     for sign, patience_seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         for pid in _session_members(process.pid):
             with contextlib.suppress(ProcessLookupError):

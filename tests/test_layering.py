@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import graphlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +44,8 @@ class Module:
     @cached_property
     def imports(self) -> list[tuple[str, int]]:
         """Everything it imports, at any depth: (dotted name, line). `from a import b` is `a.b`."""
-        return [(name, node.lineno) for node in ast.walk(self.tree) for name in _imported(node)]
+        nodes: Iterator[Any] = ast.walk(self.tree)
+        return [(name, node.lineno) for node in nodes for name in _imported(node)]
 
     @property
     def is_entry(self) -> bool:
@@ -171,7 +174,7 @@ def only(who: str, library: str, part: str, *aliases: str) -> Check:
     return check
 
 
-def while_imported(module: Module) -> Iterator[ast.AST]:
+def while_imported(module: Module) -> Iterator[Any]:
     """Everything that runs, or is read, when the module is imported."""
     waiting: list[ast.AST] = list(module.tree.body)
     while waiting:
@@ -590,3 +593,17 @@ def test_the_checker_lets_a_good_house_be(tmp_path: Path) -> None:
 
 def test_every_rule_is_shown_to_catch_something() -> None:
     assert {rule for rule, _, _ in VIOLATIONS} == {*RULES, *HOUSE_RULES}
+
+
+def repeated_names(folder: Path) -> list[str]:
+    """Names that two test files below a folder share: pytest imports both by that name alone."""
+    names = Counter(path.name for path in folder.glob("**/test_*.py"))
+    return [name for name, times in names.items() if times > 1]
+
+
+def test_every_test_file_has_a_name_of_its_own(tmp_path: Path) -> None:
+    assert repeated_names(ROOT / "tests") == []
+    for name in ("unit/test_a.py", "e2e/test_a.py", "e2e/test_b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert repeated_names(tmp_path) == ["test_a.py"]

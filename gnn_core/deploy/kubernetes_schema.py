@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any
 
@@ -27,6 +27,8 @@ NOT_CHECKED = (
 """The note of a check without the installed schema."""
 _PACKAGE = "kubernetes_validate"
 _FILE = "kubernetes-json-schema/v{}.0-local-strict/_definitions.json"
+_MOST_COMPARED = 1000
+_compared: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
 _EXPECTED = {
     "string": "a text (numbers and true in quotes)",
     "integer": "a whole number",
@@ -99,11 +101,27 @@ def _validator(name: str, version: str) -> Any:
 def _problems(
     value: Any, name: str, path: str, version: str = VERSION
 ) -> Iterator[tuple[str, str]]:
-    for error in _validator(name, version).iter_errors(value):
-        at = path
-        for part in error.absolute_path:
-            at += f"[{part}]" if isinstance(part, int) else f".{part}" if at else str(part)
-        yield from _of(error, at)
+    for at, message in _problems_within(value, name, version):
+        yield f"{path}{'.' if path and at and at[0] != '[' else ''}{at}", message
+
+
+def _problems_within(value: Any, name: str, version: str) -> list[tuple[str, str]]:
+    """The problems of a value by its content: the pods of several manifests are often the same."""
+    content = (repr(value), name, version)
+    if content not in _compared:
+        if len(_compared) == _MOST_COMPARED:
+            _compared.clear()
+        _compared[content] = [
+            problem
+            for error in _validator(name, version).iter_errors(value)
+            for problem in _of(error, _written(error.absolute_path))
+        ]
+    return _compared[content]
+
+
+def _written(path: Iterable[str | int]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
+    return "".join(parts).removeprefix(".")
 
 
 def _of(error: Any, at: str) -> Iterator[tuple[str, str]]:

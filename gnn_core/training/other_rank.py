@@ -13,7 +13,6 @@ _FRESH_SECONDS = 4.0  # the age up to which an answer counts as current
 # mpirun notices in 40 s that a host is cut off (gnn_core/env/mpi_settings.py), unless a rank that
 # ends before makes it speak to that host: it then waits for the answer instead.
 _FAR_SECONDS = 60.0
-_UNHEARD = 10  # times as long a rank is waited for that has never answered: it may be unable to
 
 
 class OtherRank:
@@ -82,11 +81,10 @@ class OtherRank:
         return now - max(since, self._busy_at, self._heard_since or now)
 
     def patience(self, limit: float) -> float:
-        """How long it may be silent, where `limit` is what a rank has that once answered."""
-        if self._state == "T":
+        """How long it may be silent, in seconds, where `limit` is the timeout."""
+        if self._state == "T" or self._is_local:
             return limit
-        limit = limit if self._is_local else max(limit, _FAR_SECONDS)
-        return limit if self.is_known else _UNHEARD * limit
+        return max(limit, _FAR_SECONDS)
 
     def doing(self, now: float) -> str:
         """What it does, in words."""
@@ -98,7 +96,8 @@ class OtherRank:
             return "is held by a debugger"
         if not self.answers(now) and now - self._busy_at > _FRESH_SECONDS:
             if self._answered_at is None:
-                return "has not answered so far"
+                firewall = "" if self._is_local else " (does a firewall stop UDP?)"
+                return f"has never answered{firewall}"
             return f"has not answered for {now - self._answered_at:.0f} s"
         where = f", in {self._answer['where']}" if self._answer.get("where") else ""
         if long_wait := self._answer.get("long_wait"):

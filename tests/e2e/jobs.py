@@ -15,9 +15,15 @@ import psutil
 import pytest
 
 from tests.e2e.small import LAUNCHING, ROOT
+from tests.forked import Forked, is_possible, server
 from tests.patience import patient
 
 _RANKS = (b"OMPI_COMM_WORLD_RANK=", b"RANK=")  # by mpirun, by torchrun
+
+
+def _heed_hangups() -> None:
+    """The tests themselves may have been started to ignore SIGHUP, which is inherited."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Job:
@@ -28,7 +34,13 @@ class Job:
 
     def __init__(self, command: Sequence[str], folder: Path):
         words = [sys.executable if word == "python" else str(word) for word in command]
-        self._files = [folder / f"{time.monotonic_ns()}.{name}" for name in ("out", "err")]
+        env = {**os.environ, **LAUNCHING, "PYTHONUNBUFFERED": "1"}
+        stem = folder / str(time.monotonic_ns())
+        self._files = (stem.with_suffix(".out"), stem.with_suffix(".err"))
+        self._process: subprocess.Popen[bytes] | Forked
+        if words[0] == sys.executable and is_possible(words[1:], {}):
+            self._process = server().start(words[1:], env, ROOT, self._files)
+            return
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self._process = subprocess.Popen(
                 words,
@@ -36,7 +48,8 @@ class Job:
                 stderr=err,
                 cwd=ROOT,
                 start_new_session=True,
-                env={**os.environ, **LAUNCHING, "PYTHONUNBUFFERED": "1"},
+                preexec_fn=_heed_hangups,
+                env=env,
             )
 
     @property

@@ -50,15 +50,21 @@ class Trained:
         return torch.tensor(self.record.step_losses, dtype=torch.float64)
 
 
+class TorchTrainer(Trainer):
+    """What the tests look into."""
+
+    learner: TorchLearner
+
+
 def trainer_of(
     graph: Graph, parallel: SingleProcess, assign: Assign | None = None, **changes: Any
-) -> Trainer:
+) -> TorchTrainer:
     """A trainer that has not begun."""
     config = RunConfig(**{**SETTINGS, **changes})
     learner = TorchLearner.of(config, graph, parallel)
     place = (parallel.rank, parallel.world_size, config.prefetch)
     learner.loader = train_loader(config, graph, *place, assign)
-    return Trainer("horovod", config, graph, parallel, learner)
+    return TorchTrainer("horovod", config, graph, parallel, learner)
 
 
 def run(trainer: Trainer) -> RunRecord:

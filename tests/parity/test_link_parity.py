@@ -59,7 +59,7 @@ class Plain(torch.nn.Module):
         convs = [SAGEConv(n, HIDDEN, aggr=aggregator) for n in (WIDTH, HIDDEN)]
         self.convs = torch.nn.ModuleList(convs).to(dtype)
         self.convs.load_state_dict(to_pyg(model.encoder, prefix=""))
-        state = model.predictor.layers.state_dict()
+        state = model.predictor.get_submodule("layers").state_dict()
         layers = [
             torch.nn.Linear(*state[f"{i}.weight"].shape[::-1]) for i in range(len(state) // 2)
         ]
@@ -115,7 +115,7 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
         own, neighbours = layer.weight.grad.chunk(2, dim=1)
         found[f"convs.{depth}.lin_l.weight"], found[f"convs.{depth}.lin_r.weight"] = neighbours, own
         found[f"convs.{depth}.lin_l.bias"] = layer.bias.grad
-    for name, parameter in model.predictor.layers.named_parameters():
+    for name, parameter in model.predictor.get_submodule("layers").named_parameters():
         found[f"lins.{name}"] = parameter.grad
     if model.predictor.structure is not None:
         found["structure.weight"] = model.predictor.structure.weight.grad

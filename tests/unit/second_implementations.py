@@ -19,7 +19,8 @@ class RowStore(FeatureStore):
     CACHED = 10
 
     def __init__(self, table: Features):
-        super().__init__(*table.shape, table.dtype, table.itemsize * table.shape[1])
+        num_rows, width = table.shape
+        super().__init__(num_rows, width, table.dtype, table.itemsize * width)
         self._rows = np.asarray(table)
         self.announced: list[IntArray] = []
 

@@ -18,6 +18,7 @@ from gnn_core.data.clusters import find_clusters
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import equal_slices
 from gnn_core.training import describe, tasks
+from gnn_core.training.memory_plan import plan_memory, rank_bytes
 from gnn_core.training.preparation import open_graph, require_same_job
 from gnn_core.training.world import World
 from tests.unit.made_ranks import on_ranks
@@ -89,12 +90,19 @@ def test_a_dry_run_tells_who_computes_what_and_finds_no_clusters(
     graph: Graph, cache: Path, tmp_path: Path
 ) -> None:
     config = config_of(tmp_path, assign="locality", dry_run=True)
-    (text, _) = on_ranks(["a", "a"], lambda world: describe.dry_run(config, graph, world))
+
+    def said(config: RunConfig) -> str:
+        def of(world: World) -> str:
+            return describe.dry_run(config, graph, world, plan_memory(config, graph, world))
+
+        return str(on_ranks(["a", "a"], of)[0])
+
+    text = said(config)
     assert "ranks 2, targets assigned by locality: about 53 of a step to each, at most" in text
     plain = replace(config, assign="slices")
-    (other, _) = on_ranks(["a", "a"], lambda world: describe.dry_run(plain, graph, world))
+    other = said(plain)
     assert "ranks 2, targets assigned by slices: about 50 of a step to each, at most" in other
-    held, less = (describe._rank_bytes(one, graph, 2) for one in (config, plain))
+    held, less = (rank_bytes(one, graph, 2) for one in (config, plain))
     assert held["batches drawn ahead"] > less["batches drawn ahead"]
     assert not (tmp_path / "clusters").exists()
 

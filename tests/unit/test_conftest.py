@@ -98,3 +98,37 @@ def test_the_tiny_graph_can_be_learned_and_better_with_its_edges(tiny_graph) -> 
     together = (means[:, :4].argmax(axis=1) == labels).mean()
     assert 0.4 < alone < together
     assert together > 0.75
+
+
+PROGRAM = """
+import os, sys, time
+if sys.argv[1:] == ["hang"]:
+    print(os.getpid())
+    time.sleep(60)
+print(os.getcwd(), os.environ["RINGSAGE_A"], "torch" in sys.modules)
+print(__name__, sys.argv, sys.orig_argv, sys.stdin.read(), file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def test_a_program_is_forked_and_is_as_if_it_had_been_started(
+    run_cli: Callable, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    for first in (["program.py"], ["-m", "program"]):
+        done = run_cli(["python", *first, "x"], env={"RINGSAGE_A": "b"}, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (3, f"{tmp_path} b True\n")
+        name = "program.py" if len(first) == 1 else str(tmp_path / "program.py")
+        assert done.stderr == f"__main__ {[name, 'x']} {[sys.executable, *first, 'x']} \n"
+    started = run_cli(
+        ["python", "program.py", "x"], env={"RINGSAGE_A": "b", "LC_ALL": "C"}, cwd=tmp_path
+    )
+    assert started.stdout == f"{tmp_path} b False\n"  # the usual way
+
+
+def test_a_forked_program_that_hangs_is_ended(run_cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with pytest.raises(pytest.fail.Exception, match="still running after") as caught:
+        run_cli(["python", tmp_path / "program.py", "hang"], timeout=0.5)
+    assert not _is_alive(int(str(caught.value).split("stdout:\n")[1].split()[0]))

@@ -294,7 +294,7 @@ def test_attention_on_a_gpu_is_made_of_operations_that_give_the_same() -> None:
     for force in (False, True):
         for one in tensors:
             one.grad = None
-        out = attend(*tensors, edges, fused=not force)
+        out = attend(tensors[0], tensors[1], tensors[2], edges, fused=not force)
         total(out).backward()
         found.append([out.detach(), *(one.grad.clone() for one in tensors)])
     for ours, theirs in zip(*found, strict=True):

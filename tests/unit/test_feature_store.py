@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ IDS = np.array([3, 7, 3, 0, 199])
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint16])
 @pytest.mark.parametrize("kind", [TableStore, RowStore])
-def test_rows_are_those_of_the_table(kind: type[FeatureStore], dtype: type) -> None:
+def test_rows_are_those_of_the_table(kind: Callable[[Any], FeatureStore], dtype: type) -> None:
     table = (np.arange(2000).reshape(200, 10) * 7).astype(dtype)
     store = kind(table)
     assert (store.num_rows, store.width, store.dtype) == (200, 10, dtype)

@@ -113,7 +113,7 @@ def test_every_pin_can_be_had_with_the_oldest_python_that_is_promised() -> None:
     promised = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     oldest = promised["requires-python"].removeprefix(">=") + ".0"  # Debian bookworm: 3.11.2
     needs = {
-        name: metadata.metadata(name).get("Requires-Python") or ""
+        name: metadata.metadata(name).json.get("requires_python", "")
         for name in pins.read_pins(ROOT / "requirements.txt")
     }
     assert {name: said for name, said in needs.items() if oldest not in SpecifierSet(said)} == {}

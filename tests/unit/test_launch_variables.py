@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from gnn_core.env.launch_variables import found
-from gnn_core.launch_environment import settle
+from gnn_core.launch_environment import settle, without_wrong_counts
 from gnn_core.usage import SharedUsageError, UsageError
 
 BY_MPIRUN = {
@@ -92,6 +93,21 @@ def test_two_launchers_that_contradict_each_other_are_refused() -> None:
 def test_what_horovod_would_abort_for_is_refused(name: str) -> None:
     with pytest.raises(SharedUsageError, match=f"{name}: expected mpi or gloo, got 'nccl'"):
         settle({name: "nccl"})
+
+
+@pytest.mark.parametrize("value", ["x", "", "0", "-1", "1.5", "²", "9" * 30])
+def test_a_wrong_number_of_threads_is_refused_after_the_import(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", value)
+    with without_wrong_counts():
+        assert "NUMBA_NUM_THREADS" not in os.environ
+    with pytest.raises(SharedUsageError, match=r"NUMBA_NUM_THREADS: expected a whole number from"):
+        settle(dict(os.environ))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    with without_wrong_counts():
+        settle(environ := dict(os.environ))
+    assert environ["NUMBA_NUM_THREADS"] == "2"
 
 
 @pytest.mark.parametrize("value", [None, "", "x", "²", "-1"])

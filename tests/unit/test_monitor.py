@@ -214,16 +214,20 @@ def test_strangers_are_not_answered(alone: World) -> None:
     monitor.close()
 
 
+@pytest.mark.parametrize("has_answered", [True, False])
 @pytest.mark.parametrize(("is_local", "lost_after"), [(True, 5.0), (False, 60.0)])
 def test_a_host_that_is_cut_off_is_left_to_mpirun_for_a_minute(
-    is_local: bool, lost_after: float
+    is_local: bool, lost_after: float, has_answered: bool
 ) -> None:
     """A rank that ended sooner would make it wait for an answer of that host."""
     card = {"host": "two", "pid": 2**22 + 1, "started": 0}
     other = OtherRank(1, card, None, is_local)
     reported = dict.fromkeys(("cpu_seconds", "bytes", "begun"), 0)
-    other.hear({**reported, "disk": False, "long_wait": "", "waits": False}, now=100.0)
+    if has_answered:
+        other.hear({**reported, "disk": False, "long_wait": "", "waits": False}, now=100.0)
     monitor = RankMonitor(0, 5.0)
-    in_vain = [monitor._in_vain([other], 5.0, 90.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)]
+    in_vain = [monitor._in_vain([other], 5.0, 100.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)]
     assert in_vain[0] is None
-    assert in_vain[1] is not None and "has not answered for" in in_vain[1]
+    words = "has not answered for" if has_answered else "has never answered"
+    assert in_vain[1] is not None and words in in_vain[1]
+    assert ("does a firewall stop UDP?" in in_vain[1]) == (not has_answered and not is_local)

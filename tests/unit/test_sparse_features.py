@@ -118,7 +118,8 @@ def test_link_prediction_takes_them_over(tmp_path: Path) -> None:
 def replaced(name: str, change: Callable[[npt.NDArray], npt.NDArray]) -> SparseFeatures:
     parts = SparseFeatures.of(bag_of_words()).parts()
     parts[name] = change(parts[name].copy())
-    return SparseFeatures(*(parts[part] for part in SPARSE_PARTS), WORDS)
+    indptr, columns, values = (parts[part] for part in SPARSE_PARTS)
+    return SparseFeatures(indptr, columns, values, WORDS)
 
 
 def at(place: int, value: float) -> Callable[[npt.NDArray], npt.NDArray]:
