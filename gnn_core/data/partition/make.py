@@ -72,7 +72,7 @@ def predict(graph: Graph, request: Request) -> Needs:
     }[request.method]
     bucket = min(2 * DEFAULT_BUDGET_BYTES, 2 * max(graph.feature_bytes, topology))
     placing = (part + 1 + ids) * num_nodes
-    sampling = (4 + ids + 16) * num_nodes  # the sampler's table, and an order of the targets
+    sampling = (4 + ids + 8) * num_nodes  # the sampler's table, `place`, training targets
     writing = (ids + 4 * request.topology) * num_nodes + bucket
     rate = _ENTRIES_PER_SECOND[request.method]
     seconds = entries / rate if rate else 0.0

@@ -56,7 +56,7 @@ def read_quality(
 ) -> dict[str, Any]:
     """Rows that a rank reads in a step, of which others hold some: really sampled.
 
-    Ranks are parts, and compute the targets they own; batches are the first of the first epoch.
+    Ranks are parts, and compute the targets they own, of a few batches of training targets.
 
     Returns:
         `rows_per_step`, `remote_rows_per_step`: means over ranks; `remote_share`;
@@ -66,12 +66,13 @@ def read_quality(
     num_parts = len(offsets) - 1
     batch = min(BATCH, graph.num_nodes)
     targets = np.arange(graph.num_nodes) if graph.splits is None else graph.split("train")
-    order = seeding.permutation(len(targets), seed, "order", "train", 0)
+    random = np.random.Generator(np.random.Philox(key=seeding.key(seed, "partition quality")))
+    drawn = random.choice(len(targets), min(STEPS * batch, len(targets)), replace=False)
     sampler = Sampler(graph, FANOUTS)
     prefix = _prefixes(offsets)
     rows = remote = hits = steps = 0
-    for step in range(min(STEPS, -(-len(targets) // batch))):
-        everyones = targets[order[step * batch : (step + 1) * batch]]
+    for step in range(-(-len(drawn) // batch)):
+        everyones = targets[drawn[step * batch : (step + 1) * batch]]
         owners = np.searchsorted(offsets, place[everyones], "right") - 1
         key = seeding.key(seed, "sampling", "train", 0, step)
         for part in np.unique(owners):

@@ -21,7 +21,7 @@ from gnn_core.compiled import njit
 from gnn_core.data.partition.stream import Piece
 from gnn_core.data.progress import Progress, silent
 
-DEFAULT_BUDGET_BYTES = 256 << 20
+DEFAULT_BUDGET_BYTES = 128 << 20
 """Of a bucket; twice that is held."""
 _ROW_BYTES = 32  # that bookkeeping takes for a row of a bucket
 
