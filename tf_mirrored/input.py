@@ -23,7 +23,8 @@ from gnn_core import seeding
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.feature_store import FeatureStore
-from gnn_core.data.loader import Loader, ahead
+from gnn_core.data.ahead import ahead
+from gnn_core.data.loader import Loader
 from gnn_core.dropout import dropout_factors, dropout_threshold
 from tf_mirrored.segments import backward_edges, gradient_shares
 

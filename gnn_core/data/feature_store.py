@@ -2,18 +2,24 @@
 
 The feeds (`horovod_gnn.feed`, `tf_mirrored.input`) ask a store for the rows of each batch, and
 evaluation asks it for those of each chunk; no model or kernel opens the table by itself.
-`TableStore` is the one implementation: the graph's own table, memory-mapped or in memory.
+`TableStore` is the graph's own table, memory-mapped or in memory; `partitioned_store` has rows
+that lie on several ranks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.ahead import Wait
+from gnn_core.data.batch import Batch
 from gnn_core.data.features import Features
 
 IntArray = npt.NDArray[np.int64]
@@ -32,6 +38,8 @@ class FeatureStore(ABC):
     # The whole table [N, F] where it may be read in place; whoever does so reports it with
     # `count_read`. None: rows come from `gather` alone.
     table: Features | None = None
+    wait: Wait | None = None  # how a main thread waits for one that reads rows; None: for ever
+    exchanges = False  # whether rows come from other ranks, so that reading them is collective
 
     def __init__(self, num_rows: int, width: int, dtype: np.dtype, row_bytes: int):
         self.num_rows, self.width, self.dtype = num_rows, width, dtype
@@ -67,6 +75,42 @@ class FeatureStore(ABC):
 
     def prefetch(self, ids: IntArray) -> None:  # noqa: B027 - a hint, which a store may ignore
         """Announce that the rows `ids` int64 `[k]` will be asked for soon; returns at once."""
+
+    def arriving(
+        self, batches: Generator[Batch], behind: int = 0, counts: bool = False
+    ) -> Generator[Batch]:
+        """The batches, each when `gather` can give its rows. Collective if `exchanges`.
+
+        Leaving early, by closing the generator, is collective too: every rank leaves after the same
+        batch. Around what may fail on one rank alone put `giving_up_on_errors`.
+
+        Args:
+            batches: as many on every rank.
+            behind: how many batches after the present one may be drawn before its rows are read.
+            counts: whether the store's counters are to count them.
+        """
+        return batches
+
+    def arriving_chunks(
+        self, chunks: Iterable[IntArray], nodes_of: Callable[[IntArray], IntArray]
+    ) -> Iterator[IntArray]:
+        """The chunks of this rank's evaluation, each when `gather` can give the rows of its nodes.
+
+        Collective if `exchanges`, where each rank may have any number of chunks.
+
+        Args:
+            chunks: int64 `[k]` each.
+            nodes_of: the ids whose rows are read for a chunk.
+        """
+        yield from chunks
+
+    def giving_up_on_errors(self) -> contextlib.AbstractContextManager[Any]:
+        """Around what reads batches: after an error in it this rank waits for no other any more."""
+        return contextlib.nullcontext()
+
+    def standing_in(self) -> contextlib.AbstractContextManager[Any]:
+        """In here rows of other ranks may be zeros: for a step that changes nothing."""
+        return contextlib.nullcontext()
 
     def count_read(self, seconds: float, bytes_read: int, hits: int = 0) -> None:
         """Add to the counters. `gather` does so itself; a reader of `table` has to call it."""

@@ -12,6 +12,7 @@ import numpy as np
 from gnn_core import seeding
 from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, IntArray, Loader, equal_slices
 from gnn_core.seeding import below, mix
@@ -42,6 +43,7 @@ class LinkLoader(Loader):
         world_size: int = 1,
         prefetch: int = 2,
         assign: Assign = equal_slices,
+        store: FeatureStore | None = None,
         negatives: int = 1,
         shared_negatives: bool = False,
         hide_targets: bool = False,
@@ -57,6 +59,7 @@ class LinkLoader(Loader):
             world_size=world_size,
             prefetch=prefetch,
             assign=assign,
+            store=store,
         )
         assert graph.train_edges is not None
         self._edges = graph.train_edges

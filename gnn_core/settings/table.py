@@ -49,6 +49,13 @@ class Settings:
         choices=("node", "link"),
         curve=True,
     )
+    partitions: str | None = option(
+        None,
+        _WHAT,
+        "folder of a partition of the graph (python -m gnn_core.data.partition): a rank reads the "
+        "features of its own parts there, and gets others from their ranks",
+        metavar="DIR",
+    )
     verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
 
     # Model
@@ -314,6 +321,24 @@ class Settings:
     threads: int = option(1, _MACHINE, "threads per rank", low=1, high=1024)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
+
+    fetch_window: int = option(
+        8,
+        _MACHINE,
+        "with --partitions: steps whose rows of other ranks are fetched together",
+        low=1,
+        high=1024,
+    )
+    feature_cache: int = option(
+        256,
+        _MACHINE,
+        "with --partitions: MiB of a rank's memory for rows of other ranks; 0 keeps none",
+        low=0,
+        high=1 << 30,
+    )
+    share_parts: bool = option(
+        False, _MACHINE, "with --partitions: ranks of one host read each other's parts themselves"
+    )
 
     # Output
     records: str = option("results/runs", _OUTPUT, "folder of run records", metavar="DIR")

@@ -19,6 +19,7 @@ from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
+from gnn_core.training.parts import partitioned_store
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.world import World
 
@@ -73,6 +74,16 @@ def feature_store(graph: Graph) -> FeatureStore:
     return TableStore(graph.features)
 
 
+def open_store(config: RunConfig, graph: Graph, world: World) -> FeatureStore:
+    """Where a run reads the features of a graph from: its table, or the parts of all ranks.
+
+    Collective. Raises UsageError, on every rank, for parts that do not fit the run.
+    """
+    if config.partitions is None:
+        return feature_store(graph)
+    return partitioned_store(config, graph, world)
+
+
 def train_loader(
     config: RunConfig,
     graph: Graph,
@@ -80,8 +91,12 @@ def train_loader(
     world_size: int,
     prefetch: int,
     assign: Assign = equal_slices,
+    store: FeatureStore | None = None,
 ) -> Loader:
-    """The batches that one rank trains on, of the targets that `assign` gives to it."""
+    """The batches that one rank trains on, of the targets that `assign` gives to it.
+
+    `store` is where their rows are to be read, if that has to know of them beforehand.
+    """
     if config.task == "link":
         return LinkLoader(
             graph,
@@ -92,6 +107,7 @@ def train_loader(
             world_size=world_size,
             prefetch=prefetch,
             assign=assign,
+            store=store,
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
             hide_targets=config.hide_targets,
@@ -107,6 +123,7 @@ def train_loader(
         world_size=world_size,
         prefetch=prefetch,
         assign=assign,
+        store=store,
     )
 
 
@@ -149,13 +166,18 @@ def build_evaluator(
         )
     if config.eval == "exact":
         return ExactEvaluator(graph, world, model, threads=len(replicas))
-    shares = [_sampled_loaders(config, graph, one, num_replicas, prefetch) for one in replicas]
+    shares = [_sampled_loaders(config, graph, one, num_replicas, prefetch, model.store) for one in replicas]
     loaders = {split: [share[split] for share in shares] for split in shares[0]}
     return SampledEvaluator(loaders, world, model.logits_of)
 
 
 def _sampled_loaders(
-    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+    config: RunConfig,
+    graph: Graph,
+    rank: int,
+    world_size: int,
+    prefetch: int,
+    store: FeatureStore,
 ) -> dict[str, Loader]:
     """The nodes of each split that one replica evaluates on sampled neighbours, in order."""
     return {
@@ -169,6 +191,7 @@ def _sampled_loaders(
             world_size=world_size,
             shuffle=False,
             prefetch=prefetch,
+            store=store,
         )
         for split in ("valid", "test")
     }
