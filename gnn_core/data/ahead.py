@@ -37,6 +37,7 @@ def ahead(
     """
     wait = wait or wait_forever
     ready: queue.SimpleQueue = queue.SimpleQueue()
+    taken: list[object] = []  # of the queue, at most one item
     room = threading.Semaphore(depth)  # counts batches, also the one being drawn
     stop = threading.Event()
 
@@ -57,9 +58,8 @@ def ahead(
                 batches.close()
 
     def arrived(seconds: float) -> bool:
-        nonlocal item
         try:
-            item = ready.get(timeout=seconds)
+            taken.append(ready.get(timeout=seconds))
         except queue.Empty:
             return False
         return True
@@ -70,10 +70,10 @@ def ahead(
 
     thread = threading.Thread(target=work, name="ringsage-prefetch", daemon=True)
     thread.start()
-    item: object = None
     try:
         while True:
             wait(arrived)
+            item = taken.pop()
             if item is _END:
                 return
             if isinstance(item, BaseException):

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +106,7 @@ class Loader:
         return -(-self.num_targets // self._global_batch_size)
 
     def batches(
-        self,
-        epoch: int,
-        first_step: int = 0,
-        prepare: Callable[[Batch], Batch] | None = None,
+        self, epoch: int, first_step: int = 0, prepare: Callable[[Batch], Batch] | None = None
     ) -> Generator[Batch]:
         """The batches of one epoch, from `first_step` on, each as `prepare` returns it.
 
@@ -118,7 +116,7 @@ class Loader:
         prepared = self._prepared(epoch, first_step, prepare)
         if self._prefetch == 0:
             return prepared
-        return ahead(prepared, self._prefetch, self._store and self._store.wait)
+        return ahead(prepared, self._prefetch, self._store.wait if self._store else None)
 
     def _prepared(
         self, epoch: int, first_step: int, prepare: Callable[[Batch], Batch] | None
@@ -132,6 +130,10 @@ class Loader:
         with contextlib.closing(batches):
             for batch in batches:
                 yield prepare(batch) if prepare else batch
+
+    def giving_up_on_errors(self) -> contextlib.AbstractContextManager[Any]:
+        """Put it around what iterates the batches: see `FeatureStore`."""
+        return self._store.giving_up_on_errors() if self._store else contextlib.nullcontext()
 
     def batch(self, epoch: int, step: int) -> Batch:
         """One batch by itself, drawn in the caller's thread."""

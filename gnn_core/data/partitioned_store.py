@@ -84,7 +84,7 @@ class PartitionedStore(FeatureStore):
         self._windows: tuple[_Window, ...] = ()  # whose rows `gather` finds, the newest last
         self._stands_in = False
 
-    def wait(self, done: Callable[[float], bool]) -> None:  # type: ignore[override]
+    def wait(self, done: Callable[[float], bool]) -> None:
         """Wait for a thread that may wait for other ranks."""
         in_main = threading.current_thread() is threading.main_thread()
         try:
@@ -113,9 +113,7 @@ class PartitionedStore(FeatureStore):
                 self._windows = (*self._windows[len(self._windows) - earlier :], window)
                 yield from window.batches
 
-    def _fetched_windows(
-        self, batches: Generator[Batch], counters: Counters
-    ) -> Generator[_Window]:
+    def _fetched_windows(self, batches: Generator[Batch], counters: Counters) -> Generator[_Window]:
         assert self.exchange is not None
         drawn = self._drawn_windows(batches, counters)
         window, following = next(drawn, None), next(drawn, None)
@@ -130,9 +128,7 @@ class PartitionedStore(FeatureStore):
                 raise
             window, following = following, next(drawn, None)
 
-    def _drawn_windows(
-        self, batches: Generator[Batch], counters: Counters
-    ) -> Iterator[_Window]:
+    def _drawn_windows(self, batches: Generator[Batch], counters: Counters) -> Iterator[_Window]:
         while drawn := list(islice(batches, self._window)):
             remote = [self._remote_places(batch.input_nodes) for batch in drawn]
             places, first = np.unique(np.concatenate(remote), return_index=True)
@@ -278,7 +274,7 @@ class PartitionedStore(FeatureStore):
 
 
 def rank_of_part(part: int, num_parts: int, world_size: int) -> int:
-    """The rank that owns a part: consecutive parts go to one rank; with few parts some have none."""
+    """The rank that owns a part: a range of parts each, where there are few of them maybe none."""
     return part * world_size // num_parts
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
-from gnn_core.data.partition.folder import Partition
+from gnn_core.data.partition.folder import Partition, read_meta
 from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
 from gnn_core.training.world import World
 
@@ -40,7 +42,7 @@ def open_parts(config: RunConfig, graph: Graph, world: World) -> tuple[Partition
             f"--table-dtype {config.table_dtype}: parts are read as they are stored; partition a "
             "graph with such features, or leave one of the two out"
         )
-    k = Partition.parts_of(config.partitions)
+    k = read_meta(Path(config.partitions))["num_parts"]
     here = world.rank_hosts[world.rank]
     ranks = [
         rank

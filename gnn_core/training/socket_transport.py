@@ -71,10 +71,9 @@ class SocketTransport(Transport):
         ]
         with selectors.DefaultSelector() as waiting:
             for rank, connection in self._connections.items():
-                out = memoryview(rows[ends[rank] - sent[rank] : ends[rank]].reshape(-1))
-                into = memoryview(
-                    found[their_ends[rank] - received[rank] : their_ends[rank]].reshape(-1)
-                )
+                out = rows[ends[rank] - sent[rank] : ends[rank]].reshape(-1).data
+                theirs = slice(their_ends[rank] - received[rank], their_ends[rank])
+                into = found[theirs].reshape(-1).data
                 _watch(waiting, connection, _Peer(rank, out, into))
             while waiting.get_map():
                 for key, events in waiting.select(_SLICE_SECONDS):

@@ -19,8 +19,8 @@ from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
-from gnn_core.training.parts import partitioned_store
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
+from gnn_core.training.parts import partitioned_store
 from gnn_core.training.world import World
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
@@ -166,18 +166,16 @@ def build_evaluator(
         )
     if config.eval == "exact":
         return ExactEvaluator(graph, world, model, threads=len(replicas))
-    shares = [_sampled_loaders(config, graph, one, num_replicas, prefetch, model.store) for one in replicas]
+    shares = [
+        _sampled_loaders(config, graph, one, num_replicas, prefetch, model.store)
+        for one in replicas
+    ]
     loaders = {split: [share[split] for share in shares] for split in shares[0]}
     return SampledEvaluator(loaders, world, model.logits_of)
 
 
 def _sampled_loaders(
-    config: RunConfig,
-    graph: Graph,
-    rank: int,
-    world_size: int,
-    prefetch: int,
-    store: FeatureStore,
+    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int, store: FeatureStore
 ) -> dict[str, Loader]:
     """The nodes of each split that one replica evaluates on sampled neighbours, in order."""
     return {
