@@ -104,6 +104,10 @@ class FeatureStore(ABC):
         """
         yield from chunks
 
+    def in_order(self, ids: IntArray) -> IntArray:
+        """The ids in an order of which consecutive ones lie on one rank; as they are, if all do."""
+        return ids
+
     def giving_up_on_errors(self) -> contextlib.AbstractContextManager[Any]:
         """Around what reads batches: after an error in it this rank waits for no other any more."""
         return contextlib.nullcontext()

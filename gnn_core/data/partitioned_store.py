@@ -64,6 +64,7 @@ class PartitionedStore(FeatureStore):
         parts = {part: partition.part_features(part) for part in held}
         dtype, width = feature_dtype(partition), partition.num_features
         super().__init__(len(partition.place), width, dtype, width * dtype.itemsize)
+        self.partition = partition
         self._place, self._offsets = partition.place, partition.offsets
         self._is_held = np.isin(np.arange(partition.num_parts), list(parts))
         self._parts = {part: _as_bytes(rows) for part, rows in parts.items()}
@@ -210,6 +211,10 @@ class PartitionedStore(FeatureStore):
             answer = self.exchange.fetch(places, Counters(), has_more=done < len(chunks))
             has_more = answer.has_more
             yield chunk, _Window([], places, places, answer.rows)
+
+    def in_order(self, ids: IntArray) -> IntArray:
+        """The ids in part order: the share of a rank is about what it owns."""
+        return ids[np.argsort(self._place[ids])]
 
     def _remote_places(self, ids: IntArray) -> IntArray:
         places = self._place[ids].astype(np.int64)

@@ -172,6 +172,7 @@ class ExactEvaluator:
         target: npt.NDArray[Any],
     ) -> None:
         """Fill the rows `ids` of `target` with the output of one hidden layer, on every host."""
+        ids = self._model.store.in_order(ids)
         bounds = shares(self._graph, ids, self._world.world_size)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
@@ -234,6 +235,7 @@ class ExactEvaluator:
             assert self._graph.labels is not None
             return tally_of(self._infer(last, states, part), self._graph.labels[part])
 
+        ids = self._model.store.in_order(ids)
         last = len(self._model.widths) - 1
         bounds = shares(self._graph, ids, self._world.world_size)
         return _summed(sum(self._for_my_parts(last, ids, bounds, score), Tally()), self._world)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
+from gnn_core.data.assign import ByOwner, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.feature_store import FeatureStore, TableStore
@@ -16,6 +17,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Assign, Loader, equal_slices
+from gnn_core.data.partitioned_store import PartitionedStore
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
@@ -90,13 +92,15 @@ def train_loader(
     rank: int,
     world_size: int,
     prefetch: int,
-    assign: Assign = equal_slices,
+    assign: Assign | None = None,
     store: FeatureStore | None = None,
 ) -> Loader:
     """The batches that one rank trains on, of the targets that `assign` gives to it.
 
-    `store` is where their rows are to be read, if that has to know of them beforehand.
+    Without one each target goes to a rank that owns it, where features lie in parts. `store` is
+    where rows are read, if it has to know of the batches beforehand.
     """
+    assign = assign or assignment(config, graph, store)
     if config.task == "link":
         return LinkLoader(
             graph,
@@ -125,6 +129,16 @@ def train_loader(
         assign=assign,
         store=store,
     )
+
+
+def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None) -> Assign:
+    """Who computes which target: its owner, where features lie in parts."""
+    if not isinstance(store, PartitionedStore):
+        return equal_slices
+    edges = graph.train_edges if config.task == "link" else None
+    loads = ExpectedEdges(graph, config.fanouts, edges, config.negatives or 1)
+    partition = store.partition
+    return ByOwner(partition.owners, partition.num_parts, edges=edges, loads=loads)
 
 
 class EvaluatedModel(LayerwiseModel, Protocol):

@@ -3,7 +3,6 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,9 @@ torch = pytest.importorskip("torch")
 
 import horovod_gnn.parallel
 from gnn_core.data.graph import Graph
-from gnn_core.data.partitioned_store import PartitionedStore
-from horovod_gnn.learner import TorchLearner
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.row_transport import HorovodTransport
-from tests.parallel.made_runs import assert_same, distance, run, trained, trainer_of
+from tests.parallel.made_runs import assert_same, distance, trained
 from tests.unit.made_partitions import hash_partition
 
 pytestmark = pytest.mark.needs_torch
