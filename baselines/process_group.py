@@ -295,6 +295,8 @@ class GlooTransport(Transport):
         world: the ranks.
     """
 
+    name = "Gloo all_to_all"
+
     def __init__(self, world: ProcessGroup):
         super().__init__(world.rank, world.world_size)
         self._world = world

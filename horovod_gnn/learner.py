@@ -64,6 +64,7 @@ class TorchLearner:
         self.loader, self.model, self.update = loader, model, update
         self._world = world
         store, device = store or feature_store(graph), model.device
+        self.store = store
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
         self.objective: Objective = link_objective
         if config.task == "node":

@@ -21,6 +21,8 @@ class MpiTransport(Transport):
         mpi: the module `mpi4py.MPI`, of an MPI that is initialised for several threads.
     """
 
+    name = "MPI_Ialltoallv"
+
     def __init__(self, mpi: Any):
         self._mpi, self._communicator = mpi, mpi.COMM_WORLD.Dup()
         super().__init__(self._communicator.rank, self._communicator.size)
@@ -48,6 +50,8 @@ class HorovodTransport(Transport):
         hvd: the module `horovod.torch`, initialised.
         failed: what it means that a collective has failed, by its reason.
     """
+
+    name = "Horovod alltoall"
 
     def __init__(self, hvd: Any, failed: Callable[[str], Exception]):
         super().__init__(hvd.rank(), hvd.size())

@@ -59,7 +59,7 @@ class KerasLearner:
     ):
         self._config, self._world = config, world
         self.loaders, self.model, self.update = loaders, model, update
-        store = store or feature_store(graph)
+        store = self.store = store or feature_store(graph)
         self._feed = Feed(config, store, training=True)
         self._table = feature_table(store)
         objective = link_objective if config.task == "link" else node_objective

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,8 @@ class Transport(ABC):
         rank: of this process.
         world_size: number of ranks.
     """
+
+    name: str  # of what carries the rows
 
     def __init__(self, rank: int, world_size: int):
         self.rank, self.world_size = rank, world_size
@@ -79,14 +81,8 @@ class Counters:
     cached_rows: int = 0  # of them found in the cache
     rows_received: int = 0
     bytes_sent: int = 0  # rows, ids and counts
-    bytes_received: int = 0
     rounds: int = 0  # of three collectives each
     seconds: float = 0.0  # in the exchange, beside the training where there is a prefetch thread
-
-    def add(self, other: Counters) -> None:
-        """Add another's numbers to these."""
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Answer(NamedTuple):
@@ -178,5 +174,4 @@ class PartExchange:
         found = self.transport.alltoall(flat, sent, received)
         own = self.transport.rank
         counters.bytes_sent += int(sent.sum() - sent[own]) * flat.shape[1]
-        counters.bytes_received += int(received.sum() - received[own]) * flat.shape[1]
         return found

@@ -116,6 +116,10 @@ class FeatureStore(ABC):
         """In here rows of other ranks may be zeros: for a step that changes nothing."""
         return contextlib.nullcontext()
 
+    def exchanged(self) -> dict[str, Any] | None:
+        """What training has asked of other ranks, JSON-able; None where nothing can be."""
+        return None
+
     def count_read(self, seconds: float, bytes_read: int, hits: int = 0) -> None:
         """Add to the counters. `gather` does so itself; a reader of `table` has to call it."""
         with self._lock:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -215,6 +216,13 @@ class PartitionedStore(FeatureStore):
     def in_order(self, ids: IntArray) -> IntArray:
         """The ids in part order: the share of a rank is about what it owns."""
         return ids[np.argsort(self._place[ids])]
+
+    def exchanged(self) -> dict[str, Any]:
+        """See `FeatureStore`; the fields of `Counters` and what they are of."""
+        transport = self.exchange.transport.name if self.exchange else "none"
+        meta = self.partition.meta
+        told = {"parts": self.partition.num_parts, "method": meta["method"], "transport": transport}
+        return told | asdict(self.counters)
 
     def _remote_places(self, ids: IntArray) -> IntArray:
         places = self._place[ids].astype(np.int64)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import Evaluator
@@ -35,6 +36,7 @@ class Learner(Protocol):
     """Model, optimizer and batches of this process: all that knows the framework."""
 
     evaluator: Evaluator  # of the model
+    store: FeatureStore  # where the features are read from
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
     num_steps: int  # of one epoch

@@ -10,6 +10,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.partition.folder import Partition, read_meta
 from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
 from gnn_core.training.world import World
+from gnn_core.usage import SharedUsageError
 
 _MIB = 1 << 20
 
@@ -18,11 +19,17 @@ def partitioned_store(config: RunConfig, graph: Graph, world: World) -> Partitio
     """The store of a run with `--partitions`. Collective; raises UsageError on every rank."""
     with world.errors_on_all_ranks():
         partition, held = open_parts(config, graph, world)
-    same = [one == len(held) == partition.num_parts for one in world.gather(len(held))]
+    everyone = world.gather([partition.meta["digest"], len(held)])
+    if len({digest for digest, _ in everyone}) > 1:
+        raise SharedUsageError(
+            f"--partitions {config.partitions}: expected parts of one partition on all hosts, got "
+            "parts of several; copy all of them from where one was written"
+        )
+    hold_all = all(count == partition.num_parts for _, count in everyone)
     return PartitionedStore(
         partition,
         held,
-        None if all(same) else world.row_transport(),
+        None if hold_all else world.row_transport(),
         window=config.fetch_window,
         cache_bytes=config.feature_cache * _MIB,
         wait=world.wait_for_thread,

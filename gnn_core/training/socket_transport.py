@@ -44,6 +44,8 @@ class SocketTransport(Transport):
         UsageError: two ranks do not reach each other, on every rank.
     """
 
+    name = "TCP"
+
     def __init__(self, world: World, seconds: float):
         super().__init__(world.rank, world.world_size)
         with contextlib.ExitStack() as held, world.errors_on_all_ranks():

@@ -83,7 +83,16 @@ def open_store(config: RunConfig, graph: Graph, world: World) -> FeatureStore:
     """
     if config.partitions is None:
         return feature_store(graph)
-    return partitioned_store(config, graph, world)
+    source = graph
+    if config.task == "link":  # its graph has other edges, and is not the one that was cut
+        with world.errors_on_all_ranks():
+            source = load_for(config, lambda line: None)
+            if source.features is None:
+                raise UsageError(
+                    f"--partitions: the features of this run are made of the training edges of "
+                    f"{graph.name}, and are in no part: leave --partitions out"
+                )
+    return partitioned_store(config, source, world)
 
 
 def train_loader(

@@ -26,6 +26,7 @@ from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import (
     DatasetInfo,
     EpochRecord,
+    ExchangeRecord,
     ProcessMemory,
     RunRecord,
     WorldRecord,
@@ -363,13 +364,14 @@ class Trainer:
         history, learner, record = self.history, self.learner, self.record
         assert record is not None
         seen = self._state.sampler.summary()
-        mine = asdict(machine.process_memory()), None if seen is None else asdict(seen)
+        exchanged = learner.store.exchanged()
+        mine = asdict(machine.process_memory()), None if seen is None else asdict(seen), exchanged
         try:
             everyone = self.world.gather(mine) if status == "ok" else [mine]
         except WorldChanged:
             self._keep_state()
             raise
-        held, used = zip(*everyone, strict=True)
+        held, used, fetched = zip(*everyone, strict=True)
         return record.finished(
             status,
             error,
@@ -385,6 +387,7 @@ class Trainer:
             num_parameters=learner.num_parameters,
             allreduce_bytes_per_step=learner.allreduce_bytes_per_step,
             bf16_products=learner.bf16_products,
+            exchange=None if exchanged is None else ExchangeRecord.of(fetched),
             notes=describe.notes(record, learner) + self._end_notes(status),
         )
 

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gnn_core.config import RunConfig
+from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import Tally
 from gnn_core.measure.records import read_records, write_record
@@ -37,6 +39,7 @@ class IdleLearner:
 
     interrupted, num_steps, num_parameters, allreduce_bytes_per_step = False, 1, 1, 0
     device, bf16_products = "cpu", None
+    store = TableStore(np.zeros((1, 1), np.float32))
 
     def __init__(self, in_epoch: Any = lambda: None) -> None:
         self.watch, self._in_epoch = Stopwatch(), in_epoch
