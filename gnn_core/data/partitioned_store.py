@@ -132,7 +132,7 @@ class PartitionedStore(FeatureStore):
 
     def _drawn_windows(self, batches: Generator[Batch], counters: Counters) -> Iterator[_Window]:
         while drawn := list(islice(batches, self._window)):
-            remote = [self._remote_places(batch.input_nodes) for batch in drawn]
+            remote = [self.remote_places(batch.input_nodes) for batch in drawn]
             places, first = np.unique(np.concatenate(remote), return_index=True)
             ends = np.cumsum([len(one) for one in remote])
             counters.steps += len(drawn)
@@ -207,7 +207,7 @@ class PartitionedStore(FeatureStore):
             chunk = chunks[done] if done < len(chunks) else None
             places = np.empty(0, np.int64)
             if chunk is not None:
-                places = np.unique(self._remote_places(nodes_of(chunk)))
+                places = np.unique(self.remote_places(nodes_of(chunk)))
             done += 1
             answer = self.exchange.fetch(places, Counters(), has_more=done < len(chunks))
             has_more = answer.has_more
@@ -224,7 +224,8 @@ class PartitionedStore(FeatureStore):
         told = {"parts": self.partition.num_parts, "method": meta["method"], "transport": transport}
         return told | asdict(self.counters)
 
-    def _remote_places(self, ids: IntArray) -> IntArray:
+    def remote_places(self, ids: IntArray) -> IntArray:
+        """The places, int64, of those of the nodes whose part this rank does not hold."""
         places = self._place[ids].astype(np.int64)
         return places[~self._is_held[self._part_of(places)]]
 
