@@ -144,6 +144,8 @@ def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
         width = 8 if config.precision == "fp64" else 4
         shared += 2 * graph.num_nodes * config.hidden * width
     ranks = max(world.replica_hosts.count(host) for host in world.replica_hosts)
+    if config.partitions and graph.features is not None:  # a host reads the parts of its ranks
+        shared -= graph.features.nbytes * (world.num_replicas - ranks) // world.num_replicas
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
@@ -181,11 +183,21 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
     has_degrees = config.model in ("gcn", "gin")
+    fetched: dict[str, int] = {}
+    if config.partitions and world_size > 1 and graph.features is not None:
+        row = graph.features.nbytes / max(1, graph.num_nodes)
+        rows = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
+        fetched["rows of other ranks' parts"] = int(
+            2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
+            + 3 * rows * row
+            + min(config.feature_cache << 20, graph.features.nbytes)
+        )
     return {
         "program and libraries": 450 << 20,
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
+        **fetched,
         "sampler": graph.num_nodes * 4,
         **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
         "evaluation": scratch,
