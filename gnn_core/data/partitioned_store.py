@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -36,6 +36,7 @@ class _Window:
     batches: list[Batch]
     places: IntArray  # of remote rows, sorted and distinct
     next_use: IntArray  # beside them, the first batch that reads the row
+    num_read: int  # of the rows, each once a batch
     rows: Bytes | None = None  # [len(places), row_bytes], once they have come
 
 
@@ -117,29 +118,27 @@ class PartitionedStore(FeatureStore):
 
     def _fetched_windows(self, batches: Generator[Batch], counters: Counters) -> Generator[_Window]:
         assert self.exchange is not None
-        drawn = self._drawn_windows(batches, counters)
-        window, following = next(drawn, None), next(drawn, None)
+        drawn = self._drawn_windows(batches)
+        window, following = next(drawn, None), None  # the first step waits for one window alone
         while window is not None:
             fetched = self._fetch(window, following, counters)
             try:
                 yield fetched
             except GeneratorExit:
-                if following is not None and not self.exchange.transport.given_up:
+                given_up = self.exchange.transport.given_up
+                if not given_up and (following or next(drawn, None)) is not None:
                     # The others may wait in the round of that window, or are about to leave, too.
                     self.exchange.fetch(np.empty(0, np.int64), Counters(), stops=True)
                 raise
-            window, following = following, next(drawn, None)
+            window = following or next(drawn, None)
+            following = next(drawn, None)
 
-    def _drawn_windows(self, batches: Generator[Batch], counters: Counters) -> Iterator[_Window]:
+    def _drawn_windows(self, batches: Generator[Batch]) -> Iterator[_Window]:
         while drawn := list(islice(batches, self._window)):
             remote = [self.remote_places(batch.input_nodes) for batch in drawn]
             places, first = np.unique(np.concatenate(remote), return_index=True)
             ends = np.cumsum([len(one) for one in remote])
-            counters.steps += len(drawn)
-            counters.input_rows += sum(len(batch.input_nodes) for batch in drawn)
-            counters.remote_rows += int(ends[-1])
-            counters.needed_rows += len(places)
-            yield _Window(drawn, places, np.searchsorted(ends, first, "right"))
+            yield _Window(drawn, places, np.searchsorted(ends, first, "right"), int(ends[-1]))
 
     def _fetch(self, window: _Window, following: _Window | None, counters: Counters) -> _Window:
         """The window with its rows, and the best of them in the cache."""
@@ -153,6 +152,10 @@ class PartitionedStore(FeatureStore):
             cached, missing = cache.split(wanted)
             cache.read(wanted[cached], cached, rows)
             counters.cached_rows += len(cached)
+        counters.steps += len(window.batches)
+        counters.input_rows += sum(len(batch.input_nodes) for batch in window.batches)
+        counters.remote_rows += window.num_read
+        counters.needed_rows += len(window.places)
         answer = self.exchange.fetch(wanted[missing], counters)
         if answer.stops:  # by agreement, and this rank is about to leave, too
             raise RuntimeError("the other ranks have left this epoch, and this one goes on")
@@ -160,7 +163,7 @@ class PartitionedStore(FeatureStore):
         if cache is not None:
             places = np.union1d(cache.places, wanted)
             cache.keep_best(places, answer.rows, self._keys(places, following))
-        return _Window(window.batches, wanted, window.next_use, rows)
+        return replace(window, places=wanted, rows=rows)
 
     def _keys(self, places: IntArray, following: _Window | None) -> npt.NDArray[np.float64]:
         """When each row is read next; where that is unknown, its order within its part.
@@ -211,7 +214,7 @@ class PartitionedStore(FeatureStore):
             done += 1
             answer = self.exchange.fetch(places, Counters(), has_more=done < len(chunks))
             has_more = answer.has_more
-            yield chunk, _Window([], places, places, answer.rows)
+            yield chunk, _Window([], places, places, len(places), answer.rows)
 
     def in_order(self, ids: IntArray) -> IntArray:
         """The ids in part order: the share of a rank is about what it owns."""

@@ -186,10 +186,10 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     fetched: dict[str, int] = {}
     if config.partitions and world_size > 1 and graph.features is not None:
         row = graph.features.nbytes / max(1, graph.num_nodes)
-        rows = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
+        remote = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
         fetched["rows of other ranks' parts"] = int(
             2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
-            + 3 * rows * row
+            + 3 * remote * row
             + min(config.feature_cache << 20, graph.features.nbytes)
         )
     return {

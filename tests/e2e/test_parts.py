@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.measure.run_record import RunRecord
 from tests.e2e.jobs import job
-from tests.e2e.small import DATASET, Place, assert_same_curve
-from tests.e2e.test_waiting import BEST, ENDLESS, JOBS, LIMIT, python_of_rank
+from tests.e2e.small import DATASET, LAUNCHING, ROOT, Place, assert_same_curve
+from tests.e2e.test_elastic import SECOND, Hosts, hosts, one_process, rank_on, until_said
+from tests.e2e.test_elastic import training as elastic_job
+from tests.e2e.test_waiting import BEST, ENDLESS, JOBS, LIMIT, MPIRUN, python_of_rank
 from tests.unit.made_partitions import graph_on_disk, hash_partition
 
+__all__ = ["hosts"]  # a fixture
 SECONDS = 120
 REMOTE = {"fetch_window": 3, "feature_cache": 0}
 
@@ -103,6 +107,40 @@ def test_a_stop_and_the_run_goes_on_with_other_parts(
     expected = whole(epochs)
     losses = [*(stopped.step_losses or []), *(resumed.step_losses or [])]
     assert losses == pytest.approx(expected.step_losses, rel=1e-9)
+
+
+@pytest.mark.long
+@pytest.mark.needs_horovod
+def test_predictions_on_parts_are_those_of_the_table(
+    place: Place, graph: Graph, single: Callable, run_cli: Callable
+) -> None:
+    assert single(place.saving()).code == 0
+    parts = parts_of(graph, place, 3)
+    found = {}
+    for name, more in {"whole": [], "parts": ["--partitions", parts]}.items():
+        output = place.folder / f"{name}.npy"
+        words = ["--checkpoint-dir", place.saved, "--cache-dir", place.cache, "--what", "logits"]
+        command = [*MPIRUN, ROOT / "horovod_gnn" / "predict.py", *words, "--output", output, *more]
+        done = run_cli(command, env=LAUNCHING, timeout=SECONDS)
+        assert done.returncode == 0, done.stderr
+        found[name] = np.load(output)
+    np.testing.assert_allclose(found["parts"], found["whole"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.long
+@pytest.mark.needs_horovod
+def test_an_elastic_job_goes_on_with_the_parts_of_other_ranks(
+    place: Place, graph: Graph, hosts: Hosts, single: Callable
+) -> None:
+    """A rank is lost, maybe in an exchange; the one that is left owns all parts from then on."""
+    more = ["--partitions", str(parts_of(graph, place, 3)), "--fetch-window", "2"]
+    with elastic_job(place, hosts, *more) as started:
+        until_said(started, "epoch 3/")
+        rank_on(SECOND, started).kill()
+        until_said(started, "goes on    on 1 rank from epoch")
+        assert started.end(SECONDS) == 0, started.err
+        assert "Traceback" not in started.err
+    assert_same_curve([place.record()], one_process(place, single), 1e-9)
 
 
 def test_links_are_predicted_on_parts(place: Place, graph: Graph, single: Callable) -> None:
