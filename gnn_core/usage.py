@@ -22,6 +22,9 @@ MOST_WHOLE = 2**31 - 1
 
 Value = TypeVar("Value")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+(_[0-9]+)*\s*")
+_SIZE = re.compile(
+    r"\s*(?P<number>[0-9]+(\.[0-9]+)?)\s*((?P<unit>[KMGT])((?P<binary>i)B?|B)|B)?\s*", re.IGNORECASE
+)
 _MOST_DIGITS = 100
 _MOST_SHOWN = 60
 
@@ -108,6 +111,21 @@ def read_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"expected a number, got {shown(text)}") from None
+
+
+def read_size(text: str) -> int:
+    """Read a number of bytes, such as `8GiB`, `500MB` or `0`. Raises ValueError saying what came.
+
+    KiB to TiB are powers of 1024, as are Ki to Ti; KB to TB are powers of 1000.
+    """
+    found = _SIZE.fullmatch(text) if len(text) <= _MOST_DIGITS else None
+    if found is None:
+        raise ValueError(f"expected a size such as 8GiB or 500MB, got {shown(text)}")
+    base = 1024 if found["binary"] else 1000
+    number = float(found["number"]) * base ** (" KMGT".index((found["unit"] or " ").upper()))
+    if number >= 2**60:
+        raise ValueError(f"expected a size below 1048576TiB, got {shown(text)}")
+    return int(number)
 
 
 def whole(low: int = 1, high: int = MOST_WHOLE) -> Callable[[str], int]:

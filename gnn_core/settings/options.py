@@ -15,7 +15,7 @@ from typing import Any
 
 from gnn_core.files import path_problem
 from gnn_core.models import file_problem, is_in_file
-from gnn_core.usage import MOST_WHOLE, did_you_mean, read_number, read_whole, shown
+from gnn_core.usage import MOST_WHOLE, did_you_mean, read_number, read_size, read_whole, shown
 
 _MOST_FLOAT = 10**300  # below, an int has a float
 _PATHS = ("DIR", "NAME")  # metavars of settings that name a file or folder, or may do so
@@ -117,6 +117,8 @@ class Option:
             return "expected a name or a path, got empty text"
         if self.metavar in _PATHS:
             return path_problem(value)
+        if self.metavar == "SIZE":
+            return _size_problem(value)
         return None
 
     def _type_problem(self, value: Any) -> str | None:
@@ -159,6 +161,14 @@ def _fanouts_problem(fanouts: tuple[int, ...]) -> str | None:
         return f"expected entries that are -1 (all neighbours) or at least 1, got {shown(wrong[0])}"
     if max(fanouts) > MOST_WHOLE:
         return f"expected entries of at most {MOST_WHOLE}, got {shown(max(fanouts))}: -1 draws all"
+    return None
+
+
+def _size_problem(value: str) -> str | None:
+    try:
+        read_size(value)
+    except ValueError as error:
+        return str(error)
     return None
 
 

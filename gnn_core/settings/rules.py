@@ -50,6 +50,8 @@ def applies(spec: Option, values: Values, ignored: Collection[str]) -> bool:
         return False
     if spec.name in ("resume", "checkpoint_every_steps"):
         return values["checkpoint_dir"] is not None
+    if spec.name in ("fetch_window", "fetch_cache", "share_parts"):
+        return values["partitions"] is not None
     if spec.name in _OF_MODELS:
         return _OF_MODELS[spec.name](values["model"])
     switch, positions = _SWITCHES.get(spec.name, ("task", (values["task"],)))

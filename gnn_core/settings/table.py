@@ -329,12 +329,11 @@ class Settings:
         low=1,
         high=1024,
     )
-    feature_cache: int = option(
-        256,
+    fetch_cache: str = option(
+        "256MiB",
         _MACHINE,
-        "with --partitions: MiB of a rank's memory for rows of other ranks; 0 keeps none",
-        low=0,
-        high=1 << 30,
+        "with --partitions: memory of a rank for rows of other ranks, such as 2GiB; 0 keeps none",
+        metavar="SIZE",
     )
     share_parts: bool = option(
         False, _MACHINE, "with --partitions: ranks of one host read each other's parts themselves"

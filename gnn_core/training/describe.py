@@ -19,6 +19,7 @@ from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
 from gnn_core.training.tasks import targets_per_epoch
 from gnn_core.training.world import World
+from gnn_core.usage import read_size
 
 BEST_IS_LAST = "the best epoch is the last: more --epochs may gain"
 NOTHING_LEFT = "nothing was left to train: all epochs are of the run that it resumed"
@@ -190,7 +191,7 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
         fetched["rows of other ranks' parts"] = int(
             2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
             + 3 * remote * row
-            + min(config.feature_cache << 20, graph.features.nbytes)
+            + min(read_size(config.fetch_cache), graph.features.nbytes)
         )
     return {
         "program and libraries": 450 << 20,

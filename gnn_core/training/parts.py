@@ -10,9 +10,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.partition.folder import Partition, read_meta
 from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
 from gnn_core.training.world import World
-from gnn_core.usage import SharedUsageError
-
-_MIB = 1 << 20
+from gnn_core.usage import SharedUsageError, read_size
 
 
 def partitioned_store(config: RunConfig, graph: Graph, world: World) -> PartitionedStore:
@@ -31,7 +29,7 @@ def partitioned_store(config: RunConfig, graph: Graph, world: World) -> Partitio
         held,
         None if hold_all else world.row_transport(),
         window=config.fetch_window,
-        cache_bytes=config.feature_cache * _MIB,
+        cache_bytes=read_size(config.fetch_cache),
         wait=world.wait_for_thread,
     )
 

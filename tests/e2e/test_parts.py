@@ -23,7 +23,7 @@ from tests.unit.made_partitions import graph_on_disk, hash_partition
 
 __all__ = ["hosts"]  # a fixture
 SECONDS = 120
-REMOTE = {"fetch_window": 3, "feature_cache": 0}
+REMOTE = {"fetch_window": 3, "fetch_cache": "0"}
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def cut(graph: Graph, world: SingleProcess, folder: Path, num_parts: int) -> str
     "changes",
     [
         pytest.param({"num_parts": 4}, id="k=4"),
-        pytest.param({"num_parts": 1, "fetch_window": 1, "feature_cache": 0}, id="k=1, W=1"),
+        pytest.param({"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"}, id="k=1, W=1"),
         pytest.param({"num_parts": 2, "fetch_window": 3, "prefetch": 0}, id="k=2, W=3"),
         pytest.param({"num_parts": 7, "eval": "sampled", "fetch_window": 1}, id="k=7, sampled"),
         pytest.param({"num_parts": 64, "global_batch_size": 1, "epochs": 1}, id="k > nodes"),
