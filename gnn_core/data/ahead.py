@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # (done) -> None: calls `done(seconds)`, which waits so long at most, until it is true. May raise
 # what ends the wait.
@@ -37,38 +37,22 @@ def ahead(
     """
     wait = wait or wait_forever
     ready: queue.SimpleQueue = queue.SimpleQueue()
-    taken: list[object] = []  # of the queue, at most one item
     room = threading.Semaphore(depth)  # counts batches, also the one being drawn
     stop = threading.Event()
-
-    def work() -> None:
-        item: object = None
-        try:
-            while item is not _END and not isinstance(item, BaseException):
-                room.acquire()
-                if stop.is_set():
-                    return
-                try:
-                    item = next(batches, _END)
-                except BaseException as error:  # noqa: BLE001 - for the consumer, who raises it
-                    item = error
-                ready.put(item)
-        finally:
-            with contextlib.suppress(Exception):  # the consumer has left
-                batches.close()
+    taken: list[Any] = []  # of the queue, at most one item
 
     def arrived(seconds: float) -> bool:
-        try:
+        with contextlib.suppress(queue.Empty):
             taken.append(ready.get(timeout=seconds))
-        except queue.Empty:
-            return False
-        return True
+        return bool(taken)
 
     def ended(seconds: float) -> bool:
         thread.join(seconds)
         return not thread.is_alive()
 
-    thread = threading.Thread(target=work, name="ringsage-prefetch", daemon=True)
+    thread = threading.Thread(
+        target=_work, args=(batches, ready, room, stop), name="ringsage-prefetch", daemon=True
+    )
     thread.start()
     try:
         while True:
@@ -79,8 +63,31 @@ def ahead(
             if isinstance(item, BaseException):
                 raise item
             room.release()
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         stop.set()
         room.release()
         wait(ended)
+
+
+def _work(
+    batches: Generator[Any],
+    ready: queue.SimpleQueue,
+    room: threading.Semaphore,
+    stop: threading.Event,
+) -> None:
+    """Put items into `ready` while there is room, and _END or an exception after the last."""
+    item: object = None
+    try:
+        while item is not _END and not isinstance(item, BaseException):
+            room.acquire()
+            if stop.is_set():
+                return
+            try:
+                item = next(batches, _END)
+            except BaseException as error:  # noqa: BLE001 - for the consumer, who raises it
+                item = error
+            ready.put(item)
+    finally:
+        with contextlib.suppress(Exception):  # the consumer has left
+            batches.close()
