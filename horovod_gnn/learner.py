@@ -22,7 +22,7 @@ from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
-from gnn_core.training.state import RunProgress, StepSums, Weights
+from gnn_core.training.state import RunProgress, StepSums, Weights, Work
 from gnn_core.training.tasks import build_evaluator, feature_store, open_store, train_loader
 from horovod_gnn.convolutions import Sage
 from horovod_gnn.device import choose_device
@@ -77,6 +77,7 @@ class TorchLearner:
         )
         self.watch = Stopwatch()
         self.interrupted = False
+        self.work = [Work()]
         self.num_steps = loader.num_steps
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         self.untrained = frozenset(name for name, _ in model.named_buffers())
@@ -112,6 +113,7 @@ class TorchLearner:
 
     def _step(self, batch: Batch) -> StepSums:
         """Forward, backward and update; the sums of the step over all ranks."""
+        self.work[0].add(batch)
         with self.watch.section("compute"):
             self.update.clear()
             if batch.num_global_real >= LEAST_TARGETS:

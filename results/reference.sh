@@ -120,6 +120,11 @@ memory() {
 benches() {
     fresh benches
     python -m gnn_core.bench.sampling --json results/reference/benches/sampler.json
+    python -m gnn_core.bench.assigning --json results/reference/benches/assign.json
+    python -m gnn_core.bench.assigning --dataset synthetic-arxiv --json results/reference/benches/assign-arxiv.json
+    python -m gnn_core.bench.assigning --dataset cora --json results/reference/benches/assign-cora.json
+    python -m gnn_core.bench.assigning --dataset cit-hepth --task link \
+        --json results/reference/benches/assign-links.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
     python -m baselines.ranks_bench --rounds 7 --json results/reference/benches/ranks.json

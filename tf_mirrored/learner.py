@@ -21,7 +21,7 @@ from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
-from gnn_core.training.state import RunProgress, StepSums, Weights
+from gnn_core.training.state import RunProgress, StepSums, Weights, Work
 from gnn_core.training.tasks import build_evaluator, feature_store, open_store, train_loader
 from tf_mirrored.evaluate import Layers, LinkLayers
 from tf_mirrored.input import Feed, Prepared, feature_table, prepared
@@ -76,6 +76,7 @@ class KerasLearner:
         )
         self.watch = Stopwatch()
         self.interrupted = False
+        self.work = [Work() for _ in loaders]
         self.num_steps = loaders[0].num_steps
         self.num_parameters = sum(math.prod(v.shape) for v in trainable(model))
         self.allreduce_bytes_per_step = update.bytes_per_step(self._feed.real)
@@ -120,6 +121,8 @@ class KerasLearner:
     def _step(self, batches: list[Prepared]) -> StepSums:
         """Forward, backward and update of each replica; the sums of the step over all of them."""
         batch, real = batches[0].batch, self._feed.real
+        for work, one in zip(self.work, batches, strict=True):
+            work.add(one.batch)
         with self.watch.section("compute"):
             self.update.set_rate(self._schedule.rate(batch.epoch, batch.step, self.num_steps))
             stop = float(self._world.interrupted)

@@ -1,8 +1,9 @@
 """What the benchmarks share: variants that take turns, flags, the JSON record, tables as text.
 
-Called by `gnn_core.bench.sampling`, `horovod_gnn.bench`, `horovod_gnn.probe`, `tf_mirrored.bench`,
-`baselines.start_bench`, `baselines.ranks_bench` and `baselines.heuristics`. The records are read by
-`gnn_core.report.tables.benches`, which says what is in them.
+Called by `gnn_core.bench.sampling`, `gnn_core.bench.assigning`, `horovod_gnn.bench`,
+`horovod_gnn.probe`, `tf_mirrored.bench`, `baselines.start_bench`, `baselines.ranks_bench` and
+`baselines.heuristics`. The records are read by `gnn_core.report.tables.benches`, which says what is
+in them.
 """
 
 from __future__ import annotations

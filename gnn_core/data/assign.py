@@ -17,6 +17,7 @@ from gnn_core.data.loader import IntArray
 
 MOST_ABOVE_SHARE = 0.05  # of a rank's share, that `ByOwner` gives to it beyond that
 _SAMPLE = 1 << 14  # nodes that the mean work of a neighbour is taken from
+_MOST_BEHIND = 1 << 20  # edges behind an edge; with many hops their number would have no end
 
 Loads = Callable[[IntArray], IntArray]  # targets int64 [n] -> the work of each, int64 [n], above 0
 
@@ -25,7 +26,8 @@ class ExpectedEdges:
     """The edges that are expected to be sampled for a target, if no node is met twice.
 
     A target of degree d draws min(d, fan-out) edges in each hop; what lies behind an edge is taken
-    for the mean over all edges of the graph.
+    for the mean over all edges of the graph. `mean` is the mean over all nodes of the graph, or, of
+    link prediction, of pairs of them.
 
     Args:
         graph: that is sampled from.
@@ -41,7 +43,7 @@ class ExpectedEdges:
         edges: npt.NDArray[np.integer] | None = None,
         negatives: int = 0,
     ):
-        self._indptr, self._edges = graph.indptr, edges
+        self._indptr, self._edges = np.asarray(graph.indptr), edges  # a memmap indexes slower
         self._fanouts = [fanout if fanout >= 0 else graph.num_edges for fanout in fanouts]
         self._factors = [1] * len(fanouts)  # edges that follow from one of the hop, and itself
         sample = np.arange(0, graph.num_nodes, -(-graph.num_nodes // _SAMPLE) or 1)
@@ -51,9 +53,10 @@ class ExpectedEdges:
             # Whom an edge leads to is met as often as it has edges. Python's integers: no overflow.
             behind = self._drawn(degrees, hop + 1).tolist()
             met = sum(d * edges for d, edges in zip(degrees.tolist(), behind, strict=True))
-            self._factors[hop] = 1 + met // total
-        self.mean = 1 + int(self._drawn(degrees, 0).sum()) // max(1, len(sample))  # of a node
-        self._negatives = negatives * self.mean
+            self._factors[hop] = min(1 + met // total, _MOST_BEHIND)
+        of_node = 1 + int(self._drawn(degrees, 0).sum()) // max(1, len(sample))
+        self._negatives = negatives * of_node
+        self.mean = of_node if edges is None else 2 * of_node + self._negatives
 
     def __call__(self, targets: IntArray) -> IntArray:
         """The edges of each target, int64 `[n]`; at least 1."""
@@ -101,7 +104,7 @@ class ByCluster:
         loads: Loads | None = None,
         shares: Sequence[float] | None = None,
     ):
-        self._clusters, self._edges = clusters, edges
+        self._clusters, self._edges = np.asarray(clusters), edges
         self._loads, self._shares = loads, shares
 
     def __call__(self, targets: IntArray, world_size: int, epoch: int, step: int) -> IntArray:

@@ -53,6 +53,8 @@ class Graph:
     test_edges: IntArray | None = None  # [R, 2]
     valid_candidates: IntArray | None = None  # [Q, K]
     test_candidates: IntArray | None = None  # [R, K]
+    # Of no file of its folder: see `gnn_core.data.clusters`; only runs that assign by it have it.
+    clusters: npt.NDArray[np.uint8] | None = None  # [N]
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -50,7 +50,7 @@ def prepare(
     if is_prepared(folder, is_current):
         return
     say = say or _silence
-    with _locked(folder, title, say):
+    with locked(folder, title, say):
         if is_prepared(folder, is_current):
             return
         _remove_leftovers(folder)
@@ -67,7 +67,8 @@ def _silence(line: str) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, title: str, say: Say) -> Iterator[None]:
+def locked(folder: Path, title: str, say: Say) -> Iterator[None]:
+    """Hold the lock of a folder or file, for which others wait. Raises UsageError."""
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     patience = _FIRST_WORD_SECONDS
     try:

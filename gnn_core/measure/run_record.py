@@ -95,6 +95,10 @@ class EpochRecord:
     num_sampled_edges: int  # over all ranks
     valid_mrr: float | None = None  # of link prediction, on a part of the split
     valid_loss: float | None = None  # mean per target of what was evaluated
+    # Of each rank (Keras: replica), since the epoch began, or since a resume or a change of ranks
+    # within it: input nodes read and edges sampled. Empty in older records.
+    rank_rows: list[int] = field(default_factory=list)
+    rank_edges: list[int] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -109,6 +113,8 @@ class EpochRecord:
         valid_accuracy: float | None = None,
         valid_mrr: float | None = None,
         valid_loss: float | None = None,
+        rank_rows: Sequence[int] = (),
+        rank_edges: Sequence[int] = (),
     ) -> EpochRecord:
         """Return the record of an epoch from the merged tally and the slowest rank's lap."""
         return cls(
@@ -124,6 +130,8 @@ class EpochRecord:
             warm_up=warm_up,
             num_targets=tally.count,
             num_sampled_edges=num_sampled_edges,
+            rank_rows=list(rank_rows),
+            rank_edges=list(rank_edges),
         )
 
 
@@ -208,6 +216,7 @@ class RunRecord:
     evaluation_seconds: float | None = None
     resumed_from: dict[str, Any] | None = None  # {"run_id": ..., "epoch": ...}
     worlds: list[WorldRecord] = field(default_factory=list)  # of an elastic run only
+    assigned_by: str | None = None  # who computes which target: "slices" | "locality" | "owner"
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
     # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank

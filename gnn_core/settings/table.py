@@ -321,6 +321,15 @@ class Settings:
     threads: int = option(1, _MACHINE, "threads per rank", low=1, high=1024)
     pin: bool = option(False, _MACHINE, "tie each rank to its own cores")
     prefetch: int = option(2, _MACHINE, "batches prepared ahead; 0 prepares in the loop", low=0)
+    assign: str = option(
+        "auto",
+        _MACHINE,
+        "which rank computes which targets of a batch: consecutive ones (slices), or ones that lie "
+        "near each other in the graph (locality); auto is locality if clusters of the graph are "
+        "found in little time beside training",
+        choices=("auto", "slices", "locality"),
+        newer=True,
+    )
 
     fetch_window: int = option(
         8,

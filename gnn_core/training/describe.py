@@ -17,7 +17,12 @@ from gnn_core.models import ModelSettings
 from gnn_core.training.evaluate import CHUNK_EDGES, CHUNK_NODES
 from gnn_core.training.learner import Learner
 from gnn_core.training.link_ranking import CHUNK_PAIRS
-from gnn_core.training.tasks import targets_per_epoch
+from gnn_core.training.tasks import (
+    assigns_by_locality,
+    assigns_to_owners,
+    most_targets,
+    targets_per_epoch,
+)
 from gnn_core.training.world import World
 from gnn_core.usage import read_size
 
@@ -43,7 +48,9 @@ def opening(record: RunRecord, config: RunConfig, graph: Graph, learner: Learner
         f"hidden {config.hidden}"
         + (f", {config.predictor_layers}-layer predictor" if is_link else "")
         + f", {learner.num_parameters:,} parameters, {config.precision} on {learner.device}",
-        f"batches    {config.global_batch_size:,} {targets} a step over all ranks, fan-outs "
+        f"batches    {config.global_batch_size:,} {targets} a step over all ranks"
+        + (", assigned by locality" if graph.clusters is not None else "")
+        + ", fan-outs "
         f"{','.join(map(str, config.fanouts))}",
     ]
     if is_link:
@@ -139,7 +146,7 @@ def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
     """The resolved settings and the memory they will need."""
     memory = machine.hardware()["memory_bytes"]
     lines = [config.summary(), "", *_length(config, graph)]
-    lines += [f"graph {graph!r}", f"ranks {world.num_replicas}", "memory"]
+    lines += [f"graph {graph!r}", _shares(config, graph, world), "memory"]
     shared, per_rank = _graph_bytes(graph), _rank_bytes(config, graph, world.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
         width = 8 if config.precision == "fp64" else 4
@@ -156,6 +163,16 @@ def dry_run(config: RunConfig, graph: Graph, world: World) -> str:
     return "\n".join(lines)
 
 
+def _shares(config: RunConfig, graph: Graph, world: World) -> str:
+    ranks = world.num_replicas
+    if ranks == 1:
+        return "ranks 1"
+    by = "locality" if assigns_by_locality(config, graph, ranks) else "slices"
+    by = "owner" if assigns_to_owners(config) else by
+    most = most_targets(config, graph, ranks)
+    return f"ranks {ranks}, targets assigned by {by}: about {most:,} of a step to each, at most"
+
+
 def _graph_bytes(graph: Graph) -> int:
     arrays = (graph.indptr, graph.indices, graph.features, graph.labels, graph.splits)
     return sum(array.nbytes for array in arrays if array is not None)
@@ -169,7 +186,7 @@ def _rank_bytes(config: RunConfig, graph: Graph, world_size: int) -> dict[str, i
     settings = models.ModelSettings.of(config, graph.num_features, out)
     widest = max(map(max, settings.layer_widths))
     mean_degree = graph.num_edges / max(1, graph.num_nodes)
-    targets = -(-config.global_batch_size // world_size)
+    targets = most_targets(config, graph, world_size)
     pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
     nodes = [float(min(graph.num_nodes, targets + pairs) if is_link else targets)]
     for fanout in config.fanouts:

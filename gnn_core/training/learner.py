@@ -14,7 +14,7 @@ from gnn_core.data.feature_store import FeatureStore
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import Evaluator
-from gnn_core.training.state import RunProgress, Weights
+from gnn_core.training.state import RunProgress, Weights, Work
 
 
 def require_alike(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, Any]) -> None:
@@ -39,6 +39,7 @@ class Learner(Protocol):
     store: FeatureStore  # where the features are read from
     watch: Stopwatch
     interrupted: bool  # training ended early: some rank knew a reason to, and all know it
+    work: list[Work]  # of each replica of this process; the trainer begins it anew
     num_steps: int  # of one epoch
     num_parameters: int
     allreduce_bytes_per_step: int

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.data.graph import Graph
+from gnn_core.data.store import array_sha256
 from gnn_core.launch import placement_problem
 from gnn_core.measure import machine
 from gnn_core.measure.console import Console
 from gnn_core.measure.records import require_writable
 from gnn_core.settings.rules import label
 from gnn_core.training import describe
-from gnn_core.training.tasks import open_for, targets_per_epoch
+from gnn_core.training.tasks import open_clusters, open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
 
@@ -60,6 +61,7 @@ def open_graph(
         _set_up(config, world, set_up)
         if not config.dry_run:
             require_memory(config, graph, world)
+            graph = open_clusters(config, graph, world.num_replicas, console.progress)
     require_same_job(config, graph, world)
     if config.dry_run:
         console.say(describe.dry_run(config, graph, world))
@@ -102,9 +104,11 @@ def require_launched_hosts(world: World) -> None:
 def require_same_job(config: RunConfig, graph: Graph, world: World) -> None:
     """Compare configuration, data and versions of all ranks; raises UsageError on every rank."""
     settings = {k: v for k, v in config.to_dict().items() if k not in _MAY_DIFFER}
+    clusters = None if graph.clusters is None else array_sha256(graph.clusters)[:12]
+    facts = {"fingerprint": graph.fingerprint[:12], "nodes": graph.num_nodes, "clusters": clusters}
     mine = {
         "configuration": settings,
-        "graph": {"fingerprint": graph.fingerprint[:12], "nodes": graph.num_nodes},
+        "graph": facts,
         "versions": machine.versions(),
         "world size": {"ranks": world.world_size},
     }

@@ -33,6 +33,19 @@ class StepSums(NamedTuple):
 
 
 @dataclass
+class Work:
+    """What one replica has computed since its epoch, or this world, began."""
+
+    rows: int = 0  # input nodes, whose features it read
+    edges: int = 0  # sampled ones
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch in."""
+        self.rows += len(batch.input_nodes)
+        self.edges += batch.num_edges
+
+
+@dataclass
 class RunProgress:
     """Where a run is: everything that decides how it goes on, besides weights and optimizer."""
 

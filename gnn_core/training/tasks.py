@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,9 +10,10 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
-from gnn_core.data.assign import ByOwner, ExpectedEdges
+from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ByOwner, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.clusters import with_clusters
 from gnn_core.data.feature_store import FeatureStore, TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
@@ -27,6 +29,7 @@ from gnn_core.training.world import World
 
 # Data sets that have a version with the direction of citations, which link prediction needs.
 _DIRECTED = {"cora": "cora-linqs"}
+_LEAST_EDGES_TRAINED = 20  # sampled edges of a run per edge of the graph, for --assign auto
 
 
 def open_for(config: RunConfig, say: Say) -> Graph:
@@ -106,8 +109,8 @@ def train_loader(
 ) -> Loader:
     """The batches that one rank trains on, of the targets that `assign` gives to it.
 
-    Without one each target goes to a rank that owns it, where features lie in parts. `store` is
-    where rows are read, if it has to know of the batches beforehand.
+    Without one, see `assignment`. `store` is where rows are read, if it has to know of the batches
+    beforehand.
     """
     assign = assign or assignment(config, graph, store)
     if config.task == "link":
@@ -140,14 +143,70 @@ def train_loader(
     )
 
 
-def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None) -> Assign:
-    """Who computes which target: its owner, where features lie in parts."""
-    if not isinstance(store, PartitionedStore):
-        return equal_slices
+def assigned_by(graph: Graph, config: RunConfig | None = None) -> str:
+    """How the targets of a step are shared: `owner`, or as `--assign` names it."""
+    if config is not None and assigns_to_owners(config):
+        return "owner"
+    return "slices" if graph.clusters is None else "locality"
+
+
+def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None = None) -> Assign:
+    """Who computes which target: its owner, where features lie in parts; else by clusters.
+
+    By slices where the graph has no clusters, or `--assign slices` asks for it.
+    """
     edges = graph.train_edges if config.task == "link" else None
-    loads = ExpectedEdges(graph, config.fanouts, edges, config.negatives or 1)
-    partition = store.partition
-    return ByOwner(partition.owners, partition.num_parts, edges=edges, loads=loads)
+    if isinstance(store, PartitionedStore) and assigns_to_owners(config):
+        partition, loads = store.partition, expected_edges(config, graph)
+        return ByOwner(partition.owners, partition.num_parts, edges=edges, loads=loads)
+    if graph.clusters is None:
+        return equal_slices
+    return ByCluster(graph.clusters, edges=edges, loads=expected_edges(config, graph))
+
+
+def expected_edges(config: RunConfig, graph: Graph) -> ExpectedEdges:
+    """The edges that a training target is expected to have sampled."""
+    if config.task == "link":
+        return ExpectedEdges(graph, config.fanouts, graph.train_edges, config.negatives or 1)
+    return ExpectedEdges(graph, config.fanouts)
+
+
+def assigns_by_locality(config: RunConfig, graph: Graph, num_replicas: int) -> bool:
+    """Whether the targets of a step are shared by where they lie; all hosts answer alike.
+
+    With --assign auto they are if the clusters are found in little time beside training: that
+    visits each edge some twenty times, which takes about as long as to train on one sampled edge.
+    """
+    if num_replicas == 1 or config.assign == "slices" or config.partitions is not None:
+        return False
+    if config.assign == "locality":
+        return True
+    num_targets = targets_per_epoch(config, graph)
+    num_steps = -(-num_targets // config.global_batch_size)
+    expected = expected_edges(config, graph).mean * num_targets
+    # Nodes that targets share are expanded once: no step samples more than all edges in each hop.
+    an_epoch = min(expected, num_steps * config.layers * graph.num_edges)
+    return config.epochs * an_epoch >= _LEAST_EDGES_TRAINED * graph.num_edges
+
+
+def most_targets(config: RunConfig, graph: Graph, num_replicas: int) -> int:
+    """The targets of a step that one replica computes, at most, if they are alike."""
+    share = -(-config.global_batch_size // num_replicas)
+    if not (assigns_to_owners(config) or assigns_by_locality(config, graph, num_replicas)):
+        return share
+    return min(config.global_batch_size, math.ceil((1 + MOST_ABOVE_SHARE) * share))
+
+
+def open_clusters(config: RunConfig, graph: Graph, num_replicas: int, say: Say) -> Graph:
+    """The graph, with its clusters if the run assigns by them. Raises UsageError."""
+    if not assigns_by_locality(config, graph, num_replicas):
+        return graph
+    return with_clusters(graph, datasets.find_cache(config.cache_dir), say)
+
+
+def assigns_to_owners(config: RunConfig) -> bool:
+    """Whether each target of a step goes to a rank that owns its part."""
+    return config.partitions is not None and config.assign != "slices"
 
 
 class EvaluatedModel(LayerwiseModel, Protocol):

@@ -41,8 +41,8 @@ from gnn_core.training.claim import claimed
 from gnn_core.training.elastic_state import ElasticState, RunHistory, shared
 from gnn_core.training.learner import Learner
 from gnn_core.training.observers import Observer, observers_of
-from gnn_core.training.state import Diverged, RunProgress, State, Weights
-from gnn_core.training.tasks import split_sizes
+from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
+from gnn_core.training.tasks import assigned_by, split_sizes
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 from gnn_core.usage import one_line
 
@@ -232,7 +232,10 @@ class Trainer:
         warm_up, own = learner.watch.warm_up, learner.watch.lap()
         earlier = history.epoch_seconds
         history.epoch_seconds += training_seconds(own)
-        lap = slowest_lap(self.world.gather(lap_to_vector(own).tolist()))
+        work = [asdict(one) for one in learner.work]
+        laps, works = zip(*self.world.gather([lap_to_vector(own).tolist(), work]), strict=True)
+        learner.work = [Work() for _ in learner.work]
+        lap = slowest_lap(laps)
         lap["other"] += earlier  # in other worlds, as no section of this one
         lap["total"] += earlier
         evaluated: dict[str, float | None] = {}
@@ -249,6 +252,8 @@ class Trainer:
             lr=self._last_rate(),
             warm_up=warm_up,
             num_sampled_edges=progress.num_sampled_edges,
+            rank_rows=[one["rows"] for rank in works for one in rank],
+            rank_edges=[one["edges"] for rank in works for one in rank],
             **evaluated,
         )
         history.epochs.append(epoch)
@@ -384,6 +389,7 @@ class Trainer:
             evaluation_seconds=history.evaluation_seconds,
             resumed_from=history.resumed_from,
             worlds=history.worlds,
+            assigned_by=assigned_by(self.graph, self.config),
             num_parameters=learner.num_parameters,
             allreduce_bytes_per_step=learner.allreduce_bytes_per_step,
             bf16_products=learner.bf16_products,

@@ -91,7 +91,8 @@ def test_horovodrun_from_another_folder(
 ) -> None:
     folder = place.folder / "elsewhere"
     folder.mkdir()
-    done = horovodrun(2, [TRAIN, *place.flags(records="here")], cwd=folder)
+    words = place.flags(records="here", assign="locality")
+    done = horovodrun(2, [TRAIN, *words], cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = assert_told_in_plain_lines(done.stdout)
     assert lines[0].startswith("launched   horovodrun -np 2 ")
@@ -101,6 +102,7 @@ def test_horovodrun_from_another_folder(
     record = there.record()
     assert (record.strategy, record.world_size, record.controller) == ("horovod", 2, "mpi")
     assert len(record.memory) == 2
+    assert record.assigned_by == "locality"
     assert_same_curve([record], reference, FP64)
 
 

@@ -86,7 +86,8 @@ def assert_sound(record: RunRecord, ranks: int) -> None:
 def test_torchrun_from_another_folder(run_cli: Callable, place: Place, whole: Callable) -> None:
     folder = place.folder / "elsewhere"
     folder.mkdir()
-    done = run_cli([*TORCHRUN, DDP, *place.flags(records="here")], timeout=120, cwd=folder)
+    words = place.flags(records="here", assign="locality")
+    done = run_cli([*TORCHRUN, DDP, *words], timeout=120, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "rror" not in done.stderr  # torchrun tells that it has set OMP_NUM_THREADS
     lines = assert_told_in_plain_lines(done.stdout)

@@ -98,7 +98,7 @@ def test_one_replica_from_another_folder(run_cli: Callable, place: Place, whole:
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
+        {"assign": "locality"},
         pytest.param({"replicas": 4}, marks=pytest.mark.long),
         pytest.param({"replicas": 1, "threads": 2}, marks=pytest.mark.long),
     ],
@@ -119,7 +119,8 @@ def test_replicas_in_one_process(
 def test_a_worker_in_each_process(
     horovodrun: Callable, place: Place, whole: Callable, launcher: str
 ) -> None:
-    done = horovodrun(2, [KERAS, *place.flags(**WORKERS)], launcher=launcher)
+    words = place.flags(**WORKERS, assign="locality")
+    done = horovodrun(2, [KERAS, *words], launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert_ends_in_silence(done.stderr)
     lines = assert_told_in_plain_lines(done.stdout)
@@ -127,6 +128,7 @@ def test_a_worker_in_each_process(
     record = place.record()
     assert_sound(record, "multiworker", 2)
     assert len(record.memory) == 2
+    assert record.assigned_by == "locality"
     assert_same_curve([record], whole(), FP64)
 
 

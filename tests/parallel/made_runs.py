@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Assign, equal_slices
+from gnn_core.data.loader import Assign
 from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.elastic_state import ElasticState
@@ -51,7 +51,7 @@ class Trained:
 
 
 def trainer_of(
-    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+    graph: Graph, parallel: SingleProcess, assign: Assign | None = None, **changes: Any
 ) -> Trainer:
     """A trainer that has not begun."""
     config = RunConfig(**{**SETTINGS, **changes})
@@ -67,7 +67,7 @@ def run(trainer: Trainer) -> RunRecord:
 
 
 def trained(
-    graph: Graph, parallel: SingleProcess, assign: Assign = equal_slices, **changes: Any
+    graph: Graph, parallel: SingleProcess, assign: Assign | None = None, **changes: Any
 ) -> Trained:
     """Train to the end and evaluate."""
     trainer = trainer_of(graph, parallel, assign, **changes)

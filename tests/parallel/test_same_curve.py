@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
+from gnn_core.data.clusters import find_clusters
 from gnn_core.data.graph import Graph
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
 from tests.unit import made_mlp
-from tests.unit.second_implementations import uneven
+from tests.unit.second_implementations import assigns_of
 
 pytestmark = pytest.mark.needs_torch
 ROUNDING = {"fp64": 1e-10, "fp32": 1e-5}
@@ -47,6 +49,7 @@ def test_all_ranks_together_train_like_one_process(
     same_everywhere(together.record.step_losses)
 
 
+@pytest.mark.parametrize("assign", ["uneven", "by owner", "by cluster"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -56,15 +59,32 @@ def test_all_ranks_together_train_like_one_process(
     ],
 )
 def test_who_computes_which_target_does_not_matter(
-    tiny_graph: Graph, parallel: SingleProcess, changes: dict[str, Any]
+    tiny_graph: Graph, parallel: SingleProcess, changes: dict[str, Any], assign: str
 ) -> None:
-    """Some ranks get most of a batch's targets, and others none."""
+    """Some ranks may get most of a batch's targets, and others none."""
     default = trained(tiny_graph, parallel, **changes)
     alone = trained(tiny_graph, SingleProcess(), **changes)
-    random = trained(tiny_graph, parallel, uneven, **changes)
+    other = trained(tiny_graph, parallel, assigns_of(tiny_graph)[assign], **changes)
     for expected in (default, alone):
-        assert distance(random.losses, expected.losses) < 1e-12
-    assert_same(random, alone, 1e-11)  # the weights, after so many steps of Adam
+        assert distance(other.losses, expected.losses) < 1e-12
+    assert_same(other, alone, 1e-11)  # the weights, after so many steps of Adam
+
+
+def test_a_graph_with_clusters_is_assigned_by_them(
+    tiny_graph: Graph, parallel: SingleProcess
+) -> None:
+    """The record says so, and what each rank read."""
+    ranks = parallel.world_size
+    clustered = dataclasses.replace(tiny_graph, clusters=find_clusters(tiny_graph))
+    runs = [trained(graph, parallel, epochs=1) for graph in (tiny_graph, clustered)]
+    assert [run.record.assigned_by for run in runs] == ["slices", "locality"]
+    assert distance(runs[1].losses, runs[0].losses) < 1e-12
+    for run in runs:
+        (epoch,) = run.record.epochs
+        assert len(epoch.rank_rows) == len(epoch.rank_edges) == ranks
+        assert sum(epoch.rank_edges) == epoch.num_sampled_edges
+    reads = [run.record.epochs[0].rank_rows for run in runs]
+    assert (reads[0] == reads[1]) == (ranks == 1)
 
 
 def test_another_model_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:

@@ -18,7 +18,7 @@ from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, distance, run, trained, trainer_of
 from tests.parallel.test_stopping import stop_in_step
 from tests.unit.made_links import linked_graph
-from tests.unit.second_implementations import uneven
+from tests.unit.second_implementations import assigns_of
 
 pytestmark = pytest.mark.needs_torch
 ROUNDING = 1e-10
@@ -90,15 +90,16 @@ def test_all_ranks_together_train_like_one_process(
     same_everywhere(together.record.final)
 
 
+@pytest.mark.parametrize("assign", ["uneven", "by owner", "by cluster"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_who_computes_which_edge_does_not_matter(
-    graph: Graph, parallel: SingleProcess, dropout: float
+    graph: Graph, parallel: SingleProcess, dropout: float, assign: str
 ) -> None:
     settings = {**SETTINGS, "dropout": dropout}
     default = trained(graph, parallel, **settings)
-    random = trained(graph, parallel, uneven, **settings)
-    assert distance(random.losses, default.losses) < 1e-12
-    assert_same_links(random, default)
+    other = trained(graph, parallel, assigns_of(graph)[assign], **settings)
+    assert distance(other.losses, default.losses) < 1e-12
+    assert_same_links(other, default)
 
 
 def test_every_rank_makes_the_same_graph(

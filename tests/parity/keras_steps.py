@@ -29,7 +29,7 @@ from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.training import tasks
 from gnn_core.training.checkpoint import Checkpoints, state_of
 from gnn_core.training.state import RunProgress
-from tests.unit.second_implementations import RowStore, uneven
+from tests.unit.second_implementations import RowStore, assigns_of
 from tf_mirrored.strategy import Replicas, start
 
 STEPS = 10
@@ -43,7 +43,7 @@ def main(strategy: str, cases: str) -> None:
         config, graph = RunConfig(**settings), Graph.open(case["graph"])
         folder = Path(case["folder"]) / strategy
         tasks.TableStore = RowStore if case["gathers"] else TableStore
-        assign = uneven if case["uneven"] else equal_slices
+        assign = assigns_of(graph)[case["assign"]] if case["assign"] else equal_slices
         found = steps_of(config, graph, replicas, folder, case["begun"], assign)
         if replicas.rank == 0:
             np.savez(folder / "steps.npz", allow_pickle=False, **found)

@@ -38,6 +38,7 @@ pytestmark = [pytest.mark.needs_torch, pytest.mark.needs_tensorflow]
 STRATEGIES = {"one": 1, "mirrored": 2, "multiworker": 2}
 DRIVER = Path(__file__).with_name("keras_steps.py")
 STEPS = 10
+ASSIGNS = ("uneven", "by owner", "by cluster")  # as in `assigns_of`
 SETTINGS: dict[str, Any] = {
     "hidden": 8,
     "fanouts": (3, 2),
@@ -86,6 +87,8 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, gathered rows, dropout": {**FP64, **DROPS},
     "fp64, uneven": {**FP64},
     "fp64, uneven, dropout": {**FP64, **DROPS, **TINY},
+    "fp64, by owner, dropout": {**FP64, **DROPS, **TINY},
+    "fp64, by cluster, dropout": {**FP64, **DROPS, **TINY},
     "bf16": {"precision": "bf16", **TINY},
     "bf16, dropout": {"precision": "bf16", **DROPS, "dataset": "odd bfloat16"},
     "cora": {**CORA},
@@ -93,6 +96,7 @@ CASES: dict[str, dict[str, Any]] = {
     "begun by torch": {**FP64, **DROPS},
     "fp64, link": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, uneven": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
+    "fp64, link, by cluster": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
     "link": {**LINK},
 }
@@ -198,7 +202,7 @@ def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
                 "folder": str(folder),
                 "begun": str(begun) if case == "begun by torch" else None,
                 "gathers": "gathered" in case,
-                "uneven": "uneven" in case,
+                "assign": next((name for name in ASSIGNS if name in case), None),
             }
         )
     list_of_cases = place.folder / f"{name}.json"

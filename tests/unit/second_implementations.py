@@ -1,12 +1,16 @@
-"""Second implementations of what the program has one of: a feature store, an assignment."""
+"""Second implementations of what the program has one of: a feature store, assignments."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.assign import ByCluster, ByOwner, ExpectedEdges
+from gnn_core.data.clusters import find_clusters
 from gnn_core.data.feature_store import FeatureStore, IntArray
 from gnn_core.data.features import Features
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Assign
 
 
 class RowStore(FeatureStore):
@@ -41,3 +45,14 @@ def uneven(targets: IntArray, world_size: int, epoch: int, step: int) -> IntArra
     if step % 3 == 0:
         ranks[:] = world_size - 1
     return ranks
+
+
+def assigns_of(graph: Graph, fanouts: tuple[int, ...] = (3, 2)) -> dict[str, Assign]:
+    """Each `Assign` that there is for a graph, by name; the first two give unequal numbers."""
+    edges = graph.train_edges
+    loads = ExpectedEdges(graph, fanouts, edges, negatives=1)
+    return {
+        "uneven": uneven,
+        "by owner": ByOwner(lambda nodes: nodes * nodes % 5, 5, edges=edges),
+        "by cluster": ByCluster(find_clusters(graph), edges=edges, loads=loads),
+    }

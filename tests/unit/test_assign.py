@@ -128,3 +128,10 @@ def test_expected_edges_foretell_a_batch() -> None:
 def test_a_graph_without_edges_has_work_all_the_same() -> None:
     graph = Graph.from_arrays("alone", np.zeros(6, np.int64), [], np.zeros((5, 2)))
     assert ExpectedEdges(graph, (4, -1))(np.arange(5)).tolist() == [1] * 5
+
+
+def test_many_hops_do_not_overflow() -> None:
+    loads = ExpectedEdges(with_train(num_nodes=500, num_train=9), (-1,) * 64)
+    found = loads(np.arange(500))
+    assert (found > 0).all() and found.sum() < 2**62
+    assert found[6] > found[5] > found[0] == 1  # of degrees 6, 5 and 0
