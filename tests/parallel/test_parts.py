@@ -58,10 +58,12 @@ def test_parts_train_like_the_whole_table(
 ) -> None:
     changes = dict(changes)
     num_parts = changes.pop("num_parts")
-    whole = trained(tiny_graph, world, **changes)
+    whole = trained(tiny_graph, SingleProcess(), **changes)
     folder = cut(tiny_graph, world, shared_path, num_parts)
     parts = trained(tiny_graph, world, partitions=folder, **changes)
     assert distance(parts.losses, whole.losses) < 1e-12
     assert_same(parts, whole, 1e-11)
+    exchange = parts.record.exchange
+    assert exchange is not None and (exchange.remote_rows > 0) == (world.world_size > 1)
     for name, value in whole.record.final.items():
         assert parts.record.final[name] == pytest.approx(value, rel=1e-12), name
