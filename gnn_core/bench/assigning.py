@@ -34,23 +34,16 @@ from gnn_core.training.tasks import (
 )
 from gnn_core.usage import Parser, whole, wholes
 
+_COUNTS = ("rows", "most rows", "edges", "most edges")
 _COLUMNS = [
     "ranks",
     "assigned by",
-    "rows of all ranks",
-    "of slices",
-    "rows of the busiest",
-    "of slices ",
-    "edges of all ranks",
-    "of slices  ",
-    "edges of the busiest",
-    "of slices   ",
+    *(f"{name}{end}" for name in _COUNTS for end in ("", " / slices")),
 ]
 _NOTES = [
-    "means over the steps; rows: input nodes of a step, whose features a rank reads; edges: "
-    "sampled ones",
-    "all ranks: added up, so that a node that two ranks need counts twice; the busiest: the rank "
-    "that has most in the step",
+    "rows: input nodes, whose features are read; edges: sampled ones; means over the steps, added "
+    "up over the ranks, so that a node that two ranks need counts twice",
+    "most: of the rank that has most in a step; / slices: ratio to the same ranks by slices",
 ]
 
 
@@ -81,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     graph = open_for(config, _say)
     config = config.for_graph(targets_per_epoch(config, graph))
+    config.validate_world(max(options.ranks))
     find_clusters(graph)  # compiles
     began = time.process_time()
     clustered = replace(graph, clusters=find_clusters(graph))
@@ -162,7 +156,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=whole(), default=10, metavar="N", help="of an epoch, at most (10)")
     add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="of the draws (0)")
     add_json_flag(parser)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if min(options.ranks) < 1:
+        parser.error(f"--ranks: expected at least 1, got {min(options.ranks)}")
+    return options
 
 
 def _say(line: str) -> None:

@@ -37,7 +37,8 @@ Clusters = npt.NDArray[np.uint8]
 def with_clusters(graph: Graph, cache: Path, say: Say) -> Graph:
     """The graph with the cluster of each node, found and kept below `cache` if it is not yet.
 
-    Where nothing can be kept there, it is found each time. Raises UsageError for a damaged graph.
+    Where nothing can be kept there, it is found each time. `say` gets what takes longer than some
+    seconds. Raises UsageError for a damaged graph.
     """
     sums = [graph.meta["checksums"][f"{name}.npy"] for name in ("indptr", "indices")]
     stem = hashlib.sha256(" ".join([MAKER, *sums]).encode()).hexdigest()[:_DIGITS]
@@ -49,7 +50,6 @@ def with_clusters(graph: Graph, cache: Path, say: Say) -> Graph:
                 held.enter_context(locked(place, title, say))
             found = _kept(place, graph)  # by another process, meanwhile
         if found is None:
-            say(f"{title}: finding them, once for this graph")
             found = find_clusters(graph, progress=reporter(say, title))
             try:
                 _keep(place, found)

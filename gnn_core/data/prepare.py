@@ -53,7 +53,7 @@ def prepare(
     with locked(folder, title, say):
         if is_prepared(folder, is_current):
             return
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         again = " again: its sources or the format changed" if folder.exists() else ", once"
         say(f"{title}: preparing it in {folder}{again}")
         try:
@@ -68,7 +68,7 @@ def _silence(line: str) -> None:
 
 @contextmanager
 def locked(folder: Path, title: str, say: Say) -> Iterator[None]:
-    """Hold the lock of a folder or file, for which others wait. Raises UsageError."""
+    """Hold the lock of a folder that is about to be written; `say` who waits. Raises UsageError."""
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     patience = _FIRST_WORD_SECONDS
     try:
@@ -94,7 +94,7 @@ def _cannot_write(folder: Path, error: OSError) -> UsageError:
     )
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the temporary folders of processes that are no more (the lock is ours)."""
     for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
         pid = leftover.name.rpartition("-")[2]

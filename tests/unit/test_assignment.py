@@ -149,3 +149,5 @@ def test_the_bench_counts_what_ranks_do(
     assert rows[2, "slices"][1::2] == [1, 1, 1, 1]
     assert rows[2, "locality"][1] < 1 and rows[2, "locality"][5] < 1
     assert "locality" in capsys.readouterr().out
+    assert bench.main(["--dataset", NAME, "--cache-dir", str(cache), "--ranks", "2,0"]) == 2
+    assert "--ranks: expected at least 1, got 0" in capsys.readouterr().err

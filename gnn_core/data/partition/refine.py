@@ -103,9 +103,11 @@ def second_load(graph: Graph, balance: str | None) -> Weights:
 
     def weights(low: int, high: int) -> npt.NDArray[np.int64]:
         if balance == "edges":
-            return np.diff(read_rows(graph.indptr, low, high + 1))
+            degrees: npt.NDArray[np.int64] = np.diff(read_rows(graph.indptr, low, high + 1))
+            return degrees
         if balance == "train" and splits is not None:
-            return (read_rows(splits, low, high) == 1).astype(np.int64)
+            targets: npt.NDArray[np.int64] = (read_rows(splits, low, high) == 1).astype(np.int64)
+            return targets
         return np.zeros(high - low, np.int64)
 
     return weights
