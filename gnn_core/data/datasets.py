@@ -29,10 +29,12 @@ from gnn_core.data.graph_statistics import statistics
 from gnn_core.data.importer import command as importing
 from gnn_core.data.importer import flags as import_flags
 from gnn_core.data.meta import META, read_meta
+from gnn_core.data.partition.folder import Partition
+from gnn_core.data.partition.show import holdings, summary
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
-from gnn_core.files import expanded, is_file, is_folder, path_problem
+from gnn_core.files import expanded, is_file, is_folder, path_argument, path_problem
 from gnn_core.launch import guarded
 from gnn_core.usage import Parser, UsageError, did_you_mean, shown
 
@@ -176,7 +178,12 @@ def _run(arguments: argparse.Namespace) -> int:
         graph = load(
             arguments.name, arguments.data_root, arguments.cache_dir, arguments.verify, _say
         )
-        text = statistics(graph) if arguments.command == "show" else f"{graph.folder}"
+        text = f"{graph.folder}"
+        if arguments.command == "show":
+            text = statistics(graph)
+            if arguments.parts is not None:
+                meta = Partition.open(arguments.parts, graph, parts=()).meta
+                text += f"\n\nparts in {arguments.parts}\n{summary(meta)}\n\n{holdings(meta)}"
     print(text)
     return 0
 
@@ -258,6 +265,9 @@ def _parser() -> Parser:
         one = commands.add_parser(command, parents=[shared], help=what, description=what)
         one.add_argument("name", metavar="NAME", help="which graph")
         one.add_argument("--verify", action="store_true", help="check every element and checksum")
+        if command == "show":
+            what = "a partition of the graph: tell what each part holds, too"
+            one.add_argument("--parts", type=path_argument, metavar="DIR", help=what)
     raw = argparse.RawDescriptionHelpFormatter
     one = commands.add_parser(
         "import",

@@ -308,6 +308,20 @@ def test_show_tells_what_each_part_holds(
     assert main(["show", str(tmp_path / "p"), "--figure", "q.txt"]) == 2
 
 
+def test_datasets_show_tells_what_the_parts_of_the_graph_hold(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(cache, tmp_path / "p", "--method", "hash")) == 0
+    capsys.readouterr()
+    show = ["show", PAPERS, "--cache-dir", str(cache), "--parts", str(tmp_path / "p")]
+    assert datasets.main(show) == 0
+    out = capsys.readouterr().out
+    assert "homophily" in out and f"{read_meta(tmp_path / 'p')['held']['train'][2]:,}" in out
+    show[1] = "synthetic:papers=100,num_features=8"
+    assert datasets.main(show) == 2
+    assert "expected a partition of graph synthetic" in capsys.readouterr().err
+
+
 def test_show_takes_a_folder_whose_figures_are_odd(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
