@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 
 import horovod_gnn.parallel
 from gnn_core.data.graph import Graph
+from gnn_core.data.partition.make import Request, make_partition
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.row_transport import HorovodTransport
 from tests.parallel.made_runs import assert_same, distance, trained
-from tests.unit.made_partitions import hash_partition
 
 pytestmark = pytest.mark.needs_torch
 TRANSPORTS = ["MPI", "Horovod", "Gloo"]
@@ -35,10 +35,12 @@ def world(
     return parallel
 
 
-def cut(graph: Graph, world: SingleProcess, folder: Path, num_parts: int) -> str:
+def cut(
+    graph: Graph, world: SingleProcess, folder: Path, num_parts: int, method: str = "refine"
+) -> str:
     """The folder of a partition that rank 0 has written."""
     if world.rank == 0:
-        hash_partition(graph, num_parts, folder / "parts")
+        make_partition(graph, Request(num_parts, method), folder / "parts")
     world.barrier()
     return str(folder / "parts")
 
@@ -47,6 +49,7 @@ def cut(graph: Graph, world: SingleProcess, folder: Path, num_parts: int) -> str
     "changes",
     [
         pytest.param({"num_parts": 4}, id="k=4"),
+        pytest.param({"num_parts": 4, "method": "hash", "fetch_cache": "1KiB"}, id="k=4, hash"),
         pytest.param({"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"}, id="k=1, W=1"),
         pytest.param({"num_parts": 2, "fetch_window": 3, "prefetch": 0}, id="k=2, W=3"),
         pytest.param({"num_parts": 7, "eval": "sampled", "fetch_window": 1}, id="k=7, sampled"),
@@ -57,9 +60,9 @@ def test_parts_train_like_the_whole_table(
     tiny_graph: Graph, world: SingleProcess, shared_path: Path, changes: dict[str, Any]
 ) -> None:
     changes = dict(changes)
-    num_parts = changes.pop("num_parts")
+    num_parts, method = changes.pop("num_parts"), changes.pop("method", "refine")
     whole = trained(tiny_graph, SingleProcess(), **changes)
-    folder = cut(tiny_graph, world, shared_path, num_parts)
+    folder = cut(tiny_graph, world, shared_path, num_parts, method)
     parts = trained(tiny_graph, world, partitions=folder, **changes)
     assert distance(parts.losses, whole.losses) < 1e-12
     assert_same(parts, whole, 1e-11)
