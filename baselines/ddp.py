@@ -33,7 +33,7 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.strategies import STRATEGIES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
-from gnn_core.training.tasks import train_loader
+from gnn_core.training.tasks import open_store, train_loader
 from gnn_core.training.trainer import Trainer
 from horovod_gnn.learner import TorchLearner, set_up_torch
 from horovod_gnn.models import build_model
@@ -43,10 +43,12 @@ from horovod_gnn.update import Allreduce, build_optimizer
 def build(config: RunConfig, world: ProcessGroup) -> Trainer:
     """All that a run consists of, in the order in which data flows through it."""
     config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
-    loader = train_loader(config, graph, world.rank, world.world_size, config.prefetch)
+    store = open_store(config, graph, world)  # the features: a table, or parts of all ranks
+    place = (world.rank, world.world_size, config.prefetch)
+    loader = train_loader(config, graph, *place, store=store)
     model = build_model(config, graph, world)  # the same weights on every rank
     update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
-    learner = TorchLearner(config, graph, world, loader, model, update)
+    learner = TorchLearner(config, graph, world, loader, model, update, store)
     return Trainer("ddp", config, graph, world, learner)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from baselines.rendezvous import Rendezvous, find_rendezvous
 from gnn_core.config import OPTIONS, RunConfig
+from gnn_core.data.exchange import Bytes, IntArray, Transport
 from gnn_core.joining import LONG_SECONDS, await_ranks, call_in_time
 from gnn_core.network import host_and_port, interface_towards
 from gnn_core.training.world import Lost
@@ -245,6 +246,10 @@ class ProcessGroup(SingleProcess):
         rows = zip(self._gathered(mine), sizes, strict=True)
         return [json.loads(row[:size].numpy().tobytes()) for row, size in rows]
 
+    def row_transport(self) -> Transport | None:
+        """How rows of features come from other ranks. Collective."""
+        return GlooTransport(self) if self.world_size > 1 else None
+
     def leave(self) -> None:
         """Part when all are done: who left earlier would be missed."""
         self.barrier()
@@ -281,6 +286,40 @@ class ProcessGroup(SingleProcess):
                 work.wait()
         except RuntimeError as error:
             raise self.without_answer(_reason(error)) from None
+
+
+class GlooTransport(Transport):
+    """Gloo's alltoall, in a group of its own. Collective.
+
+    Args:
+        world: the ranks.
+    """
+
+    name = "Gloo all_to_all"
+
+    def __init__(self, world: ProcessGroup):
+        super().__init__(world.rank, world.world_size)
+        self._world = world
+        self._group = dist.new_group(backend="gloo", timeout=_LONGEST)
+
+    def alltoall(self, rows: Bytes, sent: IntArray, received: IntArray) -> Bytes:
+        """See `Transport`."""
+        out = torch.empty(int(received.sum()), rows.shape[1], dtype=torch.uint8)
+        try:
+            work = dist.all_to_all_single(
+                out,
+                torch.from_numpy(rows),
+                received.tolist(),
+                sent.tolist(),
+                group=self._group,
+                async_op=True,
+            )
+            self.wait(work.is_completed)
+            work.wait()
+        except RuntimeError as error:
+            raise self._world.without_answer(_reason(error)) from None
+        found: Bytes = out.numpy()
+        return found
 
 
 def _reason(error: Exception) -> str:

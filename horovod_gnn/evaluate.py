@@ -22,7 +22,7 @@ class Layers:
 
     def __init__(self, model: NodeModel, store: FeatureStore):
         self._model = model
-        self._feed = Feed(store)
+        self._feed, self.store = Feed(store), store
         self.widths = model.widths
         self.dtype = np.dtype(str(model.arithmetic.accumulator).removeprefix("torch."))
 

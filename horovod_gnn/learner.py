@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
@@ -22,7 +23,7 @@ from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
-from gnn_core.training.tasks import build_evaluator, feature_store, train_loader
+from gnn_core.training.tasks import build_evaluator, feature_store, open_store, train_loader
 from horovod_gnn.convolutions import Sage
 from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import Layers, LinkLayers
@@ -47,6 +48,7 @@ class TorchLearner:
         loader: this rank's batches.
         model: what is trained.
         update: applies the gradients of a step, with those of the other ranks.
+        store: where the features are read from; None: the graph's own table.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class TorchLearner:
         loader: Loader,
         model: NodeModel | LinkModel,
         update: Allreduce,
+        store: FeatureStore | None = None,
     ):
         self.loader, self.model, self.update = loader, model, update
         self._world = world
-        store, device = feature_store(graph, config), model.device
+        store, device = store or feature_store(graph, config), model.device
+        self.store = store
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
         self.objective: Objective = link_objective
         if config.task == "node":
@@ -71,7 +75,6 @@ class TorchLearner:
         self.evaluator = build_evaluator(
             config, graph, world, layers, [world.rank], world.world_size, config.prefetch
         )
-        self.store = store
         self.watch = Stopwatch()
         self.interrupted = False
         self.work = [Work()]
@@ -86,17 +89,19 @@ class TorchLearner:
     @classmethod
     def of(cls, config: RunConfig, graph: Graph, world: SingleProcess) -> TorchLearner:
         """The learner with the usual parts."""
-        loader = train_loader(config, graph, world.rank, world.world_size, config.prefetch)
+        store = open_store(config, graph, world)
+        place = (world.rank, world.world_size, config.prefetch)
+        loader = train_loader(config, graph, *place, store=store)
         model = build_model(config, graph, world)
         update = Allreduce(model, build_optimizer(config, model), world)
-        return cls(config, graph, world, loader, model, update)
+        return cls(config, graph, world, loader, model, update, store)
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop."""
         self.model.train()
         self.feed.store.lap()  # what an evaluation read is not counted here
         batches = self.loader.batches(progress.epoch, progress.step, self.feed.prepare)
-        with contextlib.closing(batches):
+        with contextlib.closing(batches), self.loader.giving_up_on_errors():
             while (batch := self._next(batches)) is not None:
                 sums = self._step(batch)
                 loss = progress.advance(batch, sums)
@@ -145,7 +150,8 @@ class TorchLearner:
         """
         for leads in (True, False):
             if leads == (self._world.local_rank == 0):
-                batch = self.feed.prepare(self.loader.batch(0, 0))
+                with self.feed.store.standing_in():
+                    batch = self.feed.prepare(self.loader.batch(0, 0))
                 self.model.train()
                 loss_sum, _ = self.objective(self.model, *self.feed.arrived(batch))
                 loss_sum.backward()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gnn_core.config import OPTIONS, RunConfig
+from gnn_core.data.exchange import Transport
 from gnn_core.joining import STORE_ADDRESS, await_ranks_at_store, call_in_time, waited_for_by_mpi
 from gnn_core.launch import by_torchrun, launched_rank, launched_size, stop_without_launcher
 from gnn_core.network import bypass_proxies
@@ -27,6 +28,7 @@ from gnn_core.sockets import OpenedSockets
 from gnn_core.training.process_state import threads
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 from gnn_core.usage import UsageError
+from horovod_gnn.row_transport import HorovodTransport, MpiTransport
 
 _POLL_SECONDS = 50e-6
 _SILENT_SECONDS = 20  # until a host of an elastic world that says nothing is taken for lost
@@ -187,6 +189,15 @@ class HorovodWorld(SingleProcess):
         whole = self._meet(self._hvd.allgather_async, text, name="gather")
         return [json.loads(part.numpy().tobytes()) for part in whole.split(sizes.tolist())]
 
+    def row_transport(self) -> Transport | None:
+        """How rows of features come from other ranks. Collective."""
+        if self.world_size == 1:
+            return None
+        mpi = _mpi() if self.controller == "mpi" else None
+        if all(self.gather(mpi is not None)):
+            return MpiTransport(mpi)
+        return HorovodTransport(self._hvd, self._failed)
+
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor itself, or a copy in host memory if Horovod cannot reach a GPU's."""
         return tensor.cpu() if tensor.is_cuda and not self._hvd.nccl_built() else tensor
@@ -209,9 +220,24 @@ class HorovodWorld(SingleProcess):
                     wait.check()
             return self._hvd.synchronize(handle)
         except RuntimeError as error:  # HorovodInternalError, from any of the three
-            if self.elastic:
-                raise WorldChanged from None
-            raise self.without_answer(" ".join(str(error).split())) from None
+            raise self._failed(" ".join(str(error).split())) from None
+
+    def _failed(self, reason: str) -> Exception:
+        """What it means that a collective has failed."""
+        return WorldChanged() if self.elastic else self.without_answer(reason)
+
+
+def _mpi() -> Any:
+    """mpi4py, on the MPI that Horovod has initialised; None where threads may not share that."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    several = MPI.Is_initialized() and MPI.Query_thread() == MPI.THREAD_MULTIPLE
+    return MPI if several else None
 
 
 def _other_launcher(world_size: int) -> UsageError:

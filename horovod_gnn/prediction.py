@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 
 from gnn_core.config import RunConfig
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.inference.job import open_graphs, predict, require_widths
 from gnn_core.inference.request import (
@@ -33,7 +34,7 @@ from gnn_core.training.checkpoint import SavedModel, model_of, read_model
 from gnn_core.training.job import run_on_all_ranks
 from gnn_core.training.memory_plan import plan_memory
 from gnn_core.training.preparation import require_launched_hosts, require_same_job
-from gnn_core.training.tasks import feature_store
+from gnn_core.training.tasks import feature_store, open_store
 from gnn_core.usage import UsageError
 from gnn_core.whole_file import write_whole
 from horovod_gnn.evaluate import Layers, LinkLayers
@@ -85,13 +86,13 @@ def open_layers(folder: Path, graph: Graph, weights: str = "best") -> Layers | L
     saved = model_of(read_model(folder, f"{weights}.safetensors"))
     config = settings_of(saved, device="cpu")
     require_widths(saved_widths(config, saved.weights), graph, config)
-    return _layers(load_model(config, saved.weights, SingleProcess()), graph, config)
+    store = feature_store(graph, config)
+    return _layers(load_model(config, saved.weights, SingleProcess()), graph, store)
 
 
-def _layers(model: NodeModel | LinkModel, graph: Graph, config: RunConfig) -> Layers | LinkLayers:
+def _layers(model: NodeModel | LinkModel, graph: Graph, store: FeatureStore) -> Layers | LinkLayers:
     model.read_graph(graph)
     model.eval()
-    store = feature_store(graph, config)
     return LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
 
 
@@ -121,7 +122,8 @@ def _work(asked: _Asked, world: SingleProcess) -> int:
     with world.errors_on_all_ranks():
         memory = plan_memory(plan.config, graphs.read, world, trains=False)
         config = memory.applied(plan.config, graphs.read)
-    layers = _layers(load_model(plan.config, saved.weights, world), graphs.read, config)
+    store = open_store(config, graphs.read, world)
+    layers = _layers(load_model(config, saved.weights, world), graphs.read, store)
     world.can_save = True  # a signal ends it at the next chunk
     predict(asked.request, plan, graphs, world, layers)
     world.leave()

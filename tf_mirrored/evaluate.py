@@ -25,7 +25,7 @@ class Layers:
     def __init__(self, model: GraphSAGE, table: tf.Tensor, feed: Feed):
         self._model = model
         self._table = table
-        self._feed = feed
+        self._feed, self.store = feed, feed.store
         self.widths = model.widths
         self.dtype = np.dtype(feed.real.as_numpy_dtype)
         self._layer = [self._traced(depth) for depth in range(len(model.widths))]

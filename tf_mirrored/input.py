@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import dataclasses
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ import tensorflow as tf
 
 from gnn_core import seeding
 from gnn_core.config import RunConfig
+from gnn_core.data.ahead import ahead
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.feature_store import FeatureStore
-from gnn_core.data.loader import Loader, ahead
+from gnn_core.data.loader import Loader
 from gnn_core.data.pair_structure import structure_width
 from gnn_core.dropout import dropout_factors, dropout_threshold
 from tf_mirrored.segments import backward_edges, gradient_shares
@@ -105,10 +106,10 @@ class Feed:
         self._shares = config.aggregator == "mean"
         self._threshold = dropout_threshold(config.dropout) if training else 0
         self._input_threshold = dropout_threshold(config.input_dropout) if training else 0
-        self._store, self._stored = store, feature_dtype(store)
+        self.store, self.stored = store, feature_dtype(store)
         self._fetches = store.table is None  # rows come with each batch
         # Segment operations sum in the type that they read, and dropped features are nobody else's.
-        converts = self._stored != self.real or self._input_threshold > 0
+        converts = self.stored != self.real or self._input_threshold > 0
         self._gathers = converts and not self._fetches
         self._reads_table = not converts and not self._fetches
 
@@ -127,7 +128,7 @@ class Feed:
             None if is_link else ends,
             _spec(self.real),
             _spec(self._index, None) if self._gathers else None,
-            _spec(self._stored, None, self._num_features) if self._fetches else None,
+            _spec(self.stored, None, self._num_features) if self._fetches else None,
             _spec(self.real, None, self._num_features) if self._input_threshold else None,
             self._pair_signature() if is_link else None,
         )
@@ -204,8 +205,8 @@ class Feed:
 
     def rows(self, nodes: np.ndarray) -> tf.Tensor:
         """The features `[k, in_features]` of int64 `[k]` nodes, as stored, out of the store."""
-        rows = _aligned(len(nodes), self._store.width, self._store.dtype)
-        self._store.gather(nodes, rows)
+        rows = _aligned(len(nodes), self.store.width, self.store.dtype)
+        self.store.gather(nodes, rows)
         return _decoded(shared_tensor(rows))
 
     def layer_input(self, table: tf.Tensor, nodes: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
@@ -215,7 +216,7 @@ class Feed:
             table: as from `feature_table`.
             nodes: int64 `[k]`.
         """
-        if self._stored == self.real and not self._fetches:
+        if self.stored == self.real and not self._fetches:
             return table, nodes
         rows = self.rows(nodes) if self._fetches else tf.gather(table, nodes)
         return tf.cast(rows, self.real), np.arange(len(nodes))
@@ -250,7 +251,7 @@ def prepared(
     `loader` itself must not prefetch. Close the iterator to stop the thread.
     """
 
-    def work() -> Iterator[Prepared]:
+    def work() -> Generator[Prepared]:
         with contextlib.closing(loader.batches(epoch, first_step)) as batches:
             for batch in batches:
                 start = time.perf_counter()
@@ -258,7 +259,7 @@ def prepared(
                 seconds = batch.sample_seconds + time.perf_counter() - start
                 yield Prepared(dataclasses.replace(batch, sample_seconds=seconds), step)
 
-    yield from ahead(work(), depth) if depth else work()
+    yield from ahead(work(), depth, feed.store.wait) if depth else work()
 
 
 def _aligned(rows: int, width: int, dtype: npt.DTypeLike) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gnn_core.config import RunConfig
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
@@ -21,7 +22,7 @@ from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
-from gnn_core.training.tasks import build_evaluator, feature_store, train_loader
+from gnn_core.training.tasks import build_evaluator, feature_store, open_store, train_loader
 from tf_mirrored.evaluate import Layers, LinkLayers
 from tf_mirrored.input import Feed, Prepared, feature_table, prepared
 from tf_mirrored.link import LinkModel
@@ -43,6 +44,7 @@ class KerasLearner:
         loaders: the batches of each replica of this process; none prefetches.
         model: what is trained.
         update: applies the gradients of a step, with those of the other replicas.
+        store: where the features are read from; None: the graph's own table.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class KerasLearner:
         loaders: list[Loader],
         model: GraphSAGE | LinkModel,
         update: Allreduce,
+        store: FeatureStore | None = None,
     ):
         self._config, self._world = config, world
         self.loaders, self.model, self.update = loaders, model, update
-        self.store = store = feature_store(graph, config)
+        store = self.store = store or feature_store(graph, config)
         self._feed = Feed(config, store, training=True)
         self._table = feature_table(store)
         objective = link_objective if config.task == "link" else node_objective
@@ -85,14 +88,15 @@ class KerasLearner:
     @classmethod
     def of(cls, config: RunConfig, graph: Graph, world: Replicas) -> KerasLearner:
         """The learner with the usual parts."""
+        store = open_store(config, graph, world)
         loaders = [
-            train_loader(config, graph, replica, world.num_replicas, prefetch=0)
+            train_loader(config, graph, replica, world.num_replicas, prefetch=0, store=store)
             for replica in world.local_replicas
         ]
         with world.strategy.scope():
             model = build_model(config, graph)
             update = Allreduce(trainable(model), build_optimizer(config, model), world)
-        return cls(config, graph, world, loaders, model, update)
+        return cls(config, graph, world, loaders, model, update, store)
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop."""
@@ -104,6 +108,7 @@ class KerasLearner:
             ]
             for iterator in iterators:
                 stack.enter_context(contextlib.closing(iterator))
+            stack.enter_context(self.loaders[0].giving_up_on_errors())
             while (batches := self._next(iterators)) is not None:
                 sums = self._step(batches)
                 loss = progress.advance(batches[0].batch, sums)
@@ -140,7 +145,8 @@ class KerasLearner:
     def warm_up(self) -> None:
         """Trace the step, and take it with no learning: weights and optimizer stay as they are."""
         weights, memory = self.weights(), self.optimizer_state()
-        steps = [self._feed.step(loader.batch(0, 0)) for loader in self.loaders]
+        with self._feed.store.standing_in():
+            steps = [self._feed.step(loader.batch(0, 0)) for loader in self.loaders]
         self.step(steps, [tf.zeros([2], self._feed.real)] * len(steps))
         self.load_weights(weights)
         self.load_optimizer_state(memory)

@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.config import OPTIONS, RunConfig
+from gnn_core.data.exchange import Transport
 from gnn_core.joining import call_in_time
 from gnn_core.launch import launched_size
+from gnn_core.training.socket_transport import SocketTransport
 from gnn_core.training.world import Lost, Stopped, World
 from gnn_core.usage import SharedUsageError, UsageError
 from tf_mirrored.cluster import Cluster, find_cluster, silent_workers, wait_for_departure
@@ -260,6 +262,10 @@ class Replicas(World):
         bits = self._sum_of_processes(bits)
         whole = bits.view(np.uint8)[: array.nbytes]
         return whole.view(array.dtype).reshape(array.shape).copy()
+
+    def row_transport(self) -> Transport | None:
+        """How rows of features come from other processes; None where there are none."""
+        return SocketTransport(self, _LEAST_SECONDS) if self.world_size > 1 else None
 
     def _sum_of_processes(self, vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
         import tensorflow as tf

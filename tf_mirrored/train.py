@@ -26,7 +26,7 @@ from gnn_core.models import DEFAULT
 from gnn_core.strategies import KERAS_REFUSES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
-from gnn_core.training.tasks import train_loader
+from gnn_core.training.tasks import open_store, train_loader
 from gnn_core.training.trainer import Trainer
 from tf_mirrored.strategy import Replicas, join, require_equal_slices
 
@@ -39,8 +39,9 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
     from tf_mirrored.models import build_model
     from tf_mirrored.update import Allreduce, build_optimizer
 
+    store = open_store(config, graph, world)  # the features: a table, or parts of all processes
     loaders = [
-        train_loader(config, graph, replica, world.num_replicas, prefetch=0)
+        train_loader(config, graph, replica, world.num_replicas, prefetch=0, store=store)
         for replica in world.local_replicas
     ]
     with world.noticing_losses(), world.strategy.scope():  # variables are the same everywhere
@@ -48,7 +49,7 @@ def build(config: RunConfig, world: Replicas) -> Trainer:
         optimizer = build_optimizer(config, model)
         update = Allreduce(trainable(model), optimizer, world)  # one collective a step
     with world.noticing_losses():
-        learner = KerasLearner(config, graph, world, loaders, model, update)
+        learner = KerasLearner(config, graph, world, loaders, model, update, store)
     return Trainer(config.strategy, config, graph, world, learner)
 
 

@@ -2,19 +2,24 @@
 
 The feeds (`horovod_gnn.feed`, `tf_mirrored.input`) ask a store for the rows of each batch, and
 evaluation asks it for those of each chunk; no model or kernel opens the table by itself.
-`TableStore` is the graph's own table, memory-mapped or in memory; `disk_store` has another one.
+`TableStore` is the graph's own table, memory-mapped or in memory; `disk_store` reads it from its
+file, and `partitioned_store` has rows that lie on several ranks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.ahead import Wait
+from gnn_core.data.batch import Batch
 from gnn_core.data.features import Features
 from gnn_core.measure.feature_reads import FeatureReads
 
@@ -34,6 +39,8 @@ class FeatureStore(ABC):
     # The whole table [N, F] where it may be read in place; whoever does so reports it with
     # `count_read`. None: rows come from `gather` alone.
     table: Features | None = None
+    wait: Wait | None = None  # how a main thread waits for one that reads rows; None: for ever
+    exchanges = False  # whether rows come from other ranks, so that reading them is collective
 
     def __init__(self, num_rows: int, width: int, dtype: np.dtype, row_bytes: int):
         self.num_rows, self.width, self.dtype = num_rows, width, dtype
@@ -81,6 +88,50 @@ class FeatureStore(ABC):
 
     def reads(self) -> FeatureReads | None:
         """What was read from disk since the store was opened; None if it reads none."""
+        return None
+
+    def arriving(
+        self, batches: Generator[Batch], behind: int = 0, counts: bool = False
+    ) -> Generator[Batch]:
+        """The batches, each when `gather` can give its rows. Collective if `exchanges`.
+
+        Leaving early, by closing the generator, is collective too: every rank leaves after the same
+        batch. Around what may fail on one rank alone put `giving_up_on_errors`.
+
+        Args:
+            batches: as many on every rank.
+            behind: how many batches after the present one may be drawn before its rows are read.
+            counts: whether the store's counters are to count them.
+        """
+        return batches
+
+    def arriving_chunks(
+        self, chunks: Iterable[IntArray], nodes_of: Callable[[IntArray], IntArray]
+    ) -> Iterator[IntArray]:
+        """The chunks of this rank's evaluation, each when `gather` can give the rows of its nodes.
+
+        Collective if `exchanges`, where each rank may have any number of chunks.
+
+        Args:
+            chunks: int64 `[k]` each.
+            nodes_of: the ids whose rows are read for a chunk.
+        """
+        yield from chunks
+
+    def in_order(self, ids: IntArray) -> IntArray:
+        """The ids in an order of which consecutive ones lie on one rank; as they are, if all do."""
+        return ids
+
+    def giving_up_on_errors(self) -> contextlib.AbstractContextManager[Any]:
+        """Around what reads batches: after an error in it this rank waits for no other any more."""
+        return contextlib.nullcontext()
+
+    def standing_in(self) -> contextlib.AbstractContextManager[Any]:
+        """In here rows of other ranks may be zeros: for a step that changes nothing."""
+        return contextlib.nullcontext()
+
+    def exchanged(self) -> dict[str, Any] | None:
+        """What training has asked of other ranks, JSON-able; None where nothing can be."""
         return None
 
     def count_read(self, seconds: float, bytes_read: int, hits: int = 0) -> None:

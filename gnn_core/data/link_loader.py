@@ -13,6 +13,7 @@ from gnn_core import seeding
 from gnn_core.compiled import njit
 from gnn_core.data.batch import Batch, Block, Pairs
 from gnn_core.data.checks import index_dtype
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, IdArray, IntArray, Loader, equal_slices
 from gnn_core.data.pair_structure import PairStructure
@@ -48,6 +49,7 @@ class LinkLoader(Loader):
         world_size: int = 1,
         prefetch: int = 2,
         assign: Assign = equal_slices,
+        store: FeatureStore | None = None,
         negatives: int = 1,
         shared_negatives: bool = False,
         hide_targets: bool = False,
@@ -65,6 +67,7 @@ class LinkLoader(Loader):
             world_size=world_size,
             prefetch=prefetch,
             assign=assign,
+            store=store,
         )
         assert graph.train_edges is not None
         self._edges = graph.train_edges

@@ -8,19 +8,20 @@ computes which target does not change the loss curve.
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gnn_core import seeding
+from gnn_core.data.ahead import ahead
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import index_dtype
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.sampler import Sampler
 
@@ -61,6 +62,7 @@ class Loader:
         prefetch: batches drawn ahead by a thread; 0 draws in the caller's thread.
         assign: which rank computes which targets of a global batch.
         most: of the split's nodes that are taken, evenly spaced; 0 is all.
+        store: whose rows of the batches are to be here before they are; None: of no such store.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Loader:
         prefetch: int = 2,
         assign: Assign = equal_slices,
         most: int = 0,
+        store: FeatureStore | None = None,
     ):
         self._graph = graph
         self._split = split
@@ -89,6 +92,7 @@ class Loader:
         self._shuffle = shuffle
         self._prefetch = prefetch
         self._assign = assign
+        self._store = store
         self._sampler = Sampler(graph, fanouts)
 
     @property
@@ -107,20 +111,34 @@ class Loader:
         return -(-self.num_targets // self._global_batch_size)
 
     def batches(
-        self,
-        epoch: int,
-        first_step: int = 0,
-        prepare: Callable[[Batch], Batch] = lambda batch: batch,
+        self, epoch: int, first_step: int = 0, prepare: Callable[[Batch], Batch] | None = None
     ) -> Generator[Batch]:
         """The batches of one epoch, from `first_step` on, each as `prepare` returns it.
 
         `prepare` runs in the prefetch thread, if there is one. Close the iterator
         (`contextlib.closing`) to stop that thread when leaving early.
         """
+        prepared = self._prepared(epoch, first_step, prepare)
+        if self._prefetch == 0:
+            return prepared
+        return ahead(prepared, self._prefetch, self._store.wait if self._store else None)
+
+    def _prepared(
+        self, epoch: int, first_step: int, prepare: Callable[[Batch], Batch] | None
+    ) -> Generator[Batch]:
         order = self._order(epoch)
         steps = range(first_step, self.num_steps)
-        drawn = (prepare(self._batch(order, epoch, step)) for step in steps)
-        return drawn if self._prefetch == 0 else ahead(drawn, self._prefetch)
+        batches = (self._batch(order, epoch, step) for step in steps)
+        if self._store is not None:
+            behind = 0 if prepare else self._prefetch
+            batches = self._store.arriving(batches, behind, counts=self._split == "train")
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield prepare(batch) if prepare else batch
+
+    def giving_up_on_errors(self) -> contextlib.AbstractContextManager[Any]:
+        """Put it around what iterates the batches: see `FeatureStore`."""
+        return self._store.giving_up_on_errors() if self._store else contextlib.nullcontext()
 
     def batch(self, epoch: int, step: int) -> Batch:
         """One batch by itself, drawn in the caller's thread."""
@@ -173,43 +191,3 @@ class Loader:
 
     def _dropout_key(self, epoch: int, step: int) -> int:
         return seeding.key(self._seed, "dropout", epoch, step)
-
-
-_END = object()
-_Item = TypeVar("_Item")
-
-
-def ahead(batches: Iterator[_Item], depth: int) -> Generator[_Item]:
-    """Run an iterator in a thread, at most `depth` items ahead; its exceptions surface here.
-
-    One thread suffices: the sampler releases the GIL, and a loader *process* would need a copy
-    of everything it hands over.
-    """
-    ready: queue.SimpleQueue = queue.SimpleQueue()
-    room = threading.Semaphore(depth)  # counts batches, also the one being drawn
-    stop = threading.Event()
-
-    def work() -> None:
-        item: object = None
-        while item is not _END and not isinstance(item, BaseException):
-            room.acquire()
-            if stop.is_set():
-                return
-            try:
-                item = next(batches, _END)
-            except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-                item = error
-            ready.put(item)
-
-    thread = threading.Thread(target=work, name="ringsage-prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            room.release()
-            yield item
-    finally:
-        stop.set()
-        room.release()
-        thread.join()

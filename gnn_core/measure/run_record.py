@@ -148,6 +148,43 @@ class WorldRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExchangeRecord:
+    """Rows of features that came from other ranks while training, of a run with --partitions.
+
+    Counts of rows and bytes are sums over the ranks, which all took the same number of steps; of an
+    elastic or resumed run they are those of its last world.
+    """
+
+    parts: int
+    method: str  # that cut the graph
+    transport: str  # what carried the rows; "none" where each rank held all parts
+    steps: int
+    input_rows: int  # that the steps read, each row once a step and rank
+    remote_rows: int  # of them of parts that the rank does not hold
+    needed_rows: int  # remote rows, each once a window of steps
+    cached_rows: int  # of them found in the cache
+    rows_received: int  # of features, with those that the cache began with
+    bytes_sent: int  # rows, ids and counts
+    rounds: int  # of three collectives each
+    seconds: float  # of the slowest rank in the exchange, beside the training
+
+    @classmethod
+    def of(cls, ranks: Sequence[Mapping[str, Any]]) -> ExchangeRecord:
+        """Return the record of what each rank has counted."""
+        sums = [
+            *("input_rows", "remote_rows", "needed_rows", "cached_rows"),
+            *("rows_received", "bytes_sent"),
+        ]
+        added = {name: sum(rank[name] for rank in ranks) for name in sums}
+        return cls(**{**ranks[0], **added, "seconds": max(rank["seconds"] for rank in ranks)})
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the rows that a window needed which the cache had."""
+        return self.cached_rows / self.needed_rows if self.needed_rows else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run, as it is written to and read from one JSON line (results/README.md explains it)."""
 
@@ -180,13 +217,14 @@ class RunRecord:
     evaluation_seconds: float | None = None
     resumed_from: dict[str, Any] | None = None  # {"run_id": ..., "epoch": ...}
     worlds: list[WorldRecord] = field(default_factory=list)  # of an elastic run only
-    assigned_by: str | None = None  # who computes which target: "slices" | "locality"
+    assigned_by: str | None = None  # who computes which target: "slices" | "locality" | "owner"
     num_parameters: int | None = None
     allreduce_bytes_per_step: int | None = None
     # Of --precision bf16: "multiplied_as" is "bf16" or "fp32"; in torch also what the slowest rank
     # measured, "bf16_gflops" and "fp32_gflops". None on a GPU with torch.
     bf16_products: dict[str, Any] | None = None
     feature_reads: list[FeatureReads] = field(default_factory=list)  # one per rank, if on disk
+    exchange: ExchangeRecord | None = None  # with --partitions; absent from older records
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

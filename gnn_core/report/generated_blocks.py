@@ -27,6 +27,7 @@ from gnn_core.report.rows.scores import by_task
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
 from gnn_core.report.tables.cells import Table, settings_beside_ranks
+from gnn_core.report.tables.communication import communication_table
 from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
@@ -213,6 +214,7 @@ TABLES: Mapping[str, Maker] = {
     "compare": lambda records, _: side_by_side_table(records),
     "overview": lambda records, _: overview_table(records),
     "curves": lambda records, _: curves_table(records),
+    "communication": lambda records, choices: communication_table(records, force=choices.force),
     "links": lambda records, _: link_table(records),
     "memory": lambda records, _: memory_table(records),
     "resources": lambda records, _: resource_table(records),

@@ -50,6 +50,8 @@ def applies(spec: Option, values: Values, ignored: Collection[str]) -> bool:
         return False
     if spec.name in ("resume", "checkpoint_every_steps"):
         return values["checkpoint_dir"] is not None
+    if spec.name in ("fetch_window", "fetch_cache", "share_parts"):
+        return values["partitions"] is not None
     if spec.name in _OF_MODELS:
         return _OF_MODELS[spec.name](values["model"])
     switch, positions = _SWITCHES.get(spec.name, ("task", (values["task"],)))
@@ -134,6 +136,12 @@ def _dated_for_each(values: Values) -> str | None:
     if values["negatives_kind"] != "dated" or not values["shared_negatives"]:
         return None
     return "all citations of a step have the same negatives with --shared-negatives: leave it out"
+
+
+def _parts_are_mapped(values: Values) -> str | None:
+    if values["feature_store"] != "disk" or values["partitions"] is None:
+        return None
+    return "the parts of --partitions are memory-mapped: leave one of the two out"
 
 
 def _share_of_hold_out(values: Values) -> str | None:
@@ -232,6 +240,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("negatives_kind", "shared_negatives"), _dated_for_each),
     (("held_out", "hold_out"), _share_of_hold_out),
     (("disk_cache", "feature_store"), _cache_of_disk),
+    (("feature_store", "partitions"), _parts_are_mapped),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

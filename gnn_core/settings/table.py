@@ -49,6 +49,13 @@ class Settings:
         choices=("node", "link"),
         curve=True,
     )
+    partitions: str | None = option(
+        None,
+        _WHAT,
+        "folder of a partition of the graph (python -m gnn_core.data.partition): a rank reads the "
+        "features of its own parts there, and gets others from their ranks",
+        metavar="DIR",
+    )
     verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
 
     # Model
@@ -367,6 +374,23 @@ class Settings:
         "found in little time beside training",
         choices=("auto", "slices", "locality"),
         newer=True,
+    )
+
+    fetch_window: int = option(
+        8,
+        _MACHINE,
+        "with --partitions: steps whose rows of other ranks are fetched together",
+        low=1,
+        high=1024,
+    )
+    fetch_cache: str = option(
+        "256MiB",
+        _MACHINE,
+        "with --partitions: memory of a rank for rows of other ranks, such as 2GiB; 0 keeps none",
+        metavar="SIZE",
+    )
+    share_parts: bool = option(
+        False, _MACHINE, "with --partitions: ranks of one host read each other's parts themselves"
     )
 
     # Output

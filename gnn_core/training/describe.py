@@ -17,7 +17,12 @@ from gnn_core.measure.timing import per_second
 from gnn_core.number_text import counted, size
 from gnn_core.training.learner import Learner
 from gnn_core.training.memory_plan import MemoryPlan, graph_bytes, rank_bytes
-from gnn_core.training.tasks import assigns_by_locality, most_targets, targets_per_epoch
+from gnn_core.training.tasks import (
+    assigns_by_locality,
+    assigns_to_owners,
+    most_targets,
+    targets_per_epoch,
+)
 from gnn_core.training.world import World
 from gnn_core.usage import read_size
 
@@ -178,6 +183,8 @@ def _mapped(config: RunConfig, graph: Graph, world: World) -> list[str]:
         width = 8 if config.precision == "fp64" else 4
         shared += 2 * graph.num_nodes * config.hidden * width
     ranks = max(world.replica_hosts.count(host) for host in world.replica_hosts)
+    if config.partitions and graph.features is not None:  # a host reads the parts of its ranks
+        shared -= graph.features.nbytes * (world.num_replicas - ranks) // world.num_replicas
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
     rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
@@ -193,6 +200,7 @@ def _shares(config: RunConfig, graph: Graph, world: World) -> str:
     if ranks == 1:
         return "ranks 1"
     by = "locality" if assigns_by_locality(config, graph, ranks) else "slices"
+    by = "owner" if assigns_to_owners(config) else by
     most = most_targets(config, graph, ranks)
     return f"ranks {ranks}, targets assigned by {by}: about {most:,} of a step to each, at most"
 

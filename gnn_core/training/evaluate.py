@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from gnn_core.config import UsageError
 from gnn_core.data.batch import Batch, Block
+from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
@@ -50,6 +51,7 @@ class LayerwiseModel(Protocol):
 
     widths: tuple[int, ...]  # of each layer's output
     dtype: np.dtype[Any]  # of the states between layers
+    store: FeatureStore  # of the input features
 
     def infer_layer(
         self,
@@ -150,6 +152,9 @@ class ExactEvaluator:
         block, nodes = all_neighbours(self._graph, part)
         return self._model.infer_layer(depth, states, nodes, block)
 
+    def _sources(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return all_neighbours(self._graph, part)[1]
+
     def _states(self, needed: list[npt.NDArray[np.int64]]) -> npt.NDArray[Any] | None:
         """The states after the last of the layers for which ids are `needed`; None for none."""
         states = None
@@ -167,6 +172,7 @@ class ExactEvaluator:
         target: npt.NDArray[Any],
     ) -> None:
         """Fill the rows `ids` of `target` with the output of one hidden layer, on every host."""
+        ids = self._model.store.in_order(ids)
         bounds = shares(self._graph, ids, self._world.world_size)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
@@ -196,7 +202,13 @@ class ExactEvaluator:
             self._progress(f"layer {depth + 1}", next(computed), len(parts))
             return found
 
-        if self._threads == 1:
+        store = self._model.store
+        if depth == 0 and store.exchanges:
+            with store.giving_up_on_errors():
+                done = [
+                    unless_stopped(part) for part in store.arriving_chunks(parts, self._sources)
+                ]
+        elif self._threads == 1:
             done = [unless_stopped(part) for part in parts]
         else:
             with ThreadPoolExecutor(self._threads) as pool:
@@ -223,6 +235,7 @@ class ExactEvaluator:
             assert self._graph.labels is not None
             return tally_of(self._infer(last, states, part), self._graph.labels[part])
 
+        ids = self._model.store.in_order(ids)
         last = len(self._model.widths) - 1
         bounds = shares(self._graph, ids, self._world.world_size)
         return _summed(sum(self._for_my_parts(last, ids, bounds, score), Tally()), self._world)
@@ -297,6 +310,8 @@ class SampledEvaluator:
 
     def _tally(self, split: str) -> Tally:
         loaders = self._loaders[split]
+        if len(loaders) == 1:
+            return self._tally_of_loader(loaders[0])
         with ThreadPoolExecutor(len(loaders)) as pool:
             return sum(pool.map(self._tally_of_loader, loaders), Tally())
 
@@ -304,7 +319,8 @@ class SampledEvaluator:
         return sum(self._tallies(loader), Tally())
 
     def _tallies(self, loader: Loader) -> Iterator[Tally]:
-        with contextlib.closing(loader.batches(0)) as batches:
+        batches = loader.batches(0)
+        with contextlib.closing(batches), loader.giving_up_on_errors():
             for batch in batches:
                 yield tally_of(self._logits_of(batch), batch.labels[: batch.num_real])
 

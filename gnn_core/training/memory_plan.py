@@ -70,7 +70,8 @@ def plan_memory(config: RunConfig, graph: Graph, world: World, trains: bool = Tr
         UsageError: --memory-limit is less than the run takes.
     """
     limit, wanted = _limit(config, world), config.feature_store
-    is_mapped = isinstance(graph.features, np.memmap)
+    # The parts of a partition are mapped, and each host has its own.
+    is_mapped = isinstance(graph.features, np.memmap) and config.partitions is None
     note = None
     if wanted == "disk" and not is_mapped:
         kind = "sparse" if isinstance(graph.features, SparseFeatures) else "in no file"
@@ -155,7 +156,10 @@ def _needs_in_memory(
     config: RunConfig, graph: Graph, world: World, trains: bool, nodes: list[float] | None
 ) -> dict[str, int]:
     needs = _needs(config, graph, world, trains, nodes)
-    return {"graph": graph_bytes(graph) // _processes(world), **needs}
+    here = graph_bytes(graph)
+    if config.partitions is not None:
+        here -= graph.feature_bytes * (world.world_size - _processes(world)) // world.world_size
+    return {"graph": here // _processes(world), **needs}
 
 
 def _needs_on_disk(
@@ -217,11 +221,21 @@ def rank_bytes(
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
     has_degrees = config.model in ("gcn", "gin")
+    fetched: dict[str, int] = {}
+    if config.partitions and world_size > 1:
+        row = graph.feature_bytes / max(1, graph.num_nodes)
+        remote = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
+        fetched["rows of other ranks' parts"] = int(
+            2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
+            + 3 * remote * row
+            + min(read_size(config.fetch_cache), graph.feature_bytes)
+        )
     return {
         "program and libraries": max(_PROGRAM_BYTES, machine.own_memory_bytes()),
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
+        **fetched,
         "sampler": scratch_bytes(graph.num_nodes, nodes[-1]),
         **({"structure of pairs": structure_bytes(graph)} if structure_width(config) else {}),
         **({"degrees": graph.num_nodes * 4} if has_degrees else {}),

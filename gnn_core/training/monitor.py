@@ -59,6 +59,7 @@ class RankMonitor(threading.Thread):
         self._rank, self._helpers = rank, frozenset(helpers)
         self._computes_in_waits = computes_in_waits
         self._begun = 0  # collectives
+        self._computes = False  # in the present wait
         self._since: float | None = None  # the main thread waits
         self._awake_since = self._looked_at = time.monotonic()
         self._judged_at = 0.0
@@ -99,9 +100,13 @@ class RankMonitor(threading.Thread):
 
     # --- called by the main thread --------------------------------------------------------------
 
-    def begin(self) -> None:
-        """The main thread begins a collective, and has nothing to do but wait."""
+    def begin(self, computes: bool = False) -> None:
+        """The main thread begins a collective, and has nothing to do but wait.
+
+        `computes`: another thread of this process works for it in the meantime.
+        """
         self._begun += 1
+        self._computes = computes
         self.verdict = None
         self._since = time.monotonic()
 
@@ -156,7 +161,7 @@ class RankMonitor(threading.Thread):
             "asks": False,
             "rank": self._rank,
             "begun": self._begun,
-            "waits": self._since is not None and not self._computes_in_waits,
+            "waits": self._since is not None and not (self._computes_in_waits or self._computes),
             "cpu_seconds": seconds,
             "bytes": moved,
             "disk": disk,

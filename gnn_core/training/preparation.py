@@ -21,7 +21,8 @@ from gnn_core.training.tasks import facts_of, open_clusters, open_for, targets_p
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
 
-_MAY_DIFFER = ("data_root", "cache_dir")  # a host may keep its copy of the graph elsewhere
+# A host may keep its copies elsewhere.
+_MAY_DIFFER = ("data_root", "cache_dir", "partitions")
 _W = TypeVar("_W", bound=World)
 
 

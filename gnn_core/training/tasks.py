@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
-from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ExpectedEdges
+from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ByOwner, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.clusters import with_clusters
@@ -22,11 +22,13 @@ from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.pair_structure import pair_structure
+from gnn_core.data.partitioned_store import PartitionedStore
 from gnn_core.data.progress import Say
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.settings.fitted import GraphFacts
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
+from gnn_core.training.parts import partitioned_store
 from gnn_core.training.world import World
 from gnn_core.usage import read_size
 
@@ -99,6 +101,25 @@ def feature_store(graph: Graph, config: RunConfig | None = None) -> FeatureStore
     return TableStore(features)
 
 
+def open_store(config: RunConfig, graph: Graph, world: World) -> FeatureStore:
+    """Where a run reads the features of a graph from: its table, or the parts of all ranks.
+
+    Collective. Raises UsageError, on every rank, for parts that do not fit the run.
+    """
+    if config.partitions is None:
+        return feature_store(graph, config)
+    source = graph
+    if config.task == "link":  # its graph has other edges, and is not the one that was cut
+        with world.errors_on_all_ranks():
+            source = load_for(config, lambda line: None)
+            if source.features is None:
+                raise UsageError(
+                    f"--partitions: the features of this run are made of the training edges of "
+                    f"{graph.name}, and are in no part: leave --partitions out"
+                )
+    return partitioned_store(config, source, world)
+
+
 def train_loader(
     config: RunConfig,
     graph: Graph,
@@ -106,10 +127,12 @@ def train_loader(
     world_size: int,
     prefetch: int,
     assign: Assign | None = None,
+    store: FeatureStore | None = None,
 ) -> Loader:
     """The batches that one rank trains on, of the targets that `assign` gives to it.
 
-    Without one it is by locality, where the graph has clusters, else by slices.
+    Without one, see `assignment`. `store` is where rows are read, if it has to know of the batches
+    beforehand.
     """
     common: dict[str, Any] = {
         "fanouts": config.fanouts,
@@ -118,7 +141,8 @@ def train_loader(
         "rank": rank,
         "world_size": world_size,
         "prefetch": prefetch,
-        "assign": assign or assignment(config, graph),
+        "assign": assign or assignment(config, graph, store),
+        "store": store,
     }
     if config.task == "link":
         return LinkLoader(
@@ -134,16 +158,24 @@ def train_loader(
     return Loader(graph, "train", **common)
 
 
-def assigned_by(graph: Graph) -> str:
-    """How the targets of a step are shared: as `--assign` names it."""
+def assigned_by(graph: Graph, config: RunConfig | None = None) -> str:
+    """How the targets of a step are shared: `owner`, or as `--assign` names it."""
+    if config is not None and assigns_to_owners(config):
+        return "owner"
     return "slices" if graph.clusters is None else "locality"
 
 
-def assignment(config: RunConfig, graph: Graph) -> Assign:
-    """Who computes which target: by clusters if the graph has them, else by slices."""
+def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None = None) -> Assign:
+    """Who computes which target: its owner, where features lie in parts; else by clusters.
+
+    By slices where the graph has no clusters, or `--assign slices` asks for it.
+    """
+    edges = graph.train_edges if config.task == "link" else None
+    if isinstance(store, PartitionedStore) and assigns_to_owners(config):
+        partition, loads = store.partition, expected_edges(config, graph)
+        return ByOwner(partition.owners, partition.num_parts, edges=edges, loads=loads)
     if graph.clusters is None:
         return equal_slices
-    edges = graph.train_edges if config.task == "link" else None
     return ByCluster(graph.clusters, edges=edges, loads=expected_edges(config, graph))
 
 
@@ -160,7 +192,7 @@ def assigns_by_locality(config: RunConfig, graph: Graph, num_replicas: int) -> b
     With --assign auto they are if the clusters are found in little time beside training: that
     visits each edge some twenty times, which takes about as long as to train on one sampled edge.
     """
-    if num_replicas == 1 or config.assign == "slices":
+    if num_replicas == 1 or config.assign == "slices" or config.partitions is not None:
         return False
     if config.assign == "locality":
         return True
@@ -175,7 +207,7 @@ def assigns_by_locality(config: RunConfig, graph: Graph, num_replicas: int) -> b
 def most_targets(config: RunConfig, graph: Graph, num_replicas: int) -> int:
     """The targets of a step that one replica computes, at most, if they are alike."""
     share = -(-config.global_batch_size // num_replicas)
-    if not assigns_by_locality(config, graph, num_replicas):
+    if not (assigns_to_owners(config) or assigns_by_locality(config, graph, num_replicas)):
         return share
     return min(config.global_batch_size, math.ceil((1 + MOST_ABOVE_SHARE) * share))
 
@@ -185,6 +217,11 @@ def open_clusters(config: RunConfig, graph: Graph, num_replicas: int, say: Say) 
     if not assigns_by_locality(config, graph, num_replicas):
         return graph
     return with_clusters(graph, datasets.find_cache(config.cache_dir), say)
+
+
+def assigns_to_owners(config: RunConfig) -> bool:
+    """Whether each target of a step goes to a rank that owns its part."""
+    return config.partitions is not None and config.assign != "slices"
 
 
 class EvaluatedModel(LayerwiseModel, Protocol):
@@ -227,13 +264,16 @@ def build_evaluator(
         )
     if config.eval == "exact":
         return ExactEvaluator(graph, world, model, threads=len(replicas))
-    shares = [_sampled_loaders(config, graph, one, num_replicas, prefetch) for one in replicas]
+    shares = [
+        _sampled_loaders(config, graph, one, num_replicas, prefetch, model.store)
+        for one in replicas
+    ]
     loaders = {split: [share[split] for share in shares] for split in shares[0]}
     return SampledEvaluator(loaders, world, model.logits_of)
 
 
 def _sampled_loaders(
-    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int
+    config: RunConfig, graph: Graph, rank: int, world_size: int, prefetch: int, store: FeatureStore
 ) -> dict[str, Loader]:
     """The nodes of each split that one replica evaluates on sampled neighbours, in order."""
     return {
@@ -248,6 +288,7 @@ def _sampled_loaders(
             shuffle=False,
             prefetch=prefetch,
             most=config.eval_nodes,
+            store=store,
         )
         for split in ("valid", "test")
     }

@@ -27,6 +27,7 @@ from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import (
     DatasetInfo,
     EpochRecord,
+    ExchangeRecord,
     ProcessMemory,
     RunRecord,
     WorldRecord,
@@ -369,18 +370,20 @@ class Trainer:
         history, learner, record = self.history, self.learner, self.record
         assert record is not None
         seen = self._state.sampler.summary()
+        exchanged = learner.store.exchanged()
         reads = learner.store.reads()
         mine = (
             asdict(machine.process_memory()),
             None if seen is None else asdict(seen),
             None if reads is None else asdict(reads),
+            exchanged,
         )
         try:
             everyone = self.world.gather(mine) if status == "ok" else [mine]
         except WorldChanged:
             self._keep_state()
             raise
-        held, used, read = zip(*everyone, strict=True)
+        held, used, read, fetched = zip(*everyone, strict=True)
         return record.finished(
             status,
             error,
@@ -393,11 +396,12 @@ class Trainer:
             evaluation_seconds=history.evaluation_seconds,
             resumed_from=history.resumed_from,
             worlds=history.worlds,
-            assigned_by=assigned_by(self.graph),
+            assigned_by=assigned_by(self.graph, self.config),
             num_parameters=learner.num_parameters,
             allreduce_bytes_per_step=learner.allreduce_bytes_per_step,
             bf16_products=learner.bf16_products,
             feature_reads=[FeatureReads(**values) for values in read if values],
+            exchange=None if exchanged is None else ExchangeRecord.of(fetched),
             notes=describe.notes(record, learner) + self._end_notes(status),
         )
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gnn_core.data.exchange import Transport
 from gnn_core.launch import seconds_until_killed
 from gnn_core.measure.machine import host_name
 from gnn_core.training.monitor import RankMonitor
 from gnn_core.usage import Lost, SharedUsageError, UsageError
 
 __all__ = ["World", "Lost", "Stopped", "Wait", "WorldChanged"]
+_SLICE_SECONDS = 0.2  # of a wait for a thread; between two of them signals are handled
 
 
 class Stopped(Exception):
@@ -74,6 +76,20 @@ class World:
     def waiting(self) -> Wait:
         """A wait for other ranks: `with world.waiting() as wait`, with `wait.check()` inside."""
         return Wait(self)
+
+    def wait_for_thread(self, done: Callable[[float], bool]) -> None:
+        """Wait until `done(seconds)`, which waits so long at most, for a thread of this rank.
+
+        It may wait for other ranks itself, so all of them have to do this equally often. Raises
+        what `Wait.check` does.
+        """
+        with Wait(self, computes=True) as wait:
+            while not done(_SLICE_SECONDS):
+                wait.check()
+
+    def row_transport(self) -> Transport | None:
+        """How rows of features come from other ranks; None where there are none. Collective."""
+        return None
 
     # --- the collectives ------------------------------------------------------------------------
 
@@ -173,15 +189,16 @@ class World:
 class Wait:
     """A collective of this rank, from when it has nothing to do but wait for the others."""
 
-    __slots__ = ("_world", "_monitor", "_stopping_since")
+    __slots__ = ("_world", "_monitor", "_computes", "_stopping_since")
 
-    def __init__(self, world: World):
+    def __init__(self, world: World, computes: bool = False):
         self._world, self._monitor = world, world.monitor
+        self._computes = computes  # another thread of this process does, in the meantime
         self._stopping_since: float | None = None
 
     def __enter__(self) -> Wait:
         if self._monitor is not None:
-            self._monitor.begin()
+            self._monitor.begin(self._computes)
         return self
 
     def __exit__(

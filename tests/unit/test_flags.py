@@ -34,6 +34,7 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "eval_fanouts",
         "checkpoint_dir",
         "tensorboard",
+        "partitions",
         "world_size",
         "replicas",
         "hold_out",
@@ -145,6 +146,9 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         "resume",
         "start_timeout",
         "collective_timeout",  # --strategy multiworker
+        "fetch_window",
+        "fetch_cache",
+        "share_parts",  # --partitions
         "heads",
         "model_sha256",  # --model
     }

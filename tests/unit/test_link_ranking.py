@@ -12,6 +12,7 @@ import pytest
 
 from gnn_core.data.batch import Block
 from gnn_core.data.candidates import Candidates
+from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
 from gnn_core.measure.metrics import RankingTally, split_fields
 from gnn_core.training import evaluate, link_ranking
@@ -108,6 +109,7 @@ class TwoLayers:
         random = np.random.default_rng(1)
         assert graph.features is not None
         self.features = graph.features.astype(np.float64)
+        self.store = TableStore(graph.features)
         shapes = zip((self.features.shape[1], *self.widths), self.widths, strict=False)
         self.weights = [random.normal(size=(2, *shape)) for shape in shapes]
 

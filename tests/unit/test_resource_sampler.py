@@ -43,6 +43,7 @@ class IdleLearner:
 
     def __init__(self, in_epoch: Any = lambda: None) -> None:
         self.watch, self._in_epoch = Stopwatch(), in_epoch
+        self.work: list[Any] = []
 
     def train_epoch(self, progress: Any, after_step: Any) -> Tally:
         self._in_epoch()

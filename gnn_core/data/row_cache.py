@@ -1,0 +1,77 @@
+"""RowCache: rows of other ranks' parts, in a fixed number of bytes.
+
+What is kept is decided by the next use, which is known as far as batches have been drawn: rows
+that the next steps read are kept first, the soonest first; then those that are read most often by
+the order within their part. What is in the cache changes what is sent, never what is computed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gnn_core.compiled import njit
+
+Bytes = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+
+class RowCache:
+    """Rows by place.
+
+    Args:
+        most_rows: that it holds.
+        row_bytes: of one row.
+    """
+
+    def __init__(self, most_rows: int, row_bytes: int):
+        self.most_rows = most_rows
+        self.places = np.empty(0, np.int64)  # sorted
+        self._slots = np.empty(0, np.int64)  # beside them, where the row is
+        self._rows = np.empty((most_rows, row_bytes), np.uint8)
+
+    def split(self, places: IntArray) -> tuple[IntArray, IntArray]:
+        """Which of `places` int64 `[n]`, sorted, are cached and which not: positions int64."""
+        _, hits = find(self.places, places)
+        return np.flatnonzero(hits), np.flatnonzero(~hits)
+
+    def read(self, places: IntArray, where: IntArray, out: Bytes) -> None:
+        """Copy rows of cached places to `out[where]`."""
+        at, _ = find(self.places, places)
+        copy_rows(self._rows, self._slots[at], where, out)
+
+    def keep_best(self, places: IntArray, rows: Bytes, key: npt.NDArray[np.float64]) -> None:
+        """Keep those of the least key, of what is cached and of other rows.
+
+        Args:
+            places: int64 `[n]`, sorted, with all that is cached.
+            rows: uint8 `[m, row_bytes]` of the places that are not cached, in their order.
+            key: `[n]`; smaller is kept first.
+        """
+        at, hits = find(self.places, places)
+        kept = np.ones(len(places), np.bool_)
+        if len(places) > self.most_rows:
+            kept[np.argpartition(key, self.most_rows)[self.most_rows :]] = False
+        slots = np.full(len(places), -1, np.int64)
+        slots[hits] = self._slots[at[hits]]
+        is_free = np.ones(self.most_rows, np.bool_)
+        is_free[slots[kept & hits]] = False
+        new = kept & ~hits
+        slots[new] = np.flatnonzero(is_free)[: np.count_nonzero(new)]
+        copy_rows(rows, np.flatnonzero(new[~hits]), slots[new], self._rows)
+        self.places, self._slots = places[kept], slots[kept]
+
+
+def find(table: IntArray, places: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """Where each of `places` is in a sorted `table`, int64, and whether it is there at all."""
+    if not len(table):
+        return np.zeros(len(places), np.int64), np.zeros(len(places), np.bool_)
+    at = np.minimum(np.searchsorted(table, places), len(table) - 1)
+    return at, table[at] == places
+
+
+@njit(cache=True, nogil=True)
+def copy_rows(source, rows, where, out):  # type: ignore[no-untyped-def]
+    """out[where[i]] = source[rows[i]], rows of bytes; the caller has checked the indices."""
+    for i in range(len(rows)):
+        out[where[i]] = source[rows[i]]

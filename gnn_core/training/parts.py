@@ -1,0 +1,64 @@
+"""The feature store of a run on parts: which parts a rank holds, and how it reaches the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.data.features import SparseFeatures
+from gnn_core.data.graph import Graph
+from gnn_core.data.partition.folder import Partition, read_meta
+from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
+from gnn_core.training.world import World
+from gnn_core.usage import SharedUsageError, read_size
+
+
+def partitioned_store(config: RunConfig, graph: Graph, world: World) -> PartitionedStore:
+    """The store of a run with `--partitions`. Collective; raises UsageError on every rank."""
+    with world.errors_on_all_ranks():
+        partition, held = open_parts(config, graph, world)
+    everyone = world.gather([partition.meta["digest"], len(held)])
+    if len({digest for digest, _ in everyone}) > 1:
+        raise SharedUsageError(
+            f"--partitions {config.partitions}: expected parts of one partition on all hosts, got "
+            "parts of several; copy all of them from where one was written"
+        )
+    hold_all = all(count == partition.num_parts for _, count in everyone)
+    return PartitionedStore(
+        partition,
+        held,
+        None if hold_all else world.row_transport(),
+        window=config.fetch_window,
+        cache_bytes=read_size(config.fetch_cache),
+        wait=world.wait_for_thread,
+    )
+
+
+def open_parts(config: RunConfig, graph: Graph, world: World) -> tuple[Partition, list[int]]:
+    """The partition, and which of its parts this rank reads. Raises UsageError."""
+    assert config.partitions is not None
+    if isinstance(graph.features, SparseFeatures):
+        raise UsageError(
+            f"--partitions: expected dense features, got the sparse ones of graph {graph.name}, "
+            "which are small: leave --partitions out"
+        )
+    if config.table_dtype != "stored":
+        raise UsageError(
+            f"--table-dtype {config.table_dtype}: parts are read as they are stored; partition a "
+            "graph with such features, or leave one of the two out"
+        )
+    k = read_meta(Path(config.partitions))["num_parts"]
+    here = world.rank_hosts[world.rank]
+    ranks = [
+        rank
+        for rank, host in enumerate(world.rank_hosts)
+        if rank == world.rank or (config.share_parts and host == here)
+    ]
+    held = [part for rank in ranks for part in owned_parts(rank, k, world.world_size)]
+    partition = Partition.open(config.partitions, graph, held, config.verify)
+    if not partition.num_features:
+        raise UsageError(
+            f"--partitions {config.partitions}: expected parts with features, got none; partition "
+            "the graph with its features"
+        )
+    return partition, held

@@ -1,0 +1,72 @@
+"""Training on parts: the curve, the weights and the scores are those of the whole table."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import horovod_gnn.parallel
+from gnn_core.data.graph import Graph
+from gnn_core.data.partition.make import Request, make_partition
+from horovod_gnn.parallel import SingleProcess
+from horovod_gnn.row_transport import HorovodTransport
+from tests.parallel.made_runs import assert_same, distance, trained
+
+pytestmark = pytest.mark.needs_torch
+TRANSPORTS = ["MPI", "Horovod", "Gloo"]
+
+
+@pytest.fixture(params=TRANSPORTS)
+def world(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, parallel: SingleProcess
+) -> SingleProcess:
+    """All ranks, with one of the ways to exchange rows."""
+    if request.param == "Gloo":
+        return request.getfixturevalue("process_group")
+    if request.param == "Horovod":
+        monkeypatch.setattr(horovod_gnn.parallel, "_mpi", lambda: None)
+        if parallel.world_size > 1:
+            assert isinstance(parallel.row_transport(), HorovodTransport)
+    return parallel
+
+
+def cut(
+    graph: Graph, world: SingleProcess, folder: Path, num_parts: int, method: str = "refine"
+) -> str:
+    """The folder of a partition that rank 0 has written."""
+    if world.rank == 0:
+        make_partition(graph, Request(num_parts, method), folder / "parts")
+    world.barrier()
+    return str(folder / "parts")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"num_parts": 4}, id="k=4"),
+        pytest.param({"num_parts": 4, "method": "hash", "fetch_cache": "1KiB"}, id="k=4, hash"),
+        pytest.param({"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"}, id="k=1, W=1"),
+        pytest.param({"num_parts": 2, "fetch_window": 3, "prefetch": 0}, id="k=2, W=3"),
+        pytest.param({"num_parts": 7, "eval": "sampled", "fetch_window": 1}, id="k=7, sampled"),
+        pytest.param({"num_parts": 64, "global_batch_size": 1, "epochs": 1}, id="k > nodes"),
+    ],
+)
+def test_parts_train_like_the_whole_table(
+    tiny_graph: Graph, world: SingleProcess, shared_path: Path, changes: dict[str, Any]
+) -> None:
+    changes = dict(changes)
+    num_parts, method = changes.pop("num_parts"), changes.pop("method", "refine")
+    whole = trained(tiny_graph, SingleProcess(), **changes)
+    folder = cut(tiny_graph, world, shared_path, num_parts, method)
+    parts = trained(tiny_graph, world, partitions=folder, **changes)
+    assert distance(parts.losses, whole.losses) < 1e-12
+    assert_same(parts, whole, 1e-11)
+    exchange = parts.record.exchange
+    assert exchange is not None and (exchange.remote_rows > 0) == (world.world_size > 1)
+    for name, value in whole.record.final.items():
+        assert parts.record.final[name] == pytest.approx(value, rel=1e-12), name
