@@ -130,7 +130,7 @@ class PartExchange:
             has_more: say to all ranks that this one needs further rounds.
         """
         start = time.perf_counter()
-        rows = np.empty((len(places), self._row_bytes), np.uint8)
+        pieces: list[tuple[IntArray, Bytes]] = []  # nearly always one
         cuts = np.searchsorted(places, self._bounds)
         done, said = cuts[:-1].copy(), 0
         while True:
@@ -139,10 +139,15 @@ class PartExchange:
             flags = _STOPS * stops | _HAS_MORE * has_more | _ASKS_AGAIN * asks_again
             wanted = np.concatenate([np.arange(a, b) for a, b in zip(done, last, strict=True)])
             received, heard = self._round(places[wanted], last - done, flags, counters)
-            rows[wanted] = received
+            pieces.append((wanted, received))
             done, said = last, said | heard
             if not heard & _ASKS_AGAIN:
                 break
+        rows = pieces[0][1]
+        if len(pieces) > 1:
+            rows = np.empty((len(places), self._row_bytes), np.uint8)
+            for wanted, received in pieces:
+                rows[wanted] = received
         counters.rows_received += len(places)
         counters.seconds += time.perf_counter() - start
         return Answer(rows, bool(said & _STOPS), bool(said & _HAS_MORE))

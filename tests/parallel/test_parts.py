@@ -53,6 +53,7 @@ def cut(
         pytest.param({"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"}, id="k=1, W=1"),
         pytest.param({"num_parts": 2, "fetch_window": 3, "prefetch": 0}, id="k=2, W=3"),
         pytest.param({"num_parts": 7, "eval": "sampled", "fetch_window": 1}, id="k=7, sampled"),
+        pytest.param({"num_parts": 3, "share_parts": True}, id="k=3, shared"),
         pytest.param({"num_parts": 64, "global_batch_size": 1, "epochs": 1}, id="k > nodes"),
     ],
 )
@@ -67,6 +68,8 @@ def test_parts_train_like_the_whole_table(
     assert distance(parts.losses, whole.losses) < 1e-12
     assert_same(parts, whole, 1e-11)
     exchange = parts.record.exchange
-    assert exchange is not None and (exchange.remote_rows > 0) == (world.world_size > 1)
+    assert exchange is not None
+    reads_all = world.world_size == 1 or changes.get("share_parts", False)  # all are of one host
+    assert (exchange.remote_rows == 0) == reads_all == (exchange.transport == "none")
     for name, value in whole.record.final.items():
         assert parts.record.final[name] == pytest.approx(value, rel=1e-12), name
