@@ -135,7 +135,7 @@ class RunConfig(Settings):
 
         The number of ranks is not among them, since the loss does not depend on it (unless
         `scale_lr`). The number of epochs is among them only when the learning rate depends on it.
-        A setting that older runs did not have is among them only when it is not the default. A
+        A setting that older runs did not have is among them only when it is not as theirs were. A
         model in a file is told by the file's name, without its folder, and by its SHA-256.
         """
         settings = {**self.to_dict(), "model": short_name(self.model)}
@@ -143,7 +143,7 @@ class RunConfig(Settings):
             name: settings[name]
             for name, spec in OPTIONS.items()
             if spec.curve and (spec.group != LINK or self.task == "link")
-            if not (spec.newer and settings[name] == spec.default)
+            if not (spec.newer and settings[name] in (spec.default, _BEFORE.get(name)))
         }
         return curve | ({"epochs": self.epochs} if self.lr_schedule == "cosine" else {})
 

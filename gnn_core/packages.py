@@ -22,6 +22,7 @@ EXTRAS = {
     "report": ("pandas", "matplotlib", "networkx", "nbconvert", "ipykernel"),
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
+    "partition": ("pymetis",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

@@ -72,7 +72,8 @@ def test_a_failed_command_and_a_killed_maker_leave_nothing() -> None:
         raise RuntimeError("no-such")
     assert not namespaces(os.getpid())
     code = (
-        "import os, time; from tests.hosts.namespace_hosts import Hosts, Link\n"
+        "import os, signal, time; from tests.hosts.namespace_hosts import Hosts, Link\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a script ignores it
         "with Hosts(1, Link(100)):\n    print('made', flush=True); time.sleep(60)"
     )
     for sign in (signal.SIGINT, signal.SIGKILL):

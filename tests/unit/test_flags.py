@@ -40,6 +40,8 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "hold_out",
         "held_out",
         "negatives",
+        "negatives_kind",
+        "predictor",
         "model_sha256",
     }
 
@@ -132,9 +134,11 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         "held_out",
         "svd_width",
         "negatives",
+        "negatives_kind",
         "shared_negatives",
         "hide_targets",
         "edges_per_epoch",
+        "predictor",
         "predictor_layers",
         "candidates",
         "eval_edges",  # --task link

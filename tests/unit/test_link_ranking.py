@@ -228,7 +228,7 @@ def test_a_stop_asked_of_one_rank_ends_all(graph: Graph, asked: int) -> None:
         model, scored = TwoLayers(graph), 0
         score = model.scores
 
-        def stop(left: npt.NDArray, right: npt.NDArray) -> npt.NDArray:
+        def stop(left: npt.NDArray, right: npt.NDArray, structure: None = None) -> npt.NDArray:
             nonlocal scored
             scored += 1
             if world.rank == asked:
