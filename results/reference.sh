@@ -125,6 +125,8 @@ benches() {
     python -m gnn_core.bench.assigning --dataset cora --json results/reference/benches/assign-cora.json
     python -m gnn_core.bench.assigning --dataset cit-hepth --task link \
         --json results/reference/benches/assign-links.json
+    python -m gnn_core.bench.partitioning --json results/reference/benches/partitioning.json
+    python -m gnn_core.bench.disk --json results/reference/benches/disk.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json
     python -m baselines.ranks_bench --rounds 7 --json results/reference/benches/ranks.json
