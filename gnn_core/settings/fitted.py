@@ -1,7 +1,7 @@
 """The recipe of a folder or an imported graph, which follows what is known of it beforehand.
 
-Rules and settings were chosen on validation splits, with `results/plans/recipes.yaml`. They read
-counts alone, so that neither the number of ranks nor where the graph is stored changes them.
+The rules read counts alone, so that neither the number of ranks nor where the graph is stored
+changes them. `results/plans/recipes.yaml` compares their settings on validation splits.
 """
 
 from __future__ import annotations

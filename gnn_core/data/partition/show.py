@@ -84,7 +84,7 @@ def draw(metas: Sequence[dict[str, Any]], file: Path) -> None:
         values = [float(meta.get("quality", {}).get(key, 0.0)) for meta in metas]
         bars = axes.barh(range(len(values)), values, color="tab:blue")
         axes.bar_label(bars, fmt="%.3g", padding=2)
-        axes.margins(x=0.2)
+        axes.margins(x=0.35)
         axes.set_title(title, fontsize=9)
         axes.set_yticks(range(len(names)), names)
     figure.axes[0].invert_yaxis()  # the first on top, in all that share the axis
