@@ -60,7 +60,7 @@ report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), t
 	python -m gnn_core.report.page $(SWEPT) --output results/report.html
 
 test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
-	python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
+	python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 --ignore=tests/parallel
 	@$(MAKE) --no-print-directory test-ranks
 
 test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"
