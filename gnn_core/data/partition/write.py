@@ -131,7 +131,11 @@ def _write_topology(
 
     dtype = index_dtype(graph.num_nodes)
     pieces = adjacency_pieces(graph)
-    return sums | scatter(pieces, place, lengths, dtype, targets, budget_bytes, progress)
+
+    def of_adjacency(what: str, done: int, total: int) -> None:
+        progress(f"adjacency, {what}", done, total)
+
+    return sums | scatter(pieces, place, lengths, dtype, targets, budget_bytes, of_adjacency)
 
 
 def _ranges(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
