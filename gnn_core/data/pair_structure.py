@@ -15,6 +15,7 @@ of three links, divided by the roots of the degrees on the way).
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,7 @@ class PairStructure:
         self._graph = graph
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
-        edges = graph.citations if graph.train_edges is None else graph.train_edges
-        directed = np.empty((0, 2), np.int64) if edges is None else np.asarray(edges)
-        with damage_reported(graph):
-            self._ways = _ways(graph.indptr, graph.indices, directed)
+        self._ways = _ways_of(graph)
         self._mark = np.zeros(graph.num_nodes, np.uint8)
         self._reach = np.zeros((graph.num_nodes, 2))
         self._one_at_a_time = threading.Lock()
@@ -102,13 +100,23 @@ def structure_width(config: Any) -> int:
 
 
 def structure_bytes(graph: Graph) -> int:
-    """Memory that a `PairStructure` of the graph takes."""
-    return graph.num_edges + 17 * graph.num_nodes
+    """Memory of the two that a rank has of the graph: its loader's and its evaluator's."""
+    return graph.num_edges + 2 * 17 * graph.num_nodes
 
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
     """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
     return PairStructure(graph) if structure_width(config) else None
+
+
+@lru_cache(maxsize=1)
+def _ways_of(graph: Graph) -> npt.NDArray[np.uint8]:
+    """Who cites whom, see `_ways`; made once for the loaders and the evaluator of a run."""
+    edges = graph.citations if graph.train_edges is None else graph.train_edges
+    directed = np.empty((0, 2), np.int64) if edges is None else np.asarray(edges)
+    with damage_reported(graph):
+        ways: npt.NDArray[np.uint8] = _ways(graph.indptr, graph.indices, directed)
+    return ways
 
 
 @njit(cache=True, nogil=True)
