@@ -103,7 +103,7 @@ def _plan_disk(config: RunConfig, graph: Graph, world: World, needs: dict[str, i
     left = limit - sum(needs.values()) - (asked or 0)
     if left < 0 and config.memory_limit is not None:
         raise _too_low(config, {**needs, "cache of features": asked or 0}, "")
-    neighbours = graph.indices.nbytes // _processes(world)
+    neighbours = graph.indices.nbytes // world.processes_here
     room = min(neighbours, max(0, left) // (2 if asked is None else 1))
     cache = min(max(0, left - room), whole) if asked is None else asked
     needs = {**needs, "neighbours, in the page cache": room, "cache of features": cache}
@@ -115,12 +115,7 @@ def _limit(config: RunConfig, world: World) -> int | None:
     if config.memory_limit is not None:
         return read_size(config.memory_limit)
     have = machine.memory_bytes()
-    return None if have is None else have // _processes(world)
-
-
-def _processes(world: World) -> int:
-    """How many processes of the job this host has."""
-    return world.rank_hosts.count(world.rank_hosts[world.rank])
+    return None if have is None else have // world.processes_here
 
 
 def _too_low(config: RunConfig, needs: dict[str, int], more: str) -> UsageError:
@@ -158,8 +153,8 @@ def _needs_in_memory(
     needs = _needs(config, graph, world, trains, nodes)
     here = graph_bytes(graph)
     if config.partitions is not None:
-        here -= graph.feature_bytes * (world.world_size - _processes(world)) // world.world_size
-    return {"graph": here // _processes(world), **needs}
+        here -= graph.feature_bytes * (world.world_size - world.processes_here) // world.world_size
+    return {"graph": here // world.processes_here, **needs}
 
 
 def _needs_on_disk(
@@ -173,7 +168,7 @@ def _needs_on_disk(
         rows = max(rows, chunk)
     mapped = graph_bytes(graph) - graph.feature_bytes - graph.indices.nbytes
     return {
-        "graph, without features and neighbours": mapped // _processes(world),
+        "graph, without features and neighbours": mapped // world.processes_here,
         **_needs(config, graph, world, trains, nodes),
         "rows of batches and of evaluation": rows * row_bytes * replicas,
         "nodes that evaluation reaches": 8 * graph.num_nodes * (config.eval == "exact"),

@@ -92,7 +92,7 @@ def pin_to_cores(world: World, threads: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if world.elastic and len(cores) == threads:  # tied to them in an earlier world
         return
-    ranks = world.rank_hosts.count(world.rank_hosts[world.rank])
+    ranks = world.processes_here
     if ranks * threads > len(cores):
         raise UsageError(
             f"--pin: expected a core for each of {ranks} ranks x {threads} threads, got "

@@ -122,6 +122,11 @@ class World:
         """Whether all processes share one machine, its page cache and its files."""
         return len(set(self.rank_hosts)) == 1
 
+    @property
+    def processes_here(self) -> int:
+        """How many processes of the job this host has."""
+        return self.rank_hosts.count(self.rank_hosts[self.rank])
+
     def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
         """The bytes of process `root`, of any length, on every process."""
         size = self.gather(len(data))[root]
