@@ -1,4 +1,4 @@
-"""What ranks would fetch from each other: `python -m gnn_core.bench.parts NAME --partitions DIR`.
+"""What ranks would fetch from each other: `python -m gnn_core.bench.parts NAME`.
 
 Every rank's batches are drawn in this process, one rank after the other, and rows are counted, not
 sent. The counts depend on graph, partition and settings alone, never on the machine.
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from gnn_core.data.exchange import Answer, Bytes, Counters, IntArray, PartExchan
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.partition.folder import Partition
+from gnn_core.data.partition.make import Request, make_partition
 from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
@@ -31,19 +34,20 @@ from gnn_core.usage import Parser, finite, whole, wholes
 
 _EXAMPLES = """\
 examples:
-  python -m gnn_core.bench.parts synthetic:papers=1e6 --partitions parts-4
+  python -m gnn_core.bench.parts synthetic-arxiv
   python -m gnn_core.bench.parts synthetic --partitions hash-4 refine-4 --json parts.json
 """
 _COLUMNS = [
     *("partition", "targets by", "cache", "window", "rows a step", "remote", "fetched"),
-    *("of slices", "fixed set", "targets max/mean"),
+    *("of slices", "fixed set", "fixed set / fetched", "targets max/mean"),
 ]
 _NOTES = (
     "rows a step: that a rank's step reads; remote: those of them in parts of other ranks; "
     "fetched: rows that come from other ranks, once a window and not from the cache; all of one "
     "rank and step, the mean over the ranks",
     "of slices: fetched, as a share of the remote rows of targets by slices; fixed set: fetched "
-    "with a cache of the rows read most often in another epoch, which never changes",
+    "with a cache of the rows read most often in another epoch, which never changes; fixed set / "
+    "fetched: what keeping the rows of the next use saves",
     "cache: rows, as a share of the rows of one of as many equal parts as there are ranks",
 )
 
@@ -68,16 +72,11 @@ def _run(options: argparse.Namespace) -> int:
         options.dataset, options.data_root, options.cache_dir, progress=lambda line: print(line)
     )
     hardware = machine.hardware()
-    rows: list[list[Any]] = []
-    for folder in options.partitions:
-        partition = Partition.open(folder, graph)
-        slices = None
-        for name, assign in _assigns(graph, partition, options.fanouts).items():
-            for share in options.cache:
-                found = _count(graph, partition, assign, share, options)
-                slices = slices or _mean(found, "remote_rows")
-                rows.append(_row(partition, name, share, found, slices, options))
-                print(rows[-1], file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for made in [] if options.partitions else [Path(folder, "parts")]:
+            make_partition(graph, Request(options.ranks), made)
+            options.partitions = [made]
+        rows = _rows(graph, options)
     record = origin(hardware) | {
         "benchmark": "rows of other parts",
         "settings": {
@@ -94,6 +93,20 @@ def _run(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_bench(options.json, record)
     return 0
+
+
+def _rows(graph: Graph, options: argparse.Namespace) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for folder in options.partitions:
+        partition = Partition.open(folder, graph)
+        slices = None
+        for name, assign in _assigns(graph, partition, options.fanouts).items():
+            for share in options.cache:
+                found = _count(graph, partition, assign, share, options)
+                slices = slices or _mean(found, "remote_rows")
+                rows.append(_row(partition, name, share, found, slices, options))
+                print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def _assigns(graph: Graph, partition: Partition, fanouts: tuple[int, ...]) -> dict[str, Assign]:
@@ -182,6 +195,7 @@ def _row(
         round(fetched),
         round(fetched / slices, 3) if slices else None,
         round(found.fixed_set / steps),
+        round(found.fixed_set / steps / fetched, 3) if fetched else None,
         round(found.targets, 3),
     ]
 
@@ -213,7 +227,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(f"{__doc__}\n{_EXAMPLES}", allow_abbrev=False)
     add = parser.add_argument
     add("dataset", metavar="NAME", help="data set, or a graph folder")
-    add("--partitions", nargs="+", type=path_argument, required=True, metavar="DIR", help="of it")
+    text = "of it (default: one made for this, by refine, with a part for each rank)"
+    add("--partitions", nargs="+", type=path_argument, metavar="DIR", help=text)
     add("--ranks", type=whole(), default=4, metavar="N", help="(default: %(default)s)")
     add("--fanouts", type=wholes, default=(10, 5), metavar="10,5", help="(default: 10,5)")
     add("--global-batch-size", type=whole(), default=1024, metavar="N", help="(default: 1024)")

@@ -54,6 +54,7 @@ def load(
     cache_dir: str | Path | None = None,
     verify: bool = False,
     progress: Say | None = None,
+    may_lack_indices: bool = False,
 ) -> Graph:
     """The graph of that name, memory-mapped; prepared first if it is not yet. Raises UsageError.
 
@@ -63,21 +64,28 @@ def load(
         cache_dir: where prepared graphs are kept (RINGSAGE_CACHE, else ~/.cache/ringsage, if None).
         verify: check every element and every checksum, however large the graph is.
         progress: gets now and then, in one line, what is being prepared.
+        may_lack_indices: see `Graph.open`.
     """
     root, cache = find_data_root(data_root), find_cache(cache_dir)
-    if name.partition(":")[0] in PRESETS:
-        return Graph.open(_prepare_synthetic(name, cache, progress), verify)
-    if name in PUBLISHED:
-        return Graph.open(_prepare_published(PUBLISHED[name], root, cache, progress), verify)
+    folder = _folder_of(name, root, cache, progress)
+    if folder is not None:
+        return Graph.open(folder, verify, may_lack_indices)
     imported = importing.imported_names(cache)
-    if name in imported:
-        return Graph.open(cache / importing.IMPORTED / name, verify)
-    folder = expanded(name, "--dataset")
-    if is_file(folder / META) or os.sep in name:
-        return Graph.open(folder, verify)
     near = did_you_mean(name.partition(":")[0], [*names(), *imported])
     known = f"; it knows {', '.join([*names(), *imported])} and folders with a {META}"
     raise UsageError(f"unknown data set {shown(name)}{near or known}")
+
+
+def _folder_of(name: str, root: Path | None, cache: Path, progress: Say | None) -> Path | None:
+    """The folder of the graph of that name, prepared; None for a name that is not known."""
+    if name.partition(":")[0] in PRESETS:
+        return _prepare_synthetic(name, cache, progress)
+    if name in PUBLISHED:
+        return _prepare_published(PUBLISHED[name], root, cache, progress)
+    if name in importing.imported_names(cache):
+        return cache / importing.IMPORTED / name
+    folder = expanded(name, "--dataset")
+    return folder if is_file(folder / META) or os.sep in name else None
 
 
 def add(

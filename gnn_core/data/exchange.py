@@ -83,6 +83,11 @@ class Counters:
     bytes_sent: int = 0  # rows, ids and counts
     rounds: int = 0  # of three collectives each
     seconds: float = 0.0  # in the exchange, beside the training where there is a prefetch thread
+    # Where the adjacency lies in parts, too:
+    sampled_nodes: int = 0  # of other ranks' parts, whose neighbours their ranks drew
+    sampling_bytes: int = 0  # sent: ids of nodes and of neighbours, and counts
+    sampling_rounds: int = 0  # of three collectives each
+    sampling_seconds: float = 0.0  # as `seconds`
 
 
 class Answer(NamedTuple):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from gnn_core.data.ahead import Wait
 from gnn_core.data.batch import Batch
 from gnn_core.data.features import Features
+from gnn_core.data.part_topology import PartTopology
 from gnn_core.measure.feature_reads import FeatureReads
 
 IntArray = npt.NDArray[np.int64]
@@ -41,6 +42,7 @@ class FeatureStore(ABC):
     table: Features | None = None
     wait: Wait | None = None  # how a main thread waits for one that reads rows; None: for ever
     exchanges = False  # whether rows come from other ranks, so that reading them is collective
+    topology: PartTopology | None = None  # the adjacency rows, where they lie in parts
 
     def __init__(self, num_rows: int, width: int, dtype: np.dtype, row_bytes: int):
         self.num_rows, self.width, self.dtype = num_rows, width, dtype
@@ -127,7 +129,7 @@ class FeatureStore(ABC):
         return contextlib.nullcontext()
 
     def standing_in(self) -> contextlib.AbstractContextManager[Any]:
-        """In here rows of other ranks may be zeros: for a step that changes nothing."""
+        """In here rows of other ranks may be zeros, and neighbours others: to change nothing by."""
         return contextlib.nullcontext()
 
     def exchanged(self) -> dict[str, Any] | None:

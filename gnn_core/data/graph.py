@@ -7,7 +7,7 @@ on a machine share one copy in the page cache, and a graph larger than memory st
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from gnn_core.data.checks import (
     ARRAY_NAMES,
     SPLIT_NAMES,
     Subject,
+    absent_ids,
+    are_absent,
     check_arrays,
     check_sparse_parts,
     index_dtype,
@@ -58,14 +60,17 @@ class Graph:
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: str | Path, verify: bool = False) -> Graph:
+    def open(
+        cls, folder: str | Path, verify: bool = False, may_lack_indices: bool = False
+    ) -> Graph:
         """Open a graph folder, memory-mapped and checked. Raises UsageError.
 
         Small graphs (under 256 MB) are checked whole, checksums included; of larger ones samples
-        are checked, unless `verify` asks for every element and every checksum.
+        are checked, unless `verify` asks for every element and every checksum. `may_lack_indices`:
+        indices.npy may not be there, since the adjacency rows lie in the parts of a partition.
         """
         folder = Path(folder)
-        arrays, meta = open_arrays(folder, verify)
+        arrays, meta = open_arrays(folder, verify, may_lack_indices)
         return cls(name=meta["name"], folder=folder, meta=meta, **arrays)
 
     @classmethod
@@ -121,6 +126,15 @@ class Graph:
     def num_edges(self) -> int:
         """E: directed message-passing edges (a citation counts twice)."""
         return len(self.indices)
+
+    @property
+    def has_indices(self) -> bool:
+        """Whether `indices` may be read; False: whom nodes receive from only their parts tell."""
+        return not are_absent(self.indices)
+
+    def without_indices(self) -> Graph:
+        """The same graph, whose `indices` have their length alone: reading any is an error."""
+        return replace(self, indices=absent_ids(self.num_edges, self.num_nodes))
 
     @property
     def num_features(self) -> int:

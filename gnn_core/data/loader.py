@@ -21,9 +21,11 @@ from gnn_core import seeding
 from gnn_core.data.ahead import ahead
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import index_dtype
+from gnn_core.data.exchange import Counters
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
 from gnn_core.data.sampler import Sampler
+from gnn_core.data.window_sampler import Sampled, WindowSampler
 
 IntArray = npt.NDArray[np.int64]
 IdArray = npt.NDArray[np.integer]
@@ -63,6 +65,7 @@ class Loader:
         assign: which rank computes which targets of a global batch.
         most: of the split's nodes that are taken, evenly spaced; 0 is all.
         store: whose rows of the batches are to be here before they are; None: of no such store.
+            Where it has the adjacency rows, in parts, the batches of a window are drawn together.
     """
 
     def __init__(
@@ -94,6 +97,10 @@ class Loader:
         self._assign = assign
         self._store = store
         self._sampler = Sampler(graph, fanouts)
+        self._topology = store.topology if store else None
+        if self._topology is not None:
+            counters = self._topology.counters if split == "train" else Counters()
+            self._window_sampler = WindowSampler(self._topology, fanouts, counters)
 
     @property
     def prefetches(self) -> bool:
@@ -127,8 +134,7 @@ class Loader:
         self, epoch: int, first_step: int, prepare: Callable[[Batch], Batch] | None
     ) -> Generator[Batch]:
         order = self._order(epoch)
-        steps = range(first_step, self.num_steps)
-        batches = (self._batch(order, epoch, step) for step in steps)
+        batches = self._drawn(order, epoch, range(first_step, self.num_steps))
         if self._store is not None:
             behind = 0 if prepare else self._prefetch
             batches = self._store.arriving(batches, behind, counts=self._split == "train")
@@ -141,8 +147,11 @@ class Loader:
         return self._store.giving_up_on_errors() if self._store else contextlib.nullcontext()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """One batch by itself, drawn in the caller's thread."""
-        return self._batch(self._order(epoch), epoch, step)
+        """One batch by itself, drawn in the caller's thread.
+
+        Collective where the adjacency lies in parts of other ranks, unless the store stands in.
+        """
+        return self._batches(self._order(epoch), epoch, range(step, step + 1))[0]
 
     def _find_items(self) -> IdArray:
         """What an epoch goes through: here the nodes of the split, in the width of their ids."""
@@ -156,8 +165,31 @@ class Loader:
             return self._items
         return seeding.permuted(self._items, self._seed, "order", self._split, epoch)
 
-    def _batch(self, order: IdArray, epoch: int, step: int) -> Batch:
+    def _drawn(self, order: IdArray, epoch: int, steps: range) -> Generator[Batch]:
+        """The batches of the steps, as many drawn together as the sampling exchanges of."""
+        together = 1 if self._topology is None else self._topology.window
+        for first in range(0, len(steps), together):
+            yield from self._batches(order, epoch, steps[first : first + together])
+
+    def _batches(self, order: IdArray, epoch: int, steps: range) -> list[Batch]:
         start = time.perf_counter()
+        shares = [self._share(order, epoch, step) for step in steps]
+        if self._topology is None:
+            made = [
+                self._made(*share, epoch, step) for share, step in zip(shares, steps, strict=True)
+            ]
+        else:
+            keys = [self._sampling_key(epoch, step) for step in steps]
+            sampled = self._window_sampler.sample([mine for mine, _, _ in shares], keys)
+            made = [
+                self._labelled(drawn, *share, epoch, step)
+                for drawn, share, step in zip(sampled, shares, steps, strict=True)
+            ]
+        seconds = (time.perf_counter() - start) / len(steps)
+        return [replace(batch, sample_seconds=seconds) for batch in made]
+
+    def _share(self, order: IdArray, epoch: int, step: int) -> tuple[IntArray, IntArray, int]:
+        """Items of this rank, those of all ranks, and how many of this rank's are no padding."""
         size = self._global_batch_size
         everyones = order[step * size : (step + 1) * size].astype(np.int64)
         is_mine = self._assign(everyones, self._world_size, epoch, step) == self._rank
@@ -165,14 +197,25 @@ class Loader:
         num_real = len(mine)
         if num_real < -(-len(everyones) // self._world_size):  # so there are others' items
             mine = np.append(mine, everyones[np.argmin(is_mine)])
-        batch = self._made(mine, everyones, num_real, epoch, step)
-        return replace(batch, sample_seconds=time.perf_counter() - start)
+        return mine, everyones, num_real
 
     def _made(
         self, mine: IntArray, everyones: IntArray, num_real: int, epoch: int, step: int
     ) -> Batch:
         """The batch of this rank's items `mine` out of those of all ranks."""
-        blocks, input_nodes = self._sampler.sample(mine, self._sampling_key(epoch, step))
+        sampled = self._sampler.sample(mine, self._sampling_key(epoch, step))
+        return self._labelled(sampled, mine, everyones, num_real, epoch, step)
+
+    def _labelled(
+        self,
+        sampled: Sampled,
+        mine: IntArray,
+        everyones: IntArray,
+        num_real: int,
+        epoch: int,
+        step: int,
+    ) -> Batch:
+        blocks, input_nodes = sampled
         labels = self._graph.labels
         return Batch(
             blocks=blocks,

@@ -140,5 +140,6 @@ def _count_loops(indptr, indices):  # type: ignore[no-untyped-def]
     for node in range(len(counts)):
         require_row(indptr[node], indptr[node + 1], len(indices))
         for position in range(indptr[node], indptr[node + 1]):
+            require_node(indices[position], len(counts))
             counts[node] += indices[position] == node
     return counts

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.compiled import njit
 from gnn_core.data.ahead import Wait, ahead, wait_forever
 from gnn_core.data.batch import Batch
 from gnn_core.data.exchange import Bytes, Counters, PartExchange, Transport
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import FEATURE_DTYPES
-from gnn_core.data.partition.folder import Partition
+from gnn_core.data.part_topology import PartTopology
+from gnn_core.data.partition.folder import Partition, spans_of
 from gnn_core.data.row_cache import RowCache, copy_rows, find
 
 IntArray = npt.NDArray[np.int64]
@@ -52,6 +52,7 @@ class PartitionedStore(FeatureStore):
         window: batches whose rows are fetched together.
         cache_bytes: for rows of other parts that are kept from window to window.
         wait: how the main thread waits for the one that fetches rows (see `ahead`); None: for ever.
+        topology: the adjacency rows, where they lie in parts, too.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class PartitionedStore(FeatureStore):
         window: int = 8,
         cache_bytes: int = 0,
         wait: Wait | None = None,
+        topology: PartTopology | None = None,
     ):
         parts = {part: partition.part_features(part) for part in held}
         dtype, width = feature_dtype(partition), partition.num_features
@@ -80,7 +82,8 @@ class PartitionedStore(FeatureStore):
         self.exchanges = self.exchange is not None
         self._window = window
         self._wait_in_main = wait or wait_forever
-        self.counters = Counters()
+        self.topology = topology
+        self.counters = Counters() if topology is None else topology.counters
         self._sizes = np.diff(self._offsets)
         remote = int(self._sizes[~self._is_held].sum())
         most_rows = min(cache_bytes // self.row_bytes, remote) if self.exchange else 0
@@ -129,6 +132,8 @@ class PartitionedStore(FeatureStore):
                 given_up = self.exchange.transport.given_up
                 if not given_up and (following or next(drawn, None)) is not None:
                     # The others may wait in the round of that window, or are about to leave, too.
+                    if self.topology is not None:  # where drawing the window after it is collective
+                        next(drawn, None)
                     self.exchange.fetch(np.empty(0, np.int64), Counters(), stops=True)
                 raise
             window = following or next(drawn, None)
@@ -227,6 +232,7 @@ class PartitionedStore(FeatureStore):
         transport = self.exchange.transport.name if self.exchange else "none"
         meta = self.partition.meta
         told = {"parts": self.partition.num_parts, "method": meta["method"], "transport": transport}
+        told["topology"] = "whole" if self.topology is None else "parts"
         return told | asdict(self.counters)
 
     def remote_places(self, ids: IntArray) -> IntArray:
@@ -235,7 +241,7 @@ class PartitionedStore(FeatureStore):
         return places[~self._is_held[self._part_of(places)]]
 
     def _part_of(self, places: IntArray) -> IntArray:
-        parts: IntArray = _parts_of(places, self._offsets)
+        parts: IntArray = spans_of(places, self._offsets)
         return parts
 
     # --- errors and the warm-up -------------------------------------------------------------------
@@ -256,11 +262,16 @@ class PartitionedStore(FeatureStore):
     @contextlib.contextmanager
     def standing_in(self) -> Iterator[None]:
         """See `FeatureStore`."""
-        self._stands_in = True
+        self._set_standing_in(True)
         try:
             yield
         finally:
-            self._stands_in = False
+            self._set_standing_in(False)
+
+    def _set_standing_in(self, stands_in: bool) -> None:
+        self._stands_in = stands_in
+        if self.topology is not None:
+            self.topology.stands_in = stands_in
 
     # --- rows -------------------------------------------------------------------------------------
 
@@ -314,22 +325,6 @@ def rank_bounds(partition: Partition, world_size: int) -> IntArray:
 def feature_dtype(partition: Partition) -> np.dtype:
     """Of the rows: float32, float16, or uint16 for bfloat16."""
     return FEATURE_DTYPES[partition.feature_dtype or "float32"]
-
-
-@njit(cache=True, nogil=True)
-def _parts_of(places, offsets):  # type: ignore[no-untyped-def]
-    """searchsorted(offsets, places, "right") - 1, in a tenth of its time."""
-    parts = np.empty(len(places), np.int64)
-    for i in range(len(places)):
-        low, high = 0, len(offsets) - 1
-        while high - low > 1:
-            middle = (low + high) >> 1
-            if offsets[middle] <= places[i]:
-                low = middle
-            else:
-                high = middle
-        parts[i] = low
-    return parts
 
 
 def _as_bytes(rows: npt.NDArray) -> Bytes:

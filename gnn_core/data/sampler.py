@@ -33,12 +33,12 @@ _WORD_BITS = 64
 
 
 @njit(cache=True, nogil=True)
-def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets):  # type: ignore[no-untyped-def]
+def count_rows(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets):  # type: ignore[no-untyped-def]
     """Look up every destination's row, and cumulate min(degree, fanout) in `offsets`.
 
     Returns the total, which may exceed int32, and whether a row is not within the `num_indices`
     neighbours there are, as only in a damaged file. The rows are scattered over memory; looked
-    up here, all at once, the loads overlap, and no branch of `_draw` has to wait for one.
+    up here, all at once, the loads overlap, and no branch of `draw_rows` has to wait for one.
     """
     total = np.int64(0)
     offsets[0] = 0
@@ -55,7 +55,7 @@ def _count(indptr, num_indices, nodes, num_dst, fanout, starts, degrees, offsets
 
 
 @njit(cache=True, nogil=True)
-def _draw(nodes, starts, degrees, num_dst, hop_key, offsets, picks):  # type: ignore[no-untyped-def]
+def draw_rows(nodes, starts, degrees, num_dst, hop_key, offsets, picks):  # type: ignore[no-untyped-def]
     """Choose, for every destination, the positions in `indices` that it draws.
 
     Robert Floyd's algorithm (Bentley, "A Sample of Brilliance", CACM 1987): k distinct values out
@@ -150,7 +150,7 @@ class Sampler:
         self._starts = _grown(self._starts, num_dst)
         self._degrees = _grown(self._degrees, num_dst)
         offsets = np.empty(num_dst + 1, dtype=np.int32)
-        num_edges, is_damaged = _count(
+        num_edges, is_damaged = count_rows(
             graph.indptr,
             len(graph.indices),
             self._nodes,
@@ -172,7 +172,7 @@ class Sampler:
         self._nodes = _grown(self._nodes, num_dst + num_edges + 1)
         self._picks = _grown(self._picks, num_edges)
         columns = np.empty(num_edges, dtype=np.int32)
-        _draw(self._nodes, self._starts, self._degrees, num_dst, hop_key, offsets, self._picks)
+        draw_rows(self._nodes, self._starts, self._degrees, num_dst, hop_key, offsets, self._picks)
         if self._faults is not None:
             self._faults.take(self._picks[:num_edges])
         num_src = self._positions.relabel(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.data.checks import ARRAY_NAMES, Subject, check_arrays
+from gnn_core.data.checks import ARRAY_NAMES, Subject, absent_ids, check_arrays
 from gnn_core.data.features import SPARSE_PARTS, Features, SparseFeatures, compact
 from gnn_core.data.mapped import map_arrays
 from gnn_core.data.meta import ID_FILES, META, describe, meta_text, read_meta, require_as_written
@@ -212,16 +212,23 @@ class GraphWriter:
         return sum(path.stat().st_size for path in self.staging.iterdir())
 
 
-def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def open_arrays(
+    folder: Path, verify: bool, may_lack_indices: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Memory-map and check the arrays of a graph folder -> (arrays by name, meta). UsageError."""
     meta = read_meta(folder)
     subject = Subject(str(meta["name"]), folder)
     files = {name: folder / f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
     files = {name: path for name, path in files.items() if path.name in meta["checksums"]}
-    for file in meta["checksums"]:
-        if not (folder / file).is_file():
-            raise subject.error(Path(file).stem, "a file listed in meta.json", "no such file")
+    absent = {file for file in meta["checksums"] if not (folder / file).is_file()}
+    lacks_indices = may_lack_indices and absent == {"indices.npy"}
+    if absent and not lacks_indices:
+        name = Path(min(absent)).stem
+        raise subject.error(name, "a file listed in meta.json", "no such file")
     arrays = map_arrays(files, subject, meta["num_features"])
+    if lacks_indices:
+        del files["indices"]
+        arrays["indices"] = absent_ids(meta["num_edges"], meta["num_nodes"])
     size = sum(path.stat().st_size for path in files.values())
     full = verify or size < SMALL_BYTES
     _check_counts(subject, arrays, meta)
@@ -229,6 +236,8 @@ def open_arrays(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str, A
     require_as_written(folder, meta)
     if full:
         for file, expected in meta["checksums"].items():
+            if file in absent:
+                continue
             got = file_sha256(folder / file)
             if got != expected:
                 wanted = f"sha256 {str(expected)[:16]}.."

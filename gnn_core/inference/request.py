@@ -24,7 +24,8 @@ from gnn_core.usage import Parser, UsageError, whole
 CLASSES, LOGITS, EMBEDDINGS, CITATIONS = "classes", "logits", "embeddings", "citations"
 SPLITS = ("train", "valid", "test")
 _PLACE = (
-    *("data_root", "cache_dir", "partitions", "share_parts", "verify", "device", "threads"),
+    *("data_root", "cache_dir", "partitions", "partition_topology", "share_parts", "verify"),
+    *("device", "threads"),
     *("feature_store", "memory_limit", "disk_cache"),
     *("start_timeout", "collective_timeout"),
 )

@@ -167,16 +167,25 @@ class ExchangeRecord:
     bytes_sent: int  # rows, ids and counts
     rounds: int  # of three collectives each
     seconds: float  # of the slowest rank in the exchange, beside the training
+    # Of the adjacency; older records have none of these.
+    topology: str = "whole"  # on every host; "parts": the owners draw neighbours
+    sampled_nodes: int = 0  # of parts that the rank does not hold, whose neighbours were drawn
+    sampling_bytes: int = 0  # sent: ids of nodes and of neighbours, and counts
+    sampling_rounds: int = 0  # of three collectives each
+    sampling_seconds: float = 0.0  # as `seconds`
 
     @classmethod
     def of(cls, ranks: Sequence[Mapping[str, Any]]) -> ExchangeRecord:
         """Return the record of what each rank has counted."""
         sums = [
             *("input_rows", "remote_rows", "needed_rows", "cached_rows"),
-            *("rows_received", "bytes_sent"),
+            *("rows_received", "bytes_sent", "sampled_nodes", "sampling_bytes"),
         ]
         added = {name: sum(rank[name] for rank in ranks) for name in sums}
-        return cls(**{**ranks[0], **added, "seconds": max(rank["seconds"] for rank in ranks)})
+        slowest = {
+            name: max(rank[name] for rank in ranks) for name in ("seconds", "sampling_seconds")
+        }
+        return cls(**{**ranks[0], **added, **slowest})
 
     @property
     def hit_rate(self) -> float | None:

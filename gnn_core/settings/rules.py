@@ -50,7 +50,7 @@ def applies(spec: Option, values: Values, ignored: Collection[str]) -> bool:
         return False
     if spec.name in ("resume", "checkpoint_every_steps"):
         return values["checkpoint_dir"] is not None
-    if spec.name in ("fetch_window", "fetch_cache", "share_parts"):
+    if spec.name in ("partition_topology", "fetch_window", "fetch_cache", "share_parts"):
         return values["partitions"] is not None
     if spec.name in _OF_MODELS:
         return _OF_MODELS[spec.name](values["model"])
@@ -142,6 +142,12 @@ def _parts_are_mapped(values: Values) -> str | None:
     if values["feature_store"] != "disk" or values["partitions"] is None:
         return None
     return "the parts of --partitions are memory-mapped: leave one of the two out"
+
+
+def _topology_of_parts(values: Values) -> str | None:
+    if not values["partition_topology"] or values["partitions"] is not None:
+        return None
+    return "it needs --partitions, the folder of a partition that was written with --topology"
 
 
 def _share_of_hold_out(values: Values) -> str | None:
@@ -241,6 +247,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("held_out", "hold_out"), _share_of_hold_out),
     (("disk_cache", "feature_store"), _cache_of_disk),
     (("feature_store", "partitions"), _parts_are_mapped),
+    (("partition_topology", "partitions"), _topology_of_parts),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

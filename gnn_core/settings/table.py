@@ -56,6 +56,12 @@ class Settings:
         "features of its own parts there, and gets others from their ranks",
         metavar="DIR",
     )
+    partition_topology: bool = option(
+        False,
+        _WHAT,
+        "with --partitions: read adjacency rows of a rank's own parts alone, and let the owners of "
+        "other nodes draw their neighbours; so it is, too, where the graph has no indices.npy",
+    )
     verify: bool = option(False, _WHAT, "check every number of the graph, not a sample of them")
 
     # Model

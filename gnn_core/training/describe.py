@@ -16,7 +16,7 @@ from gnn_core.measure.tensorboard import folder_of_run
 from gnn_core.measure.timing import per_second
 from gnn_core.number_text import counted, size
 from gnn_core.training.learner import Learner
-from gnn_core.training.memory_plan import MemoryPlan, graph_bytes, rank_bytes
+from gnn_core.training.memory_plan import MemoryPlan, mapped_bytes, rank_bytes
 from gnn_core.training.tasks import (
     assigns_by_locality,
     assigns_to_owners,
@@ -178,16 +178,17 @@ def _on_disk(plan: MemoryPlan) -> list[str]:
 
 
 def _mapped(config: RunConfig, graph: Graph, world: World) -> list[str]:
-    shared, per_rank = graph_bytes(graph), rank_bytes(config, graph, world.num_replicas)
+    ranks = max(world.replica_hosts.count(host) for host in world.replica_hosts)
+    mapped = mapped_bytes(config, graph, ranks, world.num_replicas)
+    shared, per_rank = sum(mapped.values()), rank_bytes(config, graph, world.num_replicas)
     if config.task == "link":  # states of all nodes after a layer, in a file that ranks share
         width = 8 if config.precision == "fp64" else 4
         shared += 2 * graph.num_nodes * config.hidden * width
-    ranks = max(world.replica_hosts.count(host) for host in world.replica_hosts)
-    if config.partitions and graph.features is not None:  # a host reads the parts of its ranks
-        shared -= graph.features.nbytes * (world.num_replicas - ranks) // world.num_replicas
     total = shared + ranks * sum(per_rank.values())
     what = "graph and embeddings" if config.task == "link" else "graph"
-    rows = {f"{what}, shared by a host's ranks": shared, **per_rank, "per host, at most": total}
+    parts = {f"  {name}": size for name, size in mapped.items()} if len(mapped) > 1 else {}
+    rows = {f"{what}, shared by a host's ranks": shared, **parts}
+    rows |= {**per_rank, "per host, at most": total}
     lines = ["memory", *_sizes(rows)]
     memory = machine.memory_bytes()
     if memory and total > memory:

@@ -25,8 +25,9 @@ from gnn_core.config import UsageError
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Loader
+from gnn_core.data.loader import Loader, rank_slice
 from gnn_core.data.neighbourhood import all_neighbours, chunks, reach, shares
+from gnn_core.data.part_topology import PartTopology
 from gnn_core.data.progress import Progress, silent
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.training.world import World
@@ -109,7 +110,7 @@ class ExactEvaluator:
     def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, Tally]:
         """The tally of each split, always of the whole: see `Evaluator`."""
         ids = {split: self._graph.split(split) for split in splits}
-        needed = reach(self._graph, np.concatenate(list(ids.values())), len(self._model.widths) - 1)
+        needed = self._reach(np.concatenate(list(ids.values())), len(self._model.widths) - 1)
         states = self._states(needed[:-1])
         return {split: self._score(states, ids[split]) for split in splits}
 
@@ -118,7 +119,7 @@ class ExactEvaluator:
 
         Every rank must call it, with the same distinct `ids`.
         """
-        states = self._states(reach(self._graph, ids, len(self._model.widths) - 1))
+        states = self._states(self._reach(ids, len(self._model.widths) - 1))
         assert states is not None
         return states
 
@@ -139,7 +140,15 @@ class ExactEvaluator:
             ids: of the nodes.
             take: gets part after part: ids int64 `[k]` and their rows `[k, widths[depth]]`.
         """
-        states = self._states(reach(self._graph, ids, depth)[:-1])
+        needed = self._reach(ids, depth)
+        if self._topology is not None:  # whose shares are what a rank owns, in no order of ids
+            rows = self._states(needed)
+            assert rows is not None
+            bounds = rank_slice(len(ids), self._world.rank, self._world.world_size)
+            for part in chunks(self._graph, ids[bounds], CHUNK_NODES, CHUNK_EDGES):
+                take(part, rows[part])
+            return
+        states = self._states(needed[:-1])
 
         def compute(part: npt.NDArray[np.int64]) -> None:
             take(part, self._infer(depth, states, part))
@@ -149,11 +158,43 @@ class ExactEvaluator:
     def _infer(
         self, depth: int, states: npt.NDArray[Any] | None, part: npt.NDArray[np.int64]
     ) -> npt.NDArray[Any]:
-        block, nodes = all_neighbours(self._graph, part)
+        block, nodes = self._all_neighbours(part)
         return self._model.infer_layer(depth, states, nodes, block)
 
     def _sources(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return all_neighbours(self._graph, part)[1]
+        return self._all_neighbours(part)[1]
+
+    @property
+    def _topology(self) -> PartTopology | None:
+        return self._model.store.topology
+
+    def _all_neighbours(self, part: npt.NDArray[np.int64]) -> tuple[Block, npt.NDArray[np.int64]]:
+        if self._topology is not None:
+            return self._topology.all_neighbours(part)
+        return all_neighbours(self._graph, part)
+
+    def _shares(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Bounds of what each rank computes of `ids`, as `in_order` gives them."""
+        if self._topology is not None:
+            return self._topology.shares(ids)
+        return shares(self._graph, ids, self._world.world_size)
+
+    def _reach(self, ids: npt.NDArray[np.int64], hops: int) -> list[npt.NDArray[np.int64]]:
+        """See `gnn_core.data.neighbourhood.reach`; collective where the adjacency is in parts."""
+        if self._topology is None:
+            return reach(self._graph, ids, hops)
+        mask = np.zeros(self._graph.num_nodes, np.bool_)
+        needed = [np.sort(ids)]
+        for _ in range(hops):
+            mask[needed[0]] = True
+            with self._world.errors_on_all_ranks():
+                self._topology.mark_neighbours(needed[0], mask)
+            bits = np.packbits(mask)
+            for root in range(self._world.world_size):
+                bits |= self._world.broadcast(np.packbits(mask), root)
+            mask = np.unpackbits(bits, count=len(mask)).view(np.bool_)
+            needed.insert(0, np.flatnonzero(mask))
+        return needed
 
     def _states(self, needed: list[npt.NDArray[np.int64]]) -> npt.NDArray[Any] | None:
         """The states after the last of the layers for which ids are `needed`; None for none."""
@@ -173,7 +214,7 @@ class ExactEvaluator:
     ) -> None:
         """Fill the rows `ids` of `target` with the output of one hidden layer, on every host."""
         ids = self._model.store.in_order(ids)
-        bounds = shares(self._graph, ids, self._world.world_size)
+        bounds = self._shares(ids)
 
         def fill(part: npt.NDArray[np.int64]) -> None:
             target[part] = self._infer(depth, states, part)
@@ -237,7 +278,7 @@ class ExactEvaluator:
 
         ids = self._model.store.in_order(ids)
         last = len(self._model.widths) - 1
-        bounds = shares(self._graph, ids, self._world.world_size)
+        bounds = self._shares(ids)
         return _summed(sum(self._for_my_parts(last, ids, bounds, score), Tally()), self._world)
 
     def _scratch(self, num_rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnn_core import models
 from gnn_core.config import OPTIONS, RunConfig, UsageError
+from gnn_core.data.checks import index_dtype
 from gnn_core.data.disk_reads import MOST_RUN_BYTES, READ_THREADS
 from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.features import SparseFeatures
@@ -80,7 +81,8 @@ def plan_memory(config: RunConfig, graph: Graph, world: World, trains: bool = Tr
         needs = _needs_in_memory(config, graph, world, trains, None)
         if limit is None or sum(needs.values()) <= limit:
             return MemoryPlan("memory", needs, note=note)
-    nodes = _first_batch(config, graph, world) if trains else None
+    # Where the adjacency lies in parts, only all ranks together can draw a batch.
+    nodes = _first_batch(config, graph, world) if trains and graph.has_indices else None
     needs = _needs_in_memory(config, graph, world, trains, nodes)
     fits = limit is None or sum(needs.values()) <= limit
     if wanted == "memory" or not is_mapped or (wanted == "auto" and fits):
@@ -151,9 +153,7 @@ def _needs_in_memory(
     config: RunConfig, graph: Graph, world: World, trains: bool, nodes: list[float] | None
 ) -> dict[str, int]:
     needs = _needs(config, graph, world, trains, nodes)
-    here = graph_bytes(graph)
-    if config.partitions is not None:
-        here -= graph.feature_bytes * (world.world_size - world.processes_here) // world.world_size
+    here = sum(mapped_bytes(config, graph, world.processes_here, world.world_size).values())
     return {"graph": here // world.processes_here, **needs}
 
 
@@ -180,6 +180,24 @@ def graph_bytes(graph: Graph) -> int:
     """Bytes of the arrays that training reads, features included."""
     arrays = (graph.indptr, graph.indices, graph.features, graph.labels, graph.splits)
     return sum(array.nbytes for array in arrays if array is not None)
+
+
+def mapped_bytes(config: RunConfig, graph: Graph, ranks: int, world_size: int) -> dict[str, int]:
+    """Bytes that a host maps of a graph, by use; `ranks` of all ranks are there."""
+    if config.partitions is None:
+        return {"graph": graph_bytes(graph)}
+    nodes = graph_bytes(graph) - graph.indices.nbytes - graph.feature_bytes
+    nodes += graph.num_nodes * index_dtype(graph.num_nodes).itemsize
+    adjacency = {"adjacency of all nodes": graph.indices.nbytes}
+    if not graph.has_indices:
+        rows = 8 * graph.num_nodes + graph.indices.nbytes
+        adjacency = {"adjacency of its parts": rows * ranks // world_size}
+    features = graph.feature_bytes * ranks // world_size
+    return {
+        "labels, splits, offsets, places": nodes,
+        **adjacency,
+        "features of its parts": features,
+    }
 
 
 def rank_bytes(
@@ -225,6 +243,10 @@ def rank_bytes(
             + 3 * remote * row
             + min(read_size(config.fetch_cache), graph.feature_bytes)
         )
+        if not graph.has_indices:  # ids, counts, places and owners; ids as sent, received and kept
+            fetched["neighbours drawn in a window"] = int(
+                config.fetch_window * (nodes[-2] * 80 + nodes[-1] * 24)
+            )
     return {
         "program and libraries": max(_PROGRAM_BYTES, machine.own_memory_bytes()),
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,

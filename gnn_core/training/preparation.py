@@ -112,7 +112,12 @@ def require_same_job(config: RunConfig, graph: Graph, world: World) -> None:
     """Compare configuration, data and versions of all ranks; raises UsageError on every rank."""
     settings = {k: v for k, v in config.to_dict().items() if k not in _MAY_DIFFER}
     clusters = None if graph.clusters is None else array_sha256(graph.clusters)[:12]
-    facts = {"fingerprint": graph.fingerprint[:12], "nodes": graph.num_nodes, "clusters": clusters}
+    facts = {
+        "fingerprint": graph.fingerprint[:12],
+        "nodes": graph.num_nodes,
+        "clusters": clusters,
+        "adjacency": "whole" if graph.has_indices else "in parts",
+    }
     mine = {
         "configuration": settings,
         "graph": facts,

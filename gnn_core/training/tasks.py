@@ -28,7 +28,7 @@ from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.settings.fitted import GraphFacts
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
-from gnn_core.training.parts import partitioned_store
+from gnn_core.training.parts import partitioned_store, require_parts_suffice
 from gnn_core.training.world import World
 from gnn_core.usage import read_size
 
@@ -49,7 +49,13 @@ def load_for(config: RunConfig, say: Say) -> Graph:
     """The graph that `--dataset` names, of which the task may need a version of its own."""
     is_link = config.task == "link"
     name = _DIRECTED.get(config.dataset, config.dataset) if is_link else config.dataset
-    return datasets.load(name, config.data_root, config.cache_dir, config.verify, progress=say)
+    place = (config.data_root, config.cache_dir, config.verify)
+    has_parts = config.partitions is not None
+    graph = datasets.load(name, *place, progress=say, may_lack_indices=has_parts)
+    if config.partition_topology:
+        graph = graph.without_indices()
+    require_parts_suffice(config, graph)
+    return graph
 
 
 def trained_on(config: RunConfig, graph: Graph, say: Say) -> Graph:

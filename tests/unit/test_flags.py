@@ -150,6 +150,7 @@ def test_every_setting_with_its_value_and_origin(parse, yaml_file) -> None:
         "resume",
         "start_timeout",
         "collective_timeout",  # --strategy multiworker
+        "partition_topology",
         "fetch_window",
         "fetch_cache",
         "share_parts",  # --partitions

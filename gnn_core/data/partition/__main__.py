@@ -138,7 +138,8 @@ def _parser() -> Parser:
         help="what no part shall have much more of than others, beside nodes: training targets, "
         "edges, or nothing (default: train where the graph has splits, else edges)",
     )
-    add("--topology", action="store_true", help="also store the adjacency rows by part")
+    text = "also store the adjacency rows by part, for training with --partition-topology"
+    add("--topology", action="store_true", help=text)
     add("--output", type=path_argument, metavar="DIR", help="where (default: in the cache)")
     add("--dry-run", action="store_true", help="tell what it would take, and stop")
     add("--overwrite", action="store_true", help="replace another partition in that folder")

@@ -39,7 +39,22 @@ def holdings(meta: dict[str, Any]) -> str:
     )
     left = meta["num_parts"] - _MOST_ROWS
     more = f"\n{left:>6} more" if left > 0 else ""
-    return f"{text}{more}\n\nWith k parts on R ranks, part p is held by rank p * R // k."
+    return (
+        f"{text}{more}\n\nWith k parts on R ranks, part p is held by rank p * R // k.\n"
+        f"{_of_all_nodes(meta)}"
+    )
+
+
+def _of_all_nodes(meta: dict[str, Any]) -> str:
+    """What every host holds, whatever its parts are."""
+    num_nodes, ids = meta["num_nodes"], index_dtype(meta["num_nodes"]).itemsize
+    nodes = size_text((ids + 8 + 4 + 1) * num_nodes)
+    adjacency = size_text(ids * sum(edges for _, edges, _ in _held(meta)))
+    unless = ", unless it trains with --partition-topology" if meta["topology"] else ""
+    return (
+        f"Beside its parts, each host holds places, offsets, labels and splits of all nodes "
+        f"({nodes}),\nand the neighbours of all nodes ({adjacency}){unless}."
+    )
 
 
 def summary(meta: dict[str, Any]) -> str:

@@ -27,6 +27,11 @@ _OF_PARTS = (
     "worker's fetching thread was in an exchange, as a share of training, which goes on meanwhile",
 )
 
+_OF_TOPOLOGY = (
+    "sampling MiB: sent by a worker in a step for neighbours that the owners of nodes drew, beside "
+    "the rows; sampling: seconds of that, as exchange",
+)
+
 
 def communication_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return one line per strategy, number of workers and settings, of the runs that were timed."""
@@ -37,10 +42,11 @@ def communication_table(records: Sequence[RunRecord], *, force: bool = False) ->
         if row.seconds is not None
     ]
     has_parts = any(run.exchange is not None for _, run in lines)
+    samples = any(run.exchange is not None and run.exchange.sampling_rounds for _, run in lines)
     differing = differing_settings(
         [row.settings for row, _ in lines], [row.dataset for row, _ in lines], precision=True
     )
-    columns = _COLUMNS | (_PARTS if has_parts else {})
+    columns = _COLUMNS | (_PARTS if has_parts else {}) | (_TOPOLOGY if samples else {})
     return Table(
         headings=(*columns, *(["settings"] if any(differing) else [])),
         cells=tuple(
@@ -50,7 +56,13 @@ def communication_table(records: Sequence[RunRecord], *, force: bool = False) ->
             )
             for (row, run), text in zip(lines, differing, strict=True)
         ),
-        notes=(*_MEANING, *(_OF_PARTS if has_parts else ()), *notes, *left_out(records)),
+        notes=(
+            *_MEANING,
+            *(_OF_PARTS if has_parts else ()),
+            *(_OF_TOPOLOGY if samples else ()),
+            *notes,
+            *left_out(records),
+        ),
         numbers=pd.DataFrame([_numbers(row, run) for row, run in lines]),
     )
 
@@ -80,6 +92,9 @@ def _numbers(row: Row, run: RunRecord) -> dict[str, float | int | str | None]:
             "hit_rate": exchange.hit_rate,
             "bytes_per_step": _bytes_per_step(row, exchange),
             "rounds_per_step": exchange.rounds / max(1, exchange.steps),
+            "sampling_bytes_per_step": _sampling_bytes_per_step(row, exchange),
+            "sampling_share": _share_of_training(run, exchange.sampling_seconds),
+            "sampling_rounds_per_step": exchange.sampling_rounds / max(1, exchange.steps),
         }
     return found
 
@@ -96,10 +111,16 @@ def _bytes_per_step(row: Row, exchange: ExchangeRecord) -> float:
     return exchange.bytes_sent / max(1, exchange.steps) / row.ranks
 
 
+def _sampling_bytes_per_step(row: Row, exchange: ExchangeRecord) -> float:
+    return exchange.sampling_bytes / max(1, exchange.steps) / row.ranks
+
+
 def _exchange_share(run: RunRecord) -> float | None:
-    if run.exchange is None or not run.training_seconds:
-        return None
-    return run.exchange.seconds / run.training_seconds
+    return None if run.exchange is None else _share_of_training(run, run.exchange.seconds)
+
+
+def _share_of_training(run: RunRecord, seconds: float) -> float | None:
+    return seconds / run.training_seconds if run.training_seconds else None
 
 
 def _if_parts(cell: Callable[[Row, ExchangeRecord], str]) -> Callable[[Row, RunRecord], str]:
@@ -125,4 +146,14 @@ _PARTS: dict[str, Callable[[Row, RunRecord], str]] = {
     "hits": _if_parts(lambda row, exchange: percent(exchange.hit_rate)),
     "MiB": _if_parts(lambda row, exchange: three_digits(_bytes_per_step(row, exchange) / MIB)),
     "exchange": lambda row, run: percent(_exchange_share(run)),
+}
+_TOPOLOGY: dict[str, Callable[[Row, RunRecord], str]] = {
+    "sampling MiB": _if_parts(
+        lambda row, exchange: three_digits(_sampling_bytes_per_step(row, exchange) / MIB)
+    ),
+    "sampling": lambda row, run: (
+        NOTHING
+        if run.exchange is None
+        else percent(_share_of_training(run, run.exchange.sampling_seconds))
+    ),
 }
