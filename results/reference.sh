@@ -107,6 +107,7 @@ scaling() {
     fresh scaling
     results/scaling_hosts.sh
     python tests/hosts/measure_controllers.py --rounds 7 --json results/reference/benches/controllers-hosts.json
+    python tests/hosts/measure_parts.py --json results/reference/benches/parts-hosts.json
 }
 
 # Four ranks share one copy of a graph of 2 GiB.
@@ -126,6 +127,7 @@ benches() {
     python -m gnn_core.bench.assigning --dataset cit-hepth --task link \
         --json results/reference/benches/assign-links.json
     python -m gnn_core.bench.partitioning --json results/reference/benches/partitioning.json
+    python -m gnn_core.bench.parts synthetic-arxiv --json results/reference/benches/parts.json
     python -m gnn_core.bench.disk --json results/reference/benches/disk.json
     python -m horovod_gnn.bench --json results/reference/benches/step.json
     python -m tf_mirrored.bench --json results/reference/benches/keras.json

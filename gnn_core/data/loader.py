@@ -97,10 +97,10 @@ class Loader:
         self._assign = assign
         self._store = store
         self._sampler = Sampler(graph, fanouts)
-        self._topology = store.topology if store else None
-        if self._topology is not None:
-            counters = self._topology.counters if split == "train" else Counters()
-            self._window_sampler = WindowSampler(self._topology, fanouts, counters)
+        self._window_sampler: WindowSampler | None = None
+        if store is not None and store.topology is not None:
+            counters = store.topology.counters if split == "train" else Counters()
+            self._window_sampler = WindowSampler(store.topology, fanouts, counters)
 
     @property
     def prefetches(self) -> bool:
@@ -166,15 +166,15 @@ class Loader:
         return seeding.permuted(self._items, self._seed, "order", self._split, epoch)
 
     def _drawn(self, order: IdArray, epoch: int, steps: range) -> Generator[Batch]:
-        """The batches of the steps, as many drawn together as the sampling exchanges of."""
-        together = 1 if self._topology is None else self._topology.window
+        """The batches of the steps; where neighbours come from other ranks, a window at a time."""
+        together = self._window_sampler.window if self._window_sampler else 1
         for first in range(0, len(steps), together):
             yield from self._batches(order, epoch, steps[first : first + together])
 
     def _batches(self, order: IdArray, epoch: int, steps: range) -> list[Batch]:
         start = time.perf_counter()
         shares = [self._share(order, epoch, step) for step in steps]
-        if self._topology is None:
+        if self._window_sampler is None:
             made = [
                 self._made(*share, epoch, step) for share, step in zip(shares, steps, strict=True)
             ]

@@ -27,6 +27,7 @@ class WindowSampler:
     def __init__(self, topology: PartTopology, fanouts: tuple[int, ...], counters: Counters):
         self._topology, self._fanouts, self._counters = topology, fanouts, counters
         self._positions = positions_of(topology.num_nodes)
+        self.window = topology.window  # batches that are drawn together
 
     def sample(self, targets: Sequence[IntArray], keys: Sequence[int]) -> list[Sampled]:
         """Of each batch the blocks (input layer first) and the ids of the input nodes.

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,8 +83,8 @@ def test_a_stop_and_the_run_goes_on_with_the_whole_graph(
     parts = in_parts(graph, place, 4)
     hide(graph)
     command, changes, _ = JOBS["horovod by mpirun"]
-    place_of = {"dataset": graph.folder, "partitions": parts}
-    words = place.saving(**place_of, **REMOTE, **ENDLESS, **changes)
+    own: dict[str, Any] = {"dataset": graph.folder, "eval_every": 1, "patience": 0}
+    words = place.saving(partitions=parts, **own, **REMOTE, **ENDLESS, **changes)
     with job([*command, *words], place.folder) as started:
         started.wait_until((place.saved / BEST).exists, SECONDS)
         python_of_rank(started, 0).send_signal(signal.SIGTERM)
@@ -93,9 +94,9 @@ def test_a_stop_and_the_run_goes_on_with_the_whole_graph(
     assert stopped.status == "interrupted"
     put_back(graph)
     epochs = len(stopped.epochs) + 2
-    assert single(place.saving(dataset=graph.folder, epochs=epochs, resume=True)).code == 0
+    assert single(place.saving(**own, epochs=epochs, resume=True)).code == 0
     losses = [*(stopped.step_losses or []), *(place.record().step_losses or [])]
-    assert single(place.flags(dataset=graph.folder, epochs=epochs)).code == 0
+    assert single(place.flags(**own, epochs=epochs)).code == 0
     assert losses == pytest.approx(place.record().step_losses, rel=1e-12)
 
 
