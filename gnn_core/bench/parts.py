@@ -39,15 +39,16 @@ examples:
 """
 _COLUMNS = [
     *("partition", "targets by", "cache", "window", "rows a step", "remote", "fetched"),
-    *("of slices", "fixed set", "fixed set / fetched", "targets max/mean"),
+    *("of slices", "fixed set", "fixed set / fetched", "fixed set, W=1", "W=1 / fetched"),
+    "targets max/mean",
 ]
 _NOTES = (
     "rows a step: that a rank's step reads; remote: those of them in parts of other ranks; "
     "fetched: rows that come from other ranks, once a window and not from the cache; all of one "
     "rank and step, the mean over the ranks",
     "of slices: fetched, as a share of the remote rows of targets by slices; fixed set: fetched "
-    "with a cache of the rows read most often in another epoch, which never changes; fixed set / "
-    "fetched: what keeping the rows of the next use saves",
+    "with a cache of the rows read most often in another epoch, which never changes, once a window "
+    "of steps, and, W=1, once a step; / fetched: what keeping the rows of the next use saves",
     "cache: rows, as a share of the rows of one of as many equal parts as there are ranks",
 )
 
@@ -57,7 +58,8 @@ class _Found:
     """Sums over the ranks."""
 
     counters: list[Counters]
-    fixed_set: int
+    fixed_set: int  # rows that a fixed set lacks, once a window
+    fixed_steps: int  # the same, once a step
     targets: float  # of the rank that has most, as a share of the mean
 
 
@@ -120,7 +122,7 @@ def _count(
 ) -> _Found:
     row_bytes = partition.part_features(0).itemsize * partition.num_features
     cache_rows = int(share * graph.num_nodes / options.ranks)
-    counters, fixed, targets = [], 0, []
+    counters, fixed, fixed_steps, targets = [], 0, 0, []
     for rank in range(options.ranks):
         store = PartitionedStore(
             partition,
@@ -150,9 +152,10 @@ def _count(
         for first in range(0, len(read), options.fetch_window):
             needed = np.unique(np.concatenate(read[first : first + options.fetch_window]))
             fixed += int(np.count_nonzero(~np.isin(needed, often)))
+        fixed_steps += sum(int(np.count_nonzero(~np.isin(one, often))) for one in read)
         counters.append(store.counters)
         targets.append(taken)
-    return _Found(counters, fixed, max(targets) * len(targets) / sum(targets))
+    return _Found(counters, fixed, fixed_steps, max(targets) * len(targets) / sum(targets))
 
 
 def _most_often(loader: Loader, store: PartitionedStore, num_rows: int, steps: int) -> IntArray:
@@ -196,6 +199,8 @@ def _row(
         round(fetched / slices, 3) if slices else None,
         round(found.fixed_set / steps),
         round(found.fixed_set / steps / fetched, 3) if fetched else None,
+        round(found.fixed_steps / steps),
+        round(found.fixed_steps / steps / fetched, 3) if fetched else None,
         round(found.targets, 3),
     ]
 

@@ -83,7 +83,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset", default="synthetic-arxiv", metavar="NAME", help="(default: %(default)s)")
     add("--fanouts", default="10,5", metavar="10,5", help="(default: %(default)s)")
     add("--cache", type=finite(0), default=0.2, help="share of a rank's rows (default: 0.2)")
-    add("--epochs", type=whole(2), default=3, metavar="N", help="the first is not counted")
+    text = "of a run, the first of which is not counted (default: 2)"
+    add("--epochs", type=whole(2), default=2, metavar="N", help=text)
     add("--rounds", type=whole(), default=3, metavar="N", help="on this host (default: 3)")
     add("--host-rounds", type=whole(), default=1, metavar="N", help="on hosts (default: 1)")
     add("--rates", type=finite(1), nargs="*", default=[1000.0, 100.0], help="Mbit/s of a link")
