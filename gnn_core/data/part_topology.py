@@ -24,6 +24,7 @@ from gnn_core.usage import UsageError
 
 IntArray = npt.NDArray[np.int64]
 IdArray = npt.NDArray[np.integer]
+_AGAIN = "write the partition again (python -m gnn_core.data.partition, --overwrite)"
 _ALL = -1
 _NO_KEY = np.uint64(0)  # where all neighbours are taken
 _MOST_EDGES = 2**31 - 1  # of a block, whose offsets are int32; and MPI counts in 31 bits
@@ -69,11 +70,6 @@ class PartTopology:
             if not _has_degrees(self._indptr, self._place, first, indptr):
                 raise self._damaged(part)
 
-    @property
-    def num_bytes(self) -> int:
-        """Of the adjacency rows that this rank reads."""
-        return sum(array.nbytes for arrays in self._rows.values() for array in arrays)
-
     # --- drawing --------------------------------------------------------------------------------
 
     def draw(
@@ -116,7 +112,7 @@ class PartTopology:
             _put_runs(answer, ends[others], counts[others], found)
             counters.sampling_seconds += time.perf_counter() - start
         elif len(others):
-            raise RuntimeError("neighbours in other ranks' parts are asked for without them")
+            raise RuntimeError("expected all parts, since no ranks are joined that have others")
         return [
             (ends[first : last + 1] - ends[first], found[ends[first] : ends[last]])
             for first, last in zip(cuts[:-1], cuts[1:], strict=True)
@@ -218,8 +214,7 @@ class PartTopology:
             )
 
     def _damaged(self, part: int) -> UsageError:
-        again = "write the partition again (python -m gnn_core.data.partition, --overwrite)"
-        subject = Subject(self._name, self._folder / part_name(part), again)
+        subject = Subject(self._name, self._folder / part_name(part), _AGAIN)
         return subject.error("indptr", "as many neighbours of each node as in the graph", "others")
 
     def _alltoall(
@@ -263,8 +258,7 @@ class PartTopology:
 
     def wrong_ids(self) -> UsageError:
         """The error of ids that no node has."""
-        again = "write the partition again (python -m gnn_core.data.partition, --overwrite)"
-        subject = Subject(self._name, self._folder / "part-*", again)
+        subject = Subject(self._name, self._folder / "part-*", _AGAIN)
         return subject.error("indices", f"node ids from 0 to {self.num_nodes - 1}", "others")
 
 
