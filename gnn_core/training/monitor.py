@@ -118,6 +118,14 @@ class RankMonitor(threading.Thread):
         """When the present wait has begun, on `time.monotonic`'s clock; None outside of one."""
         return self._since
 
+    def ended(self) -> str | None:
+        """What of the other ranks of this host has ended, in words; None if nothing has."""
+        now = time.monotonic()
+        for other in self._others.values():
+            other.look(now)
+        gone = [f"{other} {other.doing(now)}" for other in self._others.values() if other.has_ended]
+        return "; ".join(gone) or None
+
     def close(self) -> None:
         """Watch and answer no more."""
         self._closed = True

@@ -331,12 +331,16 @@ class Trainer:
             self._keep_state()
             raise
 
-    def _stopped(self) -> Stopped:
+    def _stopped(self) -> Stopped | Lost:
         """Save where the run stands, and the exception that ends it."""
         self._save()
         folder = self._checkpoints.folder
         saved = f"go on with --resume from {folder}" if folder else "no --checkpoint-dir, none kept"
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        monitor = self.world.monitor
+        # A launcher that has lost a rank stops the others as a user would.
+        if not self.learner.interrupted and monitor is not None and (lost := monitor.ended()):
+            return Lost(f"{lost}; stopped at {where}; {saved}")
         return Stopped(f"stopped at {where}; {saved}")
 
     def _keep_state(self) -> None:
