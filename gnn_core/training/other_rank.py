@@ -68,11 +68,6 @@ class OtherRank:
         """Whether it has ever answered."""
         return self._answered_at is not None
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether its process was missed at the last look."""
-        return self._gone_since is not None
-
     def gone_for(self, now: float) -> float:
         """Seconds since its process was first missed; 0 while it is there."""
         return 0.0 if self._gone_since is None else now - self._gone_since
@@ -93,7 +88,7 @@ class OtherRank:
 
     def doing(self, now: float) -> str:
         """What it does, in words."""
-        if self.has_ended:
+        if self._gone_since is not None:
             return "has ended"
         if self._state == "T":
             return "is stopped (SIGSTOP)"

@@ -45,7 +45,7 @@ from gnn_core.training.observers import Observer, observers_of
 from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
 from gnn_core.training.tasks import assigned_by, split_sizes
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
-from gnn_core.usage import one_line
+from gnn_core.usage import SharedUsageError, one_line
 
 _LONG_SECONDS = 3.0  # a warm-up that took longer has compiled something
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|OOM when allocating", re.IGNORECASE)
@@ -338,9 +338,8 @@ class Trainer:
         saved = f"go on with --resume from {folder}" if folder else "no --checkpoint-dir, none kept"
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
         monitor = self.world.monitor
-        # A launcher that has lost a rank stops the others as a user would.
-        if not self.learner.interrupted and monitor is not None and (lost := monitor.ended()):
-            return Lost(f"{lost}; stopped at {where}; {saved}")
+        if monitor is not None and monitor.failure:  # its launcher then stops the others
+            return Lost(f"{monitor.failure}; stopped at {where}; {saved}")
         return Stopped(f"stopped at {where}; {saved}")
 
     def _keep_state(self) -> None:
@@ -364,10 +363,20 @@ class Trainer:
     def _ended(self, error: Exception | None) -> RunRecord:
         """The record of the run that has ended, by `error` or well."""
         self._state.sampler.stop()
-        record = self.complete(*_outcome(error, self.world.rank))
+        status, reason = _outcome(error)
+        if reason is not None and not isinstance(error, Stopped | Diverged | SharedUsageError):
+            self._tell(reason, isinstance(error, Lost))
+        record = self.complete(status, reason)
         for observer in self._observers:
             observer.finished(record)
         return record
+
+    def _tell(self, reason: str, is_of_others: bool) -> None:
+        """Say why this rank ends: the record tells of rank 0 alone, the launcher an exit code."""
+        if self.world.rank != 0:
+            describe.print_failed(self.world.rank, reason)
+        if not is_of_others and self.world.monitor is not None:
+            self.world.monitor.tell_failure(reason)
 
     def complete(self, status: str, error: str | None) -> RunRecord:
         """The record of this run; all ranks must call it if it ended well. Raises WorldChanged."""
@@ -416,14 +425,12 @@ class Trainer:
         return [note for note, holds in notes.items() if holds and status == "ok"]
 
 
-def _outcome(error: Exception | None, rank: int) -> tuple[str, str | None]:
+def _outcome(error: Exception | None) -> tuple[str, str | None]:
     """The status of a run, and in one line what went wrong, if anything did."""
     if error is None:
         return "ok", None
     if isinstance(error, Stopped):
         return "interrupted", str(error)
-    if isinstance(error, Lost) and rank != 0:  # rank 0 says so with its record
-        describe.print_lost(rank, error)
     if isinstance(error, Lost | Diverged | UsageError):
         return "failed", str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # as frameworks say it
