@@ -165,6 +165,8 @@ class Trainer:
         data = self.world.broadcast_bytes(data)
         if not data:
             return
+        if (damage := self._checkpoints.damage) is not None:
+            self.console.progress(f"resuming   from the checkpoint before, since {damage}")
         if not has_checksum(data):
             self.console.progress("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
