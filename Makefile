@@ -30,7 +30,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-ranks test-long test-hosts fuzz lint doctor bench reference reference-large check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-hosts fuzz lint doctor bench reference reference-large check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,10 @@ report: install ## sweep a plan (PLAN=results/plans/short.yaml, some minutes), t
 
 test: install ## run the tests, then those that need ranks under 1, 2 and 4 of them
 	python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 --ignore=tests/parallel
+	@$(MAKE) --no-print-directory test-ranks
+
+test-failed: install ## once more what failed the last time, one test after the other; then those of ranks
+	python -m pytest -q --last-failed --last-failed-no-failures none --ignore=tests/parallel || test $$? -eq 5
 	@$(MAKE) --no-print-directory test-ranks
 
 test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"

@@ -31,6 +31,7 @@ if __name__ == "__main__":
 from baselines.process_group import ProcessGroup, join
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.strategies import STRATEGIES
+from gnn_core.training.balance import Balancer
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
 from gnn_core.training.tasks import open_store, train_loader
@@ -45,10 +46,11 @@ def build(config: RunConfig, world: ProcessGroup) -> Trainer:
     config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
     store = open_store(config, graph, world)  # the features: a table, or parts of all ranks
     place = (world.rank, world.world_size, config.prefetch)
-    loader = train_loader(config, graph, *place, store=store)
+    balancer = Balancer.of(config, world)  # who computes how much, with --balance
+    loader = train_loader(config, graph, *place, store=store, balancer=balancer)
     model = build_model(config, graph, world)  # the same weights on every rank
     update = Allreduce(model, build_optimizer(config, model), world)  # one collective a step
-    learner = TorchLearner(config, graph, world, loader, model, update, store)
+    learner = TorchLearner(config, graph, world, loader, model, update, store, balancer)
     return Trainer("ddp", config, graph, world, learner)
 
 

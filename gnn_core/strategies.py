@@ -25,6 +25,7 @@ KERAS_REFUSES: Mapping[str, str] = {
         "it has GraphSAGE alone; horovod_gnn/train.py has all models",
     ),
     "--label-smoothing": "only the PyTorch trainers have it",
+    "--balance": "in a step of TensorFlow waiting cannot be told from computing",
 }
 """What every strategy of tf_mirrored/train.py refuses, which is one program for several."""
 

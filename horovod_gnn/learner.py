@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -21,6 +22,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
+from gnn_core.training.balance import Balancer
 from gnn_core.training.learner import require_alike
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
 from gnn_core.training.tasks import build_evaluator, feature_store, open_store, train_loader
@@ -49,6 +51,7 @@ class TorchLearner:
         model: what is trained.
         update: applies the gradients of a step, with those of the other ranks.
         store: where the features are read from; None: the graph's own table.
+        balancer: changes the shares that the loader's targets follow.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class TorchLearner:
         model: NodeModel | LinkModel,
         update: Allreduce,
         store: FeatureStore | None = None,
+        balancer: Balancer | None = None,
     ):
+        self._balancer = balancer
         self.loader, self.model, self.update = loader, model, update
         self._world = world
         store, device = store or feature_store(graph, config), model.device
@@ -91,17 +96,27 @@ class TorchLearner:
         """The learner with the usual parts."""
         store = open_store(config, graph, world)
         place = (world.rank, world.world_size, config.prefetch)
-        loader = train_loader(config, graph, *place, store=store)
+        balancer = Balancer.of(config, world)
+        loader = train_loader(config, graph, *place, store=store, balancer=balancer)
         model = build_model(config, graph, world)
         update = Allreduce(model, build_optimizer(config, model), world)
-        return cls(config, graph, world, loader, model, update, store)
+        return cls(config, graph, world, loader, model, update, store, balancer)
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Train from `progress`, which moves along, to the end of its epoch or a stop."""
         self.model.train()
         self.feed.store.lap()  # what an evaluation read is not counted here
+        while not self._train_at_these_shares(progress, after_step):
+            pass
+        return Tally.from_vector(progress.tally)
+
+    def _train_at_these_shares(
+        self, progress: RunProgress, after_step: Callable[[float], None]
+    ) -> bool:
+        """Train until the epoch ends, a stop, or other shares; False for those."""
         batches = self.loader.batches(progress.epoch, progress.step, self.feed.prepare)
         with contextlib.closing(batches), self.loader.giving_up_on_errors():
+            begun, waited = time.perf_counter(), self.watch.spent("communicate")
             while (batch := self._next(batches)) is not None:
                 sums = self._step(batch)
                 loss = progress.advance(batch, sums)
@@ -109,7 +124,12 @@ class TorchLearner:
                 after_step(loss)
                 if self.interrupted:
                     break
-        return Tally.from_vector(progress.tally)
+                if self._balancer is not None:
+                    now, waits = time.perf_counter(), self.watch.spent("communicate")
+                    if self._balancer.after_step(now - begun - (waits - waited)):
+                        return False
+                    begun, waited = time.perf_counter(), self.watch.spent("communicate")
+        return True
 
     def _step(self, batch: Batch) -> StepSums:
         """Forward, backward and update; the sums of the step over all ranks."""

@@ -28,6 +28,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from tests.forked import Forked, is_possible, server  # noqa: E402
 from tests.patience import patient  # noqa: E402
 
+# Of pytest-timeout, and here because it scales: no test, and no preparation of one, takes so long.
+os.environ.setdefault("PYTEST_TIMEOUT", str(patient(200)))
+
 Run = subprocess.CompletedProcess[str]
 Started = subprocess.Popen[str] | Forked
 # Marker -> the module that must be there.

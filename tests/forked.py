@@ -148,7 +148,9 @@ def _serve() -> Iterator[dict[str, Any]]:
             ended, status = os.waitpid(request["wait"], os.WNOHANG)
             print(json.dumps(os.waitstatus_to_exitcode(status) if ended else None), flush=True)
         elif pid := os.fork():
-            while os.getsid(pid) != pid:  # then signals to its group reach it
+            for _ in range(10_000):  # until signals to its group reach it; it may have ended before
+                if os.getsid(pid) == pid:
+                    break
                 time.sleep(0.001)
             print(json.dumps(pid), flush=True)
         else:

@@ -241,6 +241,7 @@ BENCHMARKS = (
     "baselines.heuristics",
     "baselines.ranks_bench",
     "baselines.start_bench",
+    "baselines.stragglers_bench",
 )
 SWEEPS = (
     "gnn_core.sweep",
@@ -249,6 +250,7 @@ SWEEPS = (
     "baselines.compare",
     "baselines.ranks_bench",
     "baselines.start_bench",
+    "baselines.stragglers_bench",
 )
 RULES: dict[str, Check] = {
     "gnn_core imports no framework": never(("gnn_core",), FRAMEWORKS),

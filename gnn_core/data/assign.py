@@ -1,12 +1,12 @@
 """Who computes which target of a global batch: near targets on one rank, or each on its owner.
 
-An `Assign` decides what a rank has to read and to compute, never the loss curve. Both of these are
-pure functions of the targets and the number of ranks, in whole numbers where ranks must agree.
+An `Assign` decides what a rank has to read and to compute, never the loss curve. All of these are
+pure functions of the targets and the shares of the ranks, in whole numbers where ranks must agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gnn_core.compiled import njit
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import IntArray
+from gnn_core.data.shares import Shares
 
 MOST_ABOVE_SHARE = 0.05  # of a rank's share, that `ByOwner` gives to it beyond that
 _SAMPLE = 1 << 14  # nodes that the mean work of a neighbour is taken from
@@ -82,6 +83,23 @@ class ExpectedEdges:
         return drawn
 
 
+class BySlices:
+    """An `Assign`: consecutive targets, as many for each rank as its share says.
+
+    Args:
+        shares: of the ranks.
+    """
+
+    def __init__(self, shares: Shares):
+        self._shares = shares
+
+    def __call__(self, targets: IntArray, world_size: int, epoch: int, step: int) -> IntArray:
+        """The rank of each target: int64 `[n]`."""
+        shares = _shares(self._shares, world_size)
+        ends = np.rint(np.cumsum(shares) * len(targets)).astype(np.int64)
+        return np.repeat(np.arange(world_size), np.diff(ends, prepend=0))
+
+
 class ByCluster:
     """An `Assign`: targets in the order of their clusters, cut into runs of equal work.
 
@@ -93,7 +111,7 @@ class ByCluster:
         edges: of link prediction, `[M, 2]`: targets are numbers of its rows, and lie where the
             citing paper does.
         loads: the work of targets; alike for all if None.
-        shares: of the work, one positive number per rank; equal ones if None.
+        shares: of the ranks in the work; equal ones if None.
     """
 
     def __init__(
@@ -102,7 +120,7 @@ class ByCluster:
         *,
         edges: npt.NDArray[np.integer] | None = None,
         loads: Loads | None = None,
-        shares: Sequence[float] | None = None,
+        shares: Shares | None = None,
     ):
         self._clusters, self._edges = np.asarray(clusters), edges
         self._loads, self._shares = loads, shares
@@ -144,7 +162,7 @@ class ByOwner:
         *,
         edges: npt.NDArray[np.integer] | None = None,
         loads: Loads | None = None,
-        shares: Sequence[float] | None = None,
+        shares: Shares | None = None,
     ):
         self._owners, self._num_parts, self._edges = owners, num_parts, edges
         self._loads, self._shares = loads, shares
@@ -167,13 +185,13 @@ def _loads(loads: Loads | None, targets: IntArray) -> IntArray:
     return np.ones(len(targets), np.int64) if loads is None else loads(targets)
 
 
-def _shares(shares: Sequence[float] | None, world_size: int) -> npt.NDArray[np.float64]:
+def _shares(shares: Shares | None, world_size: int) -> npt.NDArray[np.float64]:
     """The share of each rank; they add up to 1."""
     if shares is None:
         return np.full(world_size, 1 / world_size)
-    if len(shares) != world_size or min(shares) <= 0:
-        raise ValueError(f"expected a positive share for each of {world_size} ranks, got {shares}")
-    return np.array(shares, np.float64) / sum(shares)
+    if len(shares.values) != world_size:
+        raise ValueError(f"expected shares of {world_size} ranks, got {len(shares.values)}")
+    return shares.values
 
 
 @njit(cache=True, nogil=True)

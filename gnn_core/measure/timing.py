@@ -108,6 +108,10 @@ class Stopwatch:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
         self._seconds[out_of] = self._seconds.get(out_of, 0.0) - seconds
 
+    def spent(self, name: str) -> float:
+        """Seconds of a section in the lap so far; of the training loop's thread, outside of it."""
+        return self._seconds.get(name, 0.0)
+
     def lap(self) -> dict[str, float]:
         """End the lap; return section -> seconds, with "other" and "total", and start the next.
 

@@ -381,6 +381,14 @@ class Settings:
         choices=("auto", "slices", "locality"),
         newer=True,
     )
+    balance: int = option(
+        0,
+        _MACHINE,
+        "cut the batches in proportion to the speed of the ranks, found anew every so many steps; "
+        "0 gives all ranks alike",
+        low=0,
+        newer=True,
+    )
 
     fetch_window: int = option(
         8,

@@ -1,13 +1,15 @@
 """Checkpoints: whole or not there at all, never of another run, and the same in every framework.
 
-`last.safetensors` is where a run goes on; `best.safetensors` holds the weights that did best on the
-validation split. The format is that of the safetensors library: named arrays and a header of text,
-so a file is read without trusting it. Nothing in it shows which framework wrote it: what Horovod
-has begun, Keras can go on with. A checksum over all of the file stands in its header.
+`last.safetensors` is where a run goes on, `previous.safetensors` the one before it, should that be
+damaged; `best.safetensors` holds the weights that did best on the validation split. The format is
+that of the safetensors library: named arrays and a header of text, so a file is read without
+trusting it. Nothing in it shows which framework wrote it: what Horovod has begun, Keras can go on
+with. A checksum over all of the file stands in its header.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,12 +32,16 @@ from gnn_core.training.state import RunProgress, State, Weights
 from gnn_core.whole_file import replace_file
 
 FORMAT = 3
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 UNFINISHED = ".unfinished"
 _KEY = "ringsage"  # of the header's one entry
 _PARTS = ("model", "optimizer", "best")
 _HEADER_BYTES = 64 << 20  # far more than names and settings take
 _SUM, _BLANK = "sha256", "0" * 64  # taken while these zeros stand in its place
+
+
+class _Damaged(Exception):
+    """A file is no checkpoint, or not a whole one."""
 
 
 class Checkpoints:
@@ -67,6 +73,7 @@ class Checkpoints:
         self._settings = config.curve_settings()
         self._config = config
         self._run_id = run_id
+        self.damage: str | None = None  # of the last checkpoint, in whose place `read_last` went on
 
     def pack(
         self, weights: Weights, optimizer: Weights, progress: RunProgress, best: Weights
@@ -80,6 +87,9 @@ class Checkpoints:
         self, weights: Weights, optimizer: Weights, progress: RunProgress, best: Weights
     ) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        if self.damage is None:
+            self._keep_last()
+        self.damage = None
         self._save(LAST, self.pack(weights, optimizer, progress, best))
 
     def save_best(self, weights: Weights, progress: RunProgress) -> None:
@@ -96,13 +106,26 @@ class Checkpoints:
             )
 
     def read_last(self, learner: Learner | None = None) -> bytes:
-        """The bytes of the checkpoint, b"" if there is none.
+        """The bytes of the checkpoint, b"" if there is none; of the one before if it is damaged.
 
-        Raises UsageError if it is damaged or of another run, or if the state in it is none that
-        `learner` can have been in with this configuration.
+        Raises UsageError if both are damaged or one is of another run, or if the state in it is
+        none that `learner` can have been in with this configuration.
         """
         if not self.folder or not _is_there(path := self.folder / LAST):
             return b""
+        try:
+            return self._read_checked(path, learner)
+        except _Damaged as error:
+            self.damage = str(error)
+        try:
+            if _is_there(path := self.folder / PREVIOUS):
+                return self._read_checked(path, learner)
+        except (_Damaged, UsageError):
+            pass
+        damage, self.damage = self.damage, None
+        raise UsageError(f"{damage}: remove it, or give another --checkpoint-dir")
+
+    def _read_checked(self, path: Path, learner: Learner | None) -> bytes:
         try:
             _require_sensible_size(path, learner)
             data = _bytes_of(path)
@@ -111,9 +134,9 @@ class Checkpoints:
                 raise ValueError(f"a copy of {header['file']}, which has no optimizer in it")
             found = {name: header[name] for name in self._identity}
         except Exception as error:  # whatever a foreign file makes its parts raise
-            raise UsageError(
+            raise _Damaged(
                 f"{path}: expected a checkpoint of Ringsage, got a damaged or foreign file "
-                f"({_in_short(error)}): remove it, or give another --checkpoint-dir"
+                f"({_in_short(error)})"
             ) from None
         if found != self._identity:
             raise UsageError(f"{path}: it is of another run: {self._difference(found, header)}")
@@ -154,13 +177,27 @@ class Checkpoints:
         digest = hashlib.sha256(data).hexdigest()
         return b"".join([data[:place], digest.encode(), memoryview(data)[place + len(_BLANK) :]])
 
+    @property
+    def _mark(self) -> str:
+        """How files of this process alone end; `claim` removes those of killed runs."""
+        return f"{self._run_id[:8]}-{os.getpid()}{UNFINISHED}"
+
+    def _keep_last(self) -> None:
+        """Give the last checkpoint a second name, under which it stays when it is replaced."""
+        if not self.folder:
+            return
+        second = self.folder / f".{PREVIOUS}.{self._mark}"
+        with contextlib.suppress(OSError):  # there is none; or a file has one name here
+            os.link(self.folder / LAST, second)
+            second.replace(self.folder / PREVIOUS)
+        with contextlib.suppress(OSError):  # is left where both were the same file already
+            second.unlink()
+
     def _save(self, name: str, data: bytes) -> None:
         if not self.folder:
             return
-        # Of this process alone; `claim` removes those of killed runs.
-        mark = f"{self._run_id[:8]}-{os.getpid()}"
         try:
-            replace_file(self.folder / name, data, mark + UNFINISHED)
+            replace_file(self.folder / name, data, self._mark)
         except OSError as error:
             raise UsageError(
                 f"cannot write {self.folder / name} ({_in_short(error)}): the checkpoint before it "

@@ -210,9 +210,9 @@ def _sizes(rows: Mapping[str, int]) -> list[str]:
     return [f"  {name:<40}{size(count):>10}" for name, count in rows.items()]
 
 
-def print_lost(rank: int, error: Exception) -> None:
-    """Say on stderr that this rank ends because another one answers no more."""
-    print(f"rank {rank} failed: {error}", file=sys.stderr)
+def print_failed(rank: int, reason: object) -> None:
+    """Say on stderr why this rank ends, where no record does."""
+    print(f"rank {rank} failed: {reason}", file=sys.stderr)
 
 
 def _number(value: float | int | None) -> str:

@@ -125,7 +125,7 @@ class Job(Generic[_S, _W]):
         except Stopped:  # before training began: there is nothing to save, nobody to wait for
             self.code = _leave(128 + (world.stop_signal or signal.SIGTERM), world)
         except Lost as error:  # before training began, or after it: no record says so
-            describe.print_lost(world.rank, error)
+            describe.print_failed(world.rank, error)
             self.code = _leave(1, world)
         finally:
             listen_no_more()

@@ -55,6 +55,7 @@ class RankMonitor(threading.Thread):
         super().__init__(name="rank monitor", daemon=True)
         self.timeout_seconds = timeout_seconds
         self.verdict: str | None = None  # why the present wait is in vain
+        self.failure: str | None = None  # of another rank, as it has told
         self.last_words: Callable[[str], None] | None = None  # when the main thread cannot end it
         self._rank, self._helpers = rank, frozenset(helpers)
         self._computes_in_waits = computes_in_waits
@@ -118,6 +119,11 @@ class RankMonitor(threading.Thread):
         """When the present wait has begun, on `time.monotonic`'s clock; None outside of one."""
         return self._since
 
+    def tell_failure(self, reason: str) -> None:
+        """Tell the other ranks why this one ends: its launcher only knows its exit code."""
+        message = {"token": self._token, "asks": False, "rank": self._rank, "failed": reason[:1000]}
+        self._send(message, self._others.values())
+
     def close(self) -> None:
         """Watch and answer no more."""
         self._closed = True
@@ -148,7 +154,11 @@ class RankMonitor(threading.Thread):
                 return
             if message["asks"]:
                 self._socket.sendto(json.dumps(self._answer()).encode(), sender)
-            elif (other := self._others.get(message["rank"])) is not None:
+            elif (other := self._others.get(message["rank"])) is None:
+                return
+            elif "failed" in message:
+                self.failure = f"{other} failed: {message['failed']}"
+            else:
                 other.hear(message, time.monotonic())
         except (ValueError, TypeError, KeyError):  # a stranger's
             return
@@ -204,11 +214,14 @@ class RankMonitor(threading.Thread):
                 "checkpoint"
             )
 
-    def _ask(self, others: Sequence[OtherRank]) -> None:
-        question = json.dumps({"token": self._token, "asks": True}).encode()
+    def _ask(self, others: Iterable[OtherRank]) -> None:
+        self._send({"token": self._token, "asks": True}, others)
+
+    def _send(self, message: dict[str, Any], others: Iterable[OtherRank]) -> None:
+        data = json.dumps(message).encode()
         for other in others:
             with contextlib.suppress(OSError):  # no way to its host just now
-                self._socket.sendto(question, other.at)
+                self._socket.sendto(data, other.at)
 
     def _in_vain(
         self, suspects: Sequence[OtherRank], idle_limit: float, since: float, now: float

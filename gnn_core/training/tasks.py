@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
-from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ByOwner, ExpectedEdges
+from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ByOwner, BySlices, ExpectedEdges
 from gnn_core.data.batch import Batch
 from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.clusters import with_clusters
@@ -24,8 +24,10 @@ from gnn_core.data.loader import Assign, Loader, equal_slices
 from gnn_core.data.pair_structure import pair_structure
 from gnn_core.data.partitioned_store import PartitionedStore
 from gnn_core.data.progress import Say
+from gnn_core.data.shares import LEAST_SHARE, Shares
 from gnn_core.data.table_dtype import with_table_dtype
 from gnn_core.settings.fitted import GraphFacts
+from gnn_core.training.balance import Balancer
 from gnn_core.training.evaluate import Evaluator, ExactEvaluator, LayerwiseModel, SampledEvaluator
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.parts import partitioned_store, require_parts_suffice
@@ -134,12 +136,14 @@ def train_loader(
     prefetch: int,
     assign: Assign | None = None,
     store: FeatureStore | None = None,
+    balancer: Balancer | None = None,
 ) -> Loader:
     """The batches that one rank trains on, of the targets that `assign` gives to it.
 
-    Without one, see `assignment`. `store` is where rows are read, if it has to know of the batches
-    beforehand.
+    Without one, see `assignment`; the ranks' shares are those of `balancer`. `store` is where rows
+    are read, if it has to know of the batches beforehand.
     """
+    shares = balancer.shares if balancer else None
     common: dict[str, Any] = {
         "fanouts": config.fanouts,
         "global_batch_size": config.global_batch_size,
@@ -147,7 +151,7 @@ def train_loader(
         "rank": rank,
         "world_size": world_size,
         "prefetch": prefetch,
-        "assign": assign or assignment(config, graph, store),
+        "assign": assign or assignment(config, graph, store, shares),
         "store": store,
     }
     if config.task == "link":
@@ -171,7 +175,9 @@ def assigned_by(graph: Graph, config: RunConfig | None = None) -> str:
     return "slices" if graph.clusters is None else "locality"
 
 
-def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None = None) -> Assign:
+def assignment(
+    config: RunConfig, graph: Graph, store: FeatureStore | None = None, shares: Shares | None = None
+) -> Assign:
     """Who computes which target: its owner, where features lie in parts; else by clusters.
 
     By slices where the graph has no clusters, or `--assign slices` asks for it.
@@ -179,10 +185,14 @@ def assignment(config: RunConfig, graph: Graph, store: FeatureStore | None = Non
     edges = graph.train_edges if config.task == "link" else None
     if isinstance(store, PartitionedStore) and assigns_to_owners(config):
         partition, loads = store.partition, expected_edges(config, graph)
-        return ByOwner(partition.owners, partition.num_parts, edges=edges, loads=loads)
+        return ByOwner(
+            partition.owners, partition.num_parts, edges=edges, loads=loads, shares=shares
+        )
     if graph.clusters is None:
-        return equal_slices
-    return ByCluster(graph.clusters, edges=edges, loads=expected_edges(config, graph))
+        return equal_slices if shares is None else BySlices(shares)
+    return ByCluster(
+        graph.clusters, edges=edges, loads=expected_edges(config, graph), shares=shares
+    )
 
 
 def expected_edges(config: RunConfig, graph: Graph) -> ExpectedEdges:
@@ -213,6 +223,9 @@ def assigns_by_locality(config: RunConfig, graph: Graph, num_replicas: int) -> b
 def most_targets(config: RunConfig, graph: Graph, num_replicas: int) -> int:
     """The targets of a step that one replica computes, at most, if they are alike."""
     share = -(-config.global_batch_size // num_replicas)
+    if config.balance:
+        left = config.global_batch_size * LEAST_SHARE * (num_replicas - 1) / num_replicas
+        return math.ceil(config.global_batch_size - left)
     if not (assigns_to_owners(config) or assigns_by_locality(config, graph, num_replicas)):
         return share
     return min(config.global_batch_size, math.ceil((1 + MOST_ABOVE_SHARE) * share))

@@ -45,7 +45,7 @@ from gnn_core.training.observers import Observer, observers_of
 from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
 from gnn_core.training.tasks import assigned_by, split_sizes
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
-from gnn_core.usage import one_line
+from gnn_core.usage import SharedUsageError, one_line
 
 _LONG_SECONDS = 3.0  # a warm-up that took longer has compiled something
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|OOM when allocating", re.IGNORECASE)
@@ -165,6 +165,8 @@ class Trainer:
         data = self.world.broadcast_bytes(data)
         if not data:
             return
+        if (damage := self._checkpoints.damage) is not None:
+            self.console.progress(f"resuming   from the checkpoint before, since {damage}")
         if not has_checksum(data):
             self.console.progress("resuming   from a checkpoint of an older version: no checksum")
         state = state_of(data)
@@ -331,12 +333,15 @@ class Trainer:
             self._keep_state()
             raise
 
-    def _stopped(self) -> Stopped:
+    def _stopped(self) -> Stopped | Lost:
         """Save where the run stands, and the exception that ends it."""
         self._save()
         folder = self._checkpoints.folder
         saved = f"go on with --resume from {folder}" if folder else "no --checkpoint-dir, none kept"
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        monitor = self.world.monitor
+        if monitor is not None and monitor.failure:  # its launcher then stops the others
+            return Lost(f"{monitor.failure}; stopped at {where}; {saved}")
         return Stopped(f"stopped at {where}; {saved}")
 
     def _keep_state(self) -> None:
@@ -360,10 +365,20 @@ class Trainer:
     def _ended(self, error: Exception | None) -> RunRecord:
         """The record of the run that has ended, by `error` or well."""
         self._state.sampler.stop()
-        record = self.complete(*_outcome(error, self.world.rank))
+        status, reason = _outcome(error)
+        if reason is not None and not isinstance(error, Stopped | Diverged | SharedUsageError):
+            self._tell(reason, isinstance(error, Lost))
+        record = self.complete(status, reason)
         for observer in self._observers:
             observer.finished(record)
         return record
+
+    def _tell(self, reason: str, is_of_others: bool) -> None:
+        """Say why this rank ends: the record tells of rank 0 alone, the launcher an exit code."""
+        if self.world.rank != 0:
+            describe.print_failed(self.world.rank, reason)
+        if not is_of_others and self.world.monitor is not None:
+            self.world.monitor.tell_failure(reason)
 
     def complete(self, status: str, error: str | None) -> RunRecord:
         """The record of this run; all ranks must call it if it ended well. Raises WorldChanged."""
@@ -412,14 +427,12 @@ class Trainer:
         return [note for note, holds in notes.items() if holds and status == "ok"]
 
 
-def _outcome(error: Exception | None, rank: int) -> tuple[str, str | None]:
+def _outcome(error: Exception | None) -> tuple[str, str | None]:
     """The status of a run, and in one line what went wrong, if anything did."""
     if error is None:
         return "ok", None
     if isinstance(error, Stopped):
         return "interrupted", str(error)
-    if isinstance(error, Lost) and rank != 0:  # rank 0 says so with its record
-        describe.print_lost(rank, error)
     if isinstance(error, Lost | Diverged | UsageError):
         return "failed", str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # as frameworks say it

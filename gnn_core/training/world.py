@@ -222,8 +222,11 @@ class Wait:
             Stopped: this rank was told to stop, and the others do not come any more.
             Lost: some rank will not come.
         """
-        if self._monitor is not None and self._monitor.verdict is not None:
-            raise Lost(self._monitor.verdict)
+        monitor = self._monitor
+        if monitor is not None and monitor.verdict is not None:
+            raise Lost(monitor.verdict)
+        if monitor is not None and monitor.failure is not None and not self._world.elastic:
+            raise Lost(monitor.failure)
         joins = self._monitor is None and self._world.join_by is not None
         if self._world.stop_signal is None and not joins:
             return

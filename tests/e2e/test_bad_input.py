@@ -314,7 +314,13 @@ def test_a_checkpoint_cut_in_the_middle(single: Callable, place: Place) -> None:
     assert single(place.saving(epochs=1)).code == 0
     path = place.saved / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-700])
-    done = single(place.saving(resume=True))
+    done = single(place.saving(epochs=2, resume=True))  # from the one before it
+    assert (done.code, done.err) == (0, "")
+    assert "resuming   from the checkpoint before, since" in done.out
+    assert "last.safetensors: expected a checkpoint of Ringsage, got a damaged" in done.out
+    for name in ("last.safetensors", "previous.safetensors"):
+        (place.saved / name).write_bytes(b"")
+    done = single(place.saving(epochs=2, resume=True))
     assert_refused(
         done.code, done.err, "last.safetensors: expected a checkpoint of Ringsage, got a damaged"
     )
@@ -338,14 +344,15 @@ def test_no_room_for_records_is_noticed_before_training(single: Callable, place:
 
 def test_no_room_for_a_checkpoint_leaves_the_one_before(single: Callable, place: Place) -> None:
     assert single(place.saving(epochs=1)).code == 0
-    before = {path.name: path.read_bytes() for path in place.saved.iterdir()}
+    intact = [place.saved / name for name in ("last.safetensors", "best.safetensors")]
+    before = [path.read_bytes() for path in intact]
     words = place.saving(epochs=2, resume=True, eval="sampled")
     done = with_files_up_to(12_000, lambda: single(words))
     assert done.code == 1
     assert "failed: cannot write " in done.out
     assert "the checkpoint before it is intact" in done.out
     assert place.record().status == "failed"
-    assert {path.name: path.read_bytes() for path in place.saved.iterdir()} == before
+    assert [path.read_bytes() for path in intact] == before
     assert single(place.saving(epochs=2, resume=True)).code == 0
 
 

@@ -21,7 +21,7 @@ from tests.e2e.small import LAUNCHERS, SINGLE, TRAIN, Place, assert_same_curve
 
 pytestmark = pytest.mark.needs_torch
 FP64 = 1e-10
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 ENDLESS = {"epochs": 1_000_000, "checkpoint_every_steps": 3, "progress": "off"}
 
 
@@ -195,7 +195,7 @@ def test_killed_while_it_saves_and_saves(
     assert done.returncode == 0, done.stderr
     assert not place.records.exists() or not list(place.records.iterdir())
     whole = {path.name for path in place.saved.iterdir() if not path.match(".*.unfinished")}
-    assert whole <= {LAST, BEST, FILE}
+    assert whole <= {LAST, PREVIOUS, BEST, FILE}
     epochs = epochs_reached() + 1
     assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
     assert not list(place.saved.glob(".*.unfinished"))

@@ -63,7 +63,8 @@ def trainer_of(
     config = RunConfig(**{**SETTINGS, **changes})
     learner = TorchLearner.of(config, graph, parallel)
     place = (parallel.rank, parallel.world_size, config.prefetch)
-    learner.loader = train_loader(config, graph, *place, assign, learner.feed.store)
+    if assign is not None:
+        learner.loader = train_loader(config, graph, *place, assign, learner.feed.store)
     return TorchTrainer("horovod", config, graph, parallel, learner)
 
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.data.clusters import find_clusters
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.training.balance import Balancer
 from horovod_gnn.parallel import SingleProcess
 from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
 from tests.unit import made_mlp
@@ -86,6 +87,40 @@ def test_a_graph_with_clusters_is_assigned_by_them(
         assert sum(epoch.rank_edges) == epoch.num_sampled_edges
     reads = [run.record.epochs[0].rank_rows for run in runs]
     assert (reads[0] == reads[1]) == (ranks == 1)
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_faster_rank_computes_more_of_the_same_batches(
+    tiny_graph: Graph,
+    parallel: SingleProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: bool,
+    prefetch: int,
+) -> None:
+    """Here each rank is faster than the one before it."""
+    speed, real = 1.0 + parallel.rank, Balancer.after_step
+    monkeypatch.setattr(
+        Balancer,
+        "after_step",
+        lambda self, seconds: real(self, self.shares.values[parallel.rank] / speed),
+    )
+    graph = tiny_graph
+    if cluster:
+        graph = dataclasses.replace(graph, clusters=find_clusters(graph))
+    alone = trained(tiny_graph, SingleProcess())
+    balanced = trained(graph, parallel, balance=1, prefetch=prefetch)
+    assert distance(balanced.losses, alone.losses) < 1e-12
+    assert_same(balanced, alone, 1e-11)
+    edges = balanced.record.epochs[-1].rank_edges
+    assert len(edges) == parallel.world_size
+    if parallel.world_size > 1:
+        assert edges[-1] > 1.3 * edges[0]
+
+
+def test_ranks_are_measured_and_train_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:
+    alone = trained(tiny_graph, SingleProcess())
+    assert_same(trained(tiny_graph, parallel, balance=2), alone, 1e-11)
 
 
 @pytest.mark.parametrize("cache", ["0", "1KiB", "1MiB"])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnn_core.data.assign import ByCluster, ByOwner, ExpectedEdges
+from gnn_core.data.assign import ByCluster, ByOwner, BySlices, ExpectedEdges
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import Loader
+from gnn_core.data.shares import Shares
 from tests.unit.made_graphs import with_train
 
 WORLDS = (1, 2, 3, 4, 7)
@@ -64,18 +65,45 @@ def test_an_edge_belongs_to_the_citing_paper() -> None:
         assert assign(np.arange(4), 2, 0, 0).tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("number", [0, 1, 5, 240])
+def test_slices_are_as_large_as_the_shares(number: int) -> None:
+    ranks = BySlices(Shares([1, 3, 2]))(drawn(number), 3, 0, 0)
+    assert (np.diff(ranks) >= 0).all() and len(ranks) == number
+    counts = np.bincount(ranks, minlength=3)
+    assert (np.abs(counts - number * np.array([1, 3, 2]) / 6) < 1).all()
+
+
+def test_shares_follow_the_speed_of_the_ranks() -> None:
+    """A step takes all ranks equally long in the end, whatever it takes a rank beside its share."""
+    speeds, shares = np.array([1.0, 2.0, 4.0]), Shares([1, 1, 1])
+    for _ in range(20):
+        shares.follow(0.02 + shares.values / speeds)
+    seconds = 0.02 + shares.values / speeds
+    assert seconds.max() / seconds.min() < 1.12
+    settled = shares.values.copy()
+    assert not shares.follow(seconds * [1.02, 1, 0.99])  # noise
+    assert shares.values.tolist() == settled.tolist()
+
+
+def test_the_slowest_rank_keeps_something_to_do() -> None:
+    shares = Shares([1, 1])
+    assert shares.follow([1000.0, 1.0])
+    assert shares.values.sum() == pytest.approx(1) and 0.04 < shares.values[0] < 0.06
+    assert not shares.follow([0.0, 1.0])  # nothing was measured
+
+
 @pytest.mark.parametrize("make", [owner, lambda **more: ByCluster(PARTS.astype(np.uint8), **more)])
 def test_work_is_shared_and_not_targets(make: Any) -> None:
     """Some targets are a hundred times the work of others, and one rank is half as fast."""
     work = np.where(np.arange(len(PARTS)) % 7 == 0, 100, 1)
     shares = (2.0, 1.0, 2.0)
     targets = drawn(3000)
-    assign = make(loads=work.__getitem__, shares=shares)
+    assign = make(loads=work.__getitem__, shares=Shares(shares))
     ranks = assign(targets, 3, 0, 0)
     held = np.bincount(ranks, work[targets], minlength=3)
     ideal = work[targets].sum() * np.array(shares) / 5
     assert (held <= 1.05 * ideal + 100).all() and (held >= 0.94 * ideal).all()
-    with pytest.raises(ValueError, match="a positive share for each of 2 ranks"):
+    with pytest.raises(ValueError, match="expected shares of 2 ranks"):
         assign(targets, 2, 0, 0)
 
 

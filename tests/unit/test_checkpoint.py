@@ -23,6 +23,7 @@ from gnn_core.training import checkpoint
 from gnn_core.training.checkpoint import (
     BEST,
     LAST,
+    PREVIOUS,
     UNFINISHED,
     Checkpoints,
     State,
@@ -179,7 +180,39 @@ def test_a_folder_in_use_is_not_started_over(tmp_path: Path) -> None:
 def test_only_whole_files_remain(tmp_path: Path) -> None:
     save(made(tmp_path))
     save(made(tmp_path), seed=2)
-    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+    assert names(tmp_path) == [LAST, PREVIOUS]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+    """And does not take its place, so that the run can be lost a second time."""
+    for seed in (1, 2, 3):
+        save(made(tmp_path), seed=seed)
+    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:-5])
+    checkpoints = made(tmp_path)
+    assert_equal(state_of(checkpoints.read_last()).weights, made_weights(2))
+    assert checkpoints.damage is not None and LAST in checkpoints.damage
+    save(checkpoints, seed=4)
+    assert_holds(made(tmp_path), made_weights(4))
+    assert_equal(weights_of(tmp_path / PREVIOUS), made_weights(2))
+    save(checkpoints, seed=5)
+    assert_equal(weights_of(tmp_path / PREVIOUS), made_weights(4))
+
+
+@pytest.mark.parametrize("settings", [{}, {"hidden": 7}])
+def test_where_the_one_before_is_of_no_use_either_the_damage_is_told(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    for seed in (1, 2):
+        save(made(tmp_path), seed=seed)
+    (tmp_path / LAST).write_bytes(b"")
+    if not settings:
+        (tmp_path / PREVIOUS).write_bytes(b"")
+    message = refusal(made(tmp_path, **settings).read_last)
+    assert LAST in message and "damaged or foreign" in message
 
 
 class HalfWritten:
@@ -227,7 +260,7 @@ def test_an_interruption_leaves_the_old_one(
     assert_holds(made(tmp_path), made_weights(1))
     save(made(tmp_path), seed=2)
     assert_holds(made(tmp_path), made_weights(2))
-    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+    assert set(names(tmp_path)) <= {LAST, PREVIOUS}
 
 
 def test_it_is_on_the_disk_before_it_takes_the_name(
@@ -448,7 +481,7 @@ def test_a_full_disk_keeps_the_old_one(tmp_path: Path, room: int) -> None:
     assert "cannot write" in message
     assert "intact" in message
     assert_holds(made(tmp_path), weights)
-    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+    assert set(names(tmp_path)) <= {LAST, PREVIOUS}
 
 
 @pytest.mark.parametrize("where", ["writing", "syncing", "renaming"])

@@ -48,6 +48,7 @@ BEHAVIOURS = {
     "holds": "hold_the_interpreter()",
     "has come": "monitor.begin(); time.sleep(60)",
     "debugs": "import pdb; pdb.set_trace()\ntime.sleep(60)",
+    "fails": "time.sleep(1); monitor.tell_failure('no such file: x'); time.sleep(60)",
     "locks": (
         "import filelock; filelock.FileLock(sys.argv[1] + '/lock').acquire(); time.sleep(60)"
     ),
@@ -98,6 +99,12 @@ def wait_for(world: World, seconds: float) -> None:
         while time.monotonic() < until:
             time.sleep(0.01)
             wait.check()
+
+
+def test_a_rank_that_fails_tells_the_others_why(alone: World, tmp_path: Path) -> None:
+    with other_rank(alone, "fails", tmp_path, limit=1000.0):
+        with pytest.raises(Lost, match=r"^rank 1 \(.*\) failed: no such file: x$"):
+            wait_for(alone, 30)
 
 
 def test_a_rank_that_stands_still_is_named_and_ends_the_wait(alone: World, tmp_path: Path) -> None:
