@@ -193,7 +193,8 @@ def _row(trial: _Trial, name: str, first: Sequence[float | None]) -> list[Any]:
         steps = exchange.steps * run.world_size * 2**20
         seconds = (exchange.seconds, exchange.sampling_seconds)
         cells = [round(exchange.bytes_sent / steps, 3), round(exchange.sampling_bytes / steps, 3)]
-        cells += [f"{100 * one / run.training_seconds:.0f} %" for one in seconds]
+        training = run.training_seconds or 1.0
+        cells += [f"{100 * one / training:.0f} %" for one in seconds]
     apart = max(
         abs((loss or 0.0) - (other or 0.0)) / abs(other or 1.0)
         for run in runs

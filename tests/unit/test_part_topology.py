@@ -17,6 +17,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.data.neighbourhood import all_neighbours, count_loops, reach
 from gnn_core.data.part_topology import PartTopology
 from gnn_core.data.partition.folder import Partition
+from gnn_core.data.partition.show import holdings
 from gnn_core.data.partitioned_store import PartitionedStore, owned_parts, rank_bounds
 from gnn_core.data.sampler import Sampler
 from gnn_core.data.window_sampler import WindowSampler
@@ -179,6 +180,15 @@ def test_whole_neighbourhoods_of_own_nodes(
         topology.mark_neighbours(np.array([3, 50]), marked)
     marked[[3, 50]] = True
     np.testing.assert_array_equal(np.flatnonzero(marked), reach(graph, np.array([3, 50]), 1)[0])
+
+
+@pytest.mark.parametrize("topology", [False, True])
+def test_what_a_host_holds_is_told(graph: Graph, tmp_path: Path, topology: bool) -> None:
+    meta = hash_partition(graph, 2, tmp_path / "parts", topology=topology).meta
+    told = holdings(meta | {"held": {"edges": [500, 300], "train": [1, 2]}})
+    assert "labels and splits of all nodes (1.4 kB),\nand the neighbours of all nodes (3.2" in told
+    assert ("unless it trains with --partition-topology" in told) == topology
+    assert ("not stored" in told) != topology
 
 
 def test_neighbours_that_are_not_there_are_no_nodes(graph: Graph) -> None:
