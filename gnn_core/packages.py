@@ -23,6 +23,7 @@ EXTRAS = {
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
     "partition": ("pymetis",),
+    "param-server": ("grpc",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 

@@ -93,6 +93,7 @@ class Loader:
         self._prefetch = prefetch
         self._assign = assign
         self._store = store
+        self._last_order: tuple[int, IdArray] | None = None  # of `batch`, and its epoch
         self._sampler = Sampler(graph, fanouts)
 
     @property
@@ -142,7 +143,9 @@ class Loader:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """One batch by itself, drawn in the caller's thread."""
-        return self._batch(self._order(epoch), epoch, step)
+        if self._last_order is None or self._last_order[0] != epoch:
+            self._last_order = (epoch, self._order(epoch))
+        return self._batch(self._last_order[1], epoch, step)
 
     def _find_items(self) -> IdArray:
         """What an epoch goes through: here the nodes of the split, in the width of their ids."""

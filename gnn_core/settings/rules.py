@@ -175,6 +175,22 @@ def _saving_needs_folder(values: Values) -> str | None:
     return "it needs --checkpoint-dir, the folder to save to"
 
 
+def _parts_reach_the_coordinator(values: Values) -> str | None:
+    role = values["role"]
+    if role == "all" or values["coordinator"] is not None:
+        return None
+    return f"--role {role} needs --coordinator, the address that all roles of the job have"
+
+
+def _saves_whole_steps(values: Values) -> str | None:
+    if values["checkpoint_every_steps"] == 0 or values["staleness"] == "0":
+        return None
+    return (
+        f"with --staleness {values['staleness']} workers are in several steps at a time, and a "
+        "checkpoint is saved after each epoch: leave it out"
+    )
+
+
 def _samples_are_apart(values: Values) -> str | None:
     seconds = values["sample_seconds"]
     if seconds == 0 or seconds >= _LEAST_SAMPLE_SECONDS:
@@ -244,6 +260,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
+    (("checkpoint_every_steps", "staleness"), _saves_whole_steps),
+    (("role", "coordinator"), _parts_reach_the_coordinator),
     (("sample_seconds",), _samples_are_apart),
     (("global_batch_size", "world_size"), _batch_feeds_all_ranks),
 )

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS, PREDICTORS
-from gnn_core.settings.options import LINK, Option, option, options_of
+from gnn_core.settings.options import LINK, STALENESS, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.strategies import keras_strategies
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
 _EVALUATION, _MACHINE, _OUTPUT, _LAUNCH = "evaluation", "numbers and machine", "output", "launch"
+_SERVER = "parameter server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,6 +420,41 @@ class Settings:
         "from one look at CPU, memory and traffic to the next; 0 is never",
         low=0,
         high=3600,
+    )
+
+    # Parameter server
+    workers: int = option(2, _SERVER, "processes that compute gradients", low=1, high=1024)
+    servers: int = option(
+        1, _SERVER, "processes that hold the parameters, a shard each", low=1, high=256
+    )
+    staleness: str = option(
+        "0",
+        _SERVER,
+        "steps that a worker may be ahead of the slowest: 0 is synchronous, with the loss curve of "
+        "one process; inf is asynchronous, without a bound",
+        metavar=STALENESS,
+        curve=True,
+        newer=True,
+    )
+    role: str = option(
+        "all",
+        _SERVER,
+        "what this process is; all starts a coordinator, its servers and its workers on this host",
+        choices=("all", "coordinator", "server", "worker"),
+    )
+    coordinator: str | None = option(
+        None,
+        _SERVER,
+        "where the coordinator listens, and where servers and workers reach it (default with "
+        "--role all: a free port of this host)",
+        metavar="HOST:PORT",
+    )
+    secret_file: str | None = option(
+        None,
+        _SERVER,
+        "file with the secret of the job, which all its processes need unless "
+        "$RINGSAGE_JOB_SECRET has it",
+        metavar="FILE",
     )
 
     # Launch

@@ -1,0 +1,91 @@
+"""Train GraphSAGE with a parameter server: servers hold the weights, workers compute gradients.
+
+    python baselines/param_server.py --workers 4 --servers 2 --dataset cora
+    python baselines/param_server.py --workers 4 --staleness 3      # up to three steps ahead
+    python baselines/param_server.py --workers 4 --staleness inf    # asynchronous
+
+The roles start alone, too, on one host or on several; all of them know a secret:
+
+    export RINGSAGE_JOB_SECRET=$(openssl rand -hex 16)
+    python baselines/param_server.py --role coordinator --coordinator 10.0.0.7:7000 --workers 2
+    python baselines/param_server.py --role server --coordinator 10.0.0.7:7000
+    python baselines/param_server.py --role worker --coordinator 10.0.0.7:7000
+
+With --staleness 0 (the default) the loss curve is that of one process, whatever the number of
+workers and servers. The same model, loader and records as `horovod_gnn/train.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: put the repository root, not this folder, on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
+
+from gnn_core.launch import guarded, launched_size, require_packages
+
+if __name__ == "__main__":
+    require_packages("torch", "grpc")
+
+from baselines.served_learner import ServedLearner, ServedParameters
+from baselines.server_roles import run_server, run_worker
+from baselines.server_world import ServerWorld
+from gnn_core.config import RunConfig, UsageError, parse_config
+from gnn_core.strategies import STRATEGIES
+from gnn_core.training.job import run_job
+from gnn_core.training.preparation import open_graph
+from gnn_core.training.tasks import open_store, train_loader
+from gnn_core.training.trainer import Trainer
+from gnn_core.usage import SharedUsageError
+from horovod_gnn.learner import set_up_torch
+from horovod_gnn.models import build_model
+
+NAME = "param-server"
+
+
+def build(config: RunConfig, world: ServerWorld) -> Trainer:
+    """All that a run consists of, in the order in which data flows through it."""
+    if config.norm == "batch":
+        raise UsageError(
+            "--norm batch: expected a norm that no other worker is asked for, got that of all "
+            "targets of a step; use layer or none"
+        )
+    config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
+    store = open_store(config, graph, world)
+    loader = train_loader(config, graph, 0, world.num_replicas, 0, store=store)
+    model = build_model(config, graph, world)  # the weights that the servers begin with
+    coordinator, peers = world.open(config, graph)
+    parameters = ServedParameters(coordinator, peers, config, model)
+    parameters.load()
+    coordinator.loaded()
+    world.await_workers()
+    learner = ServedLearner(
+        config, graph, world, loader, model, parameters, coordinator, world.check, store
+    )
+    return Trainer(NAME, config, graph, world, learner)
+
+
+def main() -> int:
+    """Read the command line and be what --role says; the exit code."""
+    if launched_size() > 1:
+        raise SharedUsageError(
+            f"expected one process, got {launched_size()} copies of it: it starts its workers by "
+            "itself; start it with `python baselines/param_server.py --workers 4`"
+        )
+    config = parse_config(None, NAME, STRATEGIES[NAME].refuses)
+    if config.role == "server":
+        return run_server(config)
+    if config.role == "worker":
+        return run_worker(config)
+    world = ServerWorld(config)
+    try:
+        return run_job(lambda: config, lambda agreed: world, build)
+    finally:
+        world.close()
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

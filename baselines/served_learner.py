@@ -1,0 +1,227 @@
+"""The learner of a coordinator: servers hold the weights, workers compute the steps.
+
+It evaluates, saves and resumes like that of one process. What the trainer asks of an epoch, workers
+do; what it asks of weights and optimizer is read from the servers and written to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from baselines.parameter_worker import dtype_of, flatten, spread
+from gnn_core.config import RunConfig
+from gnn_core.data.feature_store import FeatureStore
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.run_record import ParameterServerRecord
+from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.coordinator import Coordinator
+from gnn_core.param_server.rpc import Peer, answer_all
+from gnn_core.param_server.shards import Shards, vector_of
+from gnn_core.training.state import RunProgress, StepSums, Weights, Work
+from horovod_gnn.learner import TorchLearner
+from horovod_gnn.link import LinkModel
+from horovod_gnn.node_model import NodeModel
+from horovod_gnn.optimizer import Adam
+from horovod_gnn.parallel import SingleProcess
+from horovod_gnn.update import Allreduce, build_optimizer
+
+
+class ServedParameters:
+    """The model's parameters and the optimizer's moments, as the coordinator reads and sets them.
+
+    Args:
+        coordinator: that knows which shard is where.
+        peers: the servers, in the order of the shards.
+        config: the run's.
+        model: whose parameters they hold.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        peers: Sequence[Peer],
+        config: RunConfig,
+        model: NodeModel | LinkModel,
+    ):
+        self.optimizer = build_optimizer(config, model)
+        self._peers, self._config = list(peers), config
+        self._term, self._slices = coordinator.term, coordinator.clock.slices
+        self._parameters = list(model.parameters())
+        self._dtype = dtype_of(self._parameters)
+        self._flat = flatten(self._parameters)
+        chunks = [list(shard.chunks) for shard in coordinator.shards]
+        self._shards = Shards(len(self._flat), chunks)
+        self.num_bytes = self._flat.nbytes
+        self.chunks_held = [len(some) for some in chunks]
+
+    def load(self, with_optimizer: bool = False) -> None:
+        """Give the servers what the model, and its optimizer, have. Raises UsageError or Lost."""
+        values = self._shards.cut(flatten(self._parameters))
+        requests = [self._request(one.size, one.tobytes()) for one in values]
+        if with_optimizer and isinstance(self.optimizer, Adam):
+            moments = zip(
+                self._shards.cut(flatten(self.optimizer.exp_avg)),
+                self._shards.cut(flatten(self.optimizer.exp_avg_sq)),
+                strict=True,
+            )
+            for request, (mean, square) in zip(requests, moments, strict=True):
+                request.exp_avg, request.exp_avg_sq = mean.tobytes(), square.tobytes()
+                request.num_steps = int(self.optimizer.num_steps)
+        answer_all(self._peers, "Load", requests)
+
+    def read(self, with_optimizer: bool = False) -> None:
+        """Give the model, and its optimizer, what the servers have. Raises UsageError or Lost."""
+        request = messages.ReadRequest(optimizer=with_optimizer)
+        answers = answer_all(self._peers, "Read", [request] * len(self._peers))
+        spread(self._joined([one.values for one in answers]), self._parameters)
+        if with_optimizer and isinstance(self.optimizer, Adam):
+            spread(self._joined([one.exp_avg for one in answers]), self.optimizer.exp_avg)
+            spread(self._joined([one.exp_avg_sq for one in answers]), self.optimizer.exp_avg_sq)
+            self.optimizer.num_steps.fill_(max(one.num_steps for one in answers))
+
+    def _request(self, size: int, values: bytes) -> Any:
+        return messages.LoadRequest(
+            term=self._term,
+            dtype=self._dtype,
+            optimizer=self._config.optimizer,
+            weight_decay=self._config.weight_decay,
+            synchronous=self._config.staleness == "0",
+            slices=self._slices,
+            size=size,
+            values=values,
+        )
+
+    def _joined(self, shards: Sequence[bytes]) -> np.ndarray:
+        values = [
+            vector_of(data, self._dtype, size)
+            for data, size in zip(shards, self._shards.sizes, strict=True)
+        ]
+        self._shards.join(values, self._flat)
+        return self._flat
+
+
+class ServedLearner(TorchLearner):
+    """See `gnn_core.training.learner.Learner`.
+
+    Args:
+        config: the run's.
+        graph: what to train on.
+        world: of this process.
+        loader: that tells how many steps an epoch has.
+        model: what is trained.
+        parameters: of the model, on the servers.
+        coordinator: of the workers.
+        check: called again and again while workers compute; raises what ends the run.
+        store: where the features are read from.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        graph: Graph,
+        world: SingleProcess,
+        loader: Loader,
+        model: NodeModel | LinkModel,
+        parameters: ServedParameters,
+        coordinator: Coordinator,
+        check: Callable[[], None],
+        store: FeatureStore | None = None,
+    ):
+        update = Allreduce(model, parameters.optimizer, world)
+        super().__init__(config, graph, world, loader, model, update, store)
+        self._parameters, self._coordinator, self._check = parameters, coordinator, check
+        self._config = config
+        self.allreduce_bytes_per_step = parameters.num_bytes
+        self.work = [Work() for _ in range(coordinator.clock.slices)]
+
+    def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
+        """Let the workers train to the end of the epoch, or of the steps begun before a stop."""
+        coordinator, drains = self._coordinator, False
+        coordinator.begin(progress.epoch, progress.step, self.num_steps)
+        while True:
+            if self._world.interrupted and not drains:
+                coordinator.drain()
+                drains = True
+            with self.watch.section("wait"):
+                step = coordinator.finished_step(self._check)
+            if step is None:
+                break
+            loss_sum, num_correct, num_edges = step.sums()
+            loss = progress.advance(step, StepSums(loss_sum, num_correct, num_edges, 0.0))
+            after_step(loss)
+            coordinator.release(progress.step)
+        self.interrupted = progress.step < self.num_steps
+        self._count_work()
+        return Tally.from_vector(progress.tally)
+
+    def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:
+        """What `evaluator` finds with the servers' weights."""
+        self._parameters.read()
+        return super().evaluate(splits, whole)
+
+    def warm_up(self) -> None:
+        """Workers have compiled their steps before they were ready."""
+
+    def weights(self) -> Weights:
+        """A copy of the servers' weights."""
+        self._parameters.read()
+        return super().weights()
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Give the servers weights of the same names and shapes."""
+        super().load_weights(weights)
+        self._parameters.load()
+
+    def optimizer_state(self) -> Weights:
+        """A copy of what the servers' optimizers remember."""
+        self._parameters.read(with_optimizer=True)
+        return super().optimizer_state()
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Give the servers what `optimizer_state` gave; ValueError for other arrays."""
+        super().load_optimizer_state(state)
+        self._parameters.load(with_optimizer=bool(state))
+
+    def notes(self) -> list[str]:
+        """What a reader of this run's numbers has to know."""
+        found = [*super().notes(), "memory and resources are those of the coordinator alone"]
+        if self._config.staleness != "0":
+            found.append(
+                f"--staleness {self._config.staleness}: each push is an update of its own, so that "
+                "the loss curve is another one and differs from run to run"
+            )
+        return found
+
+    @property
+    def parameter_server(self) -> ParameterServerRecord:
+        """What servers and workers did until now."""
+        traffic = self._coordinator.traffic
+        return ParameterServerRecord(
+            servers=len(self._parameters.chunks_held),
+            chunks=self._parameters.chunks_held,
+            staleness=self._config.staleness,
+            pushes=traffic.pushes,
+            bytes_pulled=traffic.bytes_pulled,
+            bytes_pushed=traffic.bytes_pushed,
+            unfinished_steps=_histogram(self._coordinator.clock.missing),
+            updates_between=_histogram(traffic.delays),
+            lost_workers=traffic.lost_workers,
+            repeated_parts=traffic.repeated_parts,
+        )
+
+    def _count_work(self) -> None:
+        """Take over rows, edges and seconds of the workers."""
+        for place, (rows, edges) in enumerate(self._coordinator.work.values()):
+            self.work[place % len(self.work)].rows += rows
+            self.work[place % len(self.work)].edges += edges
+        for name, seconds in vars(self._coordinator.worker_seconds()).items():
+            self.watch.add(name, seconds, out_of=None if name == "sample" else "wait")
+
+
+def _histogram(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(value): counts[value] for value in sorted(counts)}

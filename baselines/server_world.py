@@ -1,0 +1,161 @@
+"""The world of a coordinator: it meets no ranks, and starts servers and workers if it is to."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from baselines.server_roles import fingerprint_of, require_secret, version
+from gnn_core.config import RunConfig
+from gnn_core.data.graph import Graph
+from gnn_core.measure.machine import host_name
+from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.coordinator import Coordinator, Job
+from gnn_core.param_server.rpc import MOST_BYTES, Peer, Service, require_port
+from gnn_core.training.world import Stopped
+from gnn_core.usage import Lost, UsageError
+from horovod_gnn.parallel import SingleProcess
+
+PROGRAM = "baselines/param_server.py"
+_ROOT = Path(__file__).resolve().parents[1]
+_END_SECONDS = 10.0  # in which processes end by themselves, and again after SIGTERM
+
+
+class ServerWorld(SingleProcess):
+    """The world of a coordinator.
+
+    Args:
+        config: the run's.
+    """
+
+    def __init__(self, config: RunConfig):
+        super().__init__()
+        self._config = config
+        self._worker_hosts = [host_name()] * config.workers
+        self._children: list[tuple[str, subprocess.Popen[str]]] = []
+        self._peers: list[Peer] = []
+        self._service: Service | None = None
+        self.coordinator: Coordinator | None = None
+
+    @property
+    def num_replicas(self) -> int:
+        """Into so many slices a batch is cut."""
+        return len(self._worker_hosts)
+
+    @property
+    def replica_hosts(self) -> list[str]:
+        """The host of each worker; until they have joined, this one."""
+        return self._worker_hosts
+
+    def open(self, config: RunConfig, graph: Graph) -> tuple[Coordinator, list[Peer]]:
+        """Listen, start what is to be started, and wait for the servers.
+
+        Raises UsageError where they do not come, Stopped by a signal.
+        """
+        starts_all = config.role == "all"
+        secret = secrets.token_hex(16) if starts_all else require_secret(config)
+        host, port = "127.0.0.1", 0
+        if config.coordinator is not None:
+            host, port = require_port(config.coordinator, "--coordinator")
+        job = Job(version(), config.digest(), fingerprint_of(graph))
+        self.coordinator = Coordinator(
+            job, config.workers, config.servers, float(config.staleness), config.collective_timeout
+        )
+        self._service = Service("Coordinator", self.coordinator, host, port, secret)
+        if starts_all:
+            for role, count in (("server", config.servers), ("worker", config.workers)):
+                for number in range(count):
+                    self._start(role, number, self._service.address, secret)
+        elif not config.quiet:
+            print(f"coordinator at {self._service.address}", flush=True)
+        addresses = self.coordinator.await_servers(config.start_timeout, self.check_starting)
+        seconds = config.collective_timeout
+        self._peers = [
+            Peer("Server", address, secret, f"server {number}", seconds, MOST_BYTES)
+            for number, address in enumerate(addresses)
+        ]
+        return self.coordinator, self._peers
+
+    def await_workers(self) -> None:
+        """Wait until all workers are ready. Raises as `open` does."""
+        assert self.coordinator is not None
+        self._worker_hosts = self.coordinator.await_workers(
+            self._config.start_timeout, self.check_starting
+        )
+
+    def check_starting(self) -> None:
+        """Raise UsageError where a process has ended before the run began, Stopped by a signal."""
+        if self.stop_signal is not None:
+            raise Stopped
+        for name, child in self._children:
+            if (code := child.poll()) is not None:
+                raise UsageError(
+                    f"expected {name} to join, got its end with exit code {code}: what it said is "
+                    "above"
+                )
+
+    def check(self) -> None:
+        """Tell the coordinator of workers whose process has ended. Raises Lost for a server."""
+        assert self.coordinator is not None
+        for name, child in list(self._children):
+            code = child.poll()
+            if code is None:
+                continue
+            self._children.remove((name, child))
+            if name.startswith("server"):
+                raise Lost(
+                    f"{name} has ended with exit code {code}; start all again, with --resume "
+                    "to go on from the last checkpoint"
+                )
+            self.coordinator.lose(host_name(), child.pid)
+            if not self._children or all(name.startswith("server") for name, _ in self._children):
+                raise Lost(
+                    f"all workers have ended, the last with exit code {code}; start all again, "
+                    "with --resume to go on from the last checkpoint"
+                )
+
+    def close(self) -> None:
+        """End the run: of servers and workers that were started here nothing is left."""
+        if self.coordinator is not None:
+            self.coordinator.finish(_END_SECONDS)
+        for peer in self._peers:
+            with contextlib.suppress(Lost, UsageError):
+                peer.call("Stop", messages.Empty())
+            peer.close()
+        self._peers = []
+        for child in self._children:
+            _end(child[1])
+        if self._service is not None:
+            self._service.stop()
+            self._service = None
+        self._children = []
+
+    def leave(self) -> None:
+        """Part at the end of a run that went well."""
+        self.close()
+
+    def _start(self, role: str, number: int, address: str, secret: str) -> None:
+        """Start a server or a worker with the flags of this process."""
+        words = [sys.executable, str(_ROOT / PROGRAM), *sys.argv[1:]]
+        words += ["--role", role, "--coordinator", address, "--secret-file", "-"]
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        self._children.append((f"{role} {number}", child))
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended at once, which is noticed soon
+            child.stdin.write(secret + "\n")
+            child.stdin.flush()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Wait for a process to end, and make it."""
+    for act in (lambda: None, child.terminate, child.kill):
+        act()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_END_SECONDS)
+            break
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
