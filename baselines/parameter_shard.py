@@ -1,9 +1,9 @@
 """A server of a parameter server: a shard of the parameters, and the optimizer's state for it.
 
-Synchronous, it adds up the gradients of all slices of a step, in their order, and makes one update:
-that of a single process. Otherwise each push is an update as it comes: with the mean gradient of its
-targets, and with the learning rate times their share of the targets of the step, so that the updates
-of all slices together are about as large as one.
+Synchronous, it adds up the gradients of all slices of a step, in their order, and makes one update,
+that of a single process. Otherwise each push is an update as it comes: with the mean gradient of
+its targets, and with the learning rate times their share of the targets of the step, so that the
+updates of all slices together are about as large as one.
 """
 
 from __future__ import annotations

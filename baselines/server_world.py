@@ -140,7 +140,7 @@ class ServerWorld(SingleProcess):
     def _start(self, role: str, number: int, address: str, secret: str) -> None:
         """Start a server or a worker with the flags of this process."""
         words = [sys.executable, str(_ROOT / PROGRAM), *sys.argv[1:]]
-        words += ["--role", role, "--coordinator", address, "--secret-file", "-"]
+        words += ["--role", role, "--coordinator", address, "--secret-file=-"]
         child = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, start_new_session=True)
         self._children.append((f"{role} {number}", child))
         assert child.stdin is not None

@@ -33,7 +33,6 @@ from horovod_gnn.inputs import (
     torch_table,
 )
 
-
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
 
 

@@ -1,8 +1,11 @@
 """Training with a parameter server: the curve of one process, or a bounded distance from it."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,15 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("grpc")
 
-from gnn_core.config import RunConfig
+from baselines.server_roles import run_worker, version
+from gnn_core.config import RunConfig, UsageError
+from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.coordinator import Coordinator, Job
+from gnn_core.param_server.rpc import Peer, Service
+from gnn_core.training.trainer import Trainer
 from tests.golden.curve import SETTINGS, train
-from tests.unit.made_server_runs import SECRET, trained
+from tests.patience import patient
+from tests.unit.made_server_runs import SECRET, Threads, take_a_part_and_go, trained
 
 pytestmark = pytest.mark.needs_torch
 
@@ -74,3 +83,112 @@ def test_asynchronous_it_learns_within_its_bound(
     # Each target counts once in each epoch.
     assert {one.num_targets for one in record.epochs} == {record.dataset.splits["train"]}
     assert math.isfinite(record.final["test_accuracy"] or math.nan)
+
+
+def test_what_a_lost_worker_held_is_computed_by_another(cache: Path, alone: dict[str, Any]) -> None:
+    config = config_of(cache, workers=2, collective_timeout=5.0)
+
+    def with_ghost(threads: Threads, config: RunConfig) -> None:
+        threads.start(lambda: take_a_part_and_go(config))
+
+    record = trained(config, with_ghost)
+    assert record.status == "ok", record.error
+    assert record.step_losses == pytest.approx(alone["step_losses"], rel=1e-12)
+    server = record.parameter_server
+    assert server is not None
+    assert server.lost_workers >= 1 and server.repeated_parts >= 1
+    assert server.pushes == 2 * len(alone["step_losses"])
+
+
+def test_a_worker_more_takes_part(cache: Path, alone: dict[str, Any]) -> None:
+    found: list[int] = []
+
+    def with_another(threads: Threads, config: RunConfig) -> None:
+        for _ in range(2):
+            threads.start(lambda: run_worker(dataclasses.replace(config, role="worker")))
+
+    def look(trainer: Trainer) -> None:
+        found.append(len(trainer.world.coordinator.work))
+
+    record = trained(config_of(cache, workers=2), with_another, look)
+    assert record.step_losses == pytest.approx(alone["step_losses"], rel=1e-12)
+    assert found[0] > 2
+
+
+def test_a_checkpoint_is_resumed_on_other_servers_and_workers(
+    cache: Path, tmp_path: Path, alone: dict[str, Any]
+) -> None:
+    folder = str(tmp_path / "saved")
+    first = trained(config_of(cache, workers=2, servers=2, epochs=1, checkpoint_dir=folder))
+    assert first.status == "ok", first.error
+    then = trained(config_of(cache, workers=1, servers=1, checkpoint_dir=folder, resume=True))
+    losses = [*(first.step_losses or ()), *(then.step_losses or ())]
+    assert losses == pytest.approx(alone["step_losses"], rel=1e-12)
+    assert then.final == pytest.approx(alone["final"], rel=1e-12)
+
+
+JOINED = {"role": "worker", "version": version(), "host": "here", "pid": 1}
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Callable[..., Any]]:
+    """Gives `call(method, request, secret=SECRET)` to a coordinator of one server."""
+    job = Job(version(), "digest of the settings", "fingerprint of the graph")
+    service = Service("Coordinator", Coordinator(job, 2, 1, 0, 60), "127.0.0.1", 0, SECRET)
+
+    def call(method: str, request: Any, secret: str = SECRET) -> Any:
+        peer = Peer("Coordinator", service.address, secret, "the coordinator", patient(10))
+        try:
+            return peer.call(method, request)
+        finally:
+            peer.close()
+
+    yield call
+    service.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": "protocol 0"}, "expected a worker of version .*, got protocol 0 on here"),
+        ({"role": "spy"}, "expected a server or a worker, got 'spy'"),
+    ],
+)
+def test_a_stranger_is_refused(
+    coordinator: Callable[..., Any], changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        coordinator("Join", messages.JoinRequest(**{**JOINED, **changes}))
+
+
+def test_a_wrong_secret_is_refused(coordinator: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="expected the secret of the coordinator at .*--secret-f"):
+        coordinator("Join", messages.JoinRequest(**JOINED), "another secret of sixteen")
+
+
+def test_a_server_too_many_is_refused(coordinator: Callable[..., Any]) -> None:
+    request = messages.JoinRequest(**{**JOINED, "role": "server", "address": "127.0.0.1:1"})
+    assert coordinator("Join", request).member == 0
+    with pytest.raises(UsageError, match="expected 1 servers, as the coordinator's --servers says"):
+        coordinator("Join", request)
+
+
+@pytest.mark.parametrize("differs", ["digest", "fingerprint"])
+def test_a_worker_of_other_settings_or_another_graph_is_refused(
+    coordinator: Callable[..., Any], differs: str
+) -> None:
+    same = {"digest": "digest of the settings", "fingerprint": "fingerprint of the graph"}
+    assert coordinator("Ready", messages.ReadyRequest(worker=0, **same)).term == 0
+    what = {"digest": "settings", "fingerprint": "graph"}[differs]
+    with pytest.raises(UsageError, match=f"expected the {what} of the coordinator .*got others"):
+        coordinator("Ready", messages.ReadyRequest(worker=0, **{**same, differs: "other"}))
+
+
+def test_a_second_coordinator_at_the_same_port_is_refused() -> None:
+    coordinator = Coordinator(Job("", "", ""), 1, 1, 0, 60)
+    service = Service("Coordinator", coordinator, "127.0.0.1", 0, "s")
+    try:
+        with pytest.raises(UsageError, match="expected a free port, got .*another coordinator"):
+            Service("Coordinator", coordinator, "127.0.0.1", service.port, "s")
+    finally:
+        service.stop(0)
