@@ -152,7 +152,7 @@ _ALL = (
         framework="torch",
         program="baselines/param_server.py",
         arguments={"--workers": "{ranks}"},
-        help="parameter server, a process per worker and server",
+        help="parameter server and workers",
         single="single",
         refuses={
             **_KERAS_FLAGS,

@@ -67,7 +67,7 @@ def read_secret(file: str | None) -> str | None:
     None where there is none. Raises UsageError for a file without one.
     """
     if file is None:
-        return os.environ.get(SECRET_VARIABLE)
+        return os.environ.get(SECRET_VARIABLE) or None
     if file == "-":
         text = sys.stdin.readline(_MOST_SECRET_BYTES)
     else:

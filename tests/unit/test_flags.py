@@ -43,6 +43,8 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "negatives_kind",
         "predictor",
         "model_sha256",
+        "coordinator",
+        "secret_file",
     }
 
 
@@ -198,6 +200,7 @@ def test_the_summary_has_a_line_for_each() -> None:
         "evaluation",
         "numbers and machine",
         "output",
+        "parameter server",
         "launch",
     ]
 

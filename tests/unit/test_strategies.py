@@ -64,6 +64,7 @@ def test_words_are_those_that_a_user_types() -> None:
         "one": "python tf_mirrored/train.py --strategy one",
         "mirrored": "python tf_mirrored/train.py --strategy mirrored --replicas 3",
         "multiworker": "mpirun -np 3 python tf_mirrored/train.py --strategy multiworker",
+        "param-server": "python baselines/param_server.py --workers 3",
     }
 
 
@@ -120,6 +121,7 @@ def test_no_accuracy_of_it_is_called_equal(with_server: None) -> None:
     assert cost.startswith("80.00 %, where `single` at 1 rank has 80.00")
     known = {**STRATEGIES, SERVER.name: dataclasses.replace(SERVER, same_curve=True)}
     STRATEGIES.update(known)  # the fixture takes it out again
+    (comparison,) = comparisons(both)
     assert "agree: all 2" in "\n".join(verdicts(comparison))
     assert "**Nothing**" in answers(both)["cora"][1].text
 

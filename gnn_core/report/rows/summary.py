@@ -44,7 +44,11 @@ _REPETITIONS = {
     "start_timeout",
     "collective_timeout",
     "strategy",
-    "replicas",  # the row's strategy and ranks say it
+    "replicas",
+    "workers",  # the row's strategy and ranks say it
+    "role",
+    "coordinator",
+    "secret_file",
 }
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
@@ -56,6 +60,7 @@ class Row:
 
     dataset: str
     strategy: str
+    same_curve: bool  # its loss curve is that of one process
     ranks: int
     ranks_per_host: tuple[int, ...]
     precision: str
@@ -229,6 +234,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
     return Row(
         dataset=first.dataset.name,
         strategy=first.strategy,
+        same_curve=first.same_curve,
         ranks=first.world_size,
         ranks_per_host=tuple(first.ranks_per_host),
         precision=str(first.config.get("precision", "?")),
