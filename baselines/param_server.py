@@ -30,10 +30,14 @@ from gnn_core.launch import guarded, launched_size, require_packages
 if __name__ == "__main__":
     require_packages("torch", "grpc")
 
+from baselines.replay import LocalServer, ReplayLearner
 from baselines.served_learner import ServedLearner, ServedParameters
-from baselines.server_roles import run_server, run_worker
+from baselines.server_roles import fingerprint_of, run_server, run_worker, version
 from baselines.server_world import ServerWorld
 from gnn_core.config import RunConfig, UsageError, parse_config
+from gnn_core.data.graph import Graph
+from gnn_core.data.loader import Loader
+from gnn_core.param_server.journal import Journal, read_journal
 from gnn_core.strategies import STRATEGIES
 from gnn_core.training.job import run_job
 from gnn_core.training.preparation import open_graph
@@ -54,6 +58,8 @@ def build(config: RunConfig, world: ServerWorld) -> Trainer:
             "targets of a step; use layer or none"
         )
     config, graph = open_graph(config, world, set_up_torch)  # memory-mapped: one copy a host
+    if config.replay is not None:
+        return build_replay(config, graph, world)
     store = open_store(config, graph, world)
     loader = train_loader(config, graph, 0, world.num_replicas, 0, store=store)
     model = build_model(config, graph, world)  # the weights that the servers begin with
@@ -62,9 +68,46 @@ def build(config: RunConfig, world: ServerWorld) -> Trainer:
     parameters.load()
     coordinator.loaded()
     world.await_workers()
+    journal = None
+    if config.journal is not None:
+        chunks = [list(shard.chunks) for shard in coordinator.shards]
+        known = (config.digest(), fingerprint_of(graph), version())
+        journal = Journal(*known, slices=world.num_replicas, chunks=chunks)
     learner = ServedLearner(
-        config, graph, world, loader, model, parameters, coordinator, world.check, store
+        config, graph, world, loader, model, parameters, coordinator, world.check, store, journal
     )
+    return Trainer(NAME, config, graph, world, learner)
+
+
+def build_replay(config: RunConfig, graph: Graph, world: ServerWorld) -> Trainer:
+    """The run of a journal, made once more by this process."""
+    journal = read_journal(Path(config.replay or ""))
+    for what, expected, got in (
+        ("settings", journal.digest, config.digest()),
+        ("graph", journal.fingerprint, fingerprint_of(graph)),
+        ("program", journal.version, version()),
+        ("--workers", str(journal.slices), str(world.num_replicas)),
+    ):
+        if got != expected:
+            raise UsageError(
+                f"--replay {config.replay}: expected the {what} of its run ({expected[:60]}), got "
+                f"{got[:60]}: give the same flags, data and installation"
+            )
+    store = open_store(config, graph, world)
+
+    def loader_of(slice_: int) -> Loader:
+        return train_loader(config, graph, slice_, world.num_replicas, 0, store=store)
+
+    model = build_model(config, graph, world)
+    coordinator = world.replay(config, journal)
+    servers = [LocalServer() for _ in journal.chunks]
+    parameters = ServedParameters(coordinator, servers, config, model)
+    parameters.load()
+    loader = loader_of(0)
+    learner = ReplayLearner(
+        config, graph, world, loader, model, parameters, coordinator, lambda: None, store
+    )
+    learner.follow(journal, servers, loader_of)
     return Trainer(NAME, config, graph, world, learner)
 
 

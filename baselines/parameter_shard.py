@@ -35,7 +35,7 @@ class ParameterShard:
         self._version, self._epoch = 0, -1  # updates made; epoch of the last push
         self._seen: set[tuple[int, int]] = set()  # (step, slice) of this epoch
         self._summed: dict[int, dict[int, Vector]] = {}  # step -> slice -> gradient
-        self._journal: list[messages.Update] = []  # since it was read
+        self._journal: list[messages.Update] = []  # of this epoch
 
     def load(self, request: Any) -> Any:
         """Begin a run, or take over other values and moments."""
@@ -61,7 +61,6 @@ class ParameterShard:
                 answer.num_steps = int(self._optimizer.num_steps)
             if request.journal:
                 answer.journal.extend(self._journal)
-                self._journal = []
         return answer
 
     def pull(self, request: Any) -> Any:
@@ -81,6 +80,7 @@ class ParameterShard:
                 raise UsageError(f"expected the gradient of a shard, got {error}") from None
             if part.epoch > self._epoch:
                 self._epoch, self._seen, self._summed = part.epoch, set(), {}
+                self._journal = []
             if part.epoch < self._epoch or (part.step, part.slice) in self._seen:
                 return messages.PushReply(version=self._version)
             self._seen.add((part.step, part.slice))

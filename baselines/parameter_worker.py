@@ -47,6 +47,16 @@ def spread(flat: Vector, tensors: Sequence[Tensor]) -> None:
         start += tensor.numel()
 
 
+def flat_gradient(parameters: Sequence[Tensor]) -> Tensor:
+    """A flat vector of zeros, of which the gradient of each parameter is a view from now on."""
+    flat = torch.cat([torch.zeros_like(one).reshape(-1) for one in parameters])
+    start = 0
+    for parameter in parameters:
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return flat
+
+
 class Servers:
     """All servers, as a worker calls them.
 
@@ -229,13 +239,7 @@ class Push:
     def __init__(self, model: nn.Module, optimizer: SGD, work: Work, servers: Servers):
         self.optimizer = optimizer
         self._work, self._servers = work, servers
-        parameters = list(model.parameters())
-        self._gradient = torch.cat([torch.zeros_like(one).reshape(-1) for one in parameters])
-        start = 0
-        for parameter in parameters:
-            view = self._gradient[start : start + parameter.numel()]
-            parameter.grad = view.view_as(parameter)
-            start += parameter.numel()
+        self._gradient = flat_gradient(list(model.parameters()))
         self.bytes_per_step = servers.num_bytes
 
     def clear(self) -> None:

@@ -7,6 +7,7 @@ do; what it asks of weights and optimizer is read from the servers and written t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.coordinator import Coordinator
+from gnn_core.param_server.journal import Journal, Key, Update
 from gnn_core.param_server.rpc import Peer, answer_all
 from gnn_core.param_server.shards import Shards, vector_of
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
@@ -84,6 +86,18 @@ class ServedParameters:
             spread(self._joined([one.exp_avg_sq for one in answers]), self.optimizer.exp_avg_sq)
             self.optimizer.num_steps.fill_(max(one.num_steps for one in answers))
 
+    def updates(self) -> list[list[Update]]:
+        """What was applied in this epoch, of each server in order. Raises UsageError or Lost."""
+        request = messages.ReadRequest(journal=True)
+        answers = answer_all(self._peers, "Read", [request] * len(self._peers))
+        return [
+            [
+                Update(Key(one.part.step, one.part.slice, one.part.attempt), tuple(one.pulled))
+                for one in answer.journal
+            ]
+            for answer in answers
+        ]
+
     def _request(self, size: int, values: bytes) -> Any:
         return messages.LoadRequest(
             term=self._term,
@@ -118,6 +132,7 @@ class ServedLearner(TorchLearner):
         coordinator: of the workers.
         check: called again and again while workers compute; raises what ends the run.
         store: where the features are read from.
+        journal: gets the updates of each epoch, and is written to --journal.
     """
 
     def __init__(
@@ -131,11 +146,12 @@ class ServedLearner(TorchLearner):
         coordinator: Coordinator,
         check: Callable[[], None],
         store: FeatureStore | None = None,
+        journal: Journal | None = None,
     ):
         update = Allreduce(model, parameters.optimizer, world)
         super().__init__(config, graph, world, loader, model, update, store)
         self._parameters, self._coordinator, self._check = parameters, coordinator, check
-        self._config = config
+        self._config, self._journal = config, journal
         self.allreduce_bytes_per_step = parameters.num_bytes
         self.work = [Work() for _ in range(coordinator.clock.slices)]
 
@@ -157,6 +173,9 @@ class ServedLearner(TorchLearner):
             coordinator.release(progress.step)
         self.interrupted = progress.step < self.num_steps
         self._count_work()
+        if self._journal is not None and not self.interrupted:
+            self._journal.add(self._parameters.updates())
+            self._journal.write(Path(self._config.journal or ""))
         return Tally.from_vector(progress.tally)
 
     def evaluate(self, splits: tuple[str, ...], whole: bool = True) -> Mapping[str, AnyTally]:

@@ -14,6 +14,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.measure.machine import host_name
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.coordinator import Coordinator, Job
+from gnn_core.param_server.journal import Journal
 from gnn_core.param_server.rpc import MOST_BYTES, Peer, Service, require_port
 from gnn_core.training.world import Stopped
 from gnn_core.usage import Lost, UsageError
@@ -78,6 +79,13 @@ class ServerWorld(SingleProcess):
             for number, address in enumerate(addresses)
         ]
         return self.coordinator, self._peers
+
+    def replay(self, config: RunConfig, journal: Journal) -> Coordinator:
+        """A coordinator of nobody, of whom only the placement of the journal is asked."""
+        job = Job(journal.version, config.digest(), journal.fingerprint)
+        coordinator = Coordinator(job, journal.slices, len(journal.chunks), 0, 1)
+        coordinator.shards = [messages.Shard(chunks=some) for some in journal.chunks]
+        return coordinator
 
     def await_workers(self) -> None:
         """Wait until all workers are ready. Raises as `open` does."""

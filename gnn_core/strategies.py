@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 _KERAS_FLAGS = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
 _SERVER_FLAGS = dict.fromkeys(
-    (*("--workers", "--servers", "--staleness"), *("--role", "--coordinator", "--secret-file")),
+    (
+        *("--workers", "--servers", "--staleness"),
+        *("--role", "--coordinator", "--secret-file", "--journal", "--replay"),
+    ),
     "it is one of baselines/param_server.py",
 )
 _OTHERS_FLAGS = {**_KERAS_FLAGS, **_SERVER_FLAGS}

@@ -103,7 +103,7 @@ class TorchLearner:
         batches = self.loader.batches(progress.epoch, progress.step, self.feed.prepare)
         with contextlib.closing(batches), self.loader.giving_up_on_errors():
             while (batch := self._next(batches)) is not None:
-                sums = self._step(batch)
+                sums = self.step(batch)
                 loss = progress.advance(batch, sums)
                 self.interrupted = sums.num_interrupted > 0
                 after_step(loss)
@@ -111,7 +111,7 @@ class TorchLearner:
                     break
         return Tally.from_vector(progress.tally)
 
-    def _step(self, batch: Batch) -> StepSums:
+    def step(self, batch: Batch) -> StepSums:
         """Forward, backward and update; the sums of the step over all ranks."""
         self.work[0].add(batch)
         with self.watch.section("compute"):

@@ -182,6 +182,24 @@ def _parts_reach_the_coordinator(values: Values) -> str | None:
     return f"--role {role} needs --coordinator, the address that all roles of the job have"
 
 
+def _journal_of_asynchronous(values: Values) -> str | None:
+    return _order_of_updates(values, "journal", "replay")
+
+
+def _replay_of_asynchronous(values: Values) -> str | None:
+    return _order_of_updates(values, "replay", "journal")
+
+
+def _order_of_updates(values: Values, name: str, other: str) -> str | None:
+    if values[name] is None:
+        return None
+    if values["staleness"] == "0":
+        return "with --staleness 0 a run is equal to any other of its settings: leave it out"
+    if values[other] is not None or values["resume"]:
+        return f"it is of a whole run that begins anew: leave out --{other} and --resume"
+    return None
+
+
 def _saves_whole_steps(values: Values) -> str | None:
     if values["checkpoint_every_steps"] == 0 or values["staleness"] == "0":
         return None
@@ -262,6 +280,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
     (("checkpoint_every_steps", "staleness"), _saves_whole_steps),
     (("role", "coordinator"), _parts_reach_the_coordinator),
+    (("journal", "replay", "staleness", "resume"), _journal_of_asynchronous),
+    (("replay", "journal", "staleness", "resume"), _replay_of_asynchronous),
     (("sample_seconds",), _samples_are_apart),
     (("global_batch_size", "world_size"), _batch_feeds_all_ranks),
 )

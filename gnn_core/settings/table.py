@@ -457,6 +457,19 @@ class Settings:
         metavar="FILE",
     )
 
+    journal: str | None = option(
+        None,
+        _SERVER,
+        "file that gets the order of all updates, with which --replay makes the run once more",
+        metavar="FILE",
+    )
+    replay: str | None = option(
+        None,
+        _SERVER,
+        "journal of a run that is made once more, to the last bit, in this process alone",
+        metavar="FILE",
+    )
+
     # Launch
     world_size: int | None = option(
         None, _LAUNCH, "ranks that are meant; another number is an error (default: any)", low=1

@@ -117,3 +117,9 @@ def trained(
         world.close()
     threads.join()
     return record
+
+
+def replayed(config: RunConfig) -> RunRecord:
+    """The record of a run that follows a journal."""
+    config = replace(config, quiet=True)
+    return build(config, ServerWorld(config)).run(ElasticState(ResourceSampler(0)))

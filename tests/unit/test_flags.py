@@ -45,6 +45,8 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "model_sha256",
         "coordinator",
         "secret_file",
+        "journal",
+        "replay",
     }
 
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -18,11 +20,13 @@ from baselines.server_roles import run_worker, version
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.coordinator import Coordinator, Job
+from gnn_core.param_server.journal import Journal, read_journal
 from gnn_core.param_server.rpc import Peer, Service
+from gnn_core.training.checkpoint import state_of
 from gnn_core.training.trainer import Trainer
 from tests.golden.curve import SETTINGS, train
 from tests.patience import patient
-from tests.unit.made_server_runs import SECRET, Threads, take_a_part_and_go, trained
+from tests.unit.made_server_runs import SECRET, Threads, replayed, take_a_part_and_go, trained
 
 pytestmark = pytest.mark.needs_torch
 
@@ -125,6 +129,73 @@ def test_a_checkpoint_is_resumed_on_other_servers_and_workers(
     losses = [*(first.step_losses or ()), *(then.step_losses or ())]
     assert losses == pytest.approx(alone["step_losses"], rel=1e-12)
     assert then.final == pytest.approx(alone["final"], rel=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_an_asynchronous_run_is_replayed_bit_for_bit(
+    cache: Path, tmp_path: Path, optimizer: str
+) -> None:
+    """Also where a worker was lost, whose part another one computed."""
+    file = tmp_path / "journal.json"
+    changes = {"workers": 3, "servers": 2, "staleness": "inf", "optimizer": optimizer}
+    config = config_of(cache, **changes, collective_timeout=5.0)
+
+    def with_ghost(threads: Threads, config: RunConfig) -> None:
+        threads.start(lambda: take_a_part_and_go(config))
+
+    saved = {name: tmp_path / name for name in ("run", "replay")}
+    run = dataclasses.replace(config, journal=str(file), checkpoint_dir=str(saved["run"]))
+    first = trained(run, with_ghost)
+    assert first.status == "ok", first.error
+    again = dataclasses.replace(config, replay=str(file), checkpoint_dir=str(saved["replay"]))
+    second = replayed(again)
+    assert second.status == "ok", second.error
+    assert second.final == first.final
+    weights = [state_of((one / "last.safetensors").read_bytes()) for one in saved.values()]
+    for name, array in weights[0].weights.items():
+        assert np.array_equal(array, weights[1].weights[name]), name
+    for name, array in weights[0].optimizer.items():
+        assert np.array_equal(array, weights[1].optimizer[name]), name
+    assert second.step_losses == first.step_losses
+    damaged = json.loads(file.read_text())
+    some = damaged["epochs"][0][0]
+    some[0], some[-1] = some[-1], some[0]
+    file.write_text(json.dumps(damaged))
+    other = replayed(dataclasses.replace(config, replay=str(file)))
+    assert other.status == "failed" and "the journal is damaged" in str(other.error)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected the journal of a run"),
+        ("[]", "expected an object"),
+        ('{"digest": 1}', "expected the journal of a run"),
+        ("x" * 100, "expected the journal of a run"),
+    ],
+)
+def test_another_file_is_no_journal(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        read_journal(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": [[[[0, 0, 1, 0]]]]}, "updates of 1 servers, where there are 2"),
+        ({"epochs": [[[[0, 9, 1, 0, 0]], []]]}, r"the update \[0, 9, 1, 0, 0\]"),
+        ({"chunks": [[0], [1]]}, "each of 256 chunks"),
+        ({"format": 2}, "format 2"),
+    ],
+)
+def test_a_damaged_journal_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    journal = Journal("d", "f", "v", 3, [list(range(200)), list(range(200, 256))])
+    journal.write(tmp_path / "journal")
+    assert read_journal(tmp_path / "journal") == journal
+    dataclasses.replace(journal, **changes).write(tmp_path / "journal")
+    with pytest.raises(UsageError, match=words):
+        read_journal(tmp_path / "journal")
 
 
 JOINED = {"role": "worker", "version": version(), "host": "here", "pid": 1}

@@ -49,6 +49,8 @@ _REPETITIONS = {
     "role",
     "coordinator",
     "secret_file",
+    "journal",
+    "replay",
 }
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
