@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.compression import Payload, decompress
 from gnn_core.param_server.shards import Vector, vector_of
 from gnn_core.usage import UsageError
 from horovod_gnn.optimizer import OPTIMIZERS, SGD, Adam
@@ -75,7 +76,8 @@ class ParameterShard:
         with self._lock:
             self._require(request.term)
             try:
-                gradient = vector_of(request.gradient, self._dtype, len(self._values))
+                payload = Payload(request.gradient, request.indices)
+                gradient = decompress(self._compress, payload, self._dtype, len(self._values))
             except ValueError as error:
                 raise UsageError(f"expected the gradient of a shard, got {error}") from None
             if part.epoch > self._epoch:
@@ -106,6 +108,7 @@ class ParameterShard:
         kind: type[SGD] = OPTIMIZERS[request.optimizer]
         self._optimizer = kind([self._values], 0.0, request.weight_decay)
         self._synchronous, self._slices = request.synchronous, request.slices
+        self._compress = request.compress
         self._version, self._epoch = 0, -1
         self._seen, self._summed, self._journal = set(), {}, []
         self._term = request.term

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.loader import Loader
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.compression import Compressor
 from gnn_core.param_server.rpc import MOST_BYTES, Peer, answer_all
 from gnn_core.param_server.shards import Shards, Vector, vector_of
 from gnn_core.training.state import StepSums
@@ -62,13 +64,16 @@ class Servers:
 
     Args:
         model: whose parameters they hold.
+        compress: of --compress.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, compress: str):
         self._parameters = list(model.parameters())
         self._dtype = dtype_of(self._parameters)
         self._flat = flatten(self._parameters)
         self.num_bytes = self._flat.nbytes
+        self.num_pushed = 0  # bytes of the last push
+        self.compressor = Compressor(compress, np.zeros_like(self._flat))
         self.pulled: list[int] = []  # version of each shard
 
     @contextlib.contextmanager
@@ -110,16 +115,22 @@ class Servers:
 
     def push(self, part: Any, gradient: Vector, lr: float, share: float) -> int:
         """Send a gradient, flat; the updates of the first shard by others since `pull`."""
+        compressor = self.compressor
+        if share == 0:  # no target of the slice counts: what was kept is sent another time
+            compressor = Compressor(compressor.kind, np.zeros_like(compressor.residual))
+        payloads = compressor.compress(gradient, self._shards)
+        self.num_pushed = sum(one.num_bytes for one in payloads)
         requests = [
             messages.PushRequest(
                 term=self._term,
                 part=part,
                 lr=lr,
                 share=share,
-                gradient=values.tobytes(),
+                gradient=one.values,
+                indices=one.indices,
                 pulled=self.pulled,
             )
-            for values in self._shards.cut(gradient)
+            for one in payloads
         ]
         versions = [answer.version for answer in answer_all(self._peers, "Push", requests)]
         return max(0, versions[0] - self.pulled[0] - 1)
@@ -138,13 +149,15 @@ class Work:
         self._coordinator, self._worker, self._rejoin = coordinator, worker, rejoin
         self.part: Any = None  # messages.Part
         self.batch: Batch | None = None
+        self.residual = b""  # to be told next
         self.done: Any = None  # messages.Done, until the coordinator has heard of it
         self.begun_at = 0.0
         self.pull_seconds = 0.0
 
     def next(self) -> Any:
         """Report what is done and ask for more; messages.NextReply."""
-        request = messages.NextRequest(worker=self._worker)
+        request = messages.NextRequest(worker=self._worker, residual=self.residual)
+        self.residual = b""
         if self.done is not None:
             request.done.CopyFrom(self.done)
         answer = self._coordinator.call("Next", request)
@@ -212,6 +225,12 @@ class HandedOut:
             answer = self._work.next()
             if answer.over:
                 return None
+            compressor = self._servers.compressor
+            if answer.residual:
+                self._work.residual = compressor.residual.tobytes()
+            if answer.kept:
+                kept = np.frombuffer(answer.kept, compressor.residual.dtype)
+                compressor.residual = compressor.residual + kept
             if answer.HasField("part"):
                 return answer
 
@@ -263,7 +282,7 @@ class Push:
             num_rows=len(batch.input_nodes),
             num_global_real=batch.num_global_real,
             bytes_pulled=self._servers.num_bytes,
-            bytes_pushed=self._servers.num_bytes,
+            bytes_pushed=self._servers.num_pushed,
             delay=delay,
             compute_seconds=computed - work.begun_at,
             communicate_seconds=time.perf_counter() - computed + work.pull_seconds,

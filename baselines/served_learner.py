@@ -20,6 +20,7 @@ from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
 from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.param_server import control_pb2 as messages
+from gnn_core.param_server.compression import NONE
 from gnn_core.param_server.coordinator import Coordinator
 from gnn_core.param_server.journal import Journal, Key, Update
 from gnn_core.param_server.rpc import Peer, answer_all
@@ -31,6 +32,8 @@ from horovod_gnn.node_model import NodeModel
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.update import Allreduce, build_optimizer
+
+_RESIDUAL = "residual."  # before the name of a parameter, in a checkpoint
 
 
 class ServedParameters:
@@ -108,6 +111,7 @@ class ServedParameters:
             slices=self._slices,
             size=size,
             values=values,
+            compress=self._config.compress,
         )
 
     def _joined(self, shards: Sequence[bytes]) -> np.ndarray:
@@ -199,16 +203,22 @@ class ServedLearner(TorchLearner):
     def optimizer_state(self) -> Weights:
         """A copy of what the servers' optimizers remember."""
         self._parameters.read(with_optimizer=True)
-        return super().optimizer_state()
+        return super().optimizer_state() | self._residuals()
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Give the servers what `optimizer_state` gave; ValueError for other arrays."""
-        super().load_optimizer_state(state)
-        self._parameters.load(with_optimizer=bool(state))
+        own = {name: array for name, array in state.items() if not name.startswith(_RESIDUAL)}
+        super().load_optimizer_state(own)
+        self._parameters.load(with_optimizer=bool(own))
+        residual = [state[name].reshape(-1) for name in self._residual_names() if name in state]
+        if residual:
+            self._coordinator.residual = np.concatenate(residual)
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""
         found = [*super().notes(), "memory and resources are those of the coordinator alone"]
+        if self._config.compress != NONE:
+            found.append(f"--compress {self._config.compress}: the loss curve is another one")
         if self._config.staleness != "0":
             found.append(
                 f"--staleness {self._config.staleness}: each push is an update of its own, so that "
@@ -224,6 +234,7 @@ class ServedLearner(TorchLearner):
             servers=len(self._parameters.chunks_held),
             chunks=self._parameters.chunks_held,
             staleness=self._config.staleness,
+            compress=self._config.compress,
             pushes=traffic.pushes,
             bytes_pulled=traffic.bytes_pulled,
             bytes_pushed=traffic.bytes_pushed,
@@ -232,6 +243,20 @@ class ServedLearner(TorchLearner):
             lost_workers=traffic.lost_workers,
             repeated_parts=traffic.repeated_parts,
         )
+
+    def _residual_names(self) -> list[str]:
+        return [f"{_RESIDUAL}{name}" for name, _ in self.model.named_parameters()]
+
+    def _residuals(self) -> Weights:
+        """What workers have not sent yet of their gradients; {} where they send all."""
+        begun = self._coordinator.traffic.pushes or self._coordinator.residual is not None
+        if self._config.compress == NONE or not begun:
+            return {}
+        parameters = [parameter.detach() for parameter in self.model.parameters()]
+        total = self._coordinator.collect_residuals(flatten(parameters).dtype, self._check)
+        parts = np.split(total, np.cumsum([one.numel() for one in parameters])[:-1])
+        named = zip(self._residual_names(), parts, parameters, strict=True)
+        return {name: part.reshape(tuple(one.shape)) for name, part, one in named}
 
     def _count_work(self) -> None:
         """Take over rows, edges and seconds of the workers."""

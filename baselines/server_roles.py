@@ -194,7 +194,7 @@ def work_on(
     def loader_of(slice_: int) -> Loader:
         return train_loader(config, graph, slice_, world.num_replicas, 0, store=store)
 
-    servers = Servers(model)
+    servers = Servers(model, config.compress)
     work = Work(member.coordinator, member.number, rejoin)
     loader = HandedOut(loader_of, work, servers, config.prefetch > 0)
     update = Push(model, build_optimizer(config, model), work, servers)

@@ -65,7 +65,7 @@ class ServerWorld(SingleProcess):
         self.coordinator = Coordinator(
             job, config.workers, config.servers, float(config.staleness), config.collective_timeout
         )
-        self._service = Service("Coordinator", self.coordinator, host, port, secret)
+        self._service = Service("Coordinator", self.coordinator, host, port, secret, MOST_BYTES)
         if starts_all:
             for role, count in (("server", config.servers), ("worker", config.workers)):
                 for number in range(count):

@@ -191,6 +191,7 @@ class ParameterServerRecord:
     servers: int
     chunks: list[int]  # of the parameters, that each server holds
     staleness: str  # of --staleness
+    compress: str  # of --compress
     pushes: int  # slices of steps whose gradients were applied, each once
     bytes_pulled: int  # of weights, by all workers
     bytes_pushed: int  # of gradients
@@ -275,8 +276,9 @@ class RunRecord:
     @property
     def same_curve(self) -> bool:
         """Whether its loss curve is that of one process with the same settings."""
-        is_synchronous = self.config.get("staleness", "0") == "0"
-        return STRATEGIES[self.strategy].same_curve and is_synchronous
+        exact = {"staleness": "0", "compress": "none"}
+        is_exact = all(self.config.get(name, value) == value for name, value in exact.items())
+        return STRATEGIES[self.strategy].same_curve and is_exact
 
     @property
     def ranks_changed(self) -> bool:

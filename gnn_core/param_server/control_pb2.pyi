@@ -99,24 +99,30 @@ class Done(_message.Message):
     def __init__(self, part: _Optional[_Union[Part, _Mapping]] = ..., loss_sum: _Optional[float] = ..., num_correct: _Optional[float] = ..., num_edges: _Optional[int] = ..., num_rows: _Optional[int] = ..., num_global_real: _Optional[int] = ..., bytes_pulled: _Optional[int] = ..., bytes_pushed: _Optional[int] = ..., delay: _Optional[int] = ..., compute_seconds: _Optional[float] = ..., communicate_seconds: _Optional[float] = ..., sample_seconds: _Optional[float] = ...) -> None: ...
 
 class NextRequest(_message.Message):
-    __slots__ = ("worker", "done")
+    __slots__ = ("worker", "done", "residual")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     worker: int
     done: Done
-    def __init__(self, worker: _Optional[int] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+    residual: bytes
+    def __init__(self, worker: _Optional[int] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., residual: _Optional[bytes] = ...) -> None: ...
 
 class NextReply(_message.Message):
-    __slots__ = ("part", "ahead", "over", "unknown")
+    __slots__ = ("part", "ahead", "over", "unknown", "residual", "kept")
     PART_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     part: Part
     ahead: Part
     over: bool
     unknown: bool
-    def __init__(self, part: _Optional[_Union[Part, _Mapping]] = ..., ahead: _Optional[_Union[Part, _Mapping]] = ..., over: _Optional[bool] = ..., unknown: _Optional[bool] = ...) -> None: ...
+    residual: bool
+    kept: bytes
+    def __init__(self, part: _Optional[_Union[Part, _Mapping]] = ..., ahead: _Optional[_Union[Part, _Mapping]] = ..., over: _Optional[bool] = ..., unknown: _Optional[bool] = ..., residual: _Optional[bool] = ..., kept: _Optional[bytes] = ...) -> None: ...
 
 class BeatRequest(_message.Message):
     __slots__ = ("role", "member")
@@ -127,7 +133,7 @@ class BeatRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., member: _Optional[int] = ...) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("term", "dtype", "optimizer", "weight_decay", "synchronous", "slices", "size", "values", "exp_avg", "exp_avg_sq", "num_steps")
+    __slots__ = ("term", "dtype", "optimizer", "weight_decay", "synchronous", "slices", "size", "values", "exp_avg", "exp_avg_sq", "num_steps", "compress")
     TERM_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +145,7 @@ class LoadRequest(_message.Message):
     EXP_AVG_FIELD_NUMBER: _ClassVar[int]
     EXP_AVG_SQ_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    COMPRESS_FIELD_NUMBER: _ClassVar[int]
     term: int
     dtype: str
     optimizer: str
@@ -150,7 +157,8 @@ class LoadRequest(_message.Message):
     exp_avg: bytes
     exp_avg_sq: bytes
     num_steps: int
-    def __init__(self, term: _Optional[int] = ..., dtype: _Optional[str] = ..., optimizer: _Optional[str] = ..., weight_decay: _Optional[float] = ..., synchronous: _Optional[bool] = ..., slices: _Optional[int] = ..., size: _Optional[int] = ..., values: _Optional[bytes] = ..., exp_avg: _Optional[bytes] = ..., exp_avg_sq: _Optional[bytes] = ..., num_steps: _Optional[int] = ...) -> None: ...
+    compress: str
+    def __init__(self, term: _Optional[int] = ..., dtype: _Optional[str] = ..., optimizer: _Optional[str] = ..., weight_decay: _Optional[float] = ..., synchronous: _Optional[bool] = ..., slices: _Optional[int] = ..., size: _Optional[int] = ..., values: _Optional[bytes] = ..., exp_avg: _Optional[bytes] = ..., exp_avg_sq: _Optional[bytes] = ..., num_steps: _Optional[int] = ..., compress: _Optional[str] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("optimizer", "journal")
@@ -197,20 +205,22 @@ class PullReply(_message.Message):
     def __init__(self, version: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("term", "part", "lr", "share", "gradient", "pulled")
+    __slots__ = ("term", "part", "lr", "share", "gradient", "pulled", "indices")
     TERM_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     LR_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     PULLED_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
     term: int
     part: Part
     lr: float
     share: float
     gradient: bytes
     pulled: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, term: _Optional[int] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ..., gradient: _Optional[bytes] = ..., pulled: _Optional[_Iterable[int]] = ...) -> None: ...
+    indices: bytes
+    def __init__(self, term: _Optional[int] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ..., gradient: _Optional[bytes] = ..., pulled: _Optional[_Iterable[int]] = ..., indices: _Optional[bytes] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("version",)

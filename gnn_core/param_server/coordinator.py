@@ -14,9 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.clock import Clock, Part
 from gnn_core.param_server.placement import place
+from gnn_core.param_server.shards import Vector
 from gnn_core.usage import Lost, UsageError
 
 _POLL_SECONDS = 1.0  # that a worker's call waits for work, before it asks again
@@ -115,6 +118,8 @@ class Coordinator:
         self._next_step = 0  # that the main thread takes
         self._seconds = Seconds()
         self._over = self._loaded = False
+        self.residual: Vector | None = None  # that the first worker to be ready begins with
+        self._residuals: dict[int, Vector | None] = {}  # of each worker that is asked for it
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -158,7 +163,7 @@ class Coordinator:
                 self._changed.notify_all()
             if not self._loaded:
                 return messages.ReadyReply()
-        return messages.ReadyReply(term=self.term, shards=self.shards)
+            return messages.ReadyReply(term=self.term, shards=self.shards)
 
     def next(self, request: Any) -> Any:
         """Count what a worker has done; what it is to do next."""
@@ -166,6 +171,9 @@ class Coordinator:
         with self._changed:
             if request.HasField("done"):
                 self._count(request.worker, request.done)
+            if request.residual and request.worker in self._residuals:
+                self._residuals[request.worker] = np.frombuffer(request.residual, self._dtype)
+                self._changed.notify_all()
             while True:
                 if self._over:
                     self._members["worker"].pop(request.worker, None)
@@ -175,9 +183,13 @@ class Coordinator:
                 if member is None:
                     return messages.NextReply(unknown=True)
                 member.heard_at = time.monotonic()
+                if request.worker in self._residuals and self._residuals[request.worker] is None:
+                    return messages.NextReply(residual=True)
                 part = None if self._epoch is None else self.clock.take(request.worker)
                 if part is not None:
                     answer = messages.NextReply(part=self._message(part))
+                    if self.residual is not None:
+                        answer.kept, self.residual = self.residual.tobytes(), None
                     if (ahead := self.clock.expected(request.worker)) is not None:
                         answer.ahead.CopyFrom(self._message(ahead))
                     return answer
@@ -273,6 +285,30 @@ class Coordinator:
         with self._changed:
             self.clock.drain()
             self._changed.notify_all()
+
+    def collect_residuals(self, dtype: np.dtype[Any], check: Callable[[], None]) -> Vector:
+        """The sum of what all workers have not sent of their gradients, which they keep.
+
+        Call it while nothing is computed. Raises Lost where no worker is left, and what `check`
+        does.
+        """
+        with self._changed:
+            self._dtype = dtype
+            self._residuals = dict.fromkeys(self._members["worker"])
+            self._changed.notify_all()
+        while True:
+            check()
+            with self._changed:
+                self._lose_silent_workers()
+                members = self._members["worker"]
+                here = [one for number, one in sorted(self._residuals.items()) if number in members]
+                if not here:
+                    raise Lost("no worker is left to tell what it has not sent; start all again")
+                if all(one is not None for one in here):
+                    self._residuals = {}
+                    kept = [] if self.residual is None else [self.residual]
+                    return np.sum([*kept, *here], axis=0)
+                self._changed.wait(_SLICE_SECONDS)
 
     def finish(self, seconds: float) -> None:
         """The run has ended: tell so the workers, who have so long to ask for more."""

@@ -32,7 +32,7 @@ class Shards:
         ]
         self.sizes = [sum(one.stop - one.start for one in some) for some in self._slices]
 
-    def cut(self, flat: Vector) -> list[Vector]:
+    def cut(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """The values of each shard, `[sizes[i]]`, copied."""
         return [np.concatenate([flat[one] for one in some]) for some in self._slices]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gnn_core.models import FIXED_AGGREGATION, is_in_file
 from gnn_core.settings.options import LINK, Option, show
-from gnn_core.usage import shown
+from gnn_core.usage import read_number, shown
 
 Values = Mapping[str, Any]
 _LEAST_SAMPLE_SECONDS = 0.05
@@ -200,6 +200,25 @@ def _order_of_updates(values: Values, name: str, other: str) -> str | None:
     return None
 
 
+def _compression(values: Values) -> str | None:
+    kind = values["compress"]
+    if kind in ("none", "fp16"):
+        return None
+    try:
+        share = read_number(kind.removeprefix("topk:")) if kind.startswith("topk:") else 0.0
+    except ValueError:
+        share = 0.0
+    if 0 < share <= 1:
+        return None
+    return f"expected none, fp16 or topk:R with R above 0 and at most 1, got {shown(kind)}"
+
+
+def _journal_of_all(values: Values) -> str | None:
+    if values["compress"] == "none" or not (values["journal"] or values["replay"]):
+        return None
+    return "a journal does not know what each worker has left out: leave out --journal and --replay"
+
+
 def _saves_whole_steps(values: Values) -> str | None:
     if values["checkpoint_every_steps"] == 0 or values["staleness"] == "0":
         return None
@@ -280,6 +299,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
     (("checkpoint_every_steps", "staleness"), _saves_whole_steps),
     (("role", "coordinator"), _parts_reach_the_coordinator),
+    (("compress",), _compression),
+    (("compress", "journal", "replay"), _journal_of_all),
     (("journal", "replay", "staleness", "resume"), _journal_of_asynchronous),
     (("replay", "journal", "staleness", "resume"), _replay_of_asynchronous),
     (("sample_seconds",), _samples_are_apart),

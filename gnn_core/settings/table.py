@@ -436,6 +436,16 @@ class Settings:
         curve=True,
         newer=True,
     )
+    compress: str = option(
+        "none",
+        _SERVER,
+        "what a worker sends of its gradients: all (none), all as float16 (fp16), or the share R "
+        "of the entries that are largest (topk:R, such as topk:0.01); what is left out is added to "
+        "its next gradient",
+        metavar="none|fp16|topk:R",
+        curve=True,
+        newer=True,
+    )
     role: str = option(
         "all",
         _SERVER,

@@ -198,6 +198,37 @@ def test_a_damaged_journal_is_refused(tmp_path: Path, changes: dict[str, Any], w
         read_journal(tmp_path / "journal")
 
 
+@pytest.mark.parametrize("compress", ["fp16", "topk:0.1"])
+def test_a_checkpoint_has_what_was_not_sent(
+    cache: Path, tmp_path: Path, alone: dict[str, Any], compress: str
+) -> None:
+    """One worker sends the same, whether it was interrupted or not."""
+    config = config_of(cache, workers=1, servers=2, compress=compress)
+    whole = trained(config)
+    folder = str(tmp_path / "saved")
+    first = trained(dataclasses.replace(config, epochs=1, checkpoint_dir=folder))
+    then = trained(dataclasses.replace(config, checkpoint_dir=folder, resume=True))
+    assert first.status == then.status == "ok", (first.error, then.error)
+    losses = [*(first.step_losses or ()), *(then.step_losses or ())]
+    assert losses == pytest.approx(whole.step_losses, rel=1e-12)
+    assert then.final == pytest.approx(whole.final, rel=1e-12)
+    assert losses != pytest.approx(alone["step_losses"], rel=1e-6) and not whole.same_curve
+    server, size = whole.parameter_server, whole.allreduce_bytes_per_step
+    assert server is not None and size is not None
+    # float64: 2 of 8 bytes; or a tenth of the entries, of 8 + 4 bytes each
+    share = {"fp16": 0.25, "topk:0.1": 0.15}[compress]
+    assert server.bytes_pushed == pytest.approx(share * size * server.pushes, rel=0.01)
+    assert server.bytes_pulled == size * server.pushes
+
+
+def test_compressed_pushes_of_several_workers_learn(cache: Path) -> None:
+    config = config_of(cache, workers=2, staleness="1", compress="topk:0.05", epochs=4)
+    record = trained(config)
+    assert record.status == "ok", record.error
+    assert record.step_losses is not None
+    assert sum(record.step_losses[-5:]) < 0.8 * sum(record.step_losses[:5])
+
+
 JOINED = {"role": "worker", "version": version(), "host": "here", "pid": 1}
 
 
