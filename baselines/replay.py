@@ -38,9 +38,9 @@ class LocalServer:
         """The answer, at once."""
         return getattr(self._shard, method.lower())(request)
 
-    def finish(self, answer: Any) -> Any:
+    def finish(self, call: Any) -> Any:
         """The same."""
-        return answer
+        return call
 
     def call(self, method: str, request: Any) -> Any:
         """The answer."""
@@ -153,7 +153,7 @@ class ReplayLearner(ServedLearner):
             servers: that hold the shards of the journal.
             loader_of: gives the loader of a slice.
         """
-        self._journal, self._servers = journal, list(servers)
+        self._followed, self._servers = journal, list(servers)
         self._loaders = [loader_of(one) for one in range(journal.slices)]
         parameters = list(self.model.parameters())
         self._all = parameters
@@ -164,10 +164,10 @@ class ReplayLearner(ServedLearner):
 
     def train_epoch(self, progress: RunProgress, after_step: Callable[[float], None]) -> Tally:
         """Make the updates of an epoch of the journal."""
-        if progress.epoch >= len(self._journal.epochs):
+        if progress.epoch >= len(self._followed.epochs):
             raise UsageError(
                 f"--replay: expected a journal of {progress.epoch + 1} epochs, got one of "
-                f"{len(self._journal.epochs)}: give --epochs {len(self._journal.epochs)}"
+                f"{len(self._followed.epochs)}: give --epochs {len(self._followed.epochs)}"
             )
         self.model.train()
         self._gradients: dict[Key, tuple[Vector, float, float]] = {}
@@ -175,7 +175,7 @@ class ReplayLearner(ServedLearner):
         self._epoch = progress.epoch
         pull = messages.PullRequest(term=self._coordinator.term)
         versions = [server.call("Pull", pull).version for server in self._servers]
-        updates = self._journal.updates(progress.epoch)
+        updates = self._followed.updates(progress.epoch)
         self._uses = Counter(one.key for some in updates for one in some)
         Replay(updates, versions, self._values_of, self._compute, self._apply).run()
         for step in range(self.num_steps):

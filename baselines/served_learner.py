@@ -23,7 +23,7 @@ from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.compression import NONE
 from gnn_core.param_server.coordinator import Coordinator
 from gnn_core.param_server.journal import Journal, Key, Update
-from gnn_core.param_server.rpc import Peer, answer_all
+from gnn_core.param_server.rpc import Callee, answer_all
 from gnn_core.param_server.shards import Shards, vector_of
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
 from horovod_gnn.learner import TorchLearner
@@ -49,7 +49,7 @@ class ServedParameters:
     def __init__(
         self,
         coordinator: Coordinator,
-        peers: Sequence[Peer],
+        peers: Sequence[Callee],
         config: RunConfig,
         model: NodeModel | LinkModel,
     ):

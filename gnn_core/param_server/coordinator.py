@@ -301,13 +301,15 @@ class Coordinator:
             with self._changed:
                 self._lose_silent_workers()
                 members = self._members["worker"]
-                here = [one for number, one in sorted(self._residuals.items()) if number in members]
-                if not here:
+                asked = sorted(number for number in self._residuals if number in members)
+                told = [one for number in asked if (one := self._residuals[number]) is not None]
+                if not asked:
                     raise Lost("no worker is left to tell what it has not sent; start all again")
-                if all(one is not None for one in here):
+                if len(told) == len(asked):
                     self._residuals = {}
                     kept = [] if self.residual is None else [self.residual]
-                    return np.sum([*kept, *here], axis=0)
+                    total: Vector = np.sum([*kept, *told], axis=0)
+                    return total
                 self._changed.wait(_SLICE_SECONDS)
 
     def finish(self, seconds: float) -> None:

@@ -13,10 +13,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf import message_factory
@@ -133,6 +133,16 @@ class Service:
         self._server.stop(grace_seconds).wait(grace_seconds + 1)
 
 
+class Callee(Protocol):
+    """Whoever answers calls: a `Peer`, or a service of this process."""
+
+    def begin(self, method: str, request: Any) -> Any:
+        """See `Peer`."""
+
+    def finish(self, call: Any) -> Any:
+        """See `Peer`."""
+
+
 class Peer:
     """Another process, as it is called.
 
@@ -215,7 +225,7 @@ class Peer:
         return Lost(f"{self.name} at {self.address} answers no more ({code.name.lower()})")
 
 
-def answer_all(peers: list[Peer], method: str, requests: list[Any]) -> list[Any]:
+def answer_all(peers: Sequence[Callee], method: str, requests: Sequence[Any]) -> list[Any]:
     """Call all of them at the same time; their answers in order. Raises UsageError or Lost."""
     calls = [peer.begin(method, request) for peer, request in zip(peers, requests, strict=True)]
     return [peer.finish(call) for peer, call in zip(peers, calls, strict=True)]
