@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS, PREDICTORS
-from gnn_core.settings.options import LINK, STALENESS, Option, option, options_of
+from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
+from gnn_core.settings.server_table import ServerSettings
 from gnn_core.strategies import keras_strategies
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
 _EVALUATION, _MACHINE, _OUTPUT, _LAUNCH = "evaluation", "numbers and machine", "output", "launch"
-_SERVER = "parameter server"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The fields of `gnn_core.config.RunConfig`, neither filled nor checked.
+class TrainingSettings:
+    """The fields of `Settings` but for those of a parameter server.
 
     A field that a recipe fills has the type that it has then, since nobody meets it unfilled.
     """
@@ -422,64 +422,6 @@ class Settings:
         high=3600,
     )
 
-    # Parameter server
-    workers: int = option(2, _SERVER, "processes that compute gradients", low=1, high=1024)
-    servers: int = option(
-        1, _SERVER, "processes that hold the parameters, a shard each", low=1, high=256
-    )
-    staleness: str = option(
-        "0",
-        _SERVER,
-        "steps that a worker may be ahead of the slowest: 0 is synchronous, with the loss curve of "
-        "one process; inf is asynchronous, without a bound",
-        metavar=STALENESS,
-        curve=True,
-        newer=True,
-    )
-    compress: str = option(
-        "none",
-        _SERVER,
-        "what a worker sends of its gradients: all (none), all as float16 (fp16), or the share R "
-        "of the entries that are largest (topk:R, such as topk:0.01); what is left out is added to "
-        "its next gradient",
-        metavar="none|fp16|topk:R",
-        curve=True,
-        newer=True,
-    )
-    role: str = option(
-        "all",
-        _SERVER,
-        "what this process is; all starts a coordinator, its servers and its workers on this host",
-        choices=("all", "coordinator", "server", "worker"),
-    )
-    coordinator: str | None = option(
-        None,
-        _SERVER,
-        "where the coordinator listens, and where servers and workers reach it (default with "
-        "--role all: a free port of this host)",
-        metavar="HOST:PORT",
-    )
-    secret_file: str | None = option(
-        None,
-        _SERVER,
-        "file with the secret of the job, which all its processes need unless "
-        "$RINGSAGE_JOB_SECRET has it",
-        metavar="FILE",
-    )
-
-    journal: str | None = option(
-        None,
-        _SERVER,
-        "file that gets the order of all updates, with which --replay makes the run once more",
-        metavar="FILE",
-    )
-    replay: str | None = option(
-        None,
-        _SERVER,
-        "journal of a run that is made once more, to the last bit, in this process alone",
-        metavar="FILE",
-    )
-
     # Launch
     world_size: int | None = option(
         None, _LAUNCH, "ranks that are meant; another number is an error (default: any)", low=1
@@ -509,6 +451,11 @@ class Settings:
         low=5,
     )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServerSettings, TrainingSettings):
+    """The fields of `gnn_core.config.RunConfig`, neither filled nor checked."""
 
 
 OPTIONS: Mapping[str, Option] = options_of(Settings)

@@ -202,8 +202,8 @@ def test_the_summary_has_a_line_for_each() -> None:
         "evaluation",
         "numbers and machine",
         "output",
-        "parameter server",
         "launch",
+        "parameter server",
     ]
 
 

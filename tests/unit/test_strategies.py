@@ -14,6 +14,7 @@ from gnn_core.deploy.programs import TRAINERS
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.answers import answers
 from gnn_core.report.rows.rounds import comparisons
+from gnn_core.report.rows.summary import rows_of
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.verdicts import verdicts
 from gnn_core.strategies import STRATEGIES, Strategy, keras_strategies, order_of
@@ -108,6 +109,20 @@ def test_no_curve_is_compared_with_one_that_need_not_be_equal(with_server: None)
     assert [row[3] for row in table.cells] == ["horovod"]
     assert "not compared: `param_server` trains on a loss curve of its own" in table.notes
     assert curves_table(both).cells == ()
+
+
+@pytest.mark.parametrize("changes", [{"staleness": "2"}, {"compress": "topk:0.01"}])
+def test_a_server_of_stale_or_compressed_gradients_has_a_curve_of_its_own(
+    changes: dict[str, str],
+) -> None:
+    """And yet it does the same work: its speed-up and its seconds to the target are shown."""
+    exact, other = curve("param-server", 2), curve("param-server", 2, config=changes)
+    assert exact.same_curve and not other.same_curve
+    table = curves_table([curve("single"), exact, other])
+    assert [row[3] for row in table.cells] == ["param-server"]
+    assert "not compared: `param-server` trains on a loss curve of its own" in table.notes
+    rows = {row.same_curve: row for row in rows_of([curve("single"), exact, other])}
+    assert rows[False].work == rows[True].work
 
 
 def test_no_accuracy_of_it_is_called_equal(with_server: None) -> None:

@@ -53,6 +53,7 @@ _REPETITIONS = {
     "replay",
 }
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
+_OF_UPDATES = ("staleness", "compress")
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 
 
@@ -199,10 +200,15 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def work_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell one work from another, however long it goes on."""
+    """Return the settings that tell one work from another, however long it goes on.
+
+    A parameter server that works on stale or compressed gradients does the same work, if on another
+    loss curve: how good it gets stands beside how fast it is.
+    """
     known = {*OPTIONS, *_REPETITIONS}
     own = {name: value for name, value in config.items() if name not in known}
-    return {**curve_settings(config), **own}
+    curve = curve_settings(config)
+    return {name: value for name, value in curve.items() if name not in _OF_UPDATES} | own
 
 
 def work_of(record: RunRecord) -> Hashable:
