@@ -63,8 +63,10 @@ def build(config: RunConfig, world: ServerWorld) -> Trainer:
     store = open_store(config, graph, world)
     loader = train_loader(config, graph, 0, world.num_replicas, 0, store=store)
     model = build_model(config, graph, world)  # the weights that the servers begin with
-    coordinator, peers = world.open(config, graph)
-    parameters = ServedParameters(coordinator, peers, config, model)
+    coordinator = world.open(config, graph)
+    parameters = ServedParameters(
+        coordinator, world.peers, config, model, world.spares, world.recover
+    )
     parameters.load()
     coordinator.loaded()
     world.await_workers()

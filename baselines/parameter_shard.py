@@ -9,6 +9,7 @@ updates of all slices together are about as large as one.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.compression import Payload, decompress
+from gnn_core.param_server.rpc import Peer
 from gnn_core.param_server.shards import Vector, vector_of
-from gnn_core.usage import UsageError
+from gnn_core.usage import Lost, UsageError
 from horovod_gnn.optimizer import OPTIMIZERS, SGD, Adam
 
 _MOST_VALUES = 2**31
@@ -26,10 +28,25 @@ _MOST_VALUES = 2**31
 class ParameterShard:
     """Answers the calls of the service `Server` in control.proto, one at a time.
 
-    Each push counts once, however often it comes: it is known by epoch, step and slice.
+    Each push counts once, however often it comes: it is known by epoch, step and slice. A primary
+    forwards each push to its standby before it applies and answers it, so that the standby has all
+    updates that a worker was told of, in the same order. A standby that was promoted takes no more
+    from its primary, and a primary that reaches no standby asks the coordinator before it goes on.
+
+    Args:
+        reach: gives the standby at an address; None: there are none.
+        ask_alone: asks the coordinator whether it may go on without its standby; raises UsageError
+            or Lost if not.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        reach: Callable[[str], Peer] | None = None,
+        ask_alone: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reach, self._ask_alone = reach, ask_alone
+        self._is_standby = self._is_deposed = False
+        self._standby: Peer | None = None
         self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._term = 0  # of the coordinator that has loaded it; 0: nobody has
@@ -45,6 +62,7 @@ class ParameterShard:
                 if request.term != self._term:
                     self._begin(request)
                 self._take_over(request)
+                self._stand(request)
             except ValueError as error:
                 raise UsageError(
                     f"expected the shard of a run, got another message: {error}"
@@ -68,6 +86,7 @@ class ParameterShard:
         """The present values, and how many updates they have seen."""
         with self._lock:
             self._require(request.term)
+            self._require_role(forwarded=False)
             return messages.PullReply(version=self._version, values=_bytes(self._values))
 
     def push(self, request: Any) -> Any:
@@ -75,6 +94,7 @@ class ParameterShard:
         part = request.part
         with self._lock:
             self._require(request.term)
+            self._require_role(request.forwarded)
             try:
                 payload = Payload(request.gradient, request.indices)
                 gradient = decompress(self._compress, payload, self._dtype, len(self._values))
@@ -85,6 +105,7 @@ class ParameterShard:
                 self._journal = []
             if part.epoch < self._epoch or (part.step, part.slice) in self._seen:
                 return messages.PushReply(version=self._version)
+            self._forward(request)
             self._seen.add((part.step, part.slice))
             if self._synchronous:
                 self._collect(request, gradient)
@@ -92,6 +113,12 @@ class ParameterShard:
                 self._apply(gradient / request.share, request.lr * request.share)
                 self._journal.append(messages.Update(part=part, pulled=request.pulled))
             return messages.PushReply(version=self._version)
+
+    def promote(self, request: Any) -> Any:
+        """Be the primary from now on."""
+        with self._lock:
+            self._is_standby = False
+        return messages.Empty()
 
     def stop(self, request: Any) -> Any:
         """End the process."""
@@ -124,6 +151,37 @@ class ParameterShard:
             self._optimizer.exp_avg[0].copy_(_tensor(moments[0]))
             self._optimizer.exp_avg_sq[0].copy_(_tensor(moments[1]))
             self._optimizer.num_steps.fill_(request.num_steps)
+
+    def _stand(self, request: Any) -> None:
+        self._is_standby = request.is_standby
+        if self._standby is not None and self._standby.address != request.standby:
+            self._standby.close()
+            self._standby = None
+        if request.standby and self._standby is None and self._reach is not None:
+            self._standby = self._reach(request.standby)
+
+    def _forward(self, request: Any) -> None:
+        """Give a push to the standby. Raises Lost where this server is the primary no more."""
+        if self._standby is None:
+            return
+        copy = messages.PushRequest()
+        copy.CopyFrom(request)
+        copy.forwarded = True
+        try:
+            self._standby.call("Push", copy)
+        except (Lost, UsageError):
+            self._standby.close()
+            self._standby = None
+            self._is_deposed = True
+            try:
+                self._ask_alone()
+            except (Lost, UsageError) as error:
+                raise Lost(f"another server has taken its place ({error})") from None
+            self._is_deposed = False
+
+    def _require_role(self, forwarded: bool) -> None:
+        if self._is_deposed or forwarded != self._is_standby:
+            raise Lost("it is not the primary of its shard")
 
     def _collect(self, request: Any, gradient: Vector) -> None:
         """Keep the gradient of a slice; with the last one of its step, apply their sum."""

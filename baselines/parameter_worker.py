@@ -24,8 +24,10 @@ from gnn_core.param_server.compression import Compressor
 from gnn_core.param_server.rpc import MOST_BYTES, Peer, answer_all
 from gnn_core.param_server.shards import Shards, Vector, vector_of
 from gnn_core.training.state import StepSums
+from gnn_core.usage import Lost
 from horovod_gnn.optimizer import SGD
 
+_RETRY_SECONDS = 0.1
 Prepare = Callable[[Batch], Batch]
 
 
@@ -65,45 +67,49 @@ class Servers:
     Args:
         model: whose parameters they hold.
         compress: of --compress.
+        locate: says where they are, as messages.ReadyReply.
+        secret: of the job.
+        seconds: how long an answer may take, and a standby to take the place of a server.
     """
 
-    def __init__(self, model: nn.Module, compress: str):
+    def __init__(
+        self,
+        model: nn.Module,
+        compress: str,
+        locate: Callable[[], Any],
+        secret: str,
+        seconds: float,
+    ):
         self._parameters = list(model.parameters())
         self._dtype = dtype_of(self._parameters)
         self._flat = flatten(self._parameters)
+        self._locate, self._secret, self._seconds = locate, secret, seconds
+        self._peers: list[Peer] = []
+        self._table = -1
         self.num_bytes = self._flat.nbytes
         self.num_pushed = 0  # bytes of the last push
         self.compressor = Compressor(compress, np.zeros_like(self._flat))
         self.pulled: list[int] = []  # version of each shard
 
     @contextlib.contextmanager
-    def connected(
-        self, term: int, shards: Sequence[Any], secret: str, seconds: float
-    ) -> Iterator[None]:
-        """Within it servers can be called.
-
-        Args:
-            term: of the run.
-            shards: what each server holds, and where it is, as the coordinator says.
-            secret: of the job.
-            seconds: how long an answer may take.
-        """
-        self._term = term
-        self._shards = Shards(len(self._flat), [list(one.chunks) for one in shards])
-        self._peers = [
-            Peer("Server", one.address, secret, f"server {number}", seconds, MOST_BYTES)
-            for number, one in enumerate(shards)
-        ]
+    def connected(self) -> Iterator[None]:
+        """Within it servers can be called."""
+        self._connect(self._locate())
         try:
             yield
         finally:
-            for peer in self._peers:
-                peer.close()
+            self._close()
 
-    def pull(self) -> None:
-        """Read the weights into the model. Raises UsageError or Lost."""
+    def pull(self, table: int) -> None:
+        """Read the weights into the model. Raises UsageError or Lost.
+
+        Args:
+            table: number of the table of shards that the coordinator has now.
+        """
+        if table != self._table:
+            self._connect(self._locate())
         request = messages.PullRequest(term=self._term)
-        answers = answer_all(self._peers, "Pull", [request] * len(self._peers))
+        answers = self._all("Pull", [request] * len(self._peers))
         self.pulled = [answer.version for answer in answers]
         sizes = self._shards.sizes
         values = [
@@ -132,8 +138,41 @@ class Servers:
             )
             for one in payloads
         ]
-        versions = [answer.version for answer in answer_all(self._peers, "Push", requests)]
+        versions = [answer.version for answer in self._all("Push", requests)]
         return max(0, versions[0] - self.pulled[0] - 1)
+
+    def _all(self, method: str, requests: Sequence[Any]) -> list[Any]:
+        """The answers of all servers; of their standbys, as soon as they have taken over.
+
+        All are asked again then: no push is applied twice. Raises UsageError or Lost.
+        """
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                return answer_all(self._peers, method, requests)
+            except Lost as error:
+                self._await_other_servers(deadline, error)
+
+    def _await_other_servers(self, deadline: float, error: Lost) -> None:
+        """Wait for another table of shards. Raises the error where none comes."""
+        while (found := self._locate()).table == self._table:
+            if time.monotonic() > deadline:
+                raise error
+            time.sleep(_RETRY_SECONDS)
+        self._connect(found)
+
+    def _connect(self, found: Any) -> None:
+        self._close()
+        self._term, self._table = found.term, found.table
+        self._shards = Shards(len(self._flat), [list(one.chunks) for one in found.shards])
+        self._peers = [
+            Peer("Server", one.address, self._secret, f"server {number}", self._seconds, MOST_BYTES)
+            for number, one in enumerate(found.shards)
+        ]
+
+    def _close(self) -> None:
+        for peer in self._peers:
+            peer.close()
 
 
 class Work:
@@ -213,7 +252,7 @@ class HandedOut:
                     key = _key(answer.ahead)
                     ahead[key] = pool.submit(self._drawn, key, prepare)
                 start = time.perf_counter()
-                self._servers.pull()
+                self._servers.pull(answer.table)
                 self._work.begun_at = time.perf_counter()
                 self._work.pull_seconds = self._work.begun_at - start
                 self._work.part, self._work.batch = answer.part, batch

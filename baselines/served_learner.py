@@ -6,6 +6,7 @@ do; what it asks of weights and optimizer is read from the servers and written t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.compression import NONE
 from gnn_core.param_server.coordinator import Coordinator
 from gnn_core.param_server.journal import Journal, Key, Update
-from gnn_core.param_server.rpc import Callee, answer_all
+from gnn_core.param_server.rpc import Callee, Peer, answer_all
 from gnn_core.param_server.shards import Shards, vector_of
 from gnn_core.training.state import RunProgress, StepSums, Weights, Work
+from gnn_core.usage import Lost
 from horovod_gnn.learner import TorchLearner
 from horovod_gnn.link import LinkModel
 from horovod_gnn.node_model import NodeModel
@@ -41,9 +43,11 @@ class ServedParameters:
 
     Args:
         coordinator: that knows which shard is where.
-        peers: the servers, in the order of the shards.
+        peers: the servers, in the order of the shards; others where standbys take over.
         config: the run's.
         model: whose parameters they hold.
+        spares: shard -> its standby; fewer where some have taken over or are lost.
+        recover: returns when another server has taken the place of a lost one; raises Lost.
     """
 
     def __init__(
@@ -52,9 +56,12 @@ class ServedParameters:
         peers: Sequence[Callee],
         config: RunConfig,
         model: NodeModel | LinkModel,
+        spares: Mapping[int, Peer] | None = None,
+        recover: Callable[[], None] | None = None,
     ):
+        self._spares, self._recover = spares or {}, recover
         self.optimizer = build_optimizer(config, model)
-        self._peers, self._config = list(peers), config
+        self._peers, self._config = peers, config
         self._term, self._slices = coordinator.term, coordinator.clock.slices
         self._parameters = list(model.parameters())
         self._dtype = dtype_of(self._parameters)
@@ -77,12 +84,16 @@ class ServedParameters:
             for request, (mean, square) in zip(requests, moments, strict=True):
                 request.exp_avg, request.exp_avg_sq = mean.tobytes(), square.tobytes()
                 request.num_steps = int(self.optimizer.num_steps)
-        answer_all(self._peers, "Load", requests)
+        self._all("Load", requests)
+        for shard, spare in list(self._spares.items()):
+            requests[shard].is_standby, requests[shard].standby = True, ""
+            with contextlib.suppress(Lost):  # which is found out soon
+                spare.call("Load", requests[shard])
 
     def read(self, with_optimizer: bool = False) -> None:
         """Give the model, and its optimizer, what the servers have. Raises UsageError or Lost."""
         request = messages.ReadRequest(optimizer=with_optimizer)
-        answers = answer_all(self._peers, "Read", [request] * len(self._peers))
+        answers = self._all("Read", [request] * len(self._peers))
         spread(self._joined([one.values for one in answers]), self._parameters)
         if with_optimizer and isinstance(self.optimizer, Adam):
             spread(self._joined([one.exp_avg for one in answers]), self.optimizer.exp_avg)
@@ -92,7 +103,7 @@ class ServedParameters:
     def updates(self) -> list[list[Update]]:
         """What was applied in this epoch, of each server in order. Raises UsageError or Lost."""
         request = messages.ReadRequest(journal=True)
-        answers = answer_all(self._peers, "Read", [request] * len(self._peers))
+        answers = self._all("Read", [request] * len(self._peers))
         return [
             [
                 Update(Key(one.part.step, one.part.slice, one.part.attempt), tuple(one.pulled))
@@ -100,6 +111,20 @@ class ServedParameters:
             ]
             for answer in answers
         ]
+
+    def _all(self, method: str, requests: Sequence[Any]) -> list[Any]:
+        """The answers of all servers. Raises UsageError or Lost."""
+        while True:
+            if method == "Load":
+                for shard, request in enumerate(requests):
+                    spare = self._spares.get(shard)
+                    request.standby = spare.address if spare else ""
+            try:
+                return answer_all(self._peers, method, requests)
+            except Lost:
+                if self._recover is None:
+                    raise
+                self._recover()
 
     def _request(self, size: int, values: bytes) -> Any:
         return messages.LoadRequest(
@@ -241,6 +266,7 @@ class ServedLearner(TorchLearner):
             unfinished_steps=_histogram(self._coordinator.clock.missing),
             updates_between=_histogram(traffic.delays),
             lost_workers=traffic.lost_workers,
+            lost_servers=traffic.lost_servers,
             repeated_parts=traffic.repeated_parts,
         )
 

@@ -131,8 +131,8 @@ class Membership:
         if self._heart is not None:
             self._heart.close()
 
-    def await_loaded(self, digest: str, fingerprint: str) -> tuple[int, list[Any]]:
-        """Say that this worker is ready; term and shards, once the servers have the parameters."""
+    def await_loaded(self, digest: str, fingerprint: str) -> Any:
+        """Say that this worker is ready; messages.ReadyReply, once the servers are."""
         request = messages.ReadyRequest(worker=self.number, digest=digest, fingerprint=fingerprint)
         deadline = time.monotonic() + self._config.start_timeout
         while not (answer := self.coordinator.call("Ready", request)).term:
@@ -143,13 +143,22 @@ class Membership:
                     "--start-timeout"
                 )
             time.sleep(_RETRY_SECONDS)
-        return answer.term, list(answer.shards)
+        return answer
 
 
 def run_server(config: RunConfig) -> int:
     """Hold a shard until the coordinator ends the run; the exit code. Raises UsageError or Lost."""
     coordinator, secret = _coordinator_of(config)
-    shard = ParameterShard()
+    member: Membership | None = None
+
+    def reach(address: str) -> Peer:
+        return Peer("Server", address, secret, "the standby", config.collective_timeout)
+
+    def ask_alone() -> None:
+        assert member is not None
+        coordinator.call("Alone", messages.BeatRequest(role="server", member=member.number))
+
+    shard = ParameterShard(reach, ask_alone)
     lost: list[bool] = []
 
     def lose() -> None:
@@ -194,14 +203,16 @@ def work_on(
     def loader_of(slice_: int) -> Loader:
         return train_loader(config, graph, slice_, world.num_replicas, 0, store=store)
 
-    servers = Servers(model, config.compress)
+    def locate() -> Any:
+        return member.await_loaded(*known)
+
+    servers = Servers(model, config.compress, locate, secret, config.collective_timeout)
     work = Work(member.coordinator, member.number, rejoin)
     loader = HandedOut(loader_of, work, servers, config.prefetch > 0)
     update = Push(model, build_optimizer(config, model), work, servers)
     learner = TorchLearner(config, graph, world, loader, model, update, store)
     learner.warm_up()
-    term, shards = member.await_loaded(*known)
-    with servers.connected(term, shards, secret, config.collective_timeout):
+    with servers.connected():
         learner.train_epoch(RunProgress(), lambda loss: None)  # all epochs, until it is over
     member.close()
 

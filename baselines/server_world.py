@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from baselines.server_roles import fingerprint_of, require_secret, version
@@ -22,6 +23,7 @@ from horovod_gnn.parallel import SingleProcess
 
 PROGRAM = "baselines/param_server.py"
 _ROOT = Path(__file__).resolve().parents[1]
+_LOOK_SECONDS = 0.05
 _END_SECONDS = 10.0  # in which processes end by themselves, and again after SIGTERM
 
 
@@ -37,7 +39,8 @@ class ServerWorld(SingleProcess):
         self._config = config
         self._worker_hosts = [host_name()] * config.workers
         self._children: list[tuple[str, subprocess.Popen[str]]] = []
-        self._peers: list[Peer] = []
+        self.peers: list[Peer] = []  # the server of each shard
+        self.spares: dict[int, Peer] = {}  # shard -> its standby
         self._service: Service | None = None
         self.coordinator: Coordinator | None = None
 
@@ -51,7 +54,7 @@ class ServerWorld(SingleProcess):
         """The host of each worker; until they have joined, this one."""
         return self._worker_hosts
 
-    def open(self, config: RunConfig, graph: Graph) -> tuple[Coordinator, list[Peer]]:
+    def open(self, config: RunConfig, graph: Graph) -> Coordinator:
         """Listen, start what is to be started, and wait for the servers.
 
         Raises UsageError where they do not come, Stopped by a signal.
@@ -63,22 +66,31 @@ class ServerWorld(SingleProcess):
             host, port = require_port(config.coordinator, "--coordinator")
         job = Job(version(), config.digest(), fingerprint_of(graph))
         self.coordinator = Coordinator(
-            job, config.workers, config.servers, float(config.staleness), config.collective_timeout
+            job,
+            config.workers,
+            config.servers,
+            float(config.staleness),
+            config.collective_timeout,
+            config.standby,
         )
         self._service = Service("Coordinator", self.coordinator, host, port, secret, MOST_BYTES)
         if starts_all:
-            for role, count in (("server", config.servers), ("worker", config.workers)):
+            num_servers = config.servers * (2 if config.standby else 1)
+            for role, count in (("server", num_servers), ("worker", config.workers)):
                 for number in range(count):
                     self._start(role, number, self._service.address, secret)
         elif not config.quiet:
             print(f"coordinator at {self._service.address}", flush=True)
-        addresses = self.coordinator.await_servers(config.start_timeout, self.check_starting)
-        seconds = config.collective_timeout
-        self._peers = [
-            Peer("Server", address, secret, f"server {number}", seconds, MOST_BYTES)
-            for number, address in enumerate(addresses)
-        ]
-        return self.coordinator, self._peers
+        found = self.coordinator.await_servers(config.start_timeout, self.check_starting)
+        self.peers, spares = (
+            [
+                Peer("Server", one, secret, name, config.collective_timeout, MOST_BYTES)
+                for one in addresses
+            ]
+            for name, addresses in zip(("a server", "a standby"), found, strict=True)
+        )
+        self.spares = dict(enumerate(spares))
+        return self.coordinator
 
     def replay(self, config: RunConfig, journal: Journal) -> Coordinator:
         """A coordinator of nobody, of whom only the placement of the journal is asked."""
@@ -106,34 +118,55 @@ class ServerWorld(SingleProcess):
                 )
 
     def check(self) -> None:
-        """Tell the coordinator of workers whose process has ended. Raises Lost for a server."""
+        """Tell the coordinator whose process has ended; let standbys take over.
+
+        Raises Lost where a server has none, or no worker is left.
+        """
         assert self.coordinator is not None
         for name, child in list(self._children):
             code = child.poll()
             if code is None:
                 continue
             self._children.remove((name, child))
-            if name.startswith("server"):
-                raise Lost(
-                    f"{name} has ended with exit code {code}; start all again, with --resume "
-                    "to go on from the last checkpoint"
-                )
             self.coordinator.lose(host_name(), child.pid)
-            if not self._children or all(name.startswith("server") for name, _ in self._children):
+            if name.startswith("worker") and not any(
+                other.startswith("worker") for other, _ in self._children
+            ):
                 raise Lost(
                     f"all workers have ended, the last with exit code {code}; start all again, "
                     "with --resume to go on from the last checkpoint"
                 )
 
+        while (lost := self.coordinator.lost_shard()) is not None:
+            shard, _ = lost
+            self.spares[shard].call("Promote", messages.Empty())
+            self.peers[shard].close()
+            self.peers[shard] = self.spares.pop(shard)
+            self.coordinator.promoted(shard)
+
+    def recover(self) -> None:
+        """Wait until a standby has taken the place of a server that does not answer.
+
+        Raises Lost where none does.
+        """
+        assert self.coordinator is not None
+        before = self.coordinator.table
+        deadline = time.monotonic() + self._config.collective_timeout + _END_SECONDS
+        while self.coordinator.table == before:
+            self.check()
+            if time.monotonic() > deadline:
+                raise Lost("a server answers no more; start all again, with --resume")
+            time.sleep(_LOOK_SECONDS)
+
     def close(self) -> None:
         """End the run: of servers and workers that were started here nothing is left."""
         if self.coordinator is not None:
             self.coordinator.finish(_END_SECONDS)
-        for peer in self._peers:
+        for peer in [*self.peers, *self.spares.values()]:
             with contextlib.suppress(Lost, UsageError):
                 peer.call("Stop", messages.Empty())
             peer.close()
-        self._peers = []
+        self.peers, self.spares = [], {}
         for child in self._children:
             _end(child[1])
         if self._service is not None:

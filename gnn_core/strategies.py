@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 _KERAS_FLAGS = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
 _SERVER_FLAGS = dict.fromkeys(
     (
-        *("--workers", "--servers", "--staleness", "--compress"),
+        *("--workers", "--servers", "--standby", "--staleness", "--compress"),
         *("--role", "--coordinator", "--secret-file", "--journal", "--replay"),
     ),
     "it is one of baselines/param_server.py",

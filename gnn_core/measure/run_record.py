@@ -201,6 +201,7 @@ class ParameterServerRecord:
     # How many were applied after so many updates by others since their weights were read.
     updates_between: dict[str, int]
     lost_workers: int
+    lost_servers: int  # whose standby took over
     repeated_parts: int  # slices handed out again, since their worker was lost
 
 

@@ -43,12 +43,14 @@ class ReadyRequest(_message.Message):
     def __init__(self, worker: _Optional[int] = ..., digest: _Optional[str] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class ReadyReply(_message.Message):
-    __slots__ = ("term", "shards")
+    __slots__ = ("term", "shards", "table")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
     term: int
     shards: _containers.RepeatedCompositeFieldContainer[Shard]
-    def __init__(self, term: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ...) -> None: ...
+    table: int
+    def __init__(self, term: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., table: _Optional[int] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("address", "chunks")
@@ -109,20 +111,22 @@ class NextRequest(_message.Message):
     def __init__(self, worker: _Optional[int] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., residual: _Optional[bytes] = ...) -> None: ...
 
 class NextReply(_message.Message):
-    __slots__ = ("part", "ahead", "over", "unknown", "residual", "kept")
+    __slots__ = ("part", "ahead", "over", "unknown", "residual", "kept", "table")
     PART_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
     part: Part
     ahead: Part
     over: bool
     unknown: bool
     residual: bool
     kept: bytes
-    def __init__(self, part: _Optional[_Union[Part, _Mapping]] = ..., ahead: _Optional[_Union[Part, _Mapping]] = ..., over: _Optional[bool] = ..., unknown: _Optional[bool] = ..., residual: _Optional[bool] = ..., kept: _Optional[bytes] = ...) -> None: ...
+    table: int
+    def __init__(self, part: _Optional[_Union[Part, _Mapping]] = ..., ahead: _Optional[_Union[Part, _Mapping]] = ..., over: _Optional[bool] = ..., unknown: _Optional[bool] = ..., residual: _Optional[bool] = ..., kept: _Optional[bytes] = ..., table: _Optional[int] = ...) -> None: ...
 
 class BeatRequest(_message.Message):
     __slots__ = ("role", "member")
@@ -133,7 +137,7 @@ class BeatRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., member: _Optional[int] = ...) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("term", "dtype", "optimizer", "weight_decay", "synchronous", "slices", "size", "values", "exp_avg", "exp_avg_sq", "num_steps", "compress")
+    __slots__ = ("term", "dtype", "optimizer", "weight_decay", "synchronous", "slices", "size", "values", "exp_avg", "exp_avg_sq", "num_steps", "compress", "is_standby", "standby")
     TERM_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +150,8 @@ class LoadRequest(_message.Message):
     EXP_AVG_SQ_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
     COMPRESS_FIELD_NUMBER: _ClassVar[int]
+    IS_STANDBY_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
     term: int
     dtype: str
     optimizer: str
@@ -158,7 +164,9 @@ class LoadRequest(_message.Message):
     exp_avg_sq: bytes
     num_steps: int
     compress: str
-    def __init__(self, term: _Optional[int] = ..., dtype: _Optional[str] = ..., optimizer: _Optional[str] = ..., weight_decay: _Optional[float] = ..., synchronous: _Optional[bool] = ..., slices: _Optional[int] = ..., size: _Optional[int] = ..., values: _Optional[bytes] = ..., exp_avg: _Optional[bytes] = ..., exp_avg_sq: _Optional[bytes] = ..., num_steps: _Optional[int] = ..., compress: _Optional[str] = ...) -> None: ...
+    is_standby: bool
+    standby: str
+    def __init__(self, term: _Optional[int] = ..., dtype: _Optional[str] = ..., optimizer: _Optional[str] = ..., weight_decay: _Optional[float] = ..., synchronous: _Optional[bool] = ..., slices: _Optional[int] = ..., size: _Optional[int] = ..., values: _Optional[bytes] = ..., exp_avg: _Optional[bytes] = ..., exp_avg_sq: _Optional[bytes] = ..., num_steps: _Optional[int] = ..., compress: _Optional[str] = ..., is_standby: _Optional[bool] = ..., standby: _Optional[str] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("optimizer", "journal")
@@ -205,7 +213,7 @@ class PullReply(_message.Message):
     def __init__(self, version: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("term", "part", "lr", "share", "gradient", "pulled", "indices")
+    __slots__ = ("term", "part", "lr", "share", "gradient", "pulled", "indices", "forwarded")
     TERM_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     LR_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +221,7 @@ class PushRequest(_message.Message):
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     PULLED_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_FIELD_NUMBER: _ClassVar[int]
     term: int
     part: Part
     lr: float
@@ -220,7 +229,8 @@ class PushRequest(_message.Message):
     gradient: bytes
     pulled: _containers.RepeatedScalarFieldContainer[int]
     indices: bytes
-    def __init__(self, term: _Optional[int] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ..., gradient: _Optional[bytes] = ..., pulled: _Optional[_Iterable[int]] = ..., indices: _Optional[bytes] = ...) -> None: ...
+    forwarded: bool
+    def __init__(self, term: _Optional[int] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., lr: _Optional[float] = ..., share: _Optional[float] = ..., gradient: _Optional[bytes] = ..., pulled: _Optional[_Iterable[int]] = ..., indices: _Optional[bytes] = ..., forwarded: _Optional[bool] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("version",)

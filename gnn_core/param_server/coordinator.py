@@ -80,6 +80,7 @@ class Traffic:
     bytes_pushed: int = 0
     delays: Counter[int] = field(default_factory=Counter)  # updates by others, pull to push
     lost_workers: int = 0
+    lost_servers: int = 0
     repeated_parts: int = 0  # handed out again, since a worker was lost
 
 
@@ -99,17 +100,30 @@ class Coordinator:
         job: what servers and workers are compared with.
         slices: into which a global batch is cut; also the workers that are waited for.
         num_servers: that hold the parameters.
+        standby: whether each of them has a standby.
         staleness: see `Clock`.
         patience: seconds of silence after which a member is taken for lost.
     """
 
-    def __init__(self, job: Job, slices: int, num_servers: int, staleness: float, patience: float):
+    def __init__(
+        self,
+        job: Job,
+        slices: int,
+        num_servers: int,
+        staleness: float,
+        patience: float,
+        standby: bool = False,
+    ):
         self.term = secrets.randbits(63) | 1
         self.clock = Clock(slices, staleness)
         self.traffic = Traffic()
         self.work: dict[int, list[int]] = {}  # worker -> rows and edges, since `begin`
         self.shards: list[Any] = []  # of messages.Shard; [] until all servers are there
-        self._job, self._num_servers, self._patience = job, num_servers, patience
+        self.table = 0  # how often a standby has taken a server's place
+        self._num_shards, self._num_servers = num_servers, num_servers * (2 if standby else 1)
+        self._job, self._patience = job, patience
+        self._primaries: list[int] = []  # of each shard, the number of the server
+        self._spares: dict[int, int] = {}  # shard -> number of its standby
         self._changed = threading.Condition()
         self._members: dict[str, dict[int, Member]] = {"server": {}, "worker": {}}
         self._num_joined = Counter[str]()
@@ -136,8 +150,8 @@ class Coordinator:
                 raise UsageError(f"expected a server or a worker, got {request.role[:20]!r}")
             if request.role == "server" and len(members) == self._num_servers:
                 raise UsageError(
-                    f"expected {self._num_servers} servers, as the coordinator's --servers says, "
-                    f"got another on {request.host}: start no more of them"
+                    f"expected {self._num_servers} servers, as the coordinator's --servers and "
+                    f"--standby say, got another on {request.host}: start no more of them"
                 )
             number = self._num_joined[request.role]
             self._num_joined[request.role] += 1
@@ -163,7 +177,7 @@ class Coordinator:
                 self._changed.notify_all()
             if not self._loaded:
                 return messages.ReadyReply()
-            return messages.ReadyReply(term=self.term, shards=self.shards)
+            return messages.ReadyReply(term=self.term, shards=self.shards, table=self.table)
 
     def next(self, request: Any) -> Any:
         """Count what a worker has done; what it is to do next."""
@@ -187,7 +201,7 @@ class Coordinator:
                     return messages.NextReply(residual=True)
                 part = None if self._epoch is None else self.clock.take(request.worker)
                 if part is not None:
-                    answer = messages.NextReply(part=self._message(part))
+                    answer = messages.NextReply(part=self._message(part), table=self.table)
                     if self.residual is not None:
                         answer.kept, self.residual = self.residual.tobytes(), None
                     if (ahead := self.clock.expected(request.worker)) is not None:
@@ -206,21 +220,40 @@ class Coordinator:
                 member.heard_at = time.monotonic()
         return messages.Empty()
 
+    def alone(self, request: Any) -> Any:
+        """Let a primary go on without its standby, unless that has taken its place."""
+        with self._changed:
+            for shard, number in enumerate(self._primaries):
+                if number == request.member and request.member in self._members["server"]:
+                    if (spare := self._spares.pop(shard, None)) is not None:
+                        self._members["server"].pop(spare, None)
+                        print(f"lost       the standby of server {shard}", flush=True)
+                    return messages.Empty()
+        raise UsageError("expected the primary of a shard, got a server whose place was taken")
+
     # --- of the main thread ---------------------------------------------------------------------
 
-    def await_servers(self, seconds: float, check: Callable[[], None]) -> list[str]:
-        """Wait for all servers, and place the parameters on them; their addresses.
+    def await_servers(
+        self, seconds: float, check: Callable[[], None]
+    ) -> tuple[list[str], list[str]]:
+        """Wait for all servers, and place the parameters; addresses of primaries and standbys.
 
         Raises UsageError where they do not come in time, and what `check` does.
         """
         servers = self._members["server"]
         self._await(lambda: len(servers) == self._num_servers, "server", seconds, check)
-        placed = place({f"server {number}": 1.0 for number in servers})
+        # A standby is on another host than its server, where there are two hosts.
+        numbers = sorted(servers, key=lambda one: (servers[one].host, servers[one].pid, one))
+        count = self._num_shards
+        self._primaries = numbers[:count]
+        self._spares = dict(enumerate(numbers[count:]))
+        placed = place({f"server {shard}": 1.0 for shard in range(count)})
+        addresses = [servers[number].address for number in numbers]
         self.shards = [
-            messages.Shard(address=member.address, chunks=placed[f"server {number}"])
-            for number, member in servers.items()
+            messages.Shard(address=addresses[shard], chunks=placed[f"server {shard}"])
+            for shard in range(count)
         ]
-        return [member.address for member in servers.values()]
+        return addresses[:count], addresses[count:]
 
     def await_workers(self, seconds: float, check: Callable[[], None]) -> list[str]:
         """Wait until as many workers as slices are ready; the host of each."""
@@ -262,7 +295,6 @@ class Coordinator:
                     self._epoch = None
                     return None
                 self._lose_silent_workers()
-                self._require_servers()
                 if self._members["worker"]:
                     alone_since = None
                 else:
@@ -322,11 +354,51 @@ class Coordinator:
                 self._changed.wait(left)
 
     def lose(self, host: str, pid: int) -> None:
-        """A worker's process has ended."""
+        """A process of a worker or a server has ended."""
         with self._changed:
             for number, member in list(self._members["worker"].items()):
                 if (member.host, member.pid) == (host, pid):
                     self._lose(number)
+            for number, member in list(self._members["server"].items()):
+                if (member.host, member.pid) == (host, pid):
+                    del self._members["server"][number]
+
+    def lost_shard(self) -> tuple[int, str] | None:
+        """A shard whose server is lost, and the address of the standby that is to be promoted.
+
+        From now on the lost one is not let go on alone. Raises Lost where there is no standby.
+        """
+        now = time.monotonic()
+        with self._changed:
+            servers = self._members["server"]
+            for number, member in list(servers.items()):
+                if now - member.heard_at > self._patience:
+                    del servers[number]
+            for shard, number in list(self._spares.items()):
+                if number not in servers:
+                    del self._spares[shard]
+                    print(f"lost       the standby of server {shard}", flush=True)
+            for shard, number in enumerate(self._primaries):
+                if number in servers:
+                    continue
+                if shard not in self._spares:
+                    raise Lost(
+                        f"server {shard} at {self.shards[shard].address} has ended or shows no "
+                        "sign of life, and has no standby: start all again, with --resume to go on "
+                        "from the last checkpoint"
+                    )
+                return shard, servers[self._spares[shard]].address
+        return None
+
+    def promoted(self, shard: int) -> None:
+        """The standby of a shard is its server now."""
+        with self._changed:
+            self._primaries[shard] = self._spares.pop(shard)
+            self.shards[shard].address = self._members["server"][self._primaries[shard]].address
+            self.table += 1
+            self.traffic.lost_servers += 1
+            print(f"lost       server {shard}; its standby has taken its place", flush=True)
+            self._changed.notify_all()
 
     def worker_seconds(self) -> Seconds:
         """Seconds of a worker, on average, since this was asked last."""
@@ -383,15 +455,6 @@ class Coordinator:
         self._seconds.communicate += done.communicate_seconds
         self._seconds.sample += done.sample_seconds
         self._changed.notify_all()
-
-    def _require_servers(self) -> None:
-        for number, member in self._members["server"].items():
-            if time.monotonic() - member.heard_at > self._patience:
-                raise Lost(
-                    f"server {number} at {member.address} has shown no sign of life for "
-                    f"{self._patience:g} s: start all again, with --resume to go on from the last "
-                    "checkpoint"
-                )
 
     def _lose_silent_workers(self) -> None:
         now = time.monotonic()

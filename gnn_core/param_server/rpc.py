@@ -91,8 +91,8 @@ class Service:
 
     Args:
         service: its name.
-        handler: has a method of each name, in lower case: request -> answer. A UsageError that it
-            raises is raised by the caller.
+        handler: has a method of each name, in lower case: request -> answer. A UsageError or Lost
+            that it raises is raised by the caller.
         host: address to listen at.
         port: 0 takes a free one.
         secret: of the job; a call without it is refused.
@@ -333,6 +333,8 @@ def _answers(service: str, handler: Any) -> dict[str, Any]:
                 return answer(request)
             except UsageError as error:
                 return context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            except Lost as error:
+                return context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
         return run
 

@@ -17,6 +17,9 @@ class ServerSettings:
     servers: int = option(
         1, _SERVER, "processes that hold the parameters, a shard each", low=1, high=256
     )
+    standby: bool = option(
+        False, _SERVER, "a second process for each server, which takes its place when it is lost"
+    )
     staleness: str = option(
         "0",
         _SERVER,

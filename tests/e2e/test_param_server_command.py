@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gnn_core.measure.records import read_records
 from tests.conftest import ROOT
 from tests.patience import patient
 
@@ -49,10 +50,10 @@ class Job:
             assert time.monotonic() < deadline, self.said
             time.sleep(0.1)
 
-    def wait_for_training(self) -> None:
+    def wait_for_training(self, processes: int = 3) -> None:
         self.wait_for(lambda: "\nepoch " in self.said)
         self.started = psutil.Process(self.process.pid).children(recursive=True)
-        assert len(self.started) == 3, self.said
+        assert len(self.started) == processes, self.said
 
     def of_role(self, role: str) -> list[psutil.Process]:
         return [one for one in self.started if role in one.cmdline()[-5:]]
@@ -136,3 +137,30 @@ def test_a_mistake_is_one_line(run_cli: Callable, flags: list[str], words: str) 
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1 and run.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("staleness", ["0", "inf"])
+def test_a_standby_takes_the_place_of_a_killed_server(
+    start: Callable[..., Job], run_cli: Callable, tmp_path: Path, staleness: str
+) -> None:
+    """No update is lost or made twice: the curve is that of one process, or of the journal."""
+    flags = ["--epochs", "30", "--precision", "fp64"]
+    journal = tmp_path / "journal.json"
+    stale = ["--staleness", staleness] if staleness != "0" else []
+    job = start(*flags, *stale, "--standby", *(["--journal", str(journal)] if stale else []))
+    job.wait_for_training(4)
+    job.of_role("server")[0].kill()
+    assert job.process.wait(patient(120)) == 0, job.said
+    assert "lost       server 0; its standby has taken its place" in job.said
+    job.wait_until_none_is_left()
+    again = ["python", PROGRAM, "--workers", "2", *stale, "--replay", str(journal)]
+    if not stale:
+        again = ["python", "baselines/single.py"]
+    run = run_cli([*again, *SMALL, *flags, "--records", str(tmp_path / "again")], timeout=120)
+    assert run.returncode == 0, run.stderr
+    (record,), _ = read_records(tmp_path / "records")
+    (other,), _ = read_records(tmp_path / "again")
+    assert record.parameter_server is not None and record.parameter_server.lost_servers == 1
+    tolerance = 0 if stale else 1e-9
+    assert record.step_losses == pytest.approx(other.step_losses, rel=tolerance, abs=0)
+    assert record.final == pytest.approx(other.final, rel=tolerance, abs=0)

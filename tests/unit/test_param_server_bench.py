@@ -28,6 +28,7 @@ SERVED = ParameterServerRecord(
     unfinished_steps={"0": 3, "2": 1},
     updates_between={"0": 4},
     lost_workers=0,
+    lost_servers=0,
     repeated_parts=0,
 )
 
