@@ -137,8 +137,7 @@ class ServerWorld(SingleProcess):
                     "with --resume to go on from the last checkpoint"
                 )
 
-        while (lost := self.coordinator.lost_shard()) is not None:
-            shard, _ = lost
+        while (shard := self.coordinator.lost_shard()) is not None:
             self.spares[shard].call("Promote", messages.Empty())
             self.peers[shard].close()
             self.peers[shard] = self.spares.pop(shard)

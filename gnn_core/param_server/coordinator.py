@@ -363,10 +363,10 @@ class Coordinator:
                 if (member.host, member.pid) == (host, pid):
                     del self._members["server"][number]
 
-    def lost_shard(self) -> tuple[int, str] | None:
-        """A shard whose server is lost, and the address of the standby that is to be promoted.
+    def lost_shard(self) -> int | None:
+        """A shard whose server is lost, so that its standby is to be promoted.
 
-        From now on the lost one is not let go on alone. Raises Lost where there is no standby.
+        The lost one is not let go on alone. Raises Lost where there is no standby.
         """
         now = time.monotonic()
         with self._changed:
@@ -387,7 +387,7 @@ class Coordinator:
                         "sign of life, and has no standby: start all again, with --resume to go on "
                         "from the last checkpoint"
                     )
-                return shard, servers[self._spares[shard]].address
+                return shard
         return None
 
     def promoted(self, shard: int) -> None:

@@ -271,7 +271,9 @@ def test_a_wrong_secret_is_refused(coordinator: Callable[..., Any]) -> None:
 def test_a_server_too_many_is_refused(coordinator: Callable[..., Any]) -> None:
     request = messages.JoinRequest(**{**JOINED, "role": "server", "address": "127.0.0.1:1"})
     assert coordinator("Join", request).member == 0
-    with pytest.raises(UsageError, match="expected 1 servers, as the coordinator's --servers and --standby"):
+    with pytest.raises(
+        UsageError, match="expected 1 servers, as the coordinator's --servers and --standby"
+    ):
         coordinator("Join", request)
 
 
