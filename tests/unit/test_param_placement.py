@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -79,3 +82,27 @@ def test_bytes_of_another_length_or_kind_are_no_vector() -> None:
         vector_of(values.tobytes(), "float64", 4)
     with pytest.raises(ValueError, match="expected one of float32, float64, got 'object'"):
         vector_of(values.tobytes(), "object", 3)
+
+
+def test_the_generated_messages_are_those_of_the_proto_file() -> None:
+    pytest.importorskip("grpc")
+    from gnn_core.param_server import control_pb2
+
+    file = Path(control_pb2.__file__).with_name("control.proto")
+    text = re.sub("//.*", "", file.read_text("utf-8"))
+    written = {
+        name: dict(re.findall(r"(\w+) = (\d+);", body))
+        for name, body in re.findall(r"message (\w+) \{(.*?)\}", text, flags=re.DOTALL)
+    }
+    generated = {
+        message.name: {field.name: str(field.number) for field in message.fields}
+        for message in control_pb2.DESCRIPTOR.message_types_by_name.values()
+    }
+    assert generated == written
+    calls = re.findall(r"rpc (\w+)\((\w+)\) returns \((\w+)\)", text)
+    known = [
+        (method.name, method.input_type.name, method.output_type.name)
+        for service in control_pb2.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    assert calls == known

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("grpc")
 
 from baselines.server_roles import run_worker, version
+from baselines.server_world import ServerWorld
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.param_server import control_pb2 as messages
 from gnn_core.param_server.coordinator import Coordinator, Job
@@ -112,6 +113,7 @@ def test_a_worker_more_takes_part(cache: Path, alone: dict[str, Any]) -> None:
             threads.start(lambda: run_worker(dataclasses.replace(config, role="worker")))
 
     def look(trainer: Trainer) -> None:
+        assert isinstance(trainer.world, ServerWorld) and trainer.world.coordinator is not None
         found.append(len(trainer.world.coordinator.work))
 
     record = trained(config_of(cache, workers=2), with_another, look)
