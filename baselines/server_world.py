@@ -136,7 +136,6 @@ class ServerWorld(SingleProcess):
                     f"all workers have ended, the last with exit code {code}; start all again, "
                     "with --resume to go on from the last checkpoint"
                 )
-
         while (shard := self.coordinator.lost_shard()) is not None:
             self.spares[shard].call("Promote", messages.Empty())
             self.peers[shard].close()
@@ -162,6 +161,7 @@ class ServerWorld(SingleProcess):
         if self.coordinator is not None:
             self.coordinator.finish(_END_SECONDS)
         for peer in [*self.peers, *self.spares.values()]:
+            peer.seconds = _END_SECONDS
             with contextlib.suppress(Lost, UsageError):
                 peer.call("Stop", messages.Empty())
             peer.close()
