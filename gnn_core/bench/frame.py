@@ -1,8 +1,7 @@
 """What the benchmarks share: variants that take turns, flags, the JSON record, tables as text.
 
-Called by `sampling`, `assigning`, `disk` and `disk_training` beside it, `horovod_gnn.bench`,
-`horovod_gnn.probe`, `tf_mirrored.bench`, `baselines.start_bench`, `baselines.ranks_bench`,
-`baselines.param_server_bench` and `baselines.heuristics`. The records are read by
+Called by the modules beside it, by `horovod_gnn.bench` and `probe`, by `tf_mirrored.bench` and by
+the benches and `heuristics` of `baselines`. The records are read by
 `gnn_core.report.tables.benches`, which says what is in them.
 """
 
