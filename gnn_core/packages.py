@@ -23,6 +23,7 @@ EXTRAS = {
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
     "partition": ("pymetis",),
+    "param-server": ("grpc", "google.protobuf"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
 
@@ -41,9 +42,16 @@ def require(*modules: str) -> None:
 def missing(module: str) -> str | None:
     """What to say of a module that is not installed; None for one that is, or is not known here."""
     extra = next((name for name, modules in EXTRAS.items() if module in modules), "")
-    if not (extra or module in BASE) or importlib.util.find_spec(module):
+    if not (extra or module in BASE) or _is_installed(module):
         return None
     return f"expected the package {module}, got none installed: {install_command(extra)}"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False
 
 
 def install_command(extra: str = "") -> str:

@@ -10,14 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _KERAS_FLAGS = dict.fromkeys(("--strategy", "--replicas"), "it is one of tf_mirrored/train.py")
+_SERVER_FLAGS = dict.fromkeys(
+    (
+        *("--workers", "--servers", "--standby", "--staleness", "--compress"),
+        *("--role", "--coordinator", "--secret-file", "--journal", "--replay"),
+    ),
+    "it is one of baselines/param_server.py",
+)
+_OTHERS_FLAGS = {**_KERAS_FLAGS, **_SERVER_FLAGS}
 _SINGLE_PROCESS = {
-    **_KERAS_FLAGS,
+    **_OTHERS_FLAGS,
     **dict.fromkeys(
         ("--start-timeout", "--collective-timeout"), "it has no other ranks to wait for"
     ),
     "--scale-lr": "it has one rank, so there is nothing to scale by",
 }
 KERAS_REFUSES: Mapping[str, str] = {
+    **_SERVER_FLAGS,
     "--pin": "replicas share a process; --threads tells how many cores each may use",
     "--table-on": "the features stay in host memory",
     **dict.fromkeys(
@@ -97,7 +106,7 @@ _ALL = (
         single="single",
         launcher=("horovodrun", "-np", "{ranks}"),
         controllers=("mpi", "gloo"),
-        refuses=_KERAS_FLAGS,
+        refuses=_OTHERS_FLAGS,
         probe="horovod_gnn/probe.py",
         elastic=True,
     ),
@@ -110,7 +119,7 @@ _ALL = (
         launcher=("torchrun", "--standalone", "--nproc-per-node", "{ranks}"),
         launcher_starts_python=True,
         controllers=("gloo", "nccl"),
-        refuses=_KERAS_FLAGS,
+        refuses=_OTHERS_FLAGS,
         probe="baselines/ddp_probe.py",
     ),
     Strategy(
@@ -141,6 +150,22 @@ _ALL = (
         launcher=("mpirun", "-np", "{ranks}"),
         controllers=("grpc",),
         refuses=KERAS_REFUSES,
+    ),
+    Strategy(
+        name="param-server",
+        framework="torch",
+        program="baselines/param_server.py",
+        arguments={"--workers": "{ranks}"},
+        help="parameter server and workers",
+        single="single",
+        refuses={
+            **_KERAS_FLAGS,
+            "--pin": "workers of a host do not know of each other",
+            **dict.fromkeys(
+                ("--partitions", "--fetch-window", "--fetch-cache", "--share-parts"),
+                "workers do not send each other rows: each host has the whole graph",
+            ),
+        },
     ),
 )
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}

@@ -9,8 +9,10 @@ feed and knows no device.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +21,6 @@ from torch import Tensor
 from gnn_core.data.batch import Batch
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.features import SparseFeatures
-from gnn_core.data.loader import Loader
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
 from horovod_gnn.inputs import (
@@ -33,6 +34,20 @@ from horovod_gnn.inputs import (
 )
 
 _SHARE_FOR_TABLE = 0.5  # of a card's free memory, that `auto` lets the table take
+
+
+class Batches(Protocol):
+    """What gives a learner its batches; a `Loader` does."""
+
+    @property
+    def prefetches(self) -> bool: ...  # noqa: D102
+    @property
+    def num_steps(self) -> int: ...  # noqa: D102
+    def batch(self, epoch: int, step: int) -> Batch: ...  # noqa: D102
+    def giving_up_on_errors(self) -> AbstractContextManager[Any]: ...  # noqa: D102
+    def batches(  # noqa: D102
+        self, epoch: int, first_step: int = 0, prepare: Callable[[Batch], Batch] | None = None
+    ) -> Generator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Feed:
         self.store = store
         self.table: FeatureTable | None = torch_table(store)  # None: rows are gathered
 
-    def fetches_in(self, loader: Loader) -> str | None:
+    def fetches_in(self, loader: Batches) -> str | None:
         """The section of a `Stopwatch` in which rows are read; None: in the loader's thread."""
         if self._reads_in_step:
             return "compute"

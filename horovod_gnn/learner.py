@@ -18,8 +18,8 @@ from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
-from gnn_core.data.loader import Loader
 from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.schedule import Schedule
 from gnn_core.training.balance import Balancer
@@ -29,7 +29,7 @@ from gnn_core.training.tasks import build_evaluator, feature_store, open_store, 
 from horovod_gnn.convolutions import Sage
 from horovod_gnn.device import choose_device
 from horovod_gnn.evaluate import Layers, LinkLayers
-from horovod_gnn.feed import Feed, GpuFeed
+from horovod_gnn.feed import Batches, Feed, GpuFeed
 from horovod_gnn.link import LinkModel
 from horovod_gnn.models import build_model, check_model
 from horovod_gnn.node_model import NodeModel
@@ -37,7 +37,7 @@ from horovod_gnn.norm import LEAST_TARGETS, BatchNorm
 from horovod_gnn.objective import Objective, link_objective, node_objective
 from horovod_gnn.optimizer import Adam
 from horovod_gnn.parallel import SingleProcess
-from horovod_gnn.update import Allreduce, build_optimizer
+from horovod_gnn.update import Allreduce, Update, build_optimizer
 
 
 class TorchLearner:
@@ -59,9 +59,9 @@ class TorchLearner:
         config: RunConfig,
         graph: Graph,
         world: SingleProcess,
-        loader: Loader,
+        loader: Batches,
         model: NodeModel | LinkModel,
-        update: Allreduce,
+        update: Update,
         store: FeatureStore | None = None,
         balancer: Balancer | None = None,
     ):
@@ -75,7 +75,7 @@ class TorchLearner:
         if config.task == "node":
             self.objective = partial(node_objective, label_smoothing=config.label_smoothing)
         self._batch_norms = [one for one in model.modules() if isinstance(one, BatchNorm)]
-        self._schedule = Schedule.of(config, world.world_size)
+        self._schedule = Schedule.of(config, world.num_replicas)
         layers = LinkLayers(model, store) if isinstance(model, LinkModel) else Layers(model, store)
         self.evaluator = build_evaluator(
             config, graph, world, layers, [world.rank], world.world_size, config.prefetch
@@ -118,7 +118,7 @@ class TorchLearner:
         with contextlib.closing(batches), self.loader.giving_up_on_errors():
             begun, waited = time.perf_counter(), self.watch.spent("communicate")
             while (batch := self._next(batches)) is not None:
-                sums = self._step(batch)
+                sums = self.step(batch)
                 loss = progress.advance(batch, sums)
                 self.interrupted = sums.num_interrupted > 0
                 after_step(loss)
@@ -131,7 +131,7 @@ class TorchLearner:
                     begun, waited = time.perf_counter(), self.watch.spent("communicate")
         return True
 
-    def _step(self, batch: Batch) -> StepSums:
+    def step(self, batch: Batch) -> StepSums:
         """Forward, backward and update; the sums of the step over all ranks."""
         self.work[0].add(batch)
         with self.watch.section("compute"):
@@ -181,6 +181,11 @@ class TorchLearner:
         """What `evaluator` finds, with nothing dropped."""
         self.model.eval()
         return self.evaluator.tallies(splits, whole)
+
+    @property
+    def parameter_server(self) -> ParameterServerRecord | None:
+        """What servers did: there are none, the ranks have the weights."""
+        return None
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know."""

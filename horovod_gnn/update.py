@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -48,6 +49,19 @@ class GradientBucket:
         self._sums.copy_(torch.tensor(sums, dtype=self._buffer.dtype))
         world.sum_(self._buffer)
         return StepSums.of(self._sums.tolist())
+
+
+class Update(Protocol):
+    """What a training step does with its gradients; `Allreduce` is the usual one."""
+
+    optimizer: SGD
+    bytes_per_step: int  # that this rank sends
+
+    def clear(self) -> None:
+        """Zero the gradients, before the backward pass of a step."""
+
+    def __call__(self, sums: StepSums, lr: float, watch: Stopwatch) -> StepSums:
+        """See `Allreduce`."""
 
 
 class Allreduce:

@@ -239,6 +239,7 @@ BENCHMARKS = (
     "horovod_gnn.probe",
     "tf_mirrored.bench",
     "baselines.heuristics",
+    "baselines.param_server_bench",
     "baselines.ranks_bench",
     "baselines.start_bench",
     "baselines.stragglers_bench",
@@ -248,6 +249,7 @@ SWEEPS = (
     "gnn_core.bench",
     "gnn_core.deploy.sweep_rules",  # a sweep's plan is read by what will run it
     "baselines.compare",
+    "baselines.param_server_bench",
     "baselines.ranks_bench",
     "baselines.start_bench",
     "baselines.stragglers_bench",

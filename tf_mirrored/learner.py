@@ -83,6 +83,7 @@ class KerasLearner:
         self.device = "gpu" if world.devices[0].startswith("GPU") else "cpu"
         rounds = config.precision == "bf16"  # and multiplies as fp32, see `rounded_product`
         self.untrained: frozenset[str] = frozenset()
+        self.parameter_server = None
         self.bf16_products = {"multiplied_as": "fp32"} if rounds else None
 
     @classmethod

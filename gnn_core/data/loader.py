@@ -96,6 +96,7 @@ class Loader:
         self._prefetch = prefetch
         self._assign = assign
         self._store = store
+        self._last_order: tuple[int, IdArray] | None = None  # of `batch`, and its epoch
         self._sampler = Sampler(graph, fanouts)
         self._window_sampler: WindowSampler | None = None
         if store is not None and store.topology is not None:
@@ -151,7 +152,9 @@ class Loader:
 
         Collective where the adjacency lies in parts of other ranks, unless the store stands in.
         """
-        return self._batches(self._order(epoch), epoch, range(step, step + 1))[0]
+        if self._last_order is None or self._last_order[0] != epoch:
+            self._last_order = (epoch, self._order(epoch))
+        return self._batches(self._last_order[1], epoch, range(step, step + 1))[0]
 
     def _find_items(self) -> IdArray:
         """What an epoch goes through: here the nodes of the split, in the width of their ids."""

@@ -194,6 +194,27 @@ class ExchangeRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParameterServerRecord:
+    """What the servers and workers of a parameter server did, in all since the run began."""
+
+    servers: int
+    chunks: list[int]  # of the parameters, that each server holds
+    staleness: str  # of --staleness
+    compress: str  # of --compress
+    pushes: int  # slices of steps whose gradients were applied, each once
+    bytes_pulled: int  # of weights, by all workers
+    bytes_pushed: int  # of gradients
+    # How many slices were computed while so many older steps were unfinished; text, since JSON
+    # has no other names.
+    unfinished_steps: dict[str, int]
+    # How many were applied after so many updates by others since their weights were read.
+    updates_between: dict[str, int]
+    lost_workers: int
+    lost_servers: int  # whose standby took over
+    repeated_parts: int  # slices handed out again, since their worker was lost
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run, as it is written to and read from one JSON line (results/README.md explains it)."""
 
@@ -234,6 +255,7 @@ class RunRecord:
     bf16_products: dict[str, Any] | None = None
     feature_reads: list[FeatureReads] = field(default_factory=list)  # one per rank, if on disk
     exchange: ExchangeRecord | None = None  # with --partitions; absent from older records
+    parameter_server: ParameterServerRecord | None = None  # absent from older records
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -260,6 +282,13 @@ class RunRecord:
                 raise ValueError(f"{name}: expected UTC, ISO 8601, got {time!r}")
         if len(self.hosts) != len(self.ranks_per_host):
             raise ValueError(f"{len(self.hosts)} hosts, {len(self.ranks_per_host)} ranks_per_host")
+
+    @property
+    def same_curve(self) -> bool:
+        """Whether its loss curve is that of one process with the same settings."""
+        exact = {"staleness": "0", "compress": "none"}
+        is_exact = all(self.config.get(name, value) == value for name, value in exact.items())
+        return STRATEGIES[self.strategy].same_curve and is_exact
 
     @property
     def ranks_changed(self) -> bool:

@@ -111,7 +111,7 @@ def _cost(comparison: Comparison, best: Contender) -> str:
         return f"Unknown: it has {own}, and there is no run of one process to set beside it."
     if base is best:
         return f"Nothing: it is the one process that others are set beside ({own})."
-    if not STRATEGIES[best.row.strategy].same_curve:
+    if not best.row.same_curve:
         return (
             f"{own}, where {base.name} has {scale * base.row.accuracy.middle:.{digits}f}: "
             f"`{best.row.strategy}` trains on a loss curve of its own."

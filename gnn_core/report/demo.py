@@ -25,7 +25,6 @@ from gnn_core.report.answers import start_command
 from gnn_core.report.rows.summary import Row, row_of, steps_per_epoch, work_of
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION
-from gnn_core.strategies import STRATEGIES
 from gnn_core.usage import Parser, UsageError
 
 _ROUNDING = 1e-5  # of a loss in the first steps, where few sums of fp32 lie behind it
@@ -74,7 +73,7 @@ def sentences(records: Sequence[RunRecord]) -> list[str]:
 
 def _pair(good: Sequence[RunRecord]) -> tuple[RunRecord, RunRecord]:
     """The newest run of `single` and of several ranks that have equal settings."""
-    several = [one for one in good if one.world_size > 1 and STRATEGIES[one.strategy].same_curve]
+    several = [one for one in good if one.world_size > 1 and one.same_curve]
     for together in reversed(several):
         for alone in reversed(good):
             if alone.strategy == "single" and work_of(alone) == work_of(together):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gnn_core.usage import MOST_WHOLE, did_you_mean, read_number, read_size, rea
 
 _MOST_FLOAT = 10**300  # below, an int has a float
 _PATHS = ("DIR", "NAME")  # metavars of settings that name a file or folder, or may do so
+STALENESS = "N|inf"  # metavar of a whole number, or of none
 FANOUTS = "tuple[int, ...]"
 LINK = "link prediction (--task link)"  # the group of settings that no other task has
 _EXPECTED = {
@@ -96,6 +98,8 @@ class Option:
             return float(value)
         if self.kind == FANOUTS and isinstance(value, list):
             return tuple(value)
+        if self.metavar == STALENESS and type(value) in (int, float):
+            return str(value)
         return value
 
     def problem(self, value: Any) -> str | None:
@@ -119,6 +123,8 @@ class Option:
             return path_problem(value)
         if self.metavar == "SIZE":
             return _size_problem(value)
+        if self.metavar == STALENESS and not re.fullmatch("inf|0|[1-9][0-9]{0,8}", value):
+            return f"expected a whole number of at least 0, or inf, got {shown(value)}"
         return None
 
     def _type_problem(self, value: Any) -> str | None:

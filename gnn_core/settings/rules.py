@@ -8,7 +8,7 @@ from typing import Any
 
 from gnn_core.models import FIXED_AGGREGATION, is_in_file
 from gnn_core.settings.options import LINK, Option, show
-from gnn_core.usage import shown
+from gnn_core.usage import read_number, shown
 
 Values = Mapping[str, Any]
 _LEAST_SAMPLE_SECONDS = 0.05
@@ -181,6 +181,59 @@ def _saving_needs_folder(values: Values) -> str | None:
     return "it needs --checkpoint-dir, the folder to save to"
 
 
+def _parts_reach_the_coordinator(values: Values) -> str | None:
+    role = values["role"]
+    if role == "all" or values["coordinator"] is not None:
+        return None
+    return f"--role {role} needs --coordinator, the address that all roles of the job have"
+
+
+def _journal_of_asynchronous(values: Values) -> str | None:
+    return _order_of_updates(values, "journal", "replay")
+
+
+def _replay_of_asynchronous(values: Values) -> str | None:
+    return _order_of_updates(values, "replay", "journal")
+
+
+def _order_of_updates(values: Values, name: str, other: str) -> str | None:
+    if values[name] is None:
+        return None
+    if values["staleness"] == "0":
+        return "with --staleness 0 a run is equal to any other of its settings: leave it out"
+    if values[other] is not None or values["resume"]:
+        return f"it is of a whole run that begins anew: leave out --{other} and --resume"
+    return None
+
+
+def _compression(values: Values) -> str | None:
+    kind = values["compress"]
+    if kind in ("none", "fp16"):
+        return None
+    try:
+        share = read_number(kind.removeprefix("topk:")) if kind.startswith("topk:") else 0.0
+    except ValueError:
+        share = 0.0
+    if 0 < share <= 1:
+        return None
+    return f"expected none, fp16 or topk:R with R above 0 and at most 1, got {shown(kind)}"
+
+
+def _journal_of_all(values: Values) -> str | None:
+    if values["compress"] == "none" or not (values["journal"] or values["replay"]):
+        return None
+    return "a journal does not know what each worker has left out: leave out --journal and --replay"
+
+
+def _saves_whole_steps(values: Values) -> str | None:
+    if values["checkpoint_every_steps"] == 0 or values["staleness"] == "0":
+        return None
+    return (
+        f"with --staleness {values['staleness']} workers are in several steps at a time, and a "
+        "checkpoint is saved after each epoch: leave it out"
+    )
+
+
 def _samples_are_apart(values: Values) -> str | None:
     seconds = values["sample_seconds"]
     if seconds == 0 or seconds >= _LEAST_SAMPLE_SECONDS:
@@ -251,6 +304,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),
+    (("checkpoint_every_steps", "staleness"), _saves_whole_steps),
+    (("role", "coordinator"), _parts_reach_the_coordinator),
+    (("compress",), _compression),
+    (("compress", "journal", "replay"), _journal_of_all),
+    (("journal", "replay", "staleness", "resume"), _journal_of_asynchronous),
+    (("replay", "journal", "staleness", "resume"), _replay_of_asynchronous),
     (("sample_seconds",), _samples_are_apart),
     (("global_batch_size", "world_size"), _batch_feeds_all_ranks),
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS, PREDICTORS
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
+from gnn_core.settings.server_table import ServerSettings
 from gnn_core.strategies import keras_strategies
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
@@ -19,8 +20,8 @@ _EVALUATION, _MACHINE, _OUTPUT, _LAUNCH = "evaluation", "numbers and machine", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The fields of `gnn_core.config.RunConfig`, neither filled nor checked.
+class TrainingSettings:
+    """The fields of `Settings` but for those of a parameter server.
 
     A field that a recipe fills has the type that it has then, since nobody meets it unfilled.
     """
@@ -464,6 +465,11 @@ class Settings:
         low=5,
     )
     dry_run: bool = option(False, _LAUNCH, "print every setting and where it came from, and stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServerSettings, TrainingSettings):
+    """The fields of `gnn_core.config.RunConfig`, neither filled nor checked."""
 
 
 OPTIONS: Mapping[str, Option] = options_of(Settings)

@@ -6,7 +6,7 @@
 
 A plan is a YAML file; whatever is left out has the value that stands here:
 
-    strategies: [single, horovod, ddp, one, mirrored, multiworker]
+    strategies: [single, horovod, ddp, one, mirrored, multiworker, param-server]
     ranks: [1, 2]                    # of those that can have several
     datasets: [synthetic]            # also, with own settings, {name: cit-hepth, task: link}
     seeds: [0]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.measure.metrics import AnyTally, Tally
+from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.evaluate import Evaluator
 from gnn_core.training.state import RunProgress, Weights, Work
@@ -46,6 +47,10 @@ class Learner(Protocol):
     device: str  # where the model is, as it is printed
     untrained: frozenset[str]  # names of weights without a gradient, such as moving averages
     bf16_products: dict[str, Any] | None  # of --precision bf16 on a CPU: see RunRecord
+
+    @property
+    def parameter_server(self) -> ParameterServerRecord | None:
+        """What servers and workers did, where there are any."""
 
     def notes(self) -> list[str]:
         """What a reader of this run's numbers has to know of the way they were made."""

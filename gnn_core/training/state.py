@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -30,6 +30,17 @@ class StepSums(NamedTuple):
     def of(cls, vector: Sequence[float]) -> StepSums:
         """The sums in a vector of four numbers, in the order of the fields."""
         return cls(*vector)
+
+
+class Step(Protocol):
+    """A step that was made; a `Batch` of it tells as much."""
+
+    @property
+    def epoch(self) -> int: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def num_global_real(self) -> int: ...  # noqa: D102
 
 
 @dataclass
@@ -58,7 +69,7 @@ class RunProgress:
     best_epoch: int = -1
     evaluations_without_gain: int = 0
 
-    def advance(self, batch: Batch, sums: StepSums) -> float:
+    def advance(self, batch: Step, sums: StepSums) -> float:
         """Count one step in, from its sums over all ranks; its mean loss.
 
         Raises Diverged for a loss that is NaN or infinite.

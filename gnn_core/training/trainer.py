@@ -415,6 +415,7 @@ class Trainer:
             num_parameters=learner.num_parameters,
             allreduce_bytes_per_step=learner.allreduce_bytes_per_step,
             bf16_products=learner.bf16_products,
+            parameter_server=learner.parameter_server,
             feature_reads=[FeatureReads(**values) for values in read if values],
             exchange=None if exchanged is None else ExchangeRecord.of(fetched),
             notes=describe.notes(record, learner) + self._end_notes(status),

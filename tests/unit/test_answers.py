@@ -138,10 +138,13 @@ def test_every_advised_command_is_taken_by_its_program(
     assert found
     for command in found:
         launcher, _, flags = command.partition(".py")
-        ranks = re.search(r"-np (\d+)|--nproc-per-node (\d+)|--replicas (\d+)", command)
+        ranks = re.search(
+            r"-np (\d+)|--nproc-per-node (\d+)|--replicas (\d+)|--workers (\d+)", command
+        )
         asked = parse_config(shlex.split(flags), strategy, STRATEGIES[strategy].refuses)
         asked.validate_world(int(next(filter(None, ranks.groups()))) if ranks else 1)
-        expected = {**best.config, "strategy": asked.strategy, "replicas": asked.replicas}
+        said = ("strategy", "replicas", "workers")  # as the command says it
+        expected = {**best.config, **{name: getattr(asked, name) for name in said}}
         if "--global-batch-size" in command:
             expected["global_batch_size"] = 2 * best.config["global_batch_size"]
             assert asked.global_batch_size <= 1000

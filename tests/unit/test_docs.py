@@ -36,7 +36,7 @@ from tests.unit.documents import (
 )
 
 TRAINERS = ("baselines/single.py", "baselines/ddp.py", "horovod_gnn/train.py")
-TRAINERS += ("tf_mirrored/train.py",)
+TRAINERS += ("tf_mirrored/train.py", "baselines/param_server.py")
 OTHER_PROGRAMS = ("docker", "kind", "kubectl", "mkdir", "podman", "source", "tar", "tensorboard")
 TORCHRUN = {"--standalone": 0, "--nproc-per-node": 1}  # option -> how many words follow
 FOLDERS = ("mpi-operator/", "results/plans/", "results/reference", "tests/")

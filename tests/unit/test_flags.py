@@ -43,6 +43,10 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "negatives_kind",
         "predictor",
         "model_sha256",
+        "coordinator",
+        "secret_file",
+        "journal",
+        "replay",
     }
 
 
@@ -200,6 +204,7 @@ def test_the_summary_has_a_line_for_each() -> None:
         "numbers and machine",
         "output",
         "launch",
+        "parameter server",
     ]
 
 

@@ -26,6 +26,7 @@ PROGRAMS = [
 NEED_TORCH = {
     *(f"horovod_gnn/{name}.py" for name in ("bench", "predict", "probe", "train")),
     *(f"baselines/{name}.py" for name in ("ddp", "ddp_probe", "predict", "ranks_bench", "single")),
+    "baselines/param_server.py",
     "examples/digits_torch.py",
 }
 NEED_REPORT = {
@@ -37,6 +38,8 @@ MODULE = {
     "tensorflow-cpu": "tensorflow",
     "scikit-learn": "sklearn",
     "kubernetes-validate": "kubernetes_validate",
+    "grpcio": "grpc",
+    "protobuf": "google.protobuf",
 }
 CHILD = """
 import contextlib, io, json, runpy, sys

@@ -38,7 +38,7 @@ class IdleLearner:
     """Learns nothing, and lets a test say when its one epoch is over."""
 
     interrupted, num_steps, num_parameters, allreduce_bytes_per_step = False, 1, 1, 0
-    device, bf16_products = "cpu", None
+    device, bf16_products, parameter_server = "cpu", None, None
     store = TableStore(np.zeros((1, 1), np.float32))
 
     def __init__(self, in_epoch: Any = lambda: None) -> None:

@@ -14,6 +14,7 @@ from gnn_core.deploy.programs import TRAINERS
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.answers import answers
 from gnn_core.report.rows.rounds import comparisons
+from gnn_core.report.rows.summary import rows_of
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.verdicts import verdicts
 from gnn_core.strategies import STRATEGIES, Strategy, keras_strategies, order_of
@@ -64,6 +65,7 @@ def test_words_are_those_that_a_user_types() -> None:
         "one": "python tf_mirrored/train.py --strategy one",
         "mirrored": "python tf_mirrored/train.py --strategy mirrored --replicas 3",
         "multiworker": "mpirun -np 3 python tf_mirrored/train.py --strategy multiworker",
+        "param-server": "python baselines/param_server.py --workers 3",
     }
 
 
@@ -109,6 +111,20 @@ def test_no_curve_is_compared_with_one_that_need_not_be_equal(with_server: None)
     assert curves_table(both).cells == ()
 
 
+@pytest.mark.parametrize("changes", [{"staleness": "2"}, {"compress": "topk:0.01"}])
+def test_a_server_of_stale_or_compressed_gradients_has_a_curve_of_its_own(
+    changes: dict[str, str],
+) -> None:
+    """And yet it does the same work: its speed-up and its seconds to the target are shown."""
+    exact, other = curve("param-server", 2), curve("param-server", 2, config=changes)
+    assert exact.same_curve and not other.same_curve
+    table = curves_table([curve("single"), exact, other])
+    assert [row[3] for row in table.cells] == ["param-server"]
+    assert "not compared: `param-server` trains on a loss curve of its own" in table.notes
+    rows = {row.same_curve: row for row in rows_of([curve("single"), exact, other])}
+    assert rows[False].work == rows[True].work
+
+
 def test_no_accuracy_of_it_is_called_equal(with_server: None) -> None:
     both = [curve("single"), curve("param_server", 2)]  # of the same accuracy, to the last digit
     (comparison,) = comparisons(both)
@@ -120,6 +136,7 @@ def test_no_accuracy_of_it_is_called_equal(with_server: None) -> None:
     assert cost.startswith("80.00 %, where `single` at 1 rank has 80.00")
     known = {**STRATEGIES, SERVER.name: dataclasses.replace(SERVER, same_curve=True)}
     STRATEGIES.update(known)  # the fixture takes it out again
+    (comparison,) = comparisons(both)
     assert "agree: all 2" in "\n".join(verdicts(comparison))
     assert "**Nothing**" in answers(both)["cora"][1].text
 

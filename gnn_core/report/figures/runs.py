@@ -27,7 +27,7 @@ from gnn_core.report.rows.summary import (
     steps_per_epoch,
 )
 from gnn_core.report.tables.cells import differing_settings, graph_mark
-from gnn_core.strategies import STRATEGIES, order_of
+from gnn_core.strategies import order_of
 from gnn_core.whole_file import write_whole
 
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
@@ -194,7 +194,7 @@ def _distance_to_single(
     run: RunRecord, among: Sequence[RunRecord]
 ) -> tuple[list[float], list[float]]:
     """Return (epochs passed, distance > 0) to the first single run with an equal loss curve due."""
-    for other in among if STRATEGIES[run.strategy].same_curve else ():
+    for other in among if run.same_curve else ():
         if other.strategy == "single" and other is not run and _same_curve(run, other):
             other_loss = dict(zip(*loss_points(other), strict=True))
             points = zip(*loss_points(run), strict=True)

@@ -44,9 +44,16 @@ _REPETITIONS = {
     "start_timeout",
     "collective_timeout",
     "strategy",
-    "replicas",  # the row's strategy and ranks say it
+    "replicas",
+    "workers",  # the row's strategy and ranks say it
+    "role",
+    "coordinator",
+    "secret_file",
+    "journal",
+    "replay",
 }
 _PRODUCT_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}  # flag -> name, best first
+_OF_UPDATES = ("staleness", "compress")
 TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 
 
@@ -56,6 +63,7 @@ class Row:
 
     dataset: str
     strategy: str
+    same_curve: bool  # its loss curve is that of one process
     ranks: int
     ranks_per_host: tuple[int, ...]
     precision: str
@@ -192,10 +200,15 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def work_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell one work from another, however long it goes on."""
+    """Return the settings that tell one work from another, however long it goes on.
+
+    A parameter server that works on stale or compressed gradients does the same work, if on another
+    loss curve: how good it gets stands beside how fast it is.
+    """
     known = {*OPTIONS, *_REPETITIONS}
     own = {name: value for name, value in config.items() if name not in known}
-    return {**curve_settings(config), **own}
+    curve = curve_settings(config)
+    return {name: value for name, value in curve.items() if name not in _OF_UPDATES} | own
 
 
 def work_of(record: RunRecord) -> Hashable:
@@ -229,6 +242,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
     return Row(
         dataset=first.dataset.name,
         strategy=first.strategy,
+        same_curve=first.same_curve,
         ranks=first.world_size,
         ranks_per_host=tuple(first.ranks_per_host),
         precision=str(first.config.get("precision", "?")),

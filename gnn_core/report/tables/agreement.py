@@ -24,7 +24,7 @@ from gnn_core.report.tables.cells import (
     left_out,
     precision_order,
 )
-from gnn_core.strategies import STRATEGIES, order_of
+from gnn_core.strategies import order_of
 
 FIRST_STEPS = 10
 _MEANING = (
@@ -50,7 +50,7 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
     Runs of several seeds share a row, which then shows the farthest of them.
     """
     well = [run for run in records if run.status == "ok"]
-    finished = [run for run in well if STRATEGIES[run.strategy].same_curve]
+    finished = [run for run in well if run.same_curve]
     compared: list[tuple[RunRecord, Distance]] = []
     alone: list[RunRecord] = []
     for runs in grouped(finished, _curve_key):
@@ -76,12 +76,7 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
             (*_cells(runs, line), *([text or NOTHING] if shown else []))
             for runs, line, text in zip(groups, lines, differing, strict=True)
         ),
-        notes=(
-            _MEANING,
-            *_notes(finished, alone),
-            *_other_curve_notes(run.strategy for run in well),
-            *left_out(records),
-        ),
+        notes=(_MEANING, *_notes(finished, alone), *_other_curve_notes(well), *left_out(records)),
         numbers=pd.DataFrame([asdict(line) for line in lines]),
     )
 
@@ -200,9 +195,9 @@ def _cells(runs: Sequence[RunRecord], line: Distance) -> list[str]:
     ]
 
 
-def _other_curve_notes(strategies: Iterable[str]) -> list[str]:
-    """Return a note on those of the strategies whose loss curve is not that of one process."""
-    others = [name for name in dict.fromkeys(strategies) if not STRATEGIES[name].same_curve]
+def _other_curve_notes(runs: Iterable[RunRecord]) -> list[str]:
+    """Return a note on the strategies of runs whose loss curve is not that of one process."""
+    others = dict.fromkeys(run.strategy for run in runs if not run.same_curve)
     return [f"not compared: `{name}` trains on a loss curve of its own" for name in others]
 
 

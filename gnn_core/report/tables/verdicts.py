@@ -91,12 +91,12 @@ def _accuracies(comparison: Comparison) -> Iterable[str]:
         f"the test score of {one.name} is not compared: `{one.row.strategy}` trains on a loss "
         "curve of its own"
         for one in comparison.contenders
-        if one.row.accuracy and not STRATEGIES[one.row.strategy].same_curve
+        if one.row.accuracy and not one.row.same_curve
     )
     known = [
         (one.row.accuracy.middle, one)
         for one in comparison.contenders
-        if one.row.accuracy and STRATEGIES[one.row.strategy].same_curve
+        if one.row.accuracy and one.row.same_curve
     ]
     if len(known) < 2:
         return
