@@ -148,11 +148,7 @@ class FusedStack(torch.autograd.Function):
 
 
 def _sparse_input(
-    table: SparseFeatures,
-    rows: np.ndarray,
-    nodes: np.ndarray,
-    block: Block,
-    options: StackOptions,
+    table: SparseFeatures, rows: np.ndarray, nodes: np.ndarray, block: Block, options: StackOptions
 ) -> SparseInput:
     start = time.perf_counter()
     how = options.mean, options.input_dropout, options.arithmetic

@@ -133,7 +133,7 @@ def multiply(offsets, columns, values, weight, out):
 
 @njit(nogil=True, cache=True)
 def add_transposed(offsets, columns, values, rows, total):
-    """Add to `total` `[F, width]` the first n sparse rows, transposed, times `rows` `[n, width]`."""
+    """Add to `total` `[F, width]` the first n sparse rows, transposed, times `rows` `[n, .]`."""
     for i in range(rows.shape[0]):
         row = rows[i]
         for k in range(offsets[i], offsets[i + 1]):
@@ -171,7 +171,7 @@ def add_neighbours(offsets, columns, mean, states, total):
 
 @njit(nogil=True, cache=True)
 def spread(offsets, columns, mean, grad, total):
-    """The reverse of `add_neighbours`: add `grad` `[num_dst, width]` to `total` `[num_src, width]`."""
+    """The reverse of `add_neighbours`: `grad` `[num_dst, width]` to `total` `[num_src, width]`."""
     real = total.dtype.type
     for i in range(grad.shape[0]):
         degree = offsets[i + 1] - offsets[i]

@@ -75,12 +75,7 @@ def test_a_rank_without_targets_has_no_gradient() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"input_dropout": 0.0},
-        {"input_dropout": 0.2},
-        {"aggregator": "max"},
-        {"eval": "sampled"},
-    ],
+    [{"input_dropout": 0.0}, {"input_dropout": 0.2}, {"aggregator": "max"}, {"eval": "sampled"}],
     ids=lambda changes: ", ".join(f"{name} {value}" for name, value in changes.items()),
 )
 def test_the_curve_is_that_of_dense_features(
