@@ -17,6 +17,7 @@ from gnn_core.data.checks import SPLIT_NAMES, untrained_classes
 from gnn_core.data.clusters import with_clusters
 from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.feature_store import FeatureStore, TableStore
+from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
@@ -81,12 +82,16 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
 
 def facts_of(config: RunConfig, graph: Graph) -> GraphFacts:
     """What a recipe follows of the graph that a run trains on."""
+    features, num_inputs = graph.features, float(graph.num_features)
+    if isinstance(features, SparseFeatures):
+        num_inputs = len(features.values) / len(features)
     return GraphFacts(
         num_targets=targets_per_epoch(config, graph),
         num_nodes=graph.num_nodes,
         num_edges=graph.num_edges,
         num_features=graph.num_features,
         num_classes=graph.num_classes,
+        num_inputs=num_inputs,
     )
 
 
