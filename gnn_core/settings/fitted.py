@@ -32,7 +32,7 @@ _WHOLE_GRAPH: Mapping[str, Any] = {
     "patience": 50,
 }
 _FEW_LABELS: Mapping[str, Any] = {"dropout": 0.8, "weight_decay": 1e-3, "lr": 0.01}
-_MANY_WORDS: Mapping[str, Any] = {"input_dropout": 0.5, "lr": 0.003}
+_MANY_WORDS: Mapping[str, Any] = {"dropout": 0.8, "input_dropout": 0.5, "lr": 0.003}
 
 
 @dataclass(frozen=True)

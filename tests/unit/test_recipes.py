@@ -93,7 +93,7 @@ LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
         (
             facts(351),
             "whole graph, many words",
-            {"fanouts": (-1, -1), "dropout": 0.5, "input_dropout": 0.5, "lr": 0.003},
+            {"fanouts": (-1, -1), "dropout": 0.8, "input_dropout": 0.5, "lr": 0.003},
         ),
         (facts(351, num_inputs=10), "whole graph, many words", {"weight_decay": 5e-4}),
         (
