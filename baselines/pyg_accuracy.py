@@ -77,19 +77,19 @@ class PygSage(nn.Module):
 
     def __init__(self, data: Data, num_classes: int, dropout: float):
         super().__init__()
-        self.convs = nn.ModuleList(
-            [SAGEConv(data.num_features, _HIDDEN), SAGEConv(_HIDDEN, num_classes)]
-        )
+        self.first: Any = SAGEConv(data.num_features, _HIDDEN)
+        self.second: Any = SAGEConv(_HIDDEN, num_classes)
         self.dropout = dropout
-        mean = self.convs[0].propagate(data.edge_index, x=(data.x, data.x), size=None)
+        mean = self.first.propagate(data.edge_index, x=(data.x, data.x), size=None)
         self.mean, self.own = _Factor(mean), _Factor(data.x)
 
     def forward(self, edge_index: Tensor) -> Tensor:
         """Logits `[N, classes]`."""
-        first, second = self.convs
-        hidden = self.mean.times(first.lin_l.weight) + first.lin_l.bias
-        hidden = functional.relu(hidden + self.own.times(first.lin_r.weight))
-        logits: Tensor = second(functional.dropout(hidden, self.dropout, self.training), edge_index)
+        of_neighbours, own = self.first.lin_l, self.first.lin_r
+        hidden = self.mean.times(of_neighbours.weight) + of_neighbours.bias
+        hidden = functional.relu(hidden + self.own.times(own.weight))
+        hidden = functional.dropout(hidden, self.dropout, self.training)
+        logits: Tensor = self.second(hidden, edge_index)
         return logits
 
 
@@ -129,8 +129,9 @@ def train_pyg(
     """Validation and test accuracy of the epoch with the best validation accuracy."""
     torch.manual_seed(seed)
     model = PygSage(data, num_classes, setting.dropout)
-    rates = {"lr": setting.lr, "weight_decay": setting.weight_decay}
-    optimizer = torch.optim.Adam(model.parameters(), **rates)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=setting.lr, weight_decay=setting.weight_decay
+    )
     best, kept, since = -1.0, copy.deepcopy(model.state_dict()), 0
     for _ in range(epochs):
         model.train()

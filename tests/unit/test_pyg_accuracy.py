@@ -25,8 +25,8 @@ def test_its_model_is_two_layers_of_sage_conv(share: float) -> None:
     data = to_pyg(graph_with(bag_of_words(share, words=60)))
     model = PygSage(data, 4, dropout=0.0)
     assert (model.own.transposed is None) == (share == 0.5)
-    first, second = model.convs
-    theirs = second(first(data.x, data.edge_index).relu(), data.edge_index)
+    hidden = model.first(data.x, data.edge_index).relu()
+    theirs = model.second(hidden, data.edge_index)
     ours = model(data.edge_index)
     assert torch.allclose(ours, theirs, atol=1e-5)
     theirs.square().sum().backward()

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from gnn_core.data import ogb_raw
 from gnn_core.data.importer.flags import request_of
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace, cache: Path, taken: Collection[str], say:
 def _run_ogb(arguments: argparse.Namespace, folder: Path, say: Say) -> str:
     source: Path = arguments.ogb
     layout = ogb_raw.layout_of(source, arguments.directed)
-    origin = {"reader": ogb_raw.READER, "imported_from": [str(source.absolute())]}
+    origin: dict[str, Any] = {"reader": ogb_raw.READER, "imported_from": [str(source.absolute())]}
     if arguments.allow_missing_classes:
         origin[MISSING_ALLOWED] = True
 
