@@ -119,12 +119,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--held-out", type=finite(), metavar="X", help="as in training")
     add("--candidates", type=whole(), default=1000, metavar="N", help="as in training")
     add("--split", choices=("valid", "test"), default="test", help="whose references are ranked")
-    add("--seeds", type=_seeds, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)")
+    add(
+        "--seeds", type=seed_list, default=[0], metavar="LIST", help="such as 3 or 0-2 (default: 0)"
+    )
     add_json_flag(parser)
     return parser.parse_args(argv)
 
 
-def _seeds(text: str) -> list[int]:
+def seed_list(text: str) -> list[int]:
+    """The seeds in `3` or `0-2`. Raises ArgumentTypeError."""
     first, _, last = text.partition("-")
     try:
         begin, end = read_whole(first), read_whole(last or first)

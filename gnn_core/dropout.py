@@ -32,6 +32,13 @@ def draw(key, node, bits):
         bits[k] = splitmix64(state + np.uint64(k + 1) * _GAMMA)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def lane(state, feature):
+    """The 16 bits that `draw` has for one feature; `state` is `mix(key, node)`."""
+    word = splitmix64(state + np.uint64(feature // 4 + 1) * _GAMMA)
+    return np.int32((word >> np.uint64(16 * (feature % 4))) & np.uint64(0xFFFF))
+
+
 @njit(nogil=True, cache=True)
 def dropout_factors(nodes, key, threshold, out):
     """What dropout multiplies features by: 0 or, for those that it keeps, 1 / (1 - p).

@@ -9,8 +9,8 @@ same numbers; `tests/unit/test_model.py` holds the two equal, gradients included
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from gnn_core.data.features import SparseFeatures
 from horovod_gnn import kernels
 from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.inputs import FeatureTable
-from horovod_gnn.sparse_rows import gather_sparse_rows
+from horovod_gnn.sparse_rows import SparseInput
 
 CHUNK_ROWS = 1024  # 1 MiB of float32 at 2 x 128 features: a fraction of a core's share of the L3
 
@@ -38,6 +38,7 @@ class StackOptions:
     dropout_threshold: int  # of 65536; 0 in evaluation
     keys: tuple[int, ...]  # 64-bit dropout key of each layer
     arithmetic: Arithmetic
+    input_dropout: tuple[int, int] = (0, 0)  # threshold and key, of sparse features
     activate_last: bool = False  # layer-wise inference runs one hidden layer at a time
     store: FeatureStore | None = None  # whose table layer 1 reads, and whose stopwatch runs then
 
@@ -79,28 +80,35 @@ class FusedStack(torch.autograd.Function):
         weights = [arithmetic.operand(weight) for weight in parameters[0::2]]
         biases = parameters[1::2]
         states, rows_of = table, rows
+        sparse = None
         gathered, outputs = [], []
         for depth, block in enumerate(blocks):
             active = depth < len(blocks) - 1 or options.activate_last
-            x = arithmetic.empty(block.num_dst, 2 * states.shape[1])
+            activation = (nodes, options.keys[depth]) if active else None
             h = arithmetic.empty(block.num_dst, len(weights[depth]))
-            _layer_forward(
-                states,
-                rows_of,
-                block,
-                weights[depth],
-                biases[depth],
-                options,
-                (nodes, options.keys[depth]) if active else None,
-                options.store if depth == 0 else None,
-                x,
-                h,
-            )
-            gathered.append(x)
+            if isinstance(states, SparseFeatures):
+                sparse = _sparse_input(states, rows_of, nodes, block, options)
+                h.copy_(sparse.product(weights[depth]))
+                _activate(h, biases[depth], activation, options)
+            else:
+                x = arithmetic.empty(block.num_dst, 2 * states.shape[1])
+                _layer_forward(
+                    states,
+                    rows_of,
+                    block,
+                    weights[depth],
+                    biases[depth],
+                    options,
+                    activation,
+                    options.store if depth == 0 else None,
+                    x,
+                    h,
+                )
+                gathered.append(x)
             outputs.append(h)
             states, rows_of = h, np.arange(block.num_dst)
         ctx.save_for_backward(*weights, *gathered, *outputs[:-1])
-        ctx.blocks, ctx.options = blocks, options
+        ctx.blocks, ctx.options, ctx.sparse = blocks, options, sparse
         return outputs[-1]
 
     @staticmethod
@@ -109,12 +117,19 @@ class FusedStack(torch.autograd.Function):
         """Gradients of the weights and biases; the table gets none."""
         blocks, options = ctx.blocks, ctx.options
         depths = len(blocks)
-        weights, gathered = ctx.saved_tensors[:depths], ctx.saved_tensors[depths : 2 * depths]
-        outputs = ctx.saved_tensors[2 * depths :]
+        saved, sparse = ctx.saved_tensors, ctx.sparse
+        weights, outputs = saved[:depths], saved[len(saved) - depths + 1 :]
+        gathered = saved[depths : len(saved) - depths + 1]
+        if sparse is not None:
+            gathered = (sparse, *gathered)
         arithmetic = options.arithmetic
         grads: list[Tensor | None] = [None] * (2 * depths)
         operand = arithmetic.operand(grad.contiguous())
-        grads[-2] = arithmetic.product(operand.t(), gathered[-1])
+        last = gathered[-1]
+        if isinstance(last, SparseInput):
+            grads[-2] = last.weight_gradient(operand)
+        else:
+            grads[-2] = arithmetic.product(operand.t(), last)
         grads[-1] = grad.to(arithmetic.accumulator).sum(0)
         grad_rows = arithmetic.product(operand, weights[-1]) if depths > 1 else None
         for depth in range(depths - 2, -1, -1):
@@ -132,8 +147,19 @@ class FusedStack(torch.autograd.Function):
         return (None, None, None, None, None, *grads)
 
 
+def _sparse_input(
+    table: SparseFeatures, rows: np.ndarray, nodes: np.ndarray, block: Block, options: StackOptions
+) -> SparseInput:
+    start = time.perf_counter()
+    how = options.mean, options.input_dropout, options.arithmetic
+    found = SparseInput(table, rows, nodes, block, *how)
+    if (store := options.store) is not None:
+        store.count_read(time.perf_counter() - start, len(rows) * store.row_bytes)
+    return found
+
+
 def _layer_forward(
-    states: FeatureTable,
+    states: Tensor,
     rows_of: np.ndarray,
     block: Block,
     weight: Tensor,
@@ -147,21 +173,14 @@ def _layer_forward(
     """Fill `x` (gathered rows) and `h` (the layer's output), chunk by chunk."""
     arithmetic = options.arithmetic
     narrow = arithmetic.is_native_bf16
-    source: tuple[np.ndarray, ...]
-    into: Callable[[Tensor], AbstractContextManager[Tensor]]
-    if isinstance(states, SparseFeatures):
-        gather, source = gather_sparse_rows, (states.indptr, states.columns, states.values)
-        into = arithmetic.written
-    else:
-        gather = kernels.gather_rows_bf16 if narrow else kernels.gather_rows
-        source, into = (_as_numpy(states),), nullcontext if narrow else arithmetic.written
-    bias_row = bias.detach().to(arithmetic.accumulator).numpy()
-    for first, last in _chunks(block.num_dst):
+    gather = kernels.gather_rows_bf16 if narrow else kernels.gather_rows
+    into = nullcontext if narrow else arithmetic.written
+    for first, last in _chunks(block.num_dst, CHUNK_ROWS):
         x_chunk, h_chunk = x[first:last], h[first:last]
         start = time.perf_counter()
         with into(x_chunk) as out:
             gather(
-                *source,
+                _as_numpy(states),
                 rows_of,
                 block.offsets,
                 block.columns,
@@ -174,26 +193,32 @@ def _layer_forward(
             num_rows = last - first + int(block.offsets[last] - block.offsets[first])
             store.count_read(time.perf_counter() - start, num_rows * store.row_bytes)
         torch.mm(x_chunk, weight.t(), out=h_chunk)
-        with nullcontext(h_chunk) if narrow and activation else arithmetic.updated(h_chunk) as out:
-            if activation is None:
-                out += torch.from_numpy(bias_row)
-            else:
-                nodes, key = activation
-                activate = kernels.activate_bf16 if narrow else kernels.activate
-                activate(
-                    _as_numpy(out),
-                    bias_row,
-                    nodes[first:last],
-                    np.uint64(key),
-                    options.dropout_threshold,
-                )
+        here = None if activation is None else (activation[0][first:last], activation[1])
+        _activate(h_chunk, bias, here, options)
+
+
+def _activate(
+    h: Tensor, bias: Tensor, activation: tuple[np.ndarray, int] | None, options: StackOptions
+) -> None:
+    """Add the bias to rows; with the `activation`'s nodes and key, rectify and drop out too."""
+    arithmetic = options.arithmetic
+    narrow = arithmetic.is_native_bf16
+    bias_row = bias.detach().to(arithmetic.accumulator).numpy()
+    with nullcontext(h) if narrow and activation else arithmetic.updated(h) as out:
+        if activation is None:
+            out += torch.from_numpy(bias_row)
+        else:
+            nodes, key = activation
+            activate = kernels.activate_bf16 if narrow else kernels.activate
+            threshold = options.dropout_threshold
+            activate(_as_numpy(out), bias_row, nodes, np.uint64(key), threshold)
 
 
 def _layer_backward(
     grad_rows: Tensor,
     block: Block,
     states: Tensor,
-    x: Tensor,
+    x: Tensor | SparseInput,
     weight: Tensor,
     options: StackOptions,
     needs_rows: bool,
@@ -207,11 +232,12 @@ def _layer_backward(
     grad_weight = torch.zeros(weight.shape, dtype=arithmetic.accumulator)
     grad_bias = torch.zeros(len(weight), dtype=arithmetic.accumulator)
     # A product of bfloat16 is rounded to it: to keep it so loses nothing.
-    below = arithmetic.empty(*x.shape) if needs_rows else None
-    scratch = arithmetic.empty(min(CHUNK_ROWS, len(x)), len(weight))
+    below = arithmetic.empty(*x.shape) if needs_rows and isinstance(x, Tensor) else None
+    chunk_rows = max(1, len(states)) if isinstance(x, SparseInput) else CHUNK_ROWS
+    scratch = arithmetic.empty(min(chunk_rows, len(states)), len(weight))
     states_array, grad_array = _as_numpy(states), _as_numpy(grad_rows)
     scatter = kernels.scatter_back_bf16 if arithmetic.is_native_bf16 else kernels.scatter_back
-    for first, last in _chunks(len(x)):
+    for first, last in _chunks(len(states), chunk_rows):
         grad_chunk = scratch[: last - first]
         scatter(
             grad_array,
@@ -227,15 +253,18 @@ def _layer_backward(
             grad_bias.numpy(),
         )
         operand = arithmetic.operand(grad_chunk)
-        arithmetic.add_product(grad_weight, operand.t(), x[first:last])
+        if isinstance(x, SparseInput):
+            grad_weight = x.weight_gradient(operand)
+        else:
+            arithmetic.add_product(grad_weight, operand.t(), x[first:last])
         if below is not None:
             torch.mm(operand, weight, out=below[first:last])
     return grad_weight, grad_bias, below
 
 
-def _chunks(num_rows: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, num_rows, CHUNK_ROWS):
-        yield first, min(first + CHUNK_ROWS, num_rows)
+def _chunks(num_rows: int, chunk_rows: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, num_rows, chunk_rows):
+        yield first, min(first + chunk_rows, num_rows)
 
 
 def _as_numpy(states: Tensor) -> np.ndarray:

@@ -39,6 +39,12 @@ class FetchedRows:
 Inputs = FeatureTable | StoredTable | FetchedRows
 
 
+def is_sparse(inputs: Inputs) -> bool:
+    """Whether layer 1 reads sparse rows in place."""
+    table = inputs.table if isinstance(inputs, StoredTable) else inputs
+    return isinstance(table, SparseFeatures)
+
+
 def torch_table(store: FeatureStore) -> FeatureTable | None:
     """The store's table on the same memory: a tensor, or sparse; None if it has none to give."""
     if store.table is None or isinstance(store.table, SparseFeatures):

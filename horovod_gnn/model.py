@@ -23,7 +23,7 @@ from horovod_gnn.arithmetic import Arithmetic
 from horovod_gnn.dropout import keyed_dropout
 from horovod_gnn.edges import Edges, aggregate
 from horovod_gnn.fused import FusedStack, StackOptions
-from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, fetch_rows
+from horovod_gnn.inputs import FetchedRows, Inputs, StoredTable, fetch_rows, is_sparse
 from horovod_gnn.node_model import NodeModel
 
 
@@ -92,14 +92,14 @@ class GraphSAGE(NodeModel):
     ) -> Tensor:
         """Logits of the targets `[blocks[-1].num_dst, num_classes]`: see `NodeModel`."""
         keys = [seeding.key(key, "layer", depth) for depth in range(len(self.layers) + 1)]
-        if self.training and self.input_threshold:
+        input_dropout = (self.input_threshold if self.training else 0, keys[-1])
+        if input_dropout[0] and not (self.can_fuse and is_sparse(inputs)):
             rows = fetch_rows(inputs, nodes, self.arithmetic.accumulator)
             inputs = FetchedRows(keyed_dropout(rows, nodes, keys[-1], self.input_threshold))
         threshold = self.dropout_threshold if self.training else 0
         if self.can_fuse:
-            options = StackOptions(
-                self.aggregator == "mean", threshold, tuple(keys), self.arithmetic
-            )
+            mean = self.aggregator == "mean"
+            options = StackOptions(mean, threshold, tuple(keys), self.arithmetic, input_dropout)
             return self._fused(self.layers, inputs, nodes, blocks, options)
         h = fetch_rows(inputs, nodes, self.arithmetic.accumulator).to(self.device)
         for depth, block in enumerate(blocks):
@@ -113,7 +113,8 @@ class GraphSAGE(NodeModel):
         """One layer, rectified unless it is the last: see `NodeModel`."""
         if self.can_fuse:
             active = depth < len(self.layers) - 1
-            options = StackOptions(self.aggregator == "mean", 0, (0,), self.arithmetic, active)
+            mean = self.aggregator == "mean"
+            options = StackOptions(mean, 0, (0,), self.arithmetic, activate_last=active)
             return self._fused([self.layers[depth]], states, nodes, [block], options)
         h = fetch_rows(states, nodes, self.arithmetic.accumulator).to(self.device)
         return self._plain_layer(depth, h, block)

@@ -2,7 +2,8 @@
 # Make the records behind the figures of README.md and docs/results.md, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
+#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling,
+#                                   or recipes, which needs graphs that were imported
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -115,6 +116,15 @@ memory() {
     fresh memory
     ranks 4 --dataset synthetic:papers=3.6e6 --epochs 1 --eval sampled --records results/reference/memory \
         --fanouts 10,5 --global-batch-size 4096 --hidden 64
+}
+
+# Recipes compared on validation splits, and the accuracy of what they choose beside PyG's. Only when named,
+# since the graphs have to be imported first: see the top of results/plans/recipes.yaml.
+recipes() {
+    fresh recipes
+    python -m gnn_core.sweep results/plans/recipes.yaml --records results/reference/recipes
+    python baselines/pyg_accuracy.py cora_ml citeseer_full amazon_photo twitch cora_ml-few citeseer_full-few cora \
+        --json results/reference/recipes/pyg.json
 }
 
 # Sampler and training step on the arxiv-sized graph; ranks against their bound; how long starts take.

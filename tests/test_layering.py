@@ -240,6 +240,7 @@ BENCHMARKS = (
     "tf_mirrored.bench",
     "baselines.heuristics",
     "baselines.param_server_bench",
+    "baselines.pyg_accuracy",
     "baselines.ranks_bench",
     "baselines.start_bench",
     "baselines.stragglers_bench",

@@ -95,6 +95,18 @@ def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool)
         _check_labels(subject, given["labels"], given.get("splits"), num_classes, full)
 
 
+def untrained_classes(
+    labels: npt.NDArray[np.int32], splits: npt.NDArray[np.uint8], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """The classes of validation and test nodes of which no node is trained on: int64 [k]."""
+    is_trained, is_evaluated = np.zeros((2, num_classes), np.bool_)
+    for span in spans(len(labels), 4, full=True):
+        some_labels, some_splits = labels[span], splits[span]
+        is_trained[some_labels[some_splits == SPLIT_NAMES.index("train")]] = True
+        is_evaluated[some_labels[some_splits > SPLIT_NAMES.index("train")]] = True
+    return np.flatnonzero(is_evaluated & ~is_trained)
+
+
 def check_shapes(subject: Subject, arrays: Arrays) -> tuple[int, int]:
     """Check that every array has its dtype and fits the others -> (num_nodes, num_edges)."""
     indptr, indices = arrays.get("indptr"), arrays.get("indices")

@@ -15,6 +15,7 @@ SCHEMA = 1
 META = "meta.json"
 # What the nodes of an imported graph were called: int64 [N], or text as offsets [N + 1] and UTF-8.
 ID_FILES = ("ids", "ids-offsets", "ids-bytes")
+MISSING_ALLOWED = "missing_classes_allowed"  # in provenance, of a split that lacks classes
 _MOST_BYTES = 64 << 20
 _SUM = "meta_sha256"  # of the other entries; a folder made by hand need not have it
 

@@ -17,6 +17,7 @@ _MOST_NODES, _MOST_EDGES = 50_000, 2_000_000
 _MOST_INPUTS = 1 << 27  # numbers in the features of all nodes; 512 MiB as float32
 _FEW_PER_CLASS = 50
 _WIDE = 256  # features; of as many, such as a bag of words, most can be dropped
+_MANY_INPUTS = 10  # numbers of a node; of fewer, those that are dropped are missed
 
 # Steps of a run that early stopping does not end before, and evaluations in them, at most.
 _WHOLE_STEPS, _WHOLE_EVALUATIONS = 1000, 500
@@ -31,6 +32,7 @@ _WHOLE_GRAPH: Mapping[str, Any] = {
     "patience": 50,
 }
 _FEW_LABELS: Mapping[str, Any] = {"dropout": 0.8, "weight_decay": 1e-3, "lr": 0.01}
+_MANY_WORDS: Mapping[str, Any] = {"dropout": 0.8, "input_dropout": 0.5, "lr": 0.003}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class GraphFacts:
     num_edges: int  # messages, in both directions
     num_features: int
     num_classes: int  # 0 without labels
+    num_inputs: float  # numbers other than 0 in the features of a node, on average
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,13 @@ def fitted_recipe(facts: GraphFacts, task: str, given: Mapping[str, Any]) -> Fit
     if is_whole := _fits_whole(facts):
         settings |= _WHOLE_GRAPH
         name = "whole graph"
+    is_wide = facts.num_features >= _WIDE
     if facts.num_targets <= _FEW_PER_CLASS * facts.num_classes:
-        settings |= {**_FEW_LABELS, "input_dropout": 0.8 if facts.num_features >= _WIDE else 0.0}
+        settings |= {**_FEW_LABELS, "input_dropout": 0.8 if is_wide else 0.0}
         name += ", few labels"
+    elif is_whole and is_wide and _MANY_INPUTS <= facts.num_inputs <= facts.num_features / 2:
+        settings |= _MANY_WORDS
+        name += ", many words"
     return Fitted(name, _in_steps(settings, facts, given, is_whole))
 
 

@@ -13,14 +13,16 @@ from gnn_core.config import RunConfig, UsageError
 from gnn_core.data import datasets
 from gnn_core.data.assign import MOST_ABOVE_SHARE, ByCluster, ByOwner, BySlices, ExpectedEdges
 from gnn_core.data.batch import Batch
-from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.checks import SPLIT_NAMES, untrained_classes
 from gnn_core.data.clusters import with_clusters
 from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.feature_store import FeatureStore, TableStore
+from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.link_loader import LinkLoader
 from gnn_core.data.loader import Assign, Loader, equal_slices
+from gnn_core.data.meta import MISSING_ALLOWED
 from gnn_core.data.pair_structure import pair_structure
 from gnn_core.data.partitioned_store import PartitionedStore
 from gnn_core.data.progress import Say
@@ -88,12 +90,16 @@ def targets_per_epoch(config: RunConfig, graph: Graph) -> int:
 
 def facts_of(config: RunConfig, graph: Graph) -> GraphFacts:
     """What a recipe follows of the graph that a run trains on."""
+    features, num_inputs = graph.features, float(graph.num_features)
+    if isinstance(features, SparseFeatures):
+        num_inputs = len(features.values) / len(features)
     return GraphFacts(
         num_targets=targets_per_epoch(config, graph),
         num_nodes=graph.num_nodes,
         num_edges=graph.num_edges,
         num_features=graph.num_features,
         num_classes=graph.num_classes,
+        num_inputs=num_inputs,
     )
 
 
@@ -329,4 +335,19 @@ def _require_labels(graph: Graph, is_folder: bool) -> None:
             change = f"write the folder anew with {missing[0]}"
         raise UsageError(
             f"graph {graph.name}: node classification needs {lacks}, and it has none; {change}"
+        )
+    if is_folder and not graph.meta.get("provenance", {}).get(MISSING_ALLOWED):
+        _require_trained_classes(graph)
+
+
+def _require_trained_classes(graph: Graph) -> None:
+    """Raise UsageError for a class that is evaluated and not trained on."""
+    assert graph.labels is not None and graph.splits is not None
+    classes = untrained_classes(graph.labels, graph.splits, graph.num_classes)
+    if len(classes):
+        raise UsageError(
+            f"graph {graph.name}: expected a training node of every class that validation or test "
+            f"nodes have, got none of class {', '.join(map(str, classes[:5]))}"
+            f"{', ...' * (len(classes) > 5)}; write the folder anew with another splits.npy (0 "
+            "none, 1 train, 2 valid, 3 test), or import it with --allow-missing-classes"
         )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gnn_core.data.checks import SPLIT_NAMES
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.data.meta import MISSING_ALLOWED
 from gnn_core.training.describe import BEST_IS_LAST
 from tests.e2e.small import Place
 
@@ -46,6 +50,24 @@ def test_a_run_tells_its_recipe_and_why(
     )
     named = single(place.flags(dry_run=True))
     assert (named.code, "\nrecipe " in named.out) == (0, False)
+
+
+def test_a_class_that_is_tested_and_not_trained_on_is_refused(
+    single: Callable, place: Place, own: dict[str, Any], tiny_graph: Graph
+) -> None:
+    assert tiny_graph.labels is not None and tiny_graph.splits is not None
+    is_third = (tiny_graph.labels == 3) & (tiny_graph.splits == SPLIT_NAMES.index("train"))
+    splits = np.where(is_third, 0, tiny_graph.splits).astype(np.uint8)
+    graph = dataclasses.replace(tiny_graph, splits=splits)
+    write_graph(graph, own["dataset"])
+    done = single(place.flags(**own))
+    assert done.code == 2
+    assert "expected a training node of every class" in done.err
+    assert "got none of class 3; write the folder anew" in done.err
+    allowed = {**graph.meta, "provenance": {MISSING_ALLOWED: True}}
+    write_graph(dataclasses.replace(graph, meta=allowed), own["dataset"])
+    done = single(place.flags(**own, dry_run=True))
+    assert (done.code, done.err) == (0, "")
 
 
 def test_a_run_is_long_enough_to_learn_and_goes_on_with_the_same_settings(

@@ -75,6 +75,11 @@ CASES: dict[str, tuple[Files, str, list[str]]] = {
         "--edges edges.csv",
         ["expected two columns, source and target,"],
     ),
+    "a class that is validated and not trained on": (
+        {},
+        "--edges edges.csv --nodes nodes.csv",
+        ["split (given)", "expected a training node of every class", "none of b;", "--allow-mis"],
+    ),
     "no such file": ({}, "--edges nothing.csv", ["cannot read nothing.csv"]),
     "a wrong column": (
         {},

@@ -72,10 +72,10 @@ def test_what_follows_another_setting_is_filled(parse) -> None:
     assert config.eval_fanouts == config.fanouts
 
 
-def facts(num_targets: int, **changes: int) -> GraphFacts:
+def facts(num_targets: int, num_inputs: float = 18.2, **changes: int) -> GraphFacts:
     """Of a graph of bags of words; 140 targets are 20 a class, as Cora has them."""
     of_cora = {"num_nodes": 2708, "num_edges": 10556, "num_features": 1433, "num_classes": 7}
-    return GraphFacts(**{"num_targets": num_targets, **of_cora, **changes})
+    return GraphFacts(**{"num_targets": num_targets, **of_cora, **changes}, num_inputs=num_inputs)
 
 
 LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
@@ -92,9 +92,17 @@ LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
         (facts(350), "whole graph, few labels", {"global_batch_size": 352}),
         (
             facts(351),
+            "whole graph, many words",
+            {"fanouts": (-1, -1), "dropout": 0.8, "input_dropout": 0.5, "lr": 0.003},
+        ),
+        (facts(351, num_inputs=10), "whole graph, many words", {"weight_decay": 5e-4}),
+        (
+            facts(351, num_inputs=9.9),
             "whole graph",
             {"fanouts": (-1, -1), "dropout": 0.5, "input_dropout": 0.0, "weight_decay": 5e-4},
         ),
+        (facts(351, num_inputs=717), "whole graph", {"input_dropout": 0.0}),  # no bags of words
+        (facts(351, num_features=255), "whole graph", {"input_dropout": 0.0, "lr": 0.01}),
         (facts(140, num_features=255), "whole graph, few labels", {"input_dropout": 0.0}),
         (facts(140, num_features=256), "whole graph, few labels", {"input_dropout": 0.8}),
         (facts(140, num_edges=2_000_000), "whole graph, few labels", {"fanouts": (-1, -1)}),
@@ -103,13 +111,13 @@ LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
             "sampled neighbours, few labels",
             {"fanouts": (10, 10), "dropout": 0.8, "global_batch_size": 144},
         ),
-        (facts(25_000, num_nodes=50_000), "whole graph", {"global_batch_size": 25_000}),
+        (facts(25_000, num_nodes=50_000), "whole graph, many words", {"global_batch_size": 25_000}),
         (
             facts(25_000, num_nodes=50_001),
             "sampled neighbours",
             {"fanouts": (10, 10), "dropout": 0.3, "input_dropout": 0.0, "lr": 0.005},
         ),
-        (facts(2000, num_nodes=50_000, num_features=2684), "whole graph", {}),
+        (facts(2000, num_nodes=50_000, num_features=2684), "whole graph, many words", {}),
         (facts(2000, num_nodes=50_000, num_features=2685), "sampled neighbours", {}),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gnn_core.data.casts import cast
-from gnn_core.data.checks import SPLIT_NAMES
+from gnn_core.data.checks import SPLIT_NAMES, untrained_classes
 from gnn_core.data.csr import write_csr
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.importer import arrays, edges, splits
@@ -22,6 +22,7 @@ from gnn_core.data.importer.npz_graph import labels_of, load_edges, read_npz_gra
 from gnn_core.data.importer.request import DEFAULT_SPLIT, MADE_FEATURES, Request, split_rule
 from gnn_core.data.importer.split_file import read_split_file
 from gnn_core.data.importer.text import refuse
+from gnn_core.data.meta import MISSING_ALLOWED
 from gnn_core.data.ordered_map import threads_to_use
 from gnn_core.data.progress import Progress, silent
 from gnn_core.data.room import require_room
@@ -302,7 +303,7 @@ def _add_splits(read: Read, request: Request) -> dict[str, Any]:
         data.splits = np.where(bare, 0, data.splits).astype(np.uint8)
         read.lines.append(f"{int(bare.sum()):,} nodes of a split have no label and leave it")
     _tell_classes(read, num_classes, origin)
-    return {"split": origin}
+    return {"split": origin, **_require_trained(data, num_classes, origin, request)}
 
 
 def _tell_classes(read: Read, num_classes: int, origin: str) -> None:
@@ -321,12 +322,25 @@ def _tell_classes(read: Read, num_classes: int, origin: str) -> None:
             f"split ({origin}): expected nodes with a label to train on, got none; choose another "
             "--split or --label-column"
         )
-    missing = splits.classes_without_training(data.splits, data.labels, num_classes)
+
+
+def _require_trained(
+    data: NodeData, num_classes: int, origin: str, request: Request
+) -> dict[str, Any]:
+    """Raise UsageError for a class that is evaluated and not trained on, unless it is allowed."""
+    assert data.labels is not None and data.splits is not None
+    if request.allow_missing_classes:
+        return {MISSING_ALLOWED: True}
+    missing = untrained_classes(data.labels, data.splits, num_classes)
     if len(missing):
         names = data.class_names or [str(number) for number in range(num_classes)]
         shown = ", ".join(names[number] for number in missing[:5])
-        classes = "1 class" if len(missing) == 1 else f"{len(missing)} classes"
-        read.lines.append(f"warning: no node of {classes} is trained on: {shown}")
+        raise UsageError(
+            f"split ({origin}): expected a training node of every class that validation or test "
+            f"nodes have, got none of {shown}{', ...' * (len(missing) > 5)}; change the split, or "
+            "accept it with --allow-missing-classes"
+        )
+    return {}
 
 
 def _features_or_made(read: Read, request: Request, degrees: npt.NDArray) -> Any:

@@ -6,10 +6,11 @@ import argparse
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from gnn_core.data import ogb_raw
 from gnn_core.data.importer.flags import request_of
-from gnn_core.data.meta import META
+from gnn_core.data.meta import META, MISSING_ALLOWED
 from gnn_core.data.prepare import prepare
 from gnn_core.data.progress import Progress, Say
 from gnn_core.files import is_file
@@ -47,7 +48,9 @@ def run(arguments: argparse.Namespace, cache: Path, taken: Collection[str], say:
 def _run_ogb(arguments: argparse.Namespace, folder: Path, say: Say) -> str:
     source: Path = arguments.ogb
     layout = ogb_raw.layout_of(source, arguments.directed)
-    origin = {"reader": ogb_raw.READER, "imported_from": [str(source.absolute())]}
+    origin: dict[str, Any] = {"reader": ogb_raw.READER, "imported_from": [str(source.absolute())]}
+    if arguments.allow_missing_classes:
+        origin[MISSING_ALLOWED] = True
 
     def make(progress: Progress) -> None:
         ogb_raw.convert_layout(layout, arguments.name, source, folder, origin, progress)

@@ -96,6 +96,11 @@ def _add_reading_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="edges may name nodes that --nodes does not list: no label, features 0",
     )
+    add(
+        "--allow-missing-classes",
+        action="store_true",
+        help="validation and test nodes may have classes that no training node has",
+    )
     add("--delimiter", type=_delimiter, metavar="C", help="of CSV (found)")
     add(
         "--header",

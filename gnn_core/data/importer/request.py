@@ -38,6 +38,7 @@ class Request:
     feature_layout: str = "auto"
     id_type: str = "auto"
     allow_unlisted: bool = False
+    allow_missing_classes: bool = False
     text: TextOptions = TextOptions()
 
 

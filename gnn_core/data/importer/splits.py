@@ -69,11 +69,3 @@ def _planetoid(order: npt.NDArray, labels: npt.NDArray[np.int32]) -> Splits:
     splits[rest[:num_valid]] = 2
     splits[rest[num_valid : num_valid + _NUM_TEST]] = 3
     return splits
-
-
-def classes_without_training(
-    splits: Splits, labels: npt.NDArray[np.int32], num_classes: int
-) -> npt.NDArray[np.int64]:
-    """The classes of which no node is trained on."""
-    trained = np.bincount(labels[splits == 1], minlength=num_classes)
-    return np.flatnonzero(trained == 0)
