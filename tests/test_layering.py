@@ -239,6 +239,7 @@ BENCHMARKS = (
     "horovod_gnn.probe",
     "tf_mirrored.bench",
     "baselines.heuristics",
+    "baselines.link_groups",
     "baselines.ranks_bench",
     "baselines.start_bench",
 )

@@ -1,9 +1,9 @@
 """What the benchmarks share: variants that take turns, flags, the JSON record, tables as text.
 
 Called by `sampling`, `assigning`, `disk` and `disk_training` beside it, `horovod_gnn.bench`,
-`horovod_gnn.probe`, `tf_mirrored.bench`, `baselines.start_bench`, `baselines.ranks_bench` and
-`baselines.heuristics`. The records are read by `gnn_core.report.tables.benches`, which says what is
-in them.
+`horovod_gnn.probe`, `tf_mirrored.bench`, `baselines.start_bench`, `baselines.ranks_bench`,
+`baselines.heuristics` and `baselines.link_groups`. The records are read by
+`gnn_core.report.tables.benches`, which says what is in them.
 """
 
 from __future__ import annotations

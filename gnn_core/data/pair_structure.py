@@ -43,9 +43,14 @@ STRUCTURE = (
     "paths of three links",
     "years apart",
     "of one year",
+    "coupling of the citing paper with those that cite the other",
+    "the same, of this year or the last",
+    "the strongest of them",
 )
 WIDTH = len(STRUCTURE)
 _CITES, _CITED = 1, 2  # of an entry of `indices`: its row cites it, or is cited by it
+_NEAR = 4  # of a marked paper: a neighbour of the citing one
+_YEAR, _LOG, _SHARE, _ROOT = range(4)  # columns of `known`
 
 
 class PairStructure:
@@ -60,11 +65,9 @@ class PairStructure:
 
     def __init__(self, graph: Graph):
         self._graph = graph
-        years = graph.years
-        self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
-        self._ways = _ways_of(graph)
+        self._ways, self._known = _ways_of(graph), _known_of(graph)
         self._mark = np.zeros(graph.num_nodes, np.uint8)
-        self._reach = np.zeros((graph.num_nodes, 2))
+        self._reach = np.zeros((graph.num_nodes, 3))
         self._one_at_a_time = threading.Lock()
 
     def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
@@ -84,7 +87,7 @@ class PairStructure:
                 graph.indptr,
                 graph.indices,
                 self._ways,
-                self._years,
+                self._known,
                 sources,
                 others,
                 self._mark,
@@ -101,7 +104,7 @@ def structure_width(config: Any) -> int:
 
 def structure_bytes(graph: Graph) -> int:
     """Memory of the two that a rank has of the graph: its loader's and its evaluator's."""
-    return graph.num_edges + 2 * 17 * graph.num_nodes
+    return graph.num_edges + (32 + 2 * 25) * graph.num_nodes
 
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
@@ -117,6 +120,19 @@ def _ways_of(graph: Graph) -> npt.NDArray[np.uint8]:
     with damage_reported(graph):
         ways: npt.NDArray[np.uint8] = _ways(graph.indptr, graph.indices, directed)
     return ways
+
+
+@lru_cache(maxsize=1)
+def _known_of(graph: Graph) -> npt.NDArray[np.float64]:
+    """Year of each paper, and of its degree 1 / log, the inverse and the inverse root, `[N, 4]`."""
+    known = np.zeros((graph.num_nodes, 4))
+    if graph.years is not None:
+        known[:, _YEAR] = graph.years
+    degrees = np.maximum(np.diff(graph.indptr), 1)
+    known[:, _LOG] = 1 / np.log(np.maximum(degrees, 2))
+    known[:, _SHARE] = 1 / degrees
+    known[:, _ROOT] = 1 / np.sqrt(degrees)
+    return known
 
 
 @njit(cache=True, nogil=True)
@@ -137,7 +153,7 @@ def _ways(indptr, indices, edges):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):  # type: ignore[no-untyped-def]
+def _measure(indptr, indices, ways, known, sources, others, mark, reach, found):  # type: ignore[no-untyped-def]
     """Fill `found`; `mark` and `reach` are zero before and after."""
     num_nodes, num_edges = len(indptr) - 1, len(indices)
     for i in range(len(sources)):
@@ -145,27 +161,31 @@ def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):
         require_node(source, num_nodes)
         begin, end = indptr[source], indptr[source + 1]
         require_row(begin, end, num_edges)
-        year = years[source]
+        year = known[source, _YEAR]
         degree = 0
         for place in range(begin, end):
             middle = indices[place]
             require_node(middle, num_nodes)
-            if years[middle] > year or middle == source:
+            if known[middle, _YEAR] > year or middle == source:
                 continue
             degree += 1
-            mark[middle] = ways[place]
+            mark[middle] = ways[place] | _NEAR
             first, last = indptr[middle], indptr[middle + 1]
             require_row(first, last, num_edges)
-            one = 1.0 / (last - first)
+            one, root = known[middle, _SHARE], known[middle, _ROOT]
+            is_cited = root if ways[place] & _CITES else 0.0
             for other in range(first, last):
-                require_node(indices[other], num_nodes)
-                if indices[other] != source:
-                    reach[indices[other], 0] += one
-                    reach[indices[other], 1] += np.sqrt(one)
+                then = indices[other]
+                require_node(then, num_nodes)
+                reach[then, 0] += one
+                reach[then, 1] += root
+                if ways[other] & _CITED:
+                    reach[then, 2] += is_cited
+        reach[source] = 0
         for j in range(others.shape[1]):
             require_node(others[i, j], num_nodes)
             _measure_pair(
-                indptr, indices, ways, years, source, others[i, j], degree, mark, reach, found[i, j]
+                indptr, indices, ways, known, source, others[i, j], degree, mark, reach, found[i, j]
             )
         for place in range(begin, end):
             middle = indices[place]
@@ -177,43 +197,54 @@ def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):
 
 
 @njit(cache=True, nogil=True)
-def _measure_pair(indptr, indices, ways, years, source, other, degree, mark, reach, found):  # type: ignore[no-untyped-def]
+def _measure_pair(indptr, indices, ways, known, source, other, degree, mark, reach, found):  # type: ignore[no-untyped-def]
     begin, end = indptr[other], indptr[other + 1]
     require_row(begin, end, len(indices))
-    year = years[source]
+    year = known[source, _YEAR]
     # The pair's own edge, if there is one, leads from the source to `other` and back.
     is_linked = mark[other] != 0
-    own = 1.0 / (end - begin) if is_linked else 0.0
+    own_share = known[other, _SHARE] if is_linked else 0.0
+    own_root = known[other, _ROOT] if is_linked else 0.0
+    own_cited = own_root if mark[other] & _CITES else 0.0
     degree -= is_linked
     common, adamic_adar, allocated, walks, paths = 0, 0.0, 0.0, 0.0, 0.0
-    kinds = np.zeros(4, np.int64)
+    coupled, recently, closest = 0.0, 0.0, 0.0
+    of_0, of_1, of_2, of_3 = 0, 0, 0, 0
     links, recent = 0, 0
     for place in range(begin, end):
         middle = indices[place]
         require_node(middle, len(mark))
-        if middle == source or middle == other or years[middle] > year:
+        if middle == source or middle == other or known[middle, _YEAR] > year:
             continue
         links += 1
-        recent += (ways[place] & _CITED) != 0 and years[middle] >= year - 1
-        size = indptr[middle + 1] - indptr[middle]
-        walks += (reach[middle, 0] - own) / size
-        paths += (reach[middle, 1] - np.sqrt(own)) / np.sqrt(size)
-        way = mark[middle]
-        if way == 0:
+        way = ways[place]
+        share, root = known[middle, _SHARE], known[middle, _ROOT]
+        walks += (reach[middle, 0] - own_share) * share
+        paths += (reach[middle, 1] - own_root) * root
+        if way & _CITED:
+            strength = (reach[middle, 2] - own_cited) * root
+            coupled += strength
+            closest = max(closest, strength)
+            if known[middle, _YEAR] >= year - 1:
+                recent += 1
+                recently += strength
+        near = mark[middle]
+        if near == 0:
             continue
         common += 1
-        adamic_adar += 1.0 / np.log(max(size, 2))
-        allocated += 1.0 / size
-        cited, cites = (ways[place] & _CITED) != 0, (ways[place] & _CITES) != 0
-        kinds[0] += (way & _CITES) != 0 and cited
-        kinds[1] += (way & _CITES) != 0 and cites
-        kinds[2] += (way & _CITED) != 0 and cited
-        kinds[3] += (way & _CITED) != 0 and cites
+        adamic_adar += known[middle, _LOG]
+        allocated += share
+        of_0 += (near & _CITES != 0) and (way & _CITED != 0)
+        of_1 += (near & _CITES != 0) and (way & _CITES != 0)
+        of_2 += (near & _CITED != 0) and (way & _CITED != 0)
+        of_3 += (near & _CITED != 0) and (way & _CITES != 0)
     total = len(indices) / (max(degree, 1) * max(links, 1))
     found[0] = np.log1p(common)
     found[1] = np.log1p(adamic_adar)
-    for kind in range(4):
-        found[2 + kind] = np.log1p(kinds[kind])
+    found[2] = np.log1p(of_0)
+    found[3] = np.log1p(of_1)
+    found[4] = np.log1p(of_2)
+    found[5] = np.log1p(of_3)
     found[6] = common / max(degree + links - common, 1)
     found[7] = np.log1p(degree)
     found[8] = np.log1p(links)
@@ -221,5 +252,8 @@ def _measure_pair(indptr, indices, ways, years, source, other, degree, mark, rea
     found[10] = np.log1p(allocated * total)
     found[11] = np.log1p(max(walks, 0.0) * total)
     found[12] = np.log1p(max(paths, 0.0))
-    found[13] = np.log1p(abs(year - years[other]))
-    found[14] = year == years[other]
+    found[13] = np.log1p(abs(year - known[other, _YEAR]))
+    found[14] = year == known[other, _YEAR]
+    found[15] = np.log1p(max(coupled, 0.0))
+    found[16] = np.log1p(max(recently, 0.0))
+    found[17] = np.log1p(max(closest, 0.0))

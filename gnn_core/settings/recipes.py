@@ -127,6 +127,7 @@ _KNOWN = frozenset(
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
 _HELD_OUT = {"newest": 0.05, "random": 0.1}
 _NEGATIVES = {"cora": 10}
+_POOL = 1024  # papers that the negatives of a step are drawn from
 
 
 def recipe_name(dataset: str, task: str = "node") -> str:
@@ -176,8 +177,9 @@ def fill(
         if filled["hold_out"] is None:
             followers["hold_out"] = _HOLD_OUT.get(_begins(dataset, _HOLD_OUT), "newest")
         followers["negatives"] = _NEGATIVES.get(_begins(dataset, _NEGATIVES), 1)
+        followers["negatives_pool"] = 0 if filled["shared_negatives"] else _POOL
         followers["negatives_kind"] = "uniform" if filled["shared_negatives"] else "dated"
-        followers["predictor"] = "structure"
+        followers["predictor"], followers["link_loss"] = "structure", "softmax"
         how = filled["hold_out"] or followers["hold_out"]
         followers["held_out"] = _HELD_OUT.get(how) if isinstance(how, str) else None
     if filled["eval"] == "sampled":

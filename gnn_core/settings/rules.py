@@ -138,6 +138,12 @@ def _dated_for_each(values: Values) -> str | None:
     return "all citations of a step have the same negatives with --shared-negatives: leave it out"
 
 
+def _pool_for_each(values: Values) -> str | None:
+    if not values["negatives_pool"] or not values["shared_negatives"]:
+        return None
+    return "all citations of a step have the same negatives with --shared-negatives: leave it out"
+
+
 def _parts_are_mapped(values: Values) -> str | None:
     if values["feature_store"] != "disk" or values["partitions"] is None:
         return None
@@ -238,6 +244,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("label_smoothing", "task"), _smooths_classes),
     (("eval", "task"), _link_is_exact),
     (("negatives_kind", "shared_negatives"), _dated_for_each),
+    (("negatives_pool", "shared_negatives"), _pool_for_each),
     (("held_out", "hold_out"), _share_of_hold_out),
     (("disk_cache", "feature_store"), _cache_of_disk),
     (("feature_store", "partitions"), _parts_are_mapped),

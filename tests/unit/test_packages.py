@@ -26,10 +26,12 @@ PROGRAMS = [
 NEED_TORCH = {
     *(f"horovod_gnn/{name}.py" for name in ("bench", "predict", "probe", "train")),
     *(f"baselines/{name}.py" for name in ("ddp", "ddp_probe", "predict", "ranks_bench", "single")),
+    "baselines/link_groups.py",
     "examples/digits_torch.py",
 }
 NEED_REPORT = {
-    f"gnn_core/report/{name}.py" for name in ("analysis", "curve_figure", "demo", "scaling")
+    f"gnn_core/report/{name}.py"
+    for name in ("analysis", "curve_figure", "demo", "link_figure", "scaling")
 }
 # Distributions whose module has another name.
 MODULE = {

@@ -51,6 +51,13 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
         for second in rows[first] & near[v]:
             walks += 1 / (degree[first] * degree[second])
             paths += 1 / sqrt(degree[first] * degree[second])
+
+    def strength(citing: int) -> float:
+        """How closely a paper that cites v is coupled with u: they cite the same papers."""
+        shared = [w for w in near[u] if (u, w) in edges and (citing, w) in edges]
+        return sum(1 / sqrt(degree[w] * degree[citing]) for w in shared)
+
+    strengths = {w: strength(w) for w in near[v] if (w, v) in edges}
     recent = sum((w, v) in edges and years[w] >= years[u] - 1 for w in near[v])
     total = graph.num_edges / (max(len(near[u]), 1) * max(len(near[v]), 1))
     return [
@@ -69,6 +76,9 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
         log(1 + paths),
         log(1 + abs(int(years[u]) - int(years[v]))),
         float(years[u] == years[v]),
+        log(1 + sum(strengths.values())),
+        log(1 + sum(s for w, s in strengths.items() if years[w] >= years[u] - 1)),
+        log(1 + max(strengths.values(), default=0)),
     ]
 
 
