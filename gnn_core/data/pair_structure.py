@@ -49,8 +49,11 @@ STRUCTURE = (
 )
 WIDTH = len(STRUCTURE)
 _CITES, _CITED = 1, 2  # of an entry of `indices`: its row cites it, or is cited by it
-_NEAR = 4  # of a marked paper: a neighbour of the citing one
-_YEAR, _LOG, _SHARE, _ROOT = range(4)  # columns of `known`
+_NEAR = 4  # of a neighbour of the citing paper, beside how the two are linked
+_LOG, _SHARE, _ROOT = range(3)  # columns of `weights`
+# Columns of `reach`: of walks of two steps that lead to a paper, the shares and the roots on their
+# way, and those roots that come by a paper that both cite; and how it is linked to the first.
+_WALKS, _PATHS, _COUPLED, _LINK = range(4)
 
 
 class PairStructure:
@@ -65,9 +68,10 @@ class PairStructure:
 
     def __init__(self, graph: Graph):
         self._graph = graph
-        self._ways, self._known = _ways_of(graph), _known_of(graph)
-        self._mark = np.zeros(graph.num_nodes, np.uint8)
-        self._reach = np.zeros((graph.num_nodes, 3))
+        years = graph.years
+        self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
+        self._ways, self._weights = _ways_of(graph), _weights_of(graph)
+        self._reach = np.zeros((graph.num_nodes, 4))
         self._one_at_a_time = threading.Lock()
 
     def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
@@ -87,10 +91,10 @@ class PairStructure:
                 graph.indptr,
                 graph.indices,
                 self._ways,
-                self._known,
+                self._years,
+                self._weights,
                 sources,
                 others,
-                self._mark,
                 self._reach,
                 found,
             )
@@ -104,7 +108,7 @@ def structure_width(config: Any) -> int:
 
 def structure_bytes(graph: Graph) -> int:
     """Memory of the two that a rank has of the graph: its loader's and its evaluator's."""
-    return graph.num_edges + (32 + 2 * 25) * graph.num_nodes
+    return graph.num_edges + (24 + 2 * 36) * graph.num_nodes
 
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
@@ -123,16 +127,10 @@ def _ways_of(graph: Graph) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=1)
-def _known_of(graph: Graph) -> npt.NDArray[np.float64]:
-    """Year of each paper, and of its degree 1 / log, the inverse and the inverse root, `[N, 4]`."""
-    known = np.zeros((graph.num_nodes, 4))
-    if graph.years is not None:
-        known[:, _YEAR] = graph.years
+def _weights_of(graph: Graph) -> npt.NDArray[np.float64]:
+    """1 / logarithm, 1 / itself and 1 / root of the degree of each paper, `[N, 3]`."""
     degrees = np.maximum(np.diff(graph.indptr), 1)
-    known[:, _LOG] = 1 / np.log(np.maximum(degrees, 2))
-    known[:, _SHARE] = 1 / degrees
-    known[:, _ROOT] = 1 / np.sqrt(degrees)
-    return known
+    return np.stack([1 / np.log(np.maximum(degrees, 2)), 1 / degrees, 1 / np.sqrt(degrees)], axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -153,86 +151,91 @@ def _ways(indptr, indices, edges):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _measure(indptr, indices, ways, known, sources, others, mark, reach, found):  # type: ignore[no-untyped-def]
-    """Fill `found`; `mark` and `reach` are zero before and after."""
+def _measure(indptr, indices, ways, years, weights, sources, others, reach, found):  # type: ignore[no-untyped-def]
+    """Fill `found`; `reach` is zero before and after."""
     num_nodes, num_edges = len(indptr) - 1, len(indices)
     for i in range(len(sources)):
         source = sources[i]
         require_node(source, num_nodes)
         begin, end = indptr[source], indptr[source + 1]
         require_row(begin, end, num_edges)
-        year = known[source, _YEAR]
+        year = years[source]
         degree = 0
         for place in range(begin, end):
             middle = indices[place]
             require_node(middle, num_nodes)
-            if known[middle, _YEAR] > year or middle == source:
+            if years[middle] > year or middle == source:
                 continue
             degree += 1
-            mark[middle] = ways[place] | _NEAR
+            reach[middle, _LINK] = ways[place] | _NEAR
             first, last = indptr[middle], indptr[middle + 1]
             require_row(first, last, num_edges)
-            one, root = known[middle, _SHARE], known[middle, _ROOT]
-            is_cited = root if ways[place] & _CITES else 0.0
+            share, root = weights[middle, _SHARE], weights[middle, _ROOT]
+            cited_root = root if ways[place] & _CITES else 0.0
             for other in range(first, last):
                 then = indices[other]
                 require_node(then, num_nodes)
-                reach[then, 0] += one
-                reach[then, 1] += root
+                reach[then, _WALKS] += share
+                reach[then, _PATHS] += root
                 if ways[other] & _CITED:
-                    reach[then, 2] += is_cited
+                    reach[then, _COUPLED] += cited_root
         reach[source] = 0
         for j in range(others.shape[1]):
             require_node(others[i, j], num_nodes)
             _measure_pair(
-                indptr, indices, ways, known, source, others[i, j], degree, mark, reach, found[i, j]
+                *(indptr, indices, ways, years, weights),
+                *(source, others[i, j], degree, reach, found[i, j]),
             )
         for place in range(begin, end):
             middle = indices[place]
-            if mark[middle] == 0:
+            if years[middle] > year:
                 continue
-            mark[middle] = 0
+            reach[middle] = 0
             for other in range(indptr[middle], indptr[middle + 1]):
                 reach[indices[other]] = 0
 
 
 @njit(cache=True, nogil=True)
-def _measure_pair(indptr, indices, ways, known, source, other, degree, mark, reach, found):  # type: ignore[no-untyped-def]
+def _measure_pair(  # type: ignore[no-untyped-def]
+    indptr, indices, ways, years, weights, source, other, degree, reach, found
+):
     begin, end = indptr[other], indptr[other + 1]
     require_row(begin, end, len(indices))
-    year = known[source, _YEAR]
+    year = years[source]
     # The pair's own edge, if there is one, leads from the source to `other` and back.
-    is_linked = mark[other] != 0
-    own_share = known[other, _SHARE] if is_linked else 0.0
-    own_root = known[other, _ROOT] if is_linked else 0.0
-    own_cited = own_root if mark[other] & _CITES else 0.0
-    degree -= is_linked
+    link = np.int64(reach[other, _LINK])
+    own_share = weights[other, _SHARE] if link else 0.0
+    own_root = weights[other, _ROOT] if link else 0.0
+    own_cited = own_root if link & _CITES else 0.0
+    degree -= link != 0
     common, adamic_adar, allocated, walks, paths = 0, 0.0, 0.0, 0.0, 0.0
     coupled, recently, closest = 0.0, 0.0, 0.0
     of_0, of_1, of_2, of_3 = 0, 0, 0, 0
     links, recent = 0, 0
     for place in range(begin, end):
         middle = indices[place]
-        require_node(middle, len(mark))
-        if middle == source or middle == other or known[middle, _YEAR] > year:
+        require_node(middle, len(reach))
+        if middle == source or middle == other or years[middle] > year:
             continue
         links += 1
         way = ways[place]
-        share, root = known[middle, _SHARE], known[middle, _ROOT]
-        walks += (reach[middle, 0] - own_share) * share
-        paths += (reach[middle, 1] - own_root) * root
+        is_recent = (way & _CITED) != 0 and years[middle] >= year - 1
+        recent += is_recent
+        near = np.int64(reach[middle, _LINK])
+        if reach[middle, _WALKS] == 0 and near == 0:  # most are far from the source
+            continue
+        share, root = weights[middle, _SHARE], weights[middle, _ROOT]
+        walks += (reach[middle, _WALKS] - own_share) * share
+        paths += (reach[middle, _PATHS] - own_root) * root
         if way & _CITED:
-            strength = (reach[middle, 2] - own_cited) * root
+            strength = (reach[middle, _COUPLED] - own_cited) * root
             coupled += strength
             closest = max(closest, strength)
-            if known[middle, _YEAR] >= year - 1:
-                recent += 1
-                recently += strength
-        near = mark[middle]
+            recently += strength if is_recent else 0.0
         if near == 0:
             continue
         common += 1
-        adamic_adar += known[middle, _LOG]
+        adamic_adar += weights[middle, _LOG]
         allocated += share
         of_0 += (near & _CITES != 0) and (way & _CITED != 0)
         of_1 += (near & _CITES != 0) and (way & _CITES != 0)
@@ -252,8 +255,8 @@ def _measure_pair(indptr, indices, ways, known, source, other, degree, mark, rea
     found[10] = np.log1p(allocated * total)
     found[11] = np.log1p(max(walks, 0.0) * total)
     found[12] = np.log1p(max(paths, 0.0))
-    found[13] = np.log1p(abs(year - known[other, _YEAR]))
-    found[14] = year == known[other, _YEAR]
+    found[13] = np.log1p(abs(year - years[other]))
+    found[14] = year == years[other]
     found[15] = np.log1p(max(coupled, 0.0))
     found[16] = np.log1p(max(recently, 0.0))
     found[17] = np.log1p(max(closest, 0.0))

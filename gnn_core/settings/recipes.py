@@ -67,7 +67,7 @@ _LINK: Mapping[str, Any] = {
     "input_dropout": 0.0,
     "epochs": 10,
     "eval_every": 1,
-    "global_batch_size": 4096,
+    "global_batch_size": 512,
     "lr": 0.003,
     "weight_decay": 0.0,
     "patience": 0,
@@ -126,7 +126,9 @@ _KNOWN = frozenset(
 )
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
 _HELD_OUT = {"newest": 0.05, "random": 0.1}
-_NEGATIVES = {"cora": 10}
+# Chosen on validation edges (results/plans/links.yaml).
+_NEGATIVES, _MANY_NEGATIVES = {"cora": 10}, 128
+_EDGES, _SHORT_EPOCH = {"cora": 0}, 10_000  # of an epoch
 _POOL = 1024  # papers that the negatives of a step are drawn from
 
 
@@ -176,7 +178,8 @@ def fill(
     if task == "link":
         if filled["hold_out"] is None:
             followers["hold_out"] = _HOLD_OUT.get(_begins(dataset, _HOLD_OUT), "newest")
-        followers["negatives"] = _NEGATIVES.get(_begins(dataset, _NEGATIVES), 1)
+        followers["negatives"] = _NEGATIVES.get(_begins(dataset, _NEGATIVES), _MANY_NEGATIVES)
+        followers["edges_per_epoch"] = _EDGES.get(_begins(dataset, _EDGES), _SHORT_EPOCH)
         followers["negatives_pool"] = 0 if filled["shared_negatives"] else _POOL
         followers["negatives_kind"] = "uniform" if filled["shared_negatives"] else "dated"
         followers["predictor"], followers["link_loss"] = "structure", "softmax"

@@ -201,8 +201,12 @@ class Settings:
     hide_targets: bool = option(
         True, LINK, "no message passes along an edge of the step", curve=True
     )
-    edges_per_epoch: int = option(
-        0, LINK, "training edges of an epoch, drawn anew each time; 0 is all", low=0, curve=True
+    edges_per_epoch: int | None = option(
+        None,
+        LINK,
+        "training edges of an epoch, drawn anew each time; 0 is all (default: per data set)",
+        low=0,
+        curve=True,
     )
     link_loss: str | None = option(
         None,

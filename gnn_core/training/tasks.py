@@ -154,7 +154,7 @@ def train_loader(
             hide_targets=config.hide_targets,
             dated=config.negatives_kind == "dated",
             structure=pair_structure(config, graph),
-            edges_per_epoch=config.edges_per_epoch,
+            edges_per_epoch=config.edges_per_epoch or 0,
         )
     return Loader(graph, "train", **common)
 
