@@ -208,19 +208,18 @@ def _measure_pair(  # type: ignore[no-untyped-def]
     own_root = weights[other, _ROOT] if link else 0.0
     own_cited = own_root if link & _CITES else 0.0
     degree -= link != 0
-    common, adamic_adar, allocated, walks, paths = 0, 0.0, 0.0, 0.0, 0.0
+    adamic_adar, allocated, walks, paths = 0.0, 0.0, 0.0, 0.0
     coupled, recently, closest = 0.0, 0.0, 0.0
-    of_0, of_1, of_2, of_3 = 0, 0, 0, 0
-    links, recent = 0, 0
+    found[:] = 0  # its counts are counted in place
     for place in range(begin, end):
         middle = indices[place]
         require_node(middle, len(reach))
         if middle == source or middle == other or years[middle] > year:
             continue
-        links += 1
+        found[8] += 1
         way = ways[place]
         is_recent = (way & _CITED) != 0 and years[middle] >= year - 1
-        recent += is_recent
+        found[9] += is_recent
         near = np.int64(reach[middle, _LINK])
         if reach[middle, _WALKS] == 0 and near == 0:  # most are far from the source
             continue
@@ -234,29 +233,26 @@ def _measure_pair(  # type: ignore[no-untyped-def]
             recently += strength if is_recent else 0.0
         if near == 0:
             continue
-        common += 1
+        found[0] += 1
         adamic_adar += weights[middle, _LOG]
         allocated += share
-        of_0 += (near & _CITES != 0) and (way & _CITED != 0)
-        of_1 += (near & _CITES != 0) and (way & _CITES != 0)
-        of_2 += (near & _CITED != 0) and (way & _CITED != 0)
-        of_3 += (near & _CITED != 0) and (way & _CITES != 0)
+        found[2] += (near & _CITES != 0) and (way & _CITED != 0)
+        found[3] += (near & _CITES != 0) and (way & _CITES != 0)
+        found[4] += (near & _CITED != 0) and (way & _CITED != 0)
+        found[5] += (near & _CITED != 0) and (way & _CITES != 0)
+    common, links = found[0], found[8]
     total = len(indices) / (max(degree, 1) * max(links, 1))
-    found[0] = np.log1p(common)
-    found[1] = np.log1p(adamic_adar)
-    found[2] = np.log1p(of_0)
-    found[3] = np.log1p(of_1)
-    found[4] = np.log1p(of_2)
-    found[5] = np.log1p(of_3)
+    found[1] = adamic_adar
     found[6] = common / max(degree + links - common, 1)
-    found[7] = np.log1p(degree)
-    found[8] = np.log1p(links)
-    found[9] = np.log1p(recent)
-    found[10] = np.log1p(allocated * total)
-    found[11] = np.log1p(max(walks, 0.0) * total)
-    found[12] = np.log1p(max(paths, 0.0))
-    found[13] = np.log1p(abs(year - years[other]))
+    found[7] = degree
+    found[10] = allocated * total
+    found[11] = max(walks, 0.0) * total
+    found[12] = max(paths, 0.0)
+    found[13] = abs(year - years[other])
     found[14] = year == years[other]
-    found[15] = np.log1p(max(coupled, 0.0))
-    found[16] = np.log1p(max(recently, 0.0))
-    found[17] = np.log1p(max(closest, 0.0))
+    found[15] = max(coupled, 0.0)
+    found[16] = max(recently, 0.0)
+    found[17] = max(closest, 0.0)
+    for i in range(len(found)):
+        if i not in (6, 14):
+            found[i] = np.log1p(found[i])
