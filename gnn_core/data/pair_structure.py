@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gnn_core.compiled import njit
 from gnn_core.data.graph import Graph
 from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
+from gnn_core.data.pair_content import CONTENT, PairContent
 
 IntArray = npt.NDArray[np.int64]
 
@@ -64,10 +65,12 @@ class PairStructure:
     Args:
         graph: whose edges are all that is looked at. Who cites whom is known of its training
             edges or, where it has none, of its citations; years may be unknown.
+        content: of the same graph, whose features follow those of the structure; None: no such.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, content: PairContent | None = None):
         self._graph = graph
+        self._content = content
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
         self._ways, self._weights = _ways_of(graph), _weights_of(graph)
@@ -82,7 +85,7 @@ class PairStructure:
             others: int64 `[n, k]`.
 
         Returns:
-            float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`.
+            float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`; then those of the content.
         """
         found = np.empty((*others.shape, WIDTH), np.float32)
         graph = self._graph
@@ -98,12 +101,14 @@ class PairStructure:
                 self._reach,
                 found,
             )
-        return found
+        if self._content is None:
+            return found
+        return np.concatenate([found, self._content.of(sources, others)], axis=2)
 
 
 def structure_width(config: Any) -> int:
     """Number of structural features that the predictor of a run reads, by its `RunConfig`."""
-    return WIDTH if config.predictor == "structure" else 0
+    return {"mlp": 0, "structure": WIDTH, "content": WIDTH + len(CONTENT)}[config.predictor]
 
 
 def structure_bytes(graph: Graph) -> int:
@@ -113,7 +118,9 @@ def structure_bytes(graph: Graph) -> int:
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
     """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
-    return PairStructure(graph) if structure_width(config) else None
+    if config.predictor == "mlp":
+        return None
+    return PairStructure(graph, PairContent(graph) if config.predictor == "content" else None)
 
 
 @lru_cache(maxsize=1)

@@ -130,6 +130,7 @@ _HELD_OUT = {"newest": 0.05, "random": 0.1}
 # Chosen on validation edges (results/plans/links.yaml).
 _NEGATIVES, _MANY_NEGATIVES = {"cora": 10}, 128
 _EDGES, _SHORT_EPOCH = {"cora": 0}, 10_000  # of an epoch
+_PREDICTOR = {"cora": "content"}
 _POOL = 1024  # papers that the negatives of a step are drawn from
 
 
@@ -183,7 +184,8 @@ def fill(
         followers["edges_per_epoch"] = _EDGES.get(_begins(dataset, _EDGES), _SHORT_EPOCH)
         followers["negatives_pool"] = 0 if filled["shared_negatives"] else _POOL
         followers["negatives_kind"] = "uniform" if filled["shared_negatives"] else "dated"
-        followers["predictor"], followers["link_loss"] = "structure", "softmax"
+        followers["predictor"] = _PREDICTOR.get(_begins(dataset, _PREDICTOR), "structure")
+        followers["link_loss"] = "softmax"
         how = filled["hold_out"] or followers["hold_out"]
         followers["held_out"] = _HELD_OUT.get(how) if isinstance(how, str) else None
     if filled["eval"] == "sampled":

@@ -150,6 +150,17 @@ def _parts_are_mapped(values: Values) -> str | None:
     return "the parts of --partitions are memory-mapped: leave one of the two out"
 
 
+def _content_is_at_hand(values: Values) -> str | None:
+    if values["task"] != "link" or values["predictor"] != "content":
+        return None
+    if values["partitions"] is None and values["feature_store"] != "disk":
+        return None
+    return (
+        "content reads the features of any paper in memory, but with --partitions or "
+        "--feature-store disk they are elsewhere: use structure"
+    )
+
+
 def _share_of_hold_out(values: Values) -> str | None:
     if values["held_out"] is None or values["hold_out"] != "published":
         return None
@@ -248,6 +259,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("held_out", "hold_out"), _share_of_hold_out),
     (("disk_cache", "feature_store"), _cache_of_disk),
     (("feature_store", "partitions"), _parts_are_mapped),
+    (("predictor", "task", "partitions", "feature_store"), _content_is_at_hand),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

@@ -220,8 +220,9 @@ class Settings:
     predictor: str | None = option(
         None,
         LINK,
-        "what a pair is judged by: its embeddings alone (mlp), or its structure beside them, such "
-        "as common neighbours (structure; the default)",
+        "what a pair is judged by: its embeddings alone (mlp), its structure beside them, such as "
+        "common neighbours (structure), or also how alike the features of the papers and of their "
+        "neighbours are (content) (default: per data set)",
         choices=PREDICTORS,
         curve=True,
         newer=True,
