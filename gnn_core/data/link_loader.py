@@ -118,7 +118,7 @@ class LinkLoader(Loader):
         structure = None
         if self._structure is not None:
             others = np.concatenate([ends[:, 1:], everyone], axis=1)
-            structure = self._structure.of(ends[:, 0], others)
+            structure = self._structure.of(ends[:, 0], others, hides_first=True)
         return Batch(
             blocks=blocks,
             input_nodes=input_nodes,

@@ -39,15 +39,20 @@ class PairContent:
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
         self._rows = _rows_of(graph)
 
-    def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
-        """Content of each source `[n]` and each of its others `[n, k]`: `[n, k, len(CONTENT)]`."""
+    def of(
+        self, sources: IntArray, others: IntArray, hides_first: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Content of each source `[n]` and each of its others `[n, k]`: `[n, k, len(CONTENT)]`.
+
+        `hides_first` as in `PairStructure.of`.
+        """
         found = np.empty((*others.shape, len(CONTENT)), np.float32)
         graph, rows = self._graph, self._rows
         with damage_reported(graph):
             _compare(
                 *(graph.indptr, graph.indices, self._years),
                 *(rows.indptr, rows.columns, rows.values, rows.num_columns),
-                *(sources, others, found),
+                *(sources, others, hides_first, found),
             )
         return found
 
@@ -86,7 +91,7 @@ def _add(table, row, row_starts, columns, values):  # type: ignore[no-untyped-de
 
 @njit(cache=True, nogil=True)
 def _compare(  # type: ignore[no-untyped-def]
-    indptr, indices, years, row_starts, columns, values, width, sources, others, found
+    indptr, indices, years, row_starts, columns, values, width, sources, others, hides_first, found
 ):
     num_nodes, num_edges = len(indptr) - 1, len(indices)
     for i in range(len(sources)):
@@ -96,11 +101,12 @@ def _compare(  # type: ignore[no-untyped-def]
         _add(own, source, row_starts, columns, values)
         begin, end = indptr[source], indptr[source + 1]
         require_row(begin, end, num_edges)
+        hidden = others[i, 0] if hides_first else -1
         degree = 0
         for place in range(begin, end):
             near = indices[place]
             require_node(near, num_nodes)
-            if years[near] <= years[source] and near != source:
+            if years[near] <= years[source] and near != source and near != hidden:
                 degree += 1
                 _add(around, near, row_starts, columns, values)
         for j in range(others.shape[1]):
@@ -113,7 +119,7 @@ def _compare(  # type: ignore[no-untyped-def]
                 near = indices[place]
                 require_node(near, num_nodes)
                 if near == source:
-                    is_linked = years[other] <= years[source]
+                    is_linked = years[other] <= years[source] and other != hidden
                 elif near != other and years[near] <= years[source]:
                     links += 1
                     alike += _dot(own, near, row_starts, columns, values)

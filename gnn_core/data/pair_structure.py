@@ -77,12 +77,16 @@ class PairStructure:
         self._reach = np.zeros((graph.num_nodes, 4))
         self._one_at_a_time = threading.Lock()
 
-    def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
+    def of(
+        self, sources: IntArray, others: IntArray, hides_first: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Features of each source and each of its others.
 
         Args:
             sources: int64 `[n]`, the citing papers.
             others: int64 `[n, k]`.
+            hides_first: the edge to the first of the others is not there for any of them, as that
+                of a missing citation is not; otherwise each pair's own edge alone.
 
         Returns:
             float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`; then those of the content.
@@ -98,12 +102,13 @@ class PairStructure:
                 self._weights,
                 sources,
                 others,
+                hides_first,
                 self._reach,
                 found,
             )
         if self._content is None:
             return found
-        return np.concatenate([found, self._content.of(sources, others)], axis=2)
+        return np.concatenate([found, self._content.of(sources, others, hides_first)], axis=2)
 
 
 def structure_width(config: Any) -> int:
@@ -158,7 +163,9 @@ def _ways(indptr, indices, edges):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _measure(indptr, indices, ways, years, weights, sources, others, reach, found):  # type: ignore[no-untyped-def]
+def _measure(  # type: ignore[no-untyped-def]
+    indptr, indices, ways, years, weights, sources, others, hides_first, reach, found
+):
     """Fill `found`; `reach` is zero before and after."""
     num_nodes, num_edges = len(indptr) - 1, len(indices)
     for i in range(len(sources)):
@@ -167,11 +174,12 @@ def _measure(indptr, indices, ways, years, weights, sources, others, reach, foun
         begin, end = indptr[source], indptr[source + 1]
         require_row(begin, end, num_edges)
         year = years[source]
+        hidden = others[i, 0] if hides_first else -1
         degree = 0
         for place in range(begin, end):
             middle = indices[place]
             require_node(middle, num_nodes)
-            if years[middle] > year or middle == source:
+            if years[middle] > year or middle == source or middle == hidden:
                 continue
             degree += 1
             reach[middle, _LINK] = ways[place] | _NEAR
@@ -195,7 +203,7 @@ def _measure(indptr, indices, ways, years, weights, sources, others, reach, foun
             )
         for place in range(begin, end):
             middle = indices[place]
-            if years[middle] > year:
+            if years[middle] > year or middle == hidden:
                 continue
             reach[middle] = 0
             for other in range(indptr[middle], indptr[middle + 1]):

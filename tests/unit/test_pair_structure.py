@@ -113,6 +113,27 @@ def test_a_training_edge_looks_as_it_would_if_it_were_missing(tmp_path: Path) ->
     np.testing.assert_allclose(linked[..., same], missing[..., same], rtol=1e-6)
 
 
+def test_negatives_of_a_training_edge_look_as_if_it_were_missing_too(tmp_path: Path) -> None:
+    whole = citing(seed=3)
+    edges = np.asarray(whole.citations, np.int64)
+    years = np.asarray(whole.years)
+    random = np.random.default_rng(1)
+    for paper, cited in edges[:8].tolist():
+        if paper == cited:
+            continue
+        kept = edges[~(np.isin(edges, (paper, cited)).all(axis=1))]
+        without = as_graph(kept, whole.num_nodes, years=years)
+        others = [n for n in random.integers(0, 150, 20).tolist() if n not in (paper, cited)]
+        pair = (np.array([paper]), np.array([[cited, *others]]))
+        linked, missing = (
+            PairStructure(g).of(*pair, hides_first=hides)
+            for g, hides in ((whole, True), (without, False))
+        )
+        names = ("common neighbours", "Jaccard", "links of the citing paper")
+        same = [STRUCTURE.index(name) for name in names]
+        np.testing.assert_allclose(linked[..., same], missing[..., same], rtol=1e-6)
+
+
 def test_the_order_and_company_of_pairs_do_not_matter(graph: Graph) -> None:
     edges = np.asarray(graph.train_edges, np.int64)[:20]
     structure = PairStructure(graph)
