@@ -223,8 +223,7 @@ def _measure_pair(  # type: ignore[no-untyped-def]
     own_root = weights[other, _ROOT] if link else 0.0
     own_cited = own_root if link & _CITES else 0.0
     degree -= link != 0
-    adamic_adar, allocated, walks, paths = 0.0, 0.0, 0.0, 0.0
-    coupled, recently, closest = 0.0, 0.0, 0.0
+    adamic_adar = allocated = walks = paths = coupled = recently = closest = 0.0
     found[:] = 0  # its counts are counted in place
     for place in range(begin, end):
         middle = indices[place]

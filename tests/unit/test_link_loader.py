@@ -343,4 +343,4 @@ def test_each_pair_has_its_structure_on_any_rank(graph: Graph, shared: bool) -> 
                 triples(batch, real=False), batch.pairs.structure, strict=True
             ):
                 others = np.array([[cited, *negatives]])
-                assert np.array_equal(structure.of(np.array([paper]), others)[0], found)
+                assert np.array_equal(structure.of(np.array([paper]), others, True)[0], found)
