@@ -68,11 +68,11 @@ class Oracle:
 
     def _drawn(self, paper: int, seen: IntArray) -> Floats:
         """The chances of a citation that closes no triangle."""
-        own = self._topics[paper]
+        own = int(self._topics[paper])
         mine, any_paper, second = self._aims(own, self._topics[seen])
         base = np.zeros(len(self._topics))
         _add_older(base, np.arange(paper), any_paper)
-        for topic in np.flatnonzero(second):
+        for topic in np.flatnonzero(second).tolist():
             _add_older(base, self._older(topic, paper), second[topic])
         _add_older(base, self._older(own, paper), mine)
         return np.asarray((base + base @ self._copied) / 2)
@@ -101,7 +101,7 @@ class Oracle:
     def _older(self, topic: int, paper: int) -> IntArray:
         """Papers of a topic that are older, the oldest first."""
         members = self._known.members[self._known.first[topic] : self._ends[topic]]
-        return members[: np.searchsorted(members, paper)]
+        return members[: np.searchsorted(members, paper)].astype(np.int64)
 
 
 def _add_older(base: Floats, papers: IntArray, chance: float) -> None:

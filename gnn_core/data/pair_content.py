@@ -71,8 +71,8 @@ def _rows_of(graph: Graph) -> SparseFeatures:
     values = features.values / np.sqrt(means)[columns]
     rows = np.repeat(np.arange(count), np.diff(features.indptr))
     lengths = np.sqrt(np.bincount(rows, values**2, count))
-    values = (values / np.maximum(lengths, 1e-12)[rows]).astype(np.float32)
-    return SparseFeatures(np.asarray(features.indptr), columns, values, features.num_columns)
+    unit = (values / np.maximum(lengths, 1e-12)[rows]).astype(np.float32)
+    return SparseFeatures(np.asarray(features.indptr), columns, unit, features.num_columns)
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from gnn_core.launch import guarded, require_packages
 
@@ -57,7 +58,7 @@ def _draw(options: argparse.Namespace) -> int:
 
 def link_figure(bench: Bench) -> Figure:
     """Return a panel for each way to group the references, a line for the model and each rule."""
-    panels: dict[str, list[list[object]]] = {}
+    panels: dict[str, list[list[Any]]] = {}
     for name, *values in bench.rows:
         what, _, group = str(name).partition(": ")
         if group:
@@ -72,9 +73,7 @@ def link_figure(bench: Bench) -> Figure:
     return figure
 
 
-def _draw_panel(
-    axes: Axes, what: str, rows: Sequence[Sequence[object]], names: Sequence[str]
-) -> None:
+def _draw_panel(axes: Axes, what: str, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
     places = range(len(rows))
     for number, name in enumerate(names):
         heights = [row[_FIRST + number] for row in rows]

@@ -220,6 +220,7 @@ def test_the_digest_is_a_sha256(parse) -> None:
             {
                 **{"dataset": "cora", "task": "link", "predictor": "mlp", "link_loss": "bce"},
                 **{"negatives": 10, "negatives_kind": "uniform", "negatives_pool": 0},
+                **{"hidden": 256, "lr": 0.01, "weight_decay": 0.0},
             },
             "c938b3222735546de4caa0c92a92b4456392eb51b57e88c5f5319262d1d47e61",
         ),
