@@ -113,7 +113,7 @@ class PairStructure:
 
 def structure_width(config: Any) -> int:
     """Number of structural features that the predictor of a run reads, by its `RunConfig`."""
-    return {"mlp": 0, "structure": WIDTH, "content": WIDTH + len(CONTENT)}[config.predictor]
+    return {"structure": WIDTH, "content": WIDTH + len(CONTENT)}.get(config.predictor, 0)
 
 
 def structure_bytes(graph: Graph) -> int:
@@ -123,7 +123,7 @@ def structure_bytes(graph: Graph) -> int:
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
     """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
-    if config.predictor == "mlp":
+    if not structure_width(config):
         return None
     return PairStructure(graph, PairContent(graph) if config.predictor == "content" else None)
 
