@@ -1,11 +1,12 @@
-"""Predict links without learning: the two rules of thumb that a model has to beat.
+"""Predict links without learning: the rules of thumb that a model has to beat.
 
     python baselines/heuristics.py --dataset synthetic
     python baselines/heuristics.py --dataset cora --seeds 0-2 --json results/heuristics-cora.json
 
 Each held-out reference is ranked among the same candidates as in training (`--task link`), by the
-number of neighbours that the two papers share, or by how often the candidate is linked already.
-Both see the training edges alone.
+neighbours that the two papers share, counted in four ways, or by how often the candidate is linked
+already. All of them see the training edges alone. Of a synthetic graph there is also the oracle,
+which knows the rules by which the graph was made: the best that can be expected of a model.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from baselines.oracle import Oracle
 from gnn_core.bench.frame import add_json_flag, columns_text, origin, require_place, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
+from gnn_core.data.synthetic_spec import PRESETS, SyntheticSpec
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
 from gnn_core.measure.metrics import RankingTally
@@ -35,8 +38,13 @@ from gnn_core.usage import Parser, finite, read_whole, shown, whole
 
 _MEANING = {
     "common neighbours": "papers linked to both (Liben-Nowell, Kleinberg, CIKM 2003)",
-    "preferential attachment": "product of the numbers of links of both (ibid.)",
+    "Jaccard": "common neighbours divided by the papers linked to either (ibid.)",
+    "Adamic-Adar": "common neighbours, each divided by the logarithm of its degree (ibid.)",
+    "resource allocation": "common neighbours, each divided by its degree (Zhou, Lü, Zhang, EPJ B)",
+    "preferential attachment": "product of the numbers of links of both (Liben-Nowell, Kleinberg)",
 }
+_ORACLE = "oracle"
+_ORACLE_MEANING = "probability by the rules that made the graph (baselines/oracle.py)"
 _CHUNK_EDGES = 64
 _MOST_SEEDS = 10_000
 Score = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
@@ -46,7 +54,9 @@ def main() -> int:
     """Rank by each rule, print and keep the figures; the exit code."""
     options = _parse(sys.argv[1:])
     require_place(options.json)
-    tallies: dict[str, list[RankingTally]] = {name: [] for name in _MEANING}
+    is_made = options.dataset.partition(":")[0] in PRESETS
+    names = [*_MEANING, *([_ORACLE] if is_made else [])]
+    tallies: dict[str, list[RankingTally]] = {name: [] for name in names}
     config = None
     for seed in options.seeds:
         config = RunConfig(
@@ -60,7 +70,10 @@ def main() -> int:
             candidates=options.candidates,
         )
         graph = open_for(config, lambda line: print(line, file=sys.stderr, flush=True))
-        for name, score in heuristics(graph).items():
+        rules = heuristics(graph)
+        if is_made:
+            rules[_ORACLE] = Oracle(SyntheticSpec.parse(options.dataset), graph).scores
+        for name, score in rules.items():
             tallies[name].append(ranked(graph, options.split, options.candidates, score))
     assert config is not None
     record = _record(config, options, tallies)
@@ -77,18 +90,35 @@ def heuristics(graph: Graph) -> dict[str, Score]:
     links = sparse.csr_array((ones, graph.indices, graph.indptr), (size, size))
     degrees = np.diff(graph.indptr).astype(np.float64)
 
-    def common_neighbours(
+    def common(weights: npt.NDArray[np.float64]) -> Score:
+        weighted = sparse.diags_array(weights) @ links
+
+        def score(
+            papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+        ) -> npt.NDArray[np.float64]:
+            return np.take_along_axis((links[papers] @ weighted).toarray(), others, axis=1)
+
+        return score
+
+    common_neighbours = common(np.ones(size))
+
+    def jaccard(
         papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        shared = (links[papers] @ links).toarray()
-        return np.take_along_axis(shared, others, axis=1)
+        shared = common_neighbours(papers, others)
+        return shared / np.maximum(degrees[papers][:, None] + degrees[others] - shared, 1)
 
     def preferential_attachment(
         papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
         return degrees[papers][:, None] * degrees[others]
 
-    rules = (common_neighbours, preferential_attachment)
+    adamic_adar = common(1 / np.log(np.maximum(degrees, 2)))
+    resource_allocation = common(1 / np.maximum(degrees, 1))
+    rules = (
+        *(common_neighbours, jaccard, adamic_adar, resource_allocation),
+        preferential_attachment,
+    )
     return dict(zip(_MEANING, rules, strict=True))
 
 
@@ -163,7 +193,11 @@ def _record(
         },
         "columns": ["heuristic", "MRR", "hits@1", "hits@10", "hits@100", "AUC"],
         "rows": rows,
-        "notes": [f"{name}: {meaning}" for name, meaning in _MEANING.items()],
+        "notes": [
+            f"{name}: {meaning}"
+            for name, meaning in {**_MEANING, _ORACLE: _ORACLE_MEANING}.items()
+            if name in tallies
+        ],
     }
 
 

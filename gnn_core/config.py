@@ -28,7 +28,7 @@ from gnn_core.usage import UsageError, did_you_mean
 __all__ = ["OPTIONS", "RECIPES", "RunConfig", "UsageError", "parse_config"]
 
 # What runs were like before there was a setting for it; the default is another one.
-_BEFORE = {"predictor": "mlp", "negatives_kind": "uniform"}
+_BEFORE = {"predictor": "mlp", "negatives_kind": "uniform", "negatives_pool": 0, "link_loss": "bce"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,9 @@ MODELS: dict[str, str] = {DEFAULT: "GraphSAGE", "gcn": "GCN", "gat": "GAT", "gin
 FIXED_AGGREGATION = ("gcn", "gat", "gin")
 NORMS = ("none", "layer", "batch")
 JUMPS = ("none", "cat", "max")
-PREDICTORS = ("mlp", "structure")  # of link prediction
+PREDICTORS = ("mlp", "structure", "content")  # of link prediction
+LINK_LOSSES = ("bce", "softmax")
+BCE_SHARE = 0.1  # of bce that softmax has too, so that scores of different papers compare
 _MOST_BYTES = 16 << 20  # of a file with a model
 
 

@@ -71,7 +71,7 @@ class TorchLearner:
         store, device = store or feature_store(graph, config), model.device
         self.store = store
         self.feed = Feed(store) if device.type == "cpu" else GpuFeed(store, device, config.table_on)
-        self.objective: Objective = link_objective
+        self.objective: Objective = partial(link_objective, loss=config.link_loss or "bce")
         if config.task == "node":
             self.objective = partial(node_objective, label_smoothing=config.label_smoothing)
         self._batch_norms = [one for one in model.modules() if isinstance(one, BatchNorm)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gnn_core.data.batch import Batch
+from gnn_core.models import BCE_SHARE
 from horovod_gnn.inputs import Inputs
 from horovod_gnn.link import LinkModel
 from horovod_gnn.node_model import NodeModel
@@ -33,11 +34,14 @@ def node_objective(
     return loss_sum, (logits.argmax(dim=1) == labels).sum()
 
 
-def link_objective(model: LinkModel, inputs: Inputs, batch: Batch) -> tuple[Tensor, Tensor]:
+def link_objective(
+    model: LinkModel, inputs: Inputs, batch: Batch, loss: str = "bce"
+) -> tuple[Tensor, Tensor]:
     """Telling each edge from its negatives; right is one that scores above the first of them.
 
-    The loss of an edge is -log sigmoid(score) of its own and the mean of -log(1 - sigmoid(score))
-    over its negatives, as in OGB's example for ogbl-citation2.
+    With `bce` the loss of an edge is -log sigmoid(score) of its own and the mean of
+    -log(1 - sigmoid(score)) over its negatives, as in OGB's example for ogbl-citation2; with
+    `softmax` it is the cross-entropy of its own among all of them, and `BCE_SHARE` of the other.
     """
     assert batch.pairs is not None
     embeddings = model(inputs, batch.input_nodes, batch.blocks, batch.key)
@@ -56,6 +60,9 @@ def link_objective(model: LinkModel, inputs: Inputs, batch: Batch) -> tuple[Tens
     negative = model.predictor(repeated, embeddings[negatives.flatten()], others)
     negative = negative.view_as(negatives)
     losses = functional.softplus(-positive) + functional.softplus(negative).mean(dim=1)
+    if loss == "softmax":
+        scores = torch.cat([positive[:, None], negative], dim=1)
+        losses = torch.logsumexp(scores, dim=1) - positive + BCE_SHARE * losses
     # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])
     return losses.sum(), wins.sum()

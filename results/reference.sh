@@ -67,25 +67,32 @@ compare() {
         --dataset synthetic-arxiv --epochs 2 --rounds 1 --ranks 2
 }
 
-# Link prediction: how well references are ranked, beside two heuristics.
+# Link prediction: how well references are ranked, beside heuristics and, of synthetic graphs, an oracle.
 links() {
     fresh links
+    local saved
+    saved=$(mktemp -d)
     for seed in 0 1 2; do
-        for data in synthetic cora cit-hepth; do
-            $single --task link --dataset $data --seed $seed --records results/reference/links
+        for data in synthetic synthetic:closure=0.5 cora cit-hepth; do
+            $single --task link --dataset $data --seed $seed --records results/reference/links \
+                --checkpoint-dir "$saved/$data-$seed"
         done
     done
+    python baselines/link_groups.py --checkpoint-dir "$saved/cit-hepth-0" --json results/reference/links/groups.json
+    rm -r "$saved"
+    python -m gnn_core.report.link_figure results/reference/links/groups.json docs/links.svg
     python baselines/heuristics.py --dataset synthetic --json results/reference/links/synthetic.json
+    python baselines/heuristics.py --dataset synthetic:closure=0.5 --json results/reference/links/synthetic-closure.json
     python baselines/heuristics.py --dataset cora --seeds 0-2 --json results/reference/links/cora.json
     python baselines/heuristics.py --dataset cit-hepth --json results/reference/links/cit-hepth.json
 }
 
-# Workers, epochs, minutes: more workers than cores show that the result stays the same. An epoch of
-# the larger graph is a part of its citations, drawn anew each time.
+# Workers, epochs, minutes: more workers than cores show that the result stays the same. An epoch is
+# a part of the citations, drawn anew each time.
 workers() {
     fresh workers
     local options data epochs count
-    for data in "cit-hepth" "synthetic:papers=1e5 --edges-per-epoch 100000"; do
+    for data in "cit-hepth" "synthetic:papers=1e5,closure=0.5"; do
         for epochs in 10 30; do
             options="--task link --dataset $data --epochs $epochs --eval-every 5"
             options="$options --records results/reference/workers"

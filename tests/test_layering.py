@@ -241,6 +241,7 @@ BENCHMARKS = (
     "baselines.heuristics",
     "baselines.param_server_bench",
     "baselines.pyg_accuracy",
+    "baselines.link_groups",
     "baselines.ranks_bench",
     "baselines.start_bench",
     "baselines.stragglers_bench",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ from tf_mirrored.input import Feed, Prepared, feature_table, prepared
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE, trainable
 from tf_mirrored.models import build_model
-from tf_mirrored.objective import link_objective, node_objective
+from tf_mirrored.objective import Objective, link_objective, node_objective
 from tf_mirrored.step import TracedStep
 from tf_mirrored.strategy import Replicas
 from tf_mirrored.update import Allreduce, build_optimizer
@@ -62,7 +63,9 @@ class KerasLearner:
         store = self.store = store or feature_store(graph, config)
         self._feed = Feed(config, store, training=True)
         self._table = feature_table(store)
-        objective = link_objective if config.task == "link" else node_objective
+        objective: Objective = node_objective
+        if config.task == "link":
+            objective = partial(link_objective, loss=config.link_loss or "bce")
         self.step = TracedStep(model, objective, update, self._feed, self._table, world)
         self._schedule = Schedule.of(config, world.num_replicas)
         feed = Feed(config, store, training=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from gnn_core.models import BCE_SHARE
 from tf_mirrored.input import StepInput
 
 # (model, features [N, F], step) -> (sum of the losses, number of right targets), of real targets
@@ -21,7 +22,9 @@ def node_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Te
     return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, losses.dtype))
 
 
-def link_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Tensor, tf.Tensor]:
+def link_objective(
+    model: Any, table: tf.Tensor, step: StepInput, loss: str = "bce"
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Telling each edge from its negatives; right is one that scores above the first of them."""
     assert step.pairs is not None
     embeddings = model(table, step)
@@ -40,6 +43,9 @@ def link_objective(model: Any, table: tf.Tensor, step: StepInput) -> tuple[tf.Te
     repeated = tf.repeat(left, per_edge, axis=0)
     negative = tf.reshape(model.scores(repeated, others, of_others), [-1, per_edge])
     losses = tf.nn.softplus(-positive) + tf.reduce_mean(tf.nn.softplus(negative), axis=1)
+    if loss == "softmax":
+        scores = tf.concat([positive[:, None], negative], axis=1)
+        losses = tf.reduce_logsumexp(scores, axis=1) - positive + BCE_SHARE * losses
     # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])
     wins = tf.cast(wins, losses.dtype)

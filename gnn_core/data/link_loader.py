@@ -33,6 +33,8 @@ class LinkLoader(Loader):
         shared_negatives: all edges of a step have the same ones, which costs less.
         hide_targets: no message passes along an edge of the step, in either direction: what is
             to be predicted is then not to be seen.
+        pool: the negatives of a step are drawn from this many papers, drawn anew in each step, so
+            that it has fewer targets; 0: from all.
         dated: the negatives of an edge are not newer than its citing paper, where years are known.
         structure: of pairs, if each batch is to have it.
         edges_per_epoch: of this many edges, drawn anew each time, an epoch consists; 0 is all.
@@ -52,6 +54,7 @@ class LinkLoader(Loader):
         store: FeatureStore | None = None,
         negatives: int = 1,
         shared_negatives: bool = False,
+        pool: int = 0,
         hide_targets: bool = False,
         dated: bool = False,
         structure: PairStructure | None = None,
@@ -73,6 +76,7 @@ class LinkLoader(Loader):
         self._edges = graph.train_edges
         self._negatives = negatives
         self._shared = shared_negatives
+        self._pool = pool
         self._hide = hide_targets
         self._structure = structure
         years = graph.years if dated else None
@@ -98,7 +102,11 @@ class LinkLoader(Loader):
         ends = np.asarray(self._edges[mine], np.int64)
         key = np.uint64(seeding.key(self._seed, "negatives", epoch, step))
         drawn = np.empty((1 if self._shared else len(mine), self._negatives), np.int64)
-        _draw_negatives(mine, ends[:, 0], key, self._shared, self._years, drawn)
+        pool = np.empty((1, self._pool), np.int64)
+        if self._pool:
+            of_pool = np.uint64(seeding.key(self._seed, "pool of negatives", epoch, step))
+            _draw_negatives(mine, ends[:, 0], of_pool, True, pool[0, :0], self._years, pool)
+        _draw_negatives(mine, ends[:, 0], key, self._shared, pool[0], self._years, drawn)
         met = np.concatenate([ends[:, 0], ends[:, 1], drawn.ravel()])
         targets, places = np.unique(met, return_inverse=True)
         sources, destinations, negatives = np.split(places, [len(mine), 2 * len(mine)])
@@ -110,7 +118,7 @@ class LinkLoader(Loader):
         structure = None
         if self._structure is not None:
             others = np.concatenate([ends[:, 1:], everyone], axis=1)
-            structure = self._structure.of(ends[:, 0], others)
+            structure = self._structure.of(ends[:, 0], others, hides_first=True)
         return Batch(
             blocks=blocks,
             input_nodes=input_nodes,
@@ -150,22 +158,26 @@ def without_edges(
 
 
 @njit(cache=True, nogil=True)
-def _draw_negatives(edges, sources, key, shared, years, drawn):  # type: ignore[no-untyped-def]
+def _draw_negatives(edges, sources, key, shared, pool, years, drawn):  # type: ignore[no-untyped-def]
     """Uniform over all papers, for each edge (or once for all) by its number and the slot's.
 
-    A paper that is newer than the source is drawn again, a bounded number of times.
+    Over the `pool` if it is not empty. A paper that is newer than the source is drawn again, a
+    bounded number of times.
     """
-    bound = np.uint32(len(years))
+    pooled = len(pool) > 0
+    bound = np.uint32(len(pool) if pooled else len(years))
     for row in range(len(drawn)):
         state = key if shared else mix(key, np.uint64(edges[row]))
         for slot in range(drawn.shape[1]):
             bits = mix(state, np.uint64(slot))
             paper = np.int64(below(bits, bound))
+            paper = pool[paper] if pooled else paper
             for _ in range(0 if shared else _MOST_DRAWS):
                 if years[paper] <= years[sources[row]]:
                     break
                 bits = mix(bits, np.uint64(slot))
                 paper = np.int64(below(bits, bound))
+                paper = pool[paper] if pooled else paper
             drawn[row, slot] = paper
 
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gnn_core.compiled import njit
 from gnn_core.data.graph import Graph
 from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
+from gnn_core.data.pair_content import CONTENT, PairContent
 
 IntArray = npt.NDArray[np.int64]
 
@@ -43,9 +44,17 @@ STRUCTURE = (
     "paths of three links",
     "years apart",
     "of one year",
+    "coupling of the citing paper with those that cite the other",
+    "the same, of this year or the last",
+    "the strongest of them",
 )
 WIDTH = len(STRUCTURE)
 _CITES, _CITED = 1, 2  # of an entry of `indices`: its row cites it, or is cited by it
+_NEAR = 4  # of a neighbour of the citing paper, beside how the two are linked
+_LOG, _SHARE, _ROOT = range(3)  # columns of `weights`
+# Columns of `reach`: of walks of two steps that lead to a paper, the shares and the roots on their
+# way, and those roots that come by a paper that both cite; and how it is linked to the first.
+_WALKS, _PATHS, _COUPLED, _LINK = range(4)
 
 
 class PairStructure:
@@ -56,26 +65,31 @@ class PairStructure:
     Args:
         graph: whose edges are all that is looked at. Who cites whom is known of its training
             edges or, where it has none, of its citations; years may be unknown.
+        content: of the same graph, whose features follow those of the structure; None: no such.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, content: PairContent | None = None):
         self._graph = graph
+        self._content = content
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
-        self._ways = _ways_of(graph)
-        self._mark = np.zeros(graph.num_nodes, np.uint8)
-        self._reach = np.zeros((graph.num_nodes, 2))
+        self._ways, self._weights = _ways_of(graph), _weights_of(graph)
+        self._reach = np.zeros((graph.num_nodes, 4))
         self._one_at_a_time = threading.Lock()
 
-    def of(self, sources: IntArray, others: IntArray) -> npt.NDArray[np.float32]:
+    def of(
+        self, sources: IntArray, others: IntArray, hides_first: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Features of each source and each of its others.
 
         Args:
             sources: int64 `[n]`, the citing papers.
             others: int64 `[n, k]`.
+            hides_first: the edge to the first of the others is not there for any of them, as that
+                of a missing citation is not; otherwise each pair's own edge alone.
 
         Returns:
-            float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`.
+            float32 `[n, k, WIDTH]`, in the order of `STRUCTURE`; then those of the content.
         """
         found = np.empty((*others.shape, WIDTH), np.float32)
         graph = self._graph
@@ -85,28 +99,33 @@ class PairStructure:
                 graph.indices,
                 self._ways,
                 self._years,
+                self._weights,
                 sources,
                 others,
-                self._mark,
+                hides_first,
                 self._reach,
                 found,
             )
-        return found
+        if self._content is None:
+            return found
+        return np.concatenate([found, self._content.of(sources, others, hides_first)], axis=2)
 
 
 def structure_width(config: Any) -> int:
     """Number of structural features that the predictor of a run reads, by its `RunConfig`."""
-    return WIDTH if config.predictor == "structure" else 0
+    return {"structure": WIDTH, "content": WIDTH + len(CONTENT)}.get(config.predictor, 0)
 
 
 def structure_bytes(graph: Graph) -> int:
     """Memory of the two that a rank has of the graph: its loader's and its evaluator's."""
-    return graph.num_edges + 2 * 17 * graph.num_nodes
+    return graph.num_edges + (24 + 2 * 36) * graph.num_nodes
 
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
     """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
-    return PairStructure(graph) if structure_width(config) else None
+    if not structure_width(config):
+        return None
+    return PairStructure(graph, PairContent(graph) if config.predictor == "content" else None)
 
 
 @lru_cache(maxsize=1)
@@ -117,6 +136,13 @@ def _ways_of(graph: Graph) -> npt.NDArray[np.uint8]:
     with damage_reported(graph):
         ways: npt.NDArray[np.uint8] = _ways(graph.indptr, graph.indices, directed)
     return ways
+
+
+@lru_cache(maxsize=1)
+def _weights_of(graph: Graph) -> npt.NDArray[np.float64]:
+    """1 / logarithm, 1 / itself and 1 / root of the degree of each paper, `[N, 3]`."""
+    degrees = np.maximum(np.diff(graph.indptr), 1)
+    return np.stack([1 / np.log(np.maximum(degrees, 2)), 1 / degrees, 1 / np.sqrt(degrees)], axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -137,8 +163,10 @@ def _ways(indptr, indices, edges):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):  # type: ignore[no-untyped-def]
-    """Fill `found`; `mark` and `reach` are zero before and after."""
+def _measure(  # type: ignore[no-untyped-def]
+    indptr, indices, ways, years, weights, sources, others, hides_first, reach, found
+):
+    """Fill `found`; `reach` is zero before and after."""
     num_nodes, num_edges = len(indptr) - 1, len(indices)
     for i in range(len(sources)):
         source = sources[i]
@@ -146,80 +174,99 @@ def _measure(indptr, indices, ways, years, sources, others, mark, reach, found):
         begin, end = indptr[source], indptr[source + 1]
         require_row(begin, end, num_edges)
         year = years[source]
+        hidden = others[i, 0] if hides_first else -1
         degree = 0
         for place in range(begin, end):
             middle = indices[place]
             require_node(middle, num_nodes)
-            if years[middle] > year or middle == source:
+            if years[middle] > year or middle == source or middle == hidden:
                 continue
             degree += 1
-            mark[middle] = ways[place]
+            reach[middle, _LINK] = ways[place] | _NEAR
             first, last = indptr[middle], indptr[middle + 1]
             require_row(first, last, num_edges)
-            one = 1.0 / (last - first)
+            share, root = weights[middle, _SHARE], weights[middle, _ROOT]
+            cited_root = root if ways[place] & _CITES else 0.0
             for other in range(first, last):
-                require_node(indices[other], num_nodes)
-                if indices[other] != source:
-                    reach[indices[other], 0] += one
-                    reach[indices[other], 1] += np.sqrt(one)
+                then = indices[other]
+                require_node(then, num_nodes)
+                reach[then, _WALKS] += share
+                reach[then, _PATHS] += root
+                if ways[other] & _CITED:
+                    reach[then, _COUPLED] += cited_root
+        reach[source] = 0
         for j in range(others.shape[1]):
             require_node(others[i, j], num_nodes)
             _measure_pair(
-                indptr, indices, ways, years, source, others[i, j], degree, mark, reach, found[i, j]
+                *(indptr, indices, ways, years, weights),
+                *(source, others[i, j], degree, reach, found[i, j]),
             )
         for place in range(begin, end):
             middle = indices[place]
-            if mark[middle] == 0:
+            if years[middle] > year or middle == hidden:
                 continue
-            mark[middle] = 0
+            reach[middle] = 0
             for other in range(indptr[middle], indptr[middle + 1]):
                 reach[indices[other]] = 0
 
 
 @njit(cache=True, nogil=True)
-def _measure_pair(indptr, indices, ways, years, source, other, degree, mark, reach, found):  # type: ignore[no-untyped-def]
+def _measure_pair(  # type: ignore[no-untyped-def]
+    indptr, indices, ways, years, weights, source, other, degree, reach, found
+):
     begin, end = indptr[other], indptr[other + 1]
     require_row(begin, end, len(indices))
     year = years[source]
     # The pair's own edge, if there is one, leads from the source to `other` and back.
-    is_linked = mark[other] != 0
-    own = 1.0 / (end - begin) if is_linked else 0.0
-    degree -= is_linked
-    common, adamic_adar, allocated, walks, paths = 0, 0.0, 0.0, 0.0, 0.0
-    kinds = np.zeros(4, np.int64)
-    links, recent = 0, 0
+    link = np.int64(reach[other, _LINK])
+    own_share = weights[other, _SHARE] if link else 0.0
+    own_root = weights[other, _ROOT] if link else 0.0
+    own_cited = own_root if link & _CITES else 0.0
+    degree -= link != 0
+    adamic_adar = allocated = walks = paths = coupled = recently = closest = 0.0
+    found[:] = 0  # its counts are counted in place
     for place in range(begin, end):
         middle = indices[place]
-        require_node(middle, len(mark))
+        require_node(middle, len(reach))
         if middle == source or middle == other or years[middle] > year:
             continue
-        links += 1
-        recent += (ways[place] & _CITED) != 0 and years[middle] >= year - 1
-        size = indptr[middle + 1] - indptr[middle]
-        walks += (reach[middle, 0] - own) / size
-        paths += (reach[middle, 1] - np.sqrt(own)) / np.sqrt(size)
-        way = mark[middle]
-        if way == 0:
+        found[8] += 1
+        way = ways[place]
+        is_recent = (way & _CITED) != 0 and years[middle] >= year - 1
+        found[9] += is_recent
+        near = np.int64(reach[middle, _LINK])
+        if reach[middle, _WALKS] == 0 and near == 0:  # most are far from the source
             continue
-        common += 1
-        adamic_adar += 1.0 / np.log(max(size, 2))
-        allocated += 1.0 / size
-        cited, cites = (ways[place] & _CITED) != 0, (ways[place] & _CITES) != 0
-        kinds[0] += (way & _CITES) != 0 and cited
-        kinds[1] += (way & _CITES) != 0 and cites
-        kinds[2] += (way & _CITED) != 0 and cited
-        kinds[3] += (way & _CITED) != 0 and cites
+        share, root = weights[middle, _SHARE], weights[middle, _ROOT]
+        walks += (reach[middle, _WALKS] - own_share) * share
+        paths += (reach[middle, _PATHS] - own_root) * root
+        if way & _CITED:
+            strength = (reach[middle, _COUPLED] - own_cited) * root
+            coupled += strength
+            closest = max(closest, strength)
+            recently += strength if is_recent else 0.0
+        if near == 0:
+            continue
+        found[0] += 1
+        adamic_adar += weights[middle, _LOG]
+        allocated += share
+        found[2] += (near & _CITES != 0) and (way & _CITED != 0)
+        found[3] += (near & _CITES != 0) and (way & _CITES != 0)
+        found[4] += (near & _CITED != 0) and (way & _CITED != 0)
+        found[5] += (near & _CITED != 0) and (way & _CITES != 0)
+    common, links = found[0], found[8]
     total = len(indices) / (max(degree, 1) * max(links, 1))
-    found[0] = np.log1p(common)
-    found[1] = np.log1p(adamic_adar)
-    for kind in range(4):
-        found[2 + kind] = np.log1p(kinds[kind])
+    found[1] = adamic_adar
     found[6] = common / max(degree + links - common, 1)
-    found[7] = np.log1p(degree)
-    found[8] = np.log1p(links)
-    found[9] = np.log1p(recent)
-    found[10] = np.log1p(allocated * total)
-    found[11] = np.log1p(max(walks, 0.0) * total)
-    found[12] = np.log1p(max(paths, 0.0))
-    found[13] = np.log1p(abs(year - years[other]))
+    found[7] = degree
+    found[10] = allocated * total
+    found[11] = max(walks, 0.0) * total
+    found[12] = max(paths, 0.0)
+    found[13] = abs(year - years[other])
     found[14] = year == years[other]
+    found[15] = max(coupled, 0.0)
+    found[16] = max(recently, 0.0)
+    found[17] = max(closest, 0.0)
+    for i in range(len(found)):
+        if i not in (6, 14):
+            found[i] = np.log1p(found[i])

@@ -13,7 +13,6 @@ generator, so the same seed and size give the same bytes anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,9 @@ _LONGEST_CHAIN = 32  # of citations copied from citations; half of them end at e
 _CHUNK_PAPERS = 1 << 15
 _CHUNK_BYTES = 16 << 20  # of words at once
 _BLOCK_PAPERS = 512
-_ARCHIVE_BYTES = 24  # of memory per paper: what `_PaperAttributes` holds, labels, years, degrees
+_ARCHIVE_BYTES = 24  # of memory per paper: what `PaperAttributes` holds, labels, years, degrees
 _SECOND = np.uint64(1 << 32)  # a slot that no citation has
+_CLOSES, _CLOSED = np.uint64(1 << 33), np.uint64(1 << 34)  # added to a slot: others of its numbers
 _ONE = 1 << 32  # the number 1 where probabilities are 32-bit fractions
 
 
@@ -68,7 +68,7 @@ def generate(
     """
     threads = threads or threads_to_use()
     _require_room(spec, folder, budget_bytes, threads)
-    archive = _PaperAttributes(spec)
+    archive = PaperAttributes(spec)
     with GraphWriter(folder, name or spec.canonical()) as writer:
         writer.put("labels", archive.topics.astype(np.int32))
         writer.put("years", archive.years())
@@ -91,7 +91,7 @@ def generate(
             progress=progress,
             threads=threads,
         )
-        provenance = {"generator": GENERATOR, "parameters": asdict(spec)}
+        provenance = {"generator": GENERATOR, "parameters": spec.parameters()}
         writer.finish(spec.num_topics, provenance)
 
 
@@ -111,8 +111,17 @@ def _row_bytes(spec: SyntheticSpec) -> int:
     return spec.num_features * FEATURE_DTYPES[spec.feature_dtype].itemsize
 
 
-class _PaperAttributes:
-    """What is known of all papers at once: 10 bytes per paper. The rest is computed when asked."""
+class PaperAttributes:
+    """What is known of all papers at once: 10 bytes per paper. The rest is computed when asked.
+
+    Attributes:
+        topics: int16 `[N]`, of each paper.
+        first: int64 `[num_topics]`, where the papers of a topic begin in `members`.
+        members: int32 `[N]`, papers by topic, then by age.
+        ranks: int32 `[N]`, how many older papers share the topic.
+        odds: share of devoted papers, and the chance that they, and the others, cite their own
+            topic: see `_odds`, as 32-bit fractions.
+    """
 
     def __init__(self, spec: SyntheticSpec) -> None:
         self.spec = spec
@@ -121,9 +130,9 @@ class _PaperAttributes:
         self.topics = np.empty(spec.papers, np.int16)
         _draw_topics(stream(spec.seed, "topics"), _thresholds(weights), self.topics)
         counts = np.bincount(self.topics, minlength=spec.num_topics)
-        self.first = np.cumsum(counts) - counts  # where a topic's members begin
-        self.members = np.empty(spec.papers, np.int32)  # papers by topic, then by age
-        self.ranks = np.empty(spec.papers, np.int32)  # how many older papers share the topic
+        self.first = np.cumsum(counts) - counts
+        self.members = np.empty(spec.papers, np.int32)
+        self.ranks = np.empty(spec.papers, np.int32)
         _rank(self.topics, self.first, self.members, self.ranks)
         self.odds = _odds(spec.homophily, float(np.sum((counts / spec.papers) ** 2)))
         growth = np.cumprod(np.full(NUM_YEARS, _YEARLY_GROWTH))
@@ -164,7 +173,8 @@ class _PaperAttributes:
         names = ("citations", "aims", "lengths")
         keys = tuple(stream(spec.seed, name) for name in names)
         known = (self.topics, self.first, self.members, self.ranks)
-        return pairs[: _draw_citations(keys, self.odds, mean, low, high, known, pairs)]
+        odds = (*self.odds, _fraction(spec.closure))
+        return pairs[: _draw_citations(keys, odds, mean, low, high, known, pairs)]
 
 
 def _drawn(
@@ -274,11 +284,11 @@ def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[
 
     A block of papers at a time, so that what a block needs stays in the cache of a core.
     """
-    topics, first, members, _ = known
+    _, first, members, _ = known
     most = max(np.int64(1), (np.int64(2 * mean) + 32768) >> 16)
     # Of each citation: the paper reached so far, how many older papers share its topic, where those
-    # begin in `members`, and the slot to copy from.
-    reached = np.empty((_BLOCK_PAPERS * most, 4), np.int64)
+    # begin in `members`, the slot to copy from, and its own slot.
+    reached = np.empty((_BLOCK_PAPERS * most, 5), np.int64)
     active = np.empty(_BLOCK_PAPERS * most, np.int64)
     ends = np.empty(_BLOCK_PAPERS, np.int64)
     older = np.empty(len(first), np.int64)  # papers of each topic that are older than the next one
@@ -290,6 +300,9 @@ def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[
         end = min(begin + _BLOCK_PAPERS, high)
         copying = _aim(keys, odds, mean, begin, end, known, older, reached, active, ends)
         _follow(keys, mean, members, reached, active, copying)
+        if odds[3] > 0:
+            copying = _close(keys, odds, mean, begin, end, known, reached, active, ends)
+            _follow(keys, mean, members, reached, active, copying)
         kept = _append_sorted(begin, end, reached, ends, pairs, kept)
     return kept
 
@@ -297,7 +310,7 @@ def _draw_citations(keys, odds, mean, low, high, known, pairs):  # type: ignore[
 @njit(cache=True, nogil=True)
 def _aim(keys, odds, mean, begin, end, known, older, reached, active, ends):  # type: ignore[no-untyped-def]
     """The papers that the citations of a block aim at; how many of those are to be copied from."""
-    devoted, focused, bordering = odds
+    devoted, focused, bordering, closure = odds
     topics, first, members, ranks = known
     count = copying = 0
     for paper in range(begin, end):
@@ -324,12 +337,58 @@ def _aim(keys, odds, mean, begin, end, known, older, reached, active, ends):  # 
             reached[count, 0] = cited
             reached[count, 1] = rank
             reached[count, 2] = first[topic]
-            reached[count, 3] = slot
+            reached[count, 3] = reached[count, 4] = slot
             active[copying] = count
-            copying += copies
+            copying += copies and not _is_closing(state, slot, closure)
             count += 1
         ends[paper - begin] = count
         older[own] += 1
+    return copying
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _is_closing(state, slot, closure):  # type: ignore[no-untyped-def]
+    """Whether a citation is one that a cited paper makes; `state` is that of the paper's aims."""
+    return slot > 0 and (mix(state, _CLOSES + np.uint64(slot)) >> np.uint64(32)) < closure
+
+
+@njit(cache=True, nogil=True)
+def _close(keys, odds, mean, begin, end, known, reached, active, ends):  # type: ignore[no-untyped-def]
+    """Let each closing citation be copied from the last one before it that is not; their number.
+
+    What is copied is a citation that this one makes within its topic, if it makes any: the three
+    papers then cite each other.
+    """
+    devoted, focused, bordering, closure = odds
+    topics, first, _, ranks = known
+    copying = i = 0
+    for paper in range(begin, end):
+        state = mix(keys[1], np.uint64(paper))
+        last = i
+        while i < ends[paper - begin]:
+            slot = reached[i, 4]
+            if not _is_closing(state, slot, closure):
+                last = i
+                i += 1
+                continue
+            cited = reached[last, 0]
+            theirs = mix(keys[1], np.uint64(cited))
+            aim = focused if (theirs >> np.uint64(32)) < devoted else bordering
+            length = _length(keys[2], cited, mean)
+            start = np.int64(below(mix(state, _CLOSED + np.uint64(slot)), np.uint32(length)))
+            for step in range(length):
+                copied = (start + step) % length
+                aims = mix(theirs, np.uint64(copied)) & np.uint64(0xFFFFFFFF)
+                if aims < aim and not _is_closing(theirs, copied, closure):
+                    start = copied
+                    break
+            reached[i, 0] = cited
+            reached[i, 1] = ranks[cited]
+            reached[i, 2] = first[topics[cited]]
+            reached[i, 3] = start
+            active[copying] = i
+            copying += 1
+            i += 1
     return copying
 
 

@@ -12,7 +12,7 @@ from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.usage import UsageError, did_you_mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyntheticSpec:
     """What to generate; each field is a key of the spec string. Raises UsageError out of range."""
 
@@ -26,6 +26,7 @@ class SyntheticSpec:
     feature_dtype: str = "float32"
     labelled: float = 1.0  # share of papers that belong to a split
     seed: int = 1
+    closure: float = 0.0  # chance that a citation is one that another cited paper makes
 
     def __post_init__(self) -> None:
         """Judge each value."""
@@ -40,6 +41,17 @@ class SyntheticSpec:
                 f"synthetic graph: expected feature_dtype {_alternatives(FEATURE_DTYPES)}, "
                 f"got {self.feature_dtype!r}{did_you_mean(self.feature_dtype, FEATURE_DTYPES)}"
             )
+
+    def parameters(self) -> dict[str, Any]:
+        """All fields by name; without `closure` where it is 0, which older graphs do not name."""
+        found = asdict(self)
+        if not self.closure:
+            del found["closure"]
+        return found
+
+    def __repr__(self) -> str:
+        """The parameters; a prepared graph is found by them."""
+        return f"SyntheticSpec({', '.join(f'{k}={v!r}' for k, v in self.parameters().items())})"
 
     @classmethod
     def parse(cls, text: str) -> SyntheticSpec:
@@ -83,6 +95,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "words": (1, 1000),
     "clarity": (0, 1),
     "labelled": (1e-6, 1),
+    "closure": (0, 1),
     "seed": (0, 2**53),
 }
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(SyntheticSpec)}

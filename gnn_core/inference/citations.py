@@ -66,6 +66,25 @@ def missing_citations(
     world.stop_together()
 
 
+def common_neighbours(
+    graph: Graph, paper: int, others: IntArray, most: int
+) -> tuple[IntArray, IntArray]:
+    """What a paper and each of others `[k]` are both linked to: why a citation is suggested.
+
+    Returns their numbers `[k]` and the first `most` of them, int64 `[k, most]`: those with the
+    fewest links, which tell the most, of equal ones the lower number; -1 where there are no more.
+    """
+    counts = np.zeros(len(others), np.int64)
+    found = np.full((len(others), most), -1, np.int64)
+    mine = graph.indices[graph.indptr[paper] : graph.indptr[paper + 1]]
+    for row, other in enumerate(others.tolist()):
+        theirs = graph.indices[graph.indptr[other] : graph.indptr[other + 1]]
+        common = np.intersect1d(mine, theirs).astype(np.int64)
+        first = common[np.argsort(np.diff(graph.indptr)[common], kind="stable")[:most]]
+        counts[row], found[row, : len(first)] = len(common), first
+    return counts, found
+
+
 def _best(
     model: LinkScorer,
     states: npt.NDArray[Any],

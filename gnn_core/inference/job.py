@@ -18,9 +18,9 @@ import numpy.typing as npt
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
 from gnn_core.data.ids import OriginalIds, class_names, original_ids
-from gnn_core.data.pair_structure import pair_structure
+from gnn_core.data.pair_structure import PairStructure, pair_structure
 from gnn_core.data.progress import Progress, reporter
-from gnn_core.inference.citations import missing_citations
+from gnn_core.inference.citations import common_neighbours, missing_citations
 from gnn_core.inference.nodes import chosen_nodes, listed_nodes
 from gnn_core.inference.output import Output
 from gnn_core.inference.request import CITATIONS, CLASSES, EMBEDDINGS, Plan, Request, files_of
@@ -35,14 +35,17 @@ from gnn_core.inference.tables import (
     write_parquet,
 )
 from gnn_core.measure.console import Console
+from gnn_core.measure.pair_scores import Calibration
 from gnn_core.training.checkpoint import SavedModel
 from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
-from gnn_core.training.link_ranking import LinkScorer
+from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.tasks import load_for, trained_on
 from gnn_core.training.world import World
 from gnn_core.usage import UsageError
 
 IntArray = npt.NDArray[np.int64]
+_MOST_COMMON = 3  # common neighbours that are named of a pair
+_CALIBRATED_BY = 5000  # validation references, at most
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Graphs:
 
     whole: Graph  # with its splits, ids and all its edges
     read: Graph  # whose edges messages pass along, and whose features the model reads
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are citations that the model did not train on, to fit probabilities to."""
+        edges = self.read.valid_edges
+        return edges is not None and len(edges) > 0
 
 
 def open_graphs(config: RunConfig, saved: SavedModel, console: Console) -> Graphs:
@@ -119,7 +128,7 @@ def predict(
     console = Console.of(plan.config, world.rank)
     with world.errors_on_all_ranks():
         ids = original_ids(graphs.whole)
-        dtype = rows_of(plan, model)
+        dtype = rows_of(plan, model, graphs.has_validation)
     nodes, candidates = _asked_for(request, plan, graphs.whole, ids, world)
     started = time.monotonic()
     with Output(request.output, dtype, world) as output:
@@ -139,12 +148,21 @@ def predict(
     )
 
 
-def rows_of(plan: Plan, model: LayerwiseModel) -> np.dtype[Any]:
-    """The fields of the output. Raises UsageError for more classes than there are."""
+def rows_of(plan: Plan, model: LayerwiseModel, calibrated: bool = False) -> np.dtype[Any]:
+    """The fields of the output; with probabilities of citations if these can be `calibrated`.
+
+    Raises UsageError for more classes than there are.
+    """
     real = model.dtype
     if plan.what == CITATIONS:
         return np.dtype(
-            [("paper", np.int64), ("rank", np.int64), ("candidate", np.int64), ("score", real)]
+            [
+                *((name, np.int64) for name in ("paper", "rank", "candidate")),
+                ("score", real),
+                *([("probability", np.float64)] if calibrated else []),
+                ("common_neighbours", np.int64),
+                *((f"common_{i + 1}", np.int64) for i in range(_MOST_COMMON)),
+            ]
         )
     if plan.what == CLASSES:
         width = model.widths[-1]
@@ -196,11 +214,19 @@ class _Rows:
 
     def add_citations(self, papers: IntArray, candidates: IntArray) -> None:
         """Add rows of the missing citations of this rank's share of the papers."""
+        structure = pair_structure(self.plan.config, self.graphs.read)
+        calibration = self._calibration(structure) if self.graphs.has_validation else None
 
         def take(paper: int, best: IntArray, scores: npt.NDArray[Any]) -> None:
             block = np.empty(len(best), self.output.dtype)
             block["paper"], block["rank"] = paper, np.arange(1, len(best) + 1)
             block["candidate"], block["score"] = best, scores
+            if calibration is not None:
+                block["probability"] = calibration.probabilities(scores)
+            counts, common = common_neighbours(self.graphs.read, paper, best, _MOST_COMMON)
+            block["common_neighbours"] = counts
+            for i in range(_MOST_COMMON):
+                block[f"common_{i + 1}"] = common[:, i]
             self.output.add(block)
 
         missing_citations(
@@ -211,10 +237,21 @@ class _Rows:
             papers=papers,
             candidates=candidates,
             top_k=self.plan.top_k,
-            structure=pair_structure(self.plan.config, self.graphs.read),
+            structure=structure,
             take=take,
             progress=self.progress,
         )
+
+    def _calibration(self, structure: PairStructure | None) -> Calibration:
+        evaluator = LinkEvaluator(
+            self.graphs.read,
+            self.world,
+            cast(LinkScorer, self.model),
+            candidates=1,
+            most_edges=_CALIBRATED_BY,
+            structure=structure,
+        )
+        return evaluator.calibration()
 
 
 def _asked_for(

@@ -31,7 +31,8 @@ _PLACE = (
 )
 _OF_TRAINING = (
     *("fanouts", "dropout", "input_dropout"),
-    *("negatives", "shared_negatives", "hide_targets", "edges_per_epoch"),
+    *("link_loss", "negatives", "negatives_pool", "shared_negatives"),
+    *("hide_targets", "edges_per_epoch"),
 )
 SHAPE = tuple(
     name

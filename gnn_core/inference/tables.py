@@ -24,6 +24,7 @@ SUFFIXES = (CSV, PARQUET, NPY)
 Blocks = Iterable[npt.NDArray[Any]]
 _ROWS = 1 << 16  # of ids at a time
 _NODES = ("node", "paper", "candidate")  # fields that are called by their original ids
+_NODES_OR_NONE = ("common_1", "common_2", "common_3")  # so are these, unless they are -1
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Table:
         values = block[name]
         if name in _NODES:
             return called(self.ids, values)
+        if name in _NODES_OR_NONE:
+            names = called(self.ids, np.maximum(values, 0))
+            there = (values >= 0).tolist()
+            return [
+                str(one) if is_there else "" for one, is_there in zip(names, there, strict=True)
+            ]
         if name.startswith("class") and self.classes is not None:
             return [self.classes[number] for number in values]
         return values

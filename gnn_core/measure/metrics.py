@@ -12,6 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
+
+from gnn_core.models import BCE_SHARE
 
 SPLITS = ("train", "valid", "test")
 """The only names a split goes by in a result; `split_fields` is where they become field names."""
@@ -99,12 +102,18 @@ class RankingTally:
     hits: tuple[int, ...] = (0,) * len(HITS)  # references of rank at most 1, 10, 100
     auc_sum: float = 0.0  # shares of candidates that score lower, ties half
     count: int = 0
+    # Of all references of a split, each beside one of its candidates; no part of a sum.
+    pair_accuracy: float | None = None  # with the threshold that suits the validation pairs best
+    average_precision: float | None = None
 
     @classmethod
-    def of(cls, scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> RankingTally:
+    def of(
+        cls, scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating], loss: str = "bce"
+    ) -> RankingTally:
         """Rank references that score `[n]` among candidates that score `[n, K]`.
 
-        The loss is that of training: distinguishing a reference from all its candidates.
+        The loss is that of training: distinguishing a reference from all its candidates, each by
+        itself (`bce`) or together (`softmax`): see `horovod_gnn.objective`.
         """
         scores, others = scores.astype(np.float64), others.astype(np.float64)
         higher = (others > scores[:, None]).sum(axis=1)
@@ -112,6 +121,9 @@ class RankingTally:
         ranks = higher + equal / 2 + 1
         with np.errstate(invalid="ignore"):  # of a model that has diverged: the sum shows it
             losses = np.logaddexp(0, -scores) + np.logaddexp(0, others).mean(axis=1)
+            if loss == "softmax":
+                together = np.logaddexp(0, special.logsumexp(others, axis=1) - scores)
+                losses = together + BCE_SHARE * losses
         return cls(
             float(losses.sum()),
             float((1 / ranks).sum()),
@@ -121,7 +133,7 @@ class RankingTally:
         )
 
     def __add__(self, other: RankingTally) -> RankingTally:
-        """Return the tally over the references of both."""
+        """Return the tally over the references of both; what is no sum is left out."""
         return RankingTally.from_vector(self.to_vector() + other.to_vector())
 
     def to_vector(self) -> npt.NDArray[np.float64]:
@@ -149,6 +161,9 @@ class RankingTally:
         """The results by name, as a record holds them."""
         hits = {f"hits_{k}": self._mean(n) for k, n in zip(HITS, self.hits, strict=True)}
         means = {"mrr": self.score, **hits, "auc": self._mean(self.auc_sum)}
+        if self.pair_accuracy is not None:
+            means["pair_accuracy"] = self.pair_accuracy
+            means["average_precision"] = self.average_precision
         return {**means, "loss": self.loss, "count": self.count}
 
     def _mean(self, total: float) -> float | None:

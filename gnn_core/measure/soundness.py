@@ -25,7 +25,10 @@ _MACHINE_KINDS: dict[str, tuple[type, ...]] = {
         (float, int),
     ),
 }
-_FRACTIONS = ("accuracy", "mrr", "auc", *(f"hits_{most}" for most in HITS))
+_FRACTIONS = (
+    *("accuracy", "mrr", "auc", "pair_accuracy", "average_precision"),
+    *(f"hits_{most}" for most in HITS),
+)
 
 
 def checked(record: RunRecord) -> tuple[dict[str, Any], list[str]]:

@@ -138,6 +138,12 @@ def _dated_for_each(values: Values) -> str | None:
     return "all citations of a step have the same negatives with --shared-negatives: leave it out"
 
 
+def _pool_for_each(values: Values) -> str | None:
+    if not values["negatives_pool"] or not values["shared_negatives"]:
+        return None
+    return "all citations of a step have the same negatives with --shared-negatives: leave it out"
+
+
 def _parts_are_mapped(values: Values) -> str | None:
     if values["feature_store"] != "disk" or values["partitions"] is None:
         return None
@@ -148,6 +154,17 @@ def _topology_of_parts(values: Values) -> str | None:
     if not values["partition_topology"] or values["partitions"] is not None:
         return None
     return "it needs --partitions, the folder of a partition that was written with --topology"
+
+
+def _content_is_at_hand(values: Values) -> str | None:
+    if values["task"] != "link" or values["predictor"] != "content":
+        return None
+    if values["partitions"] is None and values["feature_store"] != "disk":
+        return None
+    return (
+        "content reads the features of any paper in memory, but with --partitions or "
+        "--feature-store disk they are elsewhere: use structure"
+    )
 
 
 def _share_of_hold_out(values: Values) -> str | None:
@@ -297,10 +314,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Values], str | None]], ...] = (
     (("label_smoothing", "task"), _smooths_classes),
     (("eval", "task"), _link_is_exact),
     (("negatives_kind", "shared_negatives"), _dated_for_each),
+    (("negatives_pool", "shared_negatives"), _pool_for_each),
     (("held_out", "hold_out"), _share_of_hold_out),
     (("disk_cache", "feature_store"), _cache_of_disk),
     (("feature_store", "partitions"), _parts_are_mapped),
     (("partition_topology", "partitions"), _topology_of_parts),
+    (("predictor", "task", "partitions", "feature_store"), _content_is_at_hand),
     (("warmup_epochs", "epochs"), _warmup_ends),
     (("resume", "checkpoint_dir"), _resume_needs_folder),
     (("checkpoint_every_steps", "checkpoint_dir"), _saving_needs_folder),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gnn_core.models import DEFAULT, JUMPS, MODELS, NORMS, PREDICTORS
+from gnn_core.models import DEFAULT, JUMPS, LINK_LOSSES, MODELS, NORMS, PREDICTORS
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.settings.server_table import ServerSettings
@@ -193,20 +193,43 @@ class TrainingSettings:
         curve=True,
         newer=True,
     )
+    negatives_pool: int | None = option(
+        None,
+        LINK,
+        "papers that the negatives of a step are drawn from, drawn anew in each step: fewer papers "
+        "are embedded then; 0 draws from all (default: 1024, or 0 with --shared-negatives)",
+        low=0,
+        curve=True,
+        newer=True,
+    )
     shared_negatives: bool = option(
         False, LINK, "all citations of a step are distinguished from the same ones", curve=True
     )
     hide_targets: bool = option(
         True, LINK, "no message passes along an edge of the step", curve=True
     )
-    edges_per_epoch: int = option(
-        0, LINK, "training edges of an epoch, drawn anew each time; 0 is all", low=0, curve=True
+    edges_per_epoch: int | None = option(
+        None,
+        LINK,
+        "training edges of an epoch, drawn anew each time; 0 is all (default: per data set)",
+        low=0,
+        curve=True,
+    )
+    link_loss: str | None = option(
+        None,
+        LINK,
+        "softmax: mostly the cross-entropy of the cited paper among its negatives (the default); "
+        "bce: each pair by itself, a citation or not",
+        choices=LINK_LOSSES,
+        curve=True,
+        newer=True,
     )
     predictor: str | None = option(
         None,
         LINK,
-        "what a pair is judged by: its embeddings alone (mlp), or its structure beside them, such "
-        "as common neighbours (structure; the default)",
+        "what a pair is judged by: its embeddings alone (mlp), its structure beside them, such as "
+        "common neighbours (structure), or also how alike the features of the papers and of their "
+        "neighbours are (content) (default: per data set)",
         choices=PREDICTORS,
         curve=True,
         newer=True,

@@ -148,7 +148,10 @@ def closing(record: RunRecord, path: Path) -> str:
     name, word = ("mrr", "MRR") if "test_mrr" in final else ("accuracy", "accuracy")
     more = "".join(
         f", {word} {_number(final[f'test_{field}'])}"
-        for field, word in (("hits_1", "hits@1"), ("hits_10", "hits@10"), ("auc", "AUC"))
+        for field, word in (
+            *(("hits_1", "hits@1"), ("hits_10", "hits@10"), ("auc", "AUC")),
+            *(("pair_accuracy", "accuracy"), ("average_precision", "AP")),
+        )
         if f"test_{field}" in final
     )
     lines = [

@@ -6,6 +6,7 @@ A rank scores a bounded number of pairs at a time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.loader import rank_slice
 from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally
+from gnn_core.measure.pair_scores import Calibration, PairScores
 from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
 from gnn_core.training.world import World
 
@@ -52,6 +54,7 @@ class LinkEvaluator:
         share_directly: as in `ExactEvaluator`.
         threads: as in `ExactEvaluator`.
         structure: of pairs, if the model reads it.
+        loss: that of training, `bce` or `softmax`.
 
     Raises:
         UsageError: there are fewer candidates than that.
@@ -68,6 +71,7 @@ class LinkEvaluator:
         share_directly: bool | None = None,
         threads: int = 1,
         structure: PairStructure | None = None,
+        loss: str = "bce",
     ):
         self._graph = graph
         self._world = world
@@ -76,9 +80,34 @@ class LinkEvaluator:
         self._candidates = {split: Candidates(graph, split, candidates) for split in SPLITS}
         self._most_edges = most_edges
         self._structure = structure
+        self._loss = loss
 
     def tallies(self, splits: tuple[str, ...], whole: bool = True) -> dict[str, RankingTally]:
-        """The tally of each split, or of a part of it: see `evaluate.Evaluator`."""
+        """The tally of each split, or of a part of it: see `evaluate.Evaluator`.
+
+        With all of the validation split there are also the accuracy and the average precision of
+        each reference against its first candidate.
+        """
+        ranked = self._ranked(splits, whole)
+        if not whole or "valid" not in splits:
+            return {split: tally for split, (tally, _) in ranked.items()}
+        threshold = ranked["valid"][1].threshold()
+        return {
+            split: replace(
+                tally,
+                pair_accuracy=pairs.accuracy(threshold),
+                average_precision=pairs.average_precision(),
+            )
+            for split, (tally, pairs) in ranked.items()
+        }
+
+    def calibration(self) -> Calibration:
+        """From scores to probabilities, by a part of the validation references. Collective."""
+        return Calibration.of(self._ranked(("valid",), whole=False)["valid"][1])
+
+    def _ranked(
+        self, splits: tuple[str, ...], whole: bool
+    ) -> dict[str, tuple[RankingTally, PairScores]]:
         chosen = {split: self._chosen(split, whole) for split in splits}
         states = self._exact.embeddings(self._met(chosen))
         return {split: self._rank(states, split, rows) for split, rows in chosen.items()}
@@ -111,11 +140,14 @@ class LinkEvaluator:
 
     def _rank(
         self, states: npt.NDArray[Any], split: str, rows: npt.NDArray[np.int64]
-    ) -> RankingTally:
+    ) -> tuple[RankingTally, PairScores]:
         """Rank this rank's part of the edges, and sum over the ranks."""
         world = self._world
-        mine = rows[rank_slice(len(rows), world.rank, world.world_size)]
+        own = rank_slice(len(rows), world.rank, world.world_size)
+        mine = rows[own]
         total = RankingTally()
+        pairs = np.zeros((len(rows), 2))  # each rank fills its part
+        done = own.start
         for part in self._parts(split, mine):
             if world.stop_signal is not None:
                 break
@@ -130,6 +162,9 @@ class LinkEvaluator:
                 structure = found.reshape(-1, found.shape[2])
             scores = self._model.scores(left, states[others.ravel()], structure)
             scores = scores.reshape(len(part), width)
-            total += RankingTally.of(scores[:, 0], scores[:, 1:])
+            total += RankingTally.of(scores[:, 0], scores[:, 1:], self._loss)
+            pairs[done : done + len(part)] = scores[:, :2]
+            done += len(part)
         world.stop_together()
-        return RankingTally.from_vector(world.sum(total.to_vector()))
+        pairs = world.sum(pairs.ravel()).reshape(pairs.shape)
+        return RankingTally.from_vector(world.sum(total.to_vector())), PairScores(*pairs.T)

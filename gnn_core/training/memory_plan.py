@@ -221,7 +221,8 @@ def rank_bytes(
     targets = most_targets(config, graph, world_size)
     pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
     if nodes is None:
-        nodes = [float(min(graph.num_nodes, targets + pairs) if is_link else targets)]
+        others = config.negatives_pool or pairs - targets
+        nodes = [float(min(graph.num_nodes, 2 * targets + others) if is_link else targets)]
         for fanout in config.fanouts:
             drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
             nodes.append(min(float(graph.num_nodes), nodes[-1] * (1 + drawn)))

@@ -166,10 +166,11 @@ def train_loader(
             **common,
             negatives=config.negatives or 1,
             shared_negatives=config.shared_negatives,
+            pool=config.negatives_pool or 0,
             hide_targets=config.hide_targets,
             dated=config.negatives_kind == "dated",
             structure=pair_structure(config, graph),
-            edges_per_epoch=config.edges_per_epoch,
+            edges_per_epoch=config.edges_per_epoch or 0,
         )
     return Loader(graph, "train", **common)
 
@@ -204,7 +205,8 @@ def assignment(
 def expected_edges(config: RunConfig, graph: Graph) -> ExpectedEdges:
     """The edges that a training target is expected to have sampled."""
     if config.task == "link":
-        return ExpectedEdges(graph, config.fanouts, graph.train_edges, config.negatives or 1)
+        negatives = 0 if config.negatives_pool else config.negatives or 1
+        return ExpectedEdges(graph, config.fanouts, graph.train_edges, negatives)
     return ExpectedEdges(graph, config.fanouts)
 
 
@@ -286,6 +288,7 @@ def build_evaluator(
             most_edges=config.eval_edges,
             threads=len(replicas),
             structure=pair_structure(config, graph),
+            loss=config.link_loss or "bce",
         )
     if config.eval == "exact":
         return ExactEvaluator(graph, world, model, threads=len(replicas))

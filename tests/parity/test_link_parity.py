@@ -86,8 +86,8 @@ class Plain(torch.nn.Module):
             x = x.relu() if depth < len(self.lins) - 1 else x
         return x.squeeze(-1)
 
-    def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Summed over the edges: that of each, and the mean of its negatives'."""
+    def loss(self, x: torch.Tensor, batch: Batch, loss: str) -> torch.Tensor:
+        """Summed over the edges: that of each, and the mean of its negatives', or of its class."""
         parts = []
         for block in batch.blocks:
             ends = np.repeat(np.arange(block.num_dst), np.diff(block.offsets))
@@ -103,8 +103,12 @@ class Plain(torch.nn.Module):
             features = (None, None) if known is None else (known[pair, 0], known[pair, 1:])
             positive = self.score(own, h[batch.pairs.destinations[pair]], features[0])
             negative = self.score(own[None], h[batch.pairs.negatives[pair].copy()], features[1])
-            total = total + entropy(positive, torch.ones_like(positive))
-            total = total + entropy(negative, torch.zeros_like(negative))
+            each = entropy(positive, torch.ones_like(positive))
+            each = each + entropy(negative, torch.zeros_like(negative))
+            if loss == "softmax":
+                scores = torch.cat([positive.reshape(1), negative])
+                each = 0.1 * each + torch.nn.functional.cross_entropy(scores, torch.tensor(0))
+            total = total + each
         return total
 
 
@@ -128,6 +132,7 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
     [
         ({}, 3, "mean"),
         ({"dated": True, "negatives": 3, "structure": True}, 3, "mean"),
+        ({"loss": "softmax", "negatives": 5, "pool": 20, "structure": True}, 3, "mean"),
         ({"shared_negatives": True, "negatives": 3, "structure": True}, 1, "mean"),
         ({"hide_targets": True, "negatives": 3}, 2, "mean"),
         ({"shared_negatives": True, "negatives": 4}, 1, "mean"),
@@ -141,11 +146,12 @@ def test_loss_and_gradients(
     width = 0
     if chosen.get("structure"):
         chosen["structure"], width = PairStructure(graph), WIDTH_OF_STRUCTURE
+    loss = chosen.pop("loss", "bce")
     batch = LinkLoader(graph, **chosen).batch(0, 0)
     model = made(precision, predictor_layers, width, aggregator=aggregator)
     plain = Plain(model)
-    loss_sum, correct = link_objective(model, table_of(graph), batch)
-    theirs = plain.loss(table_of(graph).to(plain.lins[0].weight.dtype), batch)
+    loss_sum, correct = link_objective(model, table_of(graph), batch, loss)
+    theirs = plain.loss(table_of(graph).to(plain.lins[0].weight.dtype), batch, loss)
     assert off_by(loss_sum, theirs) < TOLERANCE[precision]
     assert 0 <= int(correct) <= batch.num_real
     loss_sum.backward()

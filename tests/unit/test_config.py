@@ -217,7 +217,11 @@ def test_the_digest_is_a_sha256(parse) -> None:
         ({}, "4bd31d91a657b3b6cbb45a956f517f0889027933bc79f768817d58cc6aabada5"),
         ({"dataset": "cora"}, "2371b3576b64bdef1b887b76c7b11376188cb6fc66673a37993a34aa2ee07f63"),
         (
-            {"dataset": "cora", "task": "link", "predictor": "mlp", "negatives_kind": "uniform"},
+            {
+                **{"dataset": "cora", "task": "link", "predictor": "mlp", "link_loss": "bce"},
+                **{"negatives": 10, "negatives_kind": "uniform", "negatives_pool": 0},
+                **{"hidden": 256, "lr": 0.01, "weight_decay": 0.0},
+            },
             "c938b3222735546de4caa0c92a92b4456392eb51b57e88c5f5319262d1d47e61",
         ),
     ],

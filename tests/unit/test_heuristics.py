@@ -1,4 +1,4 @@
-"""The two rules of thumb: scored by hand on a small graph, and as a command."""
+"""The rules of thumb: scored by hand on a small graph, and as a command."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def test_scores() -> None:
     papers, others = np.array([0, 4]), np.array([[3, 4, 1], [0, 1, 2]])
     common = rules["common neighbours"](papers, others)
     assert common.tolist() == [[2, 0, 0], [0, 0, 0]]
+    assert rules["Jaccard"](papers, others).tolist() == [[1, 0, 0], [0, 0, 0]]
+    adamic_adar = rules["Adamic-Adar"](papers, others)
+    np.testing.assert_allclose(adamic_adar, [[2 / np.log(2), 0, 0], [0, 0, 0]])
+    assert rules["resource allocation"](papers, others).tolist() == [[1, 0, 0], [0, 0, 0]]
     preferential = rules["preferential attachment"](papers, others)
     assert preferential.tolist() == [[4, 0, 4], [0, 0, 0]]
 
@@ -53,7 +57,10 @@ def test_the_command(tmp_path: Path, run_cli) -> None:
     assert "100 references of the test split among 1,000 candidates each (newest)" in done.stdout
     (bench,), problems = read_benches(made)
     assert not problems
-    assert [row[0] for row in bench.rows] == ["common neighbours", "preferential attachment"]
+    counted = ["common neighbours", "Jaccard", "Adamic-Adar", "resource allocation"]
+    assert [row[0] for row in bench.rows] == [*counted, "preferential attachment", "oracle"]
+    mrr = {row[0]: row[1] for row in bench.rows}
+    assert mrr.pop("oracle") > max(mrr.values())
     assert all(0 < row[1] < 1 for row in bench.rows)
     assert json.loads(made.read_text())["settings"]["seeds"] == 2
 

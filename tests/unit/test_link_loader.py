@@ -72,6 +72,29 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
             assert np.array_equal(my_block.columns, their_block.columns)
 
 
+def drawn_in(batches: list[Batch]) -> set[int]:
+    return {node for batch in batches for _, _, others in triples(batch) for node in others}
+
+
+def test_negatives_of_a_step_are_drawn_from_its_pool(graph: Graph) -> None:
+    batches = epoch_of(graph, negatives=4, pool=9)
+    pools = [drawn_in([batch]) for batch in batches]
+    assert all(len(pool) <= 9 for pool in pools) and len(drawn_in(batches)) > 20
+    assert drawn_in(epoch_of(graph, negatives=4)) > drawn_in(batches)
+    dated = epoch_of(graph, negatives=4, pool=30, dated=True)
+    years = np.asarray(graph.years)
+    newer = [years[other] > years[a] for b in dated for a, _, some in triples(b) for other in some]
+    assert np.mean(newer) < 0.02
+    for world_size in WORLDS:
+        ranks = [
+            epoch_of(graph, negatives=4, pool=9, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        for step, whole in enumerate(batches):
+            together = [one for rank in ranks for one in triples(rank[step])]
+            assert sorted(together) == sorted(triples(whole))
+
+
 # --- an epoch -----------------------------------------------------------------------------------
 
 
@@ -320,4 +343,4 @@ def test_each_pair_has_its_structure_on_any_rank(graph: Graph, shared: bool) -> 
                 triples(batch, real=False), batch.pairs.structure, strict=True
             ):
                 others = np.array([[cited, *negatives]])
-                assert np.array_equal(structure.of(np.array([paper]), others)[0], found)
+                assert np.array_equal(structure.of(np.array([paper]), others, True)[0], found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_a_rank_counts_those_ahead_and_half_of_those_as_good() -> None:
     assert tally.auc_sum == pytest.approx(sum(1 - (r - 1) / 50 for r in ranks), rel=1e-13)
 
 
+def test_the_loss_of_all_candidates_together() -> None:
+    scores, others = tied_scores()
+    expected = [
+        math.log(sum(math.exp(o - score) for o in [score, *row]))
+        for score, row in zip(scores.tolist(), others.tolist(), strict=True)
+    ]
+    softmax, each = (RankingTally.of(scores, others, loss) for loss in ("softmax", "bce"))
+    assert softmax.loss_sum == pytest.approx(sum(expected) + each.loss_sum / 10, rel=1e-13)
+    assert replace(softmax, loss_sum=0.0) == replace(each, loss_sum=0.0)
+
+
 def test_the_best_the_worst_and_the_undecided() -> None:
     others = np.tile(np.arange(9.0), (3, 1))
     best, worst = (RankingTally.of(np.full(3, score), others) for score in (10.0, -1.0))
@@ -92,6 +104,8 @@ def test_what_a_record_holds() -> None:
     assert tuple(fields) == tuple(f"test_{name}" for name in names)
     assert (fields["test_mrr"], fields["test_hits_1"], fields["test_hits_10"]) == (0.75, 0.5, 1)
     assert (fields["test_auc"], fields["test_count"]) == (0.5, 2)
+    judged = replace(RankingTally(), pair_accuracy=0.9, average_precision=0.8).fields()
+    assert (judged["pair_accuracy"], judged["average_precision"]) == (0.9, 0.8)
     nothing = RankingTally().fields()
     assert nothing.pop("count") == 0
     assert set(nothing.values()) == {None}

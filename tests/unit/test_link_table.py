@@ -49,6 +49,16 @@ def test_seeds_share_a_line_and_epochs_do_not() -> None:
     assert "settings" not in table.headings
 
 
+def test_accuracy_of_pairs_has_columns_where_it_is_known() -> None:
+    old, new = link_run(), link_run(seed=1)
+    new.final.update(test_pair_accuracy=0.8511, test_average_precision=0.9)
+    assert "AP" not in link_table([old]).headings
+    table = link_table([old, new])
+    row = dict(zip(table.headings, table.cells[0], strict=True))
+    assert (row["accuracy %"], row["AP"], row["seeds"]) == ("85.11", "0.9000", "2")
+    assert any(note.startswith("accuracy, AP") for note in table.notes)
+
+
 def test_settings_that_differ_are_reported() -> None:
     table = link_table([link_run(negatives=1), link_run(negatives=5)])
     assert [cells[-1] for cells in table.cells] == ["negatives=1", "negatives=5"]

@@ -27,10 +27,12 @@ NEED_TORCH = {
     *(f"horovod_gnn/{name}.py" for name in ("bench", "predict", "probe", "train")),
     *(f"baselines/{name}.py" for name in ("ddp", "ddp_probe", "predict", "ranks_bench", "single")),
     "baselines/param_server.py",
+    "baselines/link_groups.py",
     "examples/digits_torch.py",
 }
 NEED_REPORT = {
-    f"gnn_core/report/{name}.py" for name in ("analysis", "curve_figure", "demo", "scaling")
+    f"gnn_core/report/{name}.py"
+    for name in ("analysis", "curve_figure", "demo", "link_figure", "scaling")
 }
 # Distributions whose module has another name.
 MODULE = {

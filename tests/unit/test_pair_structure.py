@@ -51,6 +51,13 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
         for second in rows[first] & near[v]:
             walks += 1 / (degree[first] * degree[second])
             paths += 1 / sqrt(degree[first] * degree[second])
+
+    def strength(citing: int) -> float:
+        """How closely a paper that cites v is coupled with u: they cite the same papers."""
+        shared = [w for w in near[u] if (u, w) in edges and (citing, w) in edges]
+        return sum(1 / sqrt(degree[w] * degree[citing]) for w in shared)
+
+    strengths = {w: strength(w) for w in near[v] if (w, v) in edges}
     recent = sum((w, v) in edges and years[w] >= years[u] - 1 for w in near[v])
     total = graph.num_edges / (max(len(near[u]), 1) * max(len(near[v]), 1))
     return [
@@ -69,6 +76,9 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
         log(1 + paths),
         log(1 + abs(int(years[u]) - int(years[v]))),
         float(years[u] == years[v]),
+        log(1 + sum(strengths.values())),
+        log(1 + sum(s for w, s in strengths.items() if years[w] >= years[u] - 1)),
+        log(1 + max(strengths.values(), default=0)),
     ]
 
 
@@ -101,6 +111,27 @@ def test_a_training_edge_looks_as_it_would_if_it_were_missing(tmp_path: Path) ->
     scale = STRUCTURE.index("walks of two steps")
     same = [i for i in range(WIDTH) if i not in (scale, scale + 1)]  # relative to all edges
     np.testing.assert_allclose(linked[..., same], missing[..., same], rtol=1e-6)
+
+
+def test_negatives_of_a_training_edge_look_as_if_it_were_missing_too(tmp_path: Path) -> None:
+    whole = citing(seed=3)
+    edges = np.asarray(whole.citations, np.int64)
+    years = np.asarray(whole.years)
+    random = np.random.default_rng(1)
+    for paper, cited in edges[:8].tolist():
+        if paper == cited:
+            continue
+        kept = edges[~(np.isin(edges, (paper, cited)).all(axis=1))]
+        without = as_graph(kept, whole.num_nodes, years=years)
+        others = [n for n in random.integers(0, 150, 20).tolist() if n not in (paper, cited)]
+        pair = (np.array([paper]), np.array([[cited, *others]]))
+        linked, missing = (
+            PairStructure(g).of(*pair, hides_first=hides)
+            for g, hides in ((whole, True), (without, False))
+        )
+        names = ("common neighbours", "Jaccard", "links of the citing paper")
+        same = [STRUCTURE.index(name) for name in names]
+        np.testing.assert_allclose(linked[..., same], missing[..., same], rtol=1e-6)
 
 
 def test_the_order_and_company_of_pairs_do_not_matter(graph: Graph) -> None:

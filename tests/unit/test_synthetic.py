@@ -175,6 +175,7 @@ def test_the_canonical_spec_means_the_same(text: str) -> None:
         ("synthetic:papers=inf", "expected a number for papers, got 'inf'"),
         ("synthetic:homophily=1.5", "expected homophily from 0 to 1, got 1.5"),
         ("synthetic:homophily=nan", "expected"),
+        ("synthetic:closure=-0.1", "expected closure from 0 to 1, got -0.1"),
         ("synthetic:seed=1,seed=2", "expected seed once"),
         ("synthetic:feature_dtype=float61", "got 'float61', did you mean float16?"),
         ("synthetik", "got 'synthetik', did you mean synthetic?"),

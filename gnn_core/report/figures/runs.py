@@ -30,7 +30,7 @@ from gnn_core.report.tables.cells import differing_settings, graph_mark
 from gnn_core.strategies import order_of
 from gnn_core.whole_file import write_whole
 
-_COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
 _SECTION_COLOURS = {
     "sample": "#E69F00",
     "fetch": "#56B4E9",
@@ -49,7 +49,7 @@ _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1))
 
 def strategy_colour(name: str) -> str:
     """Return the colour of a strategy, the same in every figure."""
-    return _COLOURS[order_of(name) % len(_COLOURS)]
+    return COLOURS[order_of(name) % len(COLOURS)]
 
 
 def file_word(name: str) -> str:

@@ -18,6 +18,12 @@ from gnn_core.report.tables.speed import CROWDED
 from gnn_core.strategies import order_of
 
 _SCORES = ("mrr", *(f"hits_{most}" for most in HITS), "auc")
+# What older records lack; without any, there is no column either.
+_OF_PAIRS = {"pair_accuracy": "accuracy %", "average_precision": "AP"}
+_OF_PAIRS_MEANING = (
+    "accuracy, AP (average precision): the test references against as many pairs without a "
+    "citation, with the threshold chosen on validation"
+)
 _MEANING = (
     "minutes: training and evaluation together; evaluation: its share of them; citations/s: "
     "training alone, after the first epoch; medians over runs",
@@ -37,6 +43,7 @@ def link_table(records: Sequence[RunRecord]) -> Table:
         precision=True,
     )
     lines = [_numbers(runs) for runs in groups]
+    of_pairs = any(line["pair_accuracy"] is not None for line in lines)
     cells = []
     for line, text in zip(lines, differing, strict=True):
         deviation = f" ± {line['mrr_sd']:.4f}" if line["mrr_sd"] is not None else ""
@@ -52,6 +59,7 @@ def link_table(records: Sequence[RunRecord]) -> Table:
                 _text(line["citations_per_second"], ",.0f"),
                 f"{_text(line['mrr'])}{deviation}",
                 *(_text(line[name]) for name in _SCORES[1:]),
+                *(_of_pairs(line) if of_pairs else []),
                 str(line["seeds"]),
                 *([text or NOTHING] if any(differing) else []),
             )
@@ -61,11 +69,17 @@ def link_table(records: Sequence[RunRecord]) -> Table:
     return Table(
         headings=(
             *("dataset", "strategy", "workers", "epochs", "minutes", "evaluation", "citations/s"),
-            *("test MRR", *(f"hits@{most}" for most in HITS), "AUC", "seeds"),
+            *("test MRR", *(f"hits@{most}" for most in HITS), "AUC"),
+            *(_OF_PAIRS.values() if of_pairs else []),
+            "seeds",
             *(["settings"] if any(differing) else []),
         ),
         cells=tuple(cells),
-        notes=(*marks, *_MEANING, *(f"machine: {kind}" for kind in machines), *left_out(records)),
+        notes=(
+            *(*marks, *_MEANING, *([_OF_PAIRS_MEANING] if of_pairs else [])),
+            *(f"machine: {kind}" for kind in machines),
+            *left_out(records),
+        ),
         numbers=pd.DataFrame(lines),
     )
 
@@ -105,7 +119,7 @@ def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
             for run in by_seed.values()
             if (value := run.final.get(f"test_{name}")) is not None
         ]
-        for name in _SCORES
+        for name in (*_SCORES, *_OF_PAIRS)
     }
     return {
         "dataset": first.dataset.name,
@@ -123,6 +137,14 @@ def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
         "runs": len(runs),
         "crowded": row_of(runs).crowded,
     }
+
+
+def _of_pairs(line: dict[str, Any]) -> list[str]:
+    accuracy = line["pair_accuracy"]
+    return [
+        _text(None if accuracy is None else 100 * accuracy, ".2f"),
+        _text(line["average_precision"]),
+    ]
 
 
 def _median(values: Sequence[float]) -> float | None:
