@@ -27,7 +27,7 @@ from gnn_core.measure.feature_reads import FeatureReads
 
 _BATCH_SHARE = 8  # of the cache, in bytes: what batches may take that are drawn for its plan
 _DRAWN_A_STEP = 3  # batches, until as many as there may be are drawn ahead
-_MOST_GIVEN = 8  # batches that were given out, and whose rows nobody has asked for yet
+_MOST_GIVEN = 8  # batches given out last
 
 
 class DiskStore(FeatureStore):
@@ -78,13 +78,15 @@ class DiskStore(FeatureStore):
         """See `FeatureStore`: rows in the cache, those that are not there read into it."""
         if self.cache is None:
             return None
-        return self._ahead.submit(self._lend, ids, self.cache).result
+        with self._cache_lock:
+            step = self._step_of(ids)
+        return self._ahead.submit(self._lend, ids, step, self.cache).result
 
-    def _lend(self, ids: IntArray, cache: PlannedCache) -> Lent:
+    def _lend(self, ids: IntArray, step: int, cache: PlannedCache) -> Lent:
         start = time.perf_counter()
         self.require_ids(ids)
         with self._cache_lock:
-            plan, found = self._plan, cache.lend(ids, self._step_of(ids))
+            plan, found = self._plan, cache.lend(ids, step)
         if found is None:  # no room beside what is lent
             rows = np.empty((len(ids), self.width), self.dtype)
             self.gather(ids, rows)
