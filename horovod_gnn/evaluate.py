@@ -36,7 +36,7 @@ class Layers:
     @torch.no_grad()
     def logits_of(self, batch: Batch) -> np.ndarray:
         """Logits `[num_real, classes]` of a batch's real targets."""
-        inputs = self._feed.inputs(batch.input_nodes)
+        inputs = self._feed.lent_inputs(batch.input_nodes)
         logits = self._model(inputs, batch.input_nodes, batch.blocks)
         return logits[: batch.num_real].cpu().numpy()
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gnn_core.data.batch import Batch
-from gnn_core.data.feature_store import FeatureStore
+from gnn_core.data.feature_store import FeatureStore, Lent
 from gnn_core.data.features import SparseFeatures
 from gnn_core.usage import UsageError
 from horovod_gnn.edges import Edges, to_device
@@ -54,8 +54,8 @@ class Batches(Protocol):
 class FedBatch(Batch):
     """A batch with what layer 1 reads; on a GPU its nodes and edges lie there too."""
 
-    inputs: Inputs | None = None
-    wait: Callable[[], None] | None = None  # until its rows are there
+    inputs: Inputs | None = None  # None: what is lent
+    wait: Callable[[], Lent | None] | None = None  # until its rows are there, or lent
     ready: torch.cuda.Event | None = None
     tensors: tuple[Tensor, ...] = ()  # all that was copied to a GPU
 
@@ -70,6 +70,7 @@ class Feed:
     def __init__(self, store: FeatureStore):
         self.store = store
         self.table: FeatureTable | None = torch_table(store)  # None: rows are gathered
+        self._lent: Lent | None = None  # to the step under way
 
     def fetches_in(self, loader: Batches) -> str | None:
         """The section of a `Stopwatch` in which rows are read; None: in the loader's thread."""
@@ -92,23 +93,46 @@ class Feed:
         self.store.prefetch(batch.input_nodes)
         if self.table is not None:
             return FedBatch(**vars(batch), inputs=self.inputs(batch.input_nodes))
+        if (lend := self.store.lend_ahead(batch.input_nodes)) is not None:
+            return FedBatch(**vars(batch), wait=lend)
         rows, wait = gather_ahead(self.store, batch.input_nodes)
         return FedBatch(**vars(batch), inputs=FetchedRows(rows), wait=wait)
 
     def wait_for_rows(self, batch: Batch) -> None:
-        """Wait until the rows of a prepared batch are in memory; raises what reading them did."""
+        """Wait until the rows of a prepared batch are in memory; raises what reading them did.
+
+        The step before it is over, and gives back what it was lent.
+        """
+        self._hold(None)
         if isinstance(batch, FedBatch) and batch.wait is not None:
             start = time.perf_counter()
             batch.wait()
             waited = self.store.seconds_waited or 0.0
             self.store.seconds_waited = waited + time.perf_counter() - start
 
+    def lent_inputs(self, nodes: np.ndarray) -> Inputs:
+        """The same for the nodes of a batch, distinct; to be read until it is called again."""
+        if self.table is None and (lend := self.store.lend_ahead(nodes)) is not None:
+            self._hold(lend())
+            assert self._lent is not None
+            return FetchedRows.of(self._lent)
+        return self.inputs(nodes)
+
+    def _hold(self, lent: Lent | None) -> None:
+        """Give back what the step before was lent, and keep what this one is."""
+        if self._lent is not None and self._lent is not lent:
+            self._lent.give_back()
+        self._lent = lent
+
     def arrived(self, batch: Batch) -> tuple[Inputs, Batch]:
         """What layer 1 reads and the prepared batch, once the device may read them."""
-        assert isinstance(batch, FedBatch) and batch.inputs is not None
-        if batch.wait is not None:  # a batch for which nobody has waited
-            batch.wait()
-        return batch.inputs, batch
+        assert isinstance(batch, FedBatch)
+        if batch.wait is not None:  # returns at once if somebody has waited
+            self._hold(batch.wait())
+        if batch.inputs is not None:
+            return batch.inputs, batch
+        assert self._lent is not None
+        return FetchedRows.of(self._lent), batch
 
 
 class GpuFeed(Feed):

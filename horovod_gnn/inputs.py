@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_core.data.feature_store import FeatureStore
+from gnn_core.data.feature_store import FeatureStore, Lent
 from gnn_core.data.features import SparseFeatures
 
 FeatureTable = Tensor | SparseFeatures  # [N, F]
@@ -31,9 +31,18 @@ class StoredTable:
 
 @dataclass(frozen=True)
 class FetchedRows:
-    """Rows `[k, F]` of a table that were read before, in the order in which they are asked for."""
+    """Rows of a table that were read before, in the order in which they are asked for.
+
+    They are `rows` `[k, F]`, or, not copied out of `rows` `[any, F]` yet, its rows `at`.
+    """
 
     rows: Tensor
+    at: np.ndarray | None = None  # int64 [k]
+
+    @classmethod
+    def of(cls, lent: Lent) -> FetchedRows:
+        """Rows that a store has lent, on its memory."""
+        return cls(_decoded(torch.from_numpy(lent.rows)), lent.at)
 
 
 Inputs = FeatureTable | StoredTable | FetchedRows
@@ -89,6 +98,8 @@ def fetch_rows(
         return fetched
     if isinstance(inputs, FetchedRows):
         fetched = inputs.rows
+        if inputs.at is not None:
+            fetched = fetched.index_select(0, torch.from_numpy(inputs.at))
     elif isinstance(inputs, SparseFeatures):
         fetched = torch.from_numpy(inputs[rows])
     else:

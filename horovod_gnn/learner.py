@@ -238,7 +238,7 @@ class TorchLearner:
 
 def set_up_torch(config: RunConfig, world: SingleProcess) -> None:
     """Check device and own model of this rank, and set the number of threads. UsageError."""
-    choose_device(config, world)
+    world.reads_in_place = choose_device(config, world).type == "cpu"
     check_model(config)
     torch.set_num_threads(config.threads)
     if config.threads == 1 and torch.get_num_interop_threads() != 1:

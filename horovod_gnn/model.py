@@ -136,7 +136,8 @@ class GraphSAGE(NodeModel):
         if isinstance(inputs, StoredTable):
             table, options = inputs.table, replace(options, store=inputs.store)
         elif isinstance(inputs, FetchedRows):
-            table, rows = inputs.rows, np.arange(len(nodes))
+            table = inputs.rows
+            rows = np.arange(len(nodes)) if inputs.at is None else inputs.at
         seen = [self._seen(block) for block in blocks]
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
         out = FusedStack.apply(table, rows, nodes, seen, options, *parameters)

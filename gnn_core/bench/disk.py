@@ -4,8 +4,9 @@
     python -m gnn_core.bench.disk --mib 8192 --folder /mnt/nvme  # another disk
     python -m gnn_core.bench.disk --json disk.json
 
-A memory map as it is, one that was told to expect random reads, and `DiskStore` without a cache on
-1, 8, 32 and 128 threads take turns. Before each turn the file is dropped from the page cache.
+A memory map as it is, one that was told to expect random reads, and `DiskStore` without a cache, on
+1, 8, 32 and 128 threads and with queued reads, take turns. Before each turn the file is dropped
+from the page cache.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from gnn_core.usage import Parser, whole
 IntArray = npt.NDArray[np.int64]
 _MAP = "memory map"
 _RANDOM_MAP = "memory map, MADV_RANDOM"
-_THREADS = (1, 8, 32, 128)
+_THREADS = (1, 8, 32, 128, None)  # None: queued by one
 _PIECE_BYTES = 64 << 20
 
 
@@ -141,7 +142,7 @@ def _variants(table: np.memmap, options: argparse.Namespace) -> list[Variant[Tur
     few = min(options.rows, 10 * options.map_rows)
     stores = [
         variant(
-            f"disk store, {threads} thread{'s' * (threads > 1)}",
+            f"disk store, {_name(threads)}",
             few if threads == 1 else options.rows,
             partial(_stored, table, threads),
         )
@@ -154,6 +155,12 @@ def _variants(table: np.memmap, options: argparse.Namespace) -> list[Variant[Tur
     ]
 
 
+def _name(threads: int | None) -> str:
+    if threads is None:
+        return "queued reads"
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
 def _mapped(table: np.memmap, random: bool) -> Callable[[IntArray], object]:
     """A new map of the file, which has no page yet."""
     own = np.memmap(str(table.filename), table.dtype, "r", 0, table.shape)
@@ -162,7 +169,7 @@ def _mapped(table: np.memmap, random: bool) -> Callable[[IntArray], object]:
     return lambda ids: own[ids]
 
 
-def _stored(table: np.memmap, threads: int) -> Callable[[IntArray], object]:
+def _stored(table: np.memmap, threads: int | None) -> Callable[[IntArray], object]:
     store = DiskStore(table, 0, threads)
     return lambda ids: store.gather(ids, np.empty((len(ids), store.width), store.dtype))
 

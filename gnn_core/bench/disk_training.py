@@ -1,14 +1,18 @@
 """Disk training benchmark: epochs with features on disk, under a memory limit, and in memory.
 
-    python -m gnn_core.bench.disk_training                          # features of 4 x 1536 MiB
+    python -m gnn_core.bench.disk_training                          # features of 4 x 2048 MiB
     python -m gnn_core.bench.disk_training --dataset synthetic:papers=1e6 --memory-mib 1024
     python -m gnn_core.bench.disk_training --folder /mnt/nvme --json disk-training.json
+    python -m gnn_core.bench.disk_training --peer pyg=python --peer graphbolt=~/dgl/bin/python
 
 The graph is a data set whose features are replaced by random numbers, as many as it takes to be
 `--times` larger than the limit, in a folder that is removed in the end. The run on disk is in a
 memory control group of that limit, without swap: page cache counts. Making a group needs root, or a
 delegated one. The run in memory has no limit, and its features are in the page cache beforehand;
 the machine needs as much memory. Both must have the same loss in every step.
+
+With `--peer` another library trains on the same graph under the same limit, see
+`baselines/disk_peer.py`: PyG on features in a memory map, or GraphBolt. The Python given has it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +42,7 @@ from gnn_core.bench.frame import (
     was_busy,
     write_bench,
 )
-from gnn_core.bench.memory_group import Used, run_measured
+from gnn_core.bench.memory_group import Used, forget_pages, run_measured
 from gnn_core.data import datasets
 from gnn_core.data.checks import ARRAY_NAMES
 from gnn_core.data.graph import Graph
@@ -45,9 +50,9 @@ from gnn_core.data.store import GraphWriter
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
+from gnn_core.measure.feature_reads import FeatureReads
 from gnn_core.measure.records import read_records
-from gnn_core.measure.run_record import RunRecord
-from gnn_core.sweep.launches import Launch
+from gnn_core.sweep.launches import ROOT, Launch
 from gnn_core.usage import Parser, UsageError, whole, wholes
 
 _DISK, _MEMORY = "on disk", "in memory"
@@ -59,18 +64,20 @@ _EVALUATED = 512  # nodes of each split, at the end of a run
 class Run:
     """One training run and what it used."""
 
-    record: RunRecord
+    epoch_seconds: list[float]  # of each epoch
     used: Used
+    step_losses: tuple[float | None, ...] = ()  # none of another library
+    reads: FeatureReads | None = None
 
     @property
     def first(self) -> float:
         """Seconds of the first epoch."""
-        return self.record.epochs[0].seconds
+        return self.epoch_seconds[0]
 
     @property
     def later(self) -> float:
         """Median seconds of the others."""
-        return float(statistics.median(epoch.seconds for epoch in self.record.epochs[1:]))
+        return float(statistics.median(self.epoch_seconds[1:]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,13 +95,20 @@ def _run(options: argparse.Namespace) -> int:
             Variant(_DISK, partial(_trained, folder, options, True)),
             Variant(_MEMORY, partial(_trained, folder, options, False)),
         ]
+        peers = [
+            Variant(name, partial(_trained_by, name, python, folder, options))
+            for name, python in options.peer
+        ]
         take_turns(
             variants,
             options.rounds,
             lambda run: f"first epoch {run.first:.2f} s, later {run.later:.2f} s",
         )
         _require_same_losses(variants)
-        record = _record(options, variants, hardware, features.shape)
+        missing = _try(peers, options.rounds)
+        peers = [peer for peer in peers if peer.results]
+        record = _record(options, [*variants, *peers], hardware, features.shape)
+        record["notes"] += missing
     text, notes = table_text(record)
     print("\n".join([text, *notes]))
     if options.json:
@@ -108,7 +122,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     text = "whose edges are trained on (default: %(default)s)"
     add("--dataset", default="synthetic:papers=2e6", metavar="NAME", help=text)
     text = "limit of the run on disk (default: %(default)s)"
-    add("--memory-mib", type=whole(), default=1536, metavar="N", help=text)
+    add("--memory-mib", type=whole(), default=2048, metavar="N", help=text)
     text = "features are so many times the limit (default: %(default)s)"
     add("--times", type=whole(1, 100), default=4, metavar="N", help=text)
     text = "training targets of an epoch (default: %(default)s)"
@@ -119,9 +133,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--fanouts", type=wholes, default=(10, 10), metavar="N,N", help="(default: 10,10)")
     text = "where the graph is made, and removed in the end (default: the temporary folder)"
     add("--folder", type=path_argument, default=Path(tempfile.gettempdir()), help=text)
+    add(
+        "--peer",
+        type=_peer,
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="also train with another library, which that Python has: pyg or graphbolt",
+    )
     add_rounds_flag(parser, 1, "of each")
     add_json_flag(parser)
     return parser.parse_args(argv)
+
+
+def _peer(text: str) -> tuple[str, str]:
+    name, _, python = text.partition("=")
+    if name not in ("pyg", "graphbolt") or not python:
+        raise argparse.ArgumentTypeError(f"expected pyg=PYTHON or graphbolt=PYTHON, got {text!r}")
+    return name, str(Path(python).expanduser())
 
 
 def _say(line: str) -> None:
@@ -176,6 +205,7 @@ def _trained(folder: Path, options: argparse.Namespace, on_disk: bool) -> Run:
         *("--hidden", "128", "--lr", "0.001", "--progress", "lines"),
     ]
     limit = 0
+    forget_pages(folder)
     if on_disk:
         limit = options.memory_mib << 20
         flags += ["--feature-store", "disk", "--memory-limit", f"{options.memory_mib}MiB"]
@@ -188,12 +218,41 @@ def _trained(folder: Path, options: argparse.Namespace, on_disk: bool) -> Run:
         command = Launch("single", 1).command([*flags, "--records", place])
         used = run_measured(command, Path(place, "run.log"), limit)
         records, _ = read_records(place)
-    return Run(records[-1], used)
+    record = records[-1]
+    losses = tuple(record.step_losses or ())
+    reads = record.feature_reads[0] if record.feature_reads else None
+    return Run([epoch.seconds for epoch in record.epochs], used, losses, reads)
+
+
+def _trained_by(name: str, python: str, folder: Path, options: argparse.Namespace) -> Run:
+    """The same training by another library, its features in a memory map. UsageError."""
+    fanouts = ",".join(map(str, options.fanouts))
+    command = [python, str(ROOT / "baselines" / "disk_peer.py"), name, "--folder", str(folder)]
+    command += ["--targets-per-step", str(options.global_batch_size), "--fanouts", fanouts]
+    command += ["--epochs", str(options.epochs)]
+    forget_pages(folder)
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place, "run.log")
+        used = run_measured(command, log, options.memory_mib << 20)
+        epochs = loads(log.read_text(encoding="utf-8").splitlines()[-1])["epochs"]
+    return Run([epoch["seconds"] for epoch in epochs], used)
+
+
+def _try(peers: Sequence[Variant[Run]], rounds: int) -> list[str]:
+    """Let the other libraries train; a note on each that could not."""
+    notes = []
+    for peer in peers:
+        try:
+            take_turns([peer], rounds, lambda run: f"later epochs {run.later:.2f} s")
+        except UsageError as error:
+            notes.append(f"{peer.name} did not run: {error}".partition("; see ")[0])
+            _say(notes[-1])
+    return notes
 
 
 def _require_same_losses(variants: Sequence[Variant[Run]]) -> None:
     """Raise RuntimeError unless all runs had the same loss in every step."""
-    curves = {tuple(run.record.step_losses or ()) for one in variants for run in one.results}
+    curves = {run.step_losses for one in variants for run in one.results}
     if len(curves) != 1:
         raise RuntimeError("features on disk and in memory have different loss curves")
 
@@ -211,8 +270,7 @@ def _record(
     rows = []
     for one in variants:
         last = one.results[-1]
-        reads = last.record.feature_reads
-        peak = last.used.group_peak_bytes
+        reads, peak = last.reads, last.used.group_peak_bytes
         rows.append(
             [
                 one.name,
@@ -220,10 +278,12 @@ def _record(
                 middle(one.name, "first") / middle(_MEMORY, "first"),
                 middle(one.name, "later"),
                 middle(one.name, "later") / middle(_MEMORY, "later"),
+                options.targets / middle(one.name, "later"),
+                last.used.cpu_seconds,
                 None if peak is None else peak >> 20,
-                None if not reads else 100 * reads[0].hits / reads[0].rows,
-                None if not reads else reads[0].reads,
-                None if not reads else reads[0].bytes_read / 1e9,
+                None if reads is None else 100 * reads.hits / reads.rows,
+                None if reads is None else reads.reads,
+                last.used.read_bytes / 1e9,
             ]
         )
     where = origin(hardware)
@@ -244,12 +304,13 @@ def _record(
         },
         "columns": [
             *("features", "first epoch s", "of in memory", "later epochs s", "of in memory later"),
-            *("group's peak MiB", "hits %", "reads", "GB read"),
+            *("targets/s", "CPU seconds", "group's peak MiB", "hits %", "reads", "GB read"),
         ],
         "rows": rows,
         "notes": [
-            "epochs are those of training, without evaluation; the peak is that of the memory "
-            "control group, page cache included; hits, reads and bytes are of the whole run"
+            "epochs are those of training, without evaluation; targets/s are of later epochs; the "
+            "peak is that of the memory control group, page cache included; CPU seconds, hits, "
+            "reads and bytes are of the whole run"
         ],
     }
 

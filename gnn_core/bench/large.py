@@ -14,19 +14,20 @@ command goes on where it was stopped. A graph is removed once all its stages are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
-import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gnn_core.bench.frame import add_json_flag, origin, table_text, was_busy, write_bench
-from gnn_core.bench.memory_group import run_measured
+from gnn_core.bench.memory_group import forget_pages, run_measured
 from gnn_core.data.meta import META, read_meta
 from gnn_core.data.room import require_room
 from gnn_core.files import path_argument
@@ -35,17 +36,19 @@ from gnn_core.measure import machine
 from gnn_core.measure.records import read_records
 from gnn_core.measure.timing import per_second
 from gnn_core.sweep.launches import Launch
-from gnn_core.usage import Parser, UsageError, finite, whole
+from gnn_core.usage import Parser, UsageError, finite, printable, whole
 
 STAGES = ("prepare", "partition", "train", "evaluate")
 _SIZES = (2e4, 2e5, 2e6, 2e7, 1e8)
 _CITATIONS = 10  # per paper
+_EVALUATED = 1024  # nodes of each split in the stage that trains
 _FEATURES = 64
 _TRAIN_SHARE = 0.63  # of the labelled papers
 _MODEL = "--layers 3 --fanouts 15,10,5 --hidden 128 --global-batch-size 1024 --epochs 1"
 _STORE = "--feature-store disk"
 _DONE = "stages.json"
 _GIB = 1 << 30
+_SECONDS_BETWEEN_LINES = 30.0
 _COLUMNS = [
     "papers",
     "stage",
@@ -95,12 +98,14 @@ class Plan:
             how = ["--parts", str(self.ranks), "--method", "refine"]
             program = [sys.executable, "-m", "gnn_core.data.partition", dataset, *how]
             return [*program, "--output", str(folder / "parts"), *cache]
-        flags = ["--dataset", dataset, *cache, "--eval", "sampled", "--progress", "off"]
+        flags = ["--dataset", dataset, *cache, "--eval", "sampled", "--progress", "lines"]
         flags += ["--checkpoint-dir", str(folder / "checkpoints")]
         flags += ["--records", str(folder / "records" / stage)]
         flags += [*shlex.split(_MODEL), *shlex.split(self.train)]
-        # With nothing left to train, a resumed run is an evaluation.
-        flags += ["--resume"] * (stage == "evaluate")
+        if stage == "evaluate":  # with nothing left to train, a resumed run is an evaluation
+            flags += ["--resume"]
+        else:  # its evaluation is another stage
+            flags += ["--eval-nodes", str(_EVALUATED)]
         return Launch("horovod", self.ranks).command(flags)
 
 
@@ -149,8 +154,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--papers", type=_sizes, default=_sizes(sizes), metavar="N,N,...", help=f"sizes ({sizes})")
     add("--ranks", type=whole(), default=2, metavar="N", help="ranks, and parts (2)")
     add("--memory", type=finite(0), default=16.0, metavar="GIB", help="limit; 0 is none (16)")
-    text = "training targets of an epoch, of which small graphs have fewer (100000)"
-    add("--targets", type=whole(), default=100_000, metavar="N", help=text)
+    text = "training targets of an epoch, of which small graphs have fewer (50000)"
+    add("--targets", type=whole(), default=50_000, metavar="N", help=text)
     add("--stages", type=_stages, default=STAGES, metavar="NAME,...", help=",".join(STAGES))
     text = f'further flags of training, in quotes ("{_STORE}")'
     add("--train", default=_STORE, metavar="FLAGS", help=text)
@@ -212,10 +217,11 @@ def _measured(plan: Plan, stage: str, papers: int, folder: Path) -> Stage:
         per_paper = 2 * 2 * _FEATURES + 4 * 4 * _CITATIONS + 32  # features twice: parts are a copy
         require_room(f"{papers:,} papers", folder, per_paper * papers)
     shutil.rmtree(folder / "records" / stage, ignore_errors=True)
-    _forget_pages(folder)
+    forget_pages(folder)
     try:
         command = plan.command(stage, papers, folder)
-        used = run_measured(command, log, int(plan.memory_gib * _GIB))
+        with _followed(log):
+            used = run_measured(command, log, int(plan.memory_gib * _GIB))
     except UsageError as error:
         raise UsageError(f"{papers:,} papers, {stage}: {error}") from None
     found = {"papers": papers, "stage": stage, **dataclasses.asdict(used)}
@@ -224,6 +230,29 @@ def _measured(plan: Plan, stage: str, papers: int, folder: Path) -> Stage:
         num_edges = read_meta(graph)["num_edges"]
         return {**found, "edges": num_edges, "citations_per_second": num_edges / 2 / used.seconds}
     return {**found, **_rates(stage, folder / "records" / stage)}
+
+
+@contextlib.contextmanager
+def _followed(log: Path) -> Iterator[None]:
+    """Print the last line of a log from time to time, if there is another one."""
+    over = threading.Event()
+
+    def follow() -> None:
+        told = ""
+        while not over.wait(_SECONDS_BETWEEN_LINES):
+            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            last = (text.splitlines() or [""])[-1]
+            if last and last != told:
+                told = last
+                _say(f"  {printable(told)}")
+
+    thread = threading.Thread(target=follow, name="log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _rates(stage: str, folder: Path) -> Stage:
@@ -243,15 +272,6 @@ def _rates(stage: str, folder: Path) -> Stage:
     }
 
 
-def _forget_pages(folder: Path) -> None:
-    """Take the files of a folder out of the page cache: what a stage reads is charged to it."""
-    os.sync()
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as stream:
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def _record(hardware: Mapping[str, Any], plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     where = origin(hardware)
     notes = ["other programs were running"] if was_busy(hardware) else []
@@ -263,6 +283,7 @@ def _record(hardware: Mapping[str, Any], plan: Plan, stages: Sequence[Stage]) ->
             "ranks": plan.ranks,
             "citations": f"{_CITATIONS} per paper",
             "features": f"{_FEATURES} x float16",
+            "targets": f"{plan.targets} an epoch, or all of a small graph",
             "training": " ".join([_MODEL, plan.train]).strip(),
         },
         "columns": _COLUMNS,

@@ -126,6 +126,15 @@ def run_measured(command: Sequence[str], log: Path, limit_bytes: int = 0) -> Use
         )
 
 
+def forget_pages(folder: Path) -> None:
+    """Take the files of a folder out of the page cache: what a stage reads is charged to it."""
+    os.sync()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @dataclass
 class _Peaks:
     rss: int = 0

@@ -67,3 +67,9 @@ class Batch:
     def num_edges(self) -> int:
         """Sampled edges over all blocks."""
         return sum(block.num_edges for block in self.blocks)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the blocks and the input nodes, which are most of it."""
+        arrays = [array for block in self.blocks for array in (block.offsets, block.columns)]
+        return self.input_nodes.nbytes + sum(array.nbytes for array in arrays)

@@ -1,12 +1,14 @@
-"""Rows of a file read past the page cache: sorted, merged reads on many threads, with O_DIRECT.
+"""Rows of a file read past the page cache: sorted, merged reads, many at a time, with O_DIRECT.
 
-A memory map reads a page at a time and waits for each; here every thread has a read of its own
-under way, so that the disk has a full queue, and the memory it takes is that of the threads'
-buffers. `disk_store` asks for rows.
+A memory map reads a page at a time and waits for each; here the disk has a full queue, and the
+memory it takes is that of the buffers. One thread queues all reads where the system has
+asynchronous ones (`queued_reads`), else each of many threads has a read of its own under way.
+`disk_store` asks for rows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -19,14 +21,17 @@ import numpy.typing as npt
 from numba import types
 
 from gnn_core.compiled import njit
+from gnn_core.data.queued_reads import QueuedReads
+from gnn_core.data.row_runs import copy_run, next_run
 from gnn_core.usage import UsageError
 
 IntArray = npt.NDArray[np.int64]
 
-READ_THREADS = 32  # more gain little, and each read takes a core about 12 us
-BLOCK_BYTES = 4096  # what O_DIRECT aligns offsets, sizes and addresses to
-MOST_RUN_BYTES = 256 << 10  # one read at most, unless a row is longer
-_MOST_GAP_BYTES = 16 << 10  # reading so much in between takes no longer than another read
+READ_THREADS = 32  # where reads are not queued; more gain little
+QUEUE_DEPTH = 128  # reads
+MOST_RUN_BYTES = 64 << 10  # one read at most, unless a row is longer
+_BLOCKS = (512, 4096)  # to one of which O_DIRECT aligns offsets and sizes
+_MOST_GAP_BYTES = 4 << 10  # reading so much in between takes no longer than another read
 _LEAST_ROWS = 16  # handed to a thread at a time
 
 _pread = types.ExternalFunction(
@@ -42,7 +47,7 @@ class RowReader:
         offset: where row 0 begins, in bytes.
         num_rows: rows in the file.
         row_bytes: bytes of a row.
-        threads: reads under way at a time, at most.
+        threads: reads under way at a time, by so many threads; None: queued where that is possible.
         direct: try O_DIRECT; where it is refused, or not wanted, the page cache is used and emptied
             after each call.
 
@@ -56,11 +61,11 @@ class RowReader:
         offset: int,
         num_rows: int,
         row_bytes: int,
-        threads: int = READ_THREADS,
+        threads: int | None = None,
         direct: bool = True,
     ):
         self._path, self._offset, self._row_bytes = path, offset, row_bytes
-        self._room = max(MOST_RUN_BYTES, (row_bytes // BLOCK_BYTES + 3) * BLOCK_BYTES)
+        self._room = max(MOST_RUN_BYTES, (row_bytes // _BLOCKS[-1] + 3) * _BLOCKS[-1])
         self._buffers = threading.local()
         self._lock = threading.Lock()
         self.reads, self.bytes_read = 0, 0  # since it was opened
@@ -72,21 +77,20 @@ class RowReader:
             raise UsageError(f"{path}: expected a file of features, got {error}") from None
         if size < offset + num_rows * row_bytes:
             raise self._error(f"{size:,} bytes for {num_rows:,} rows of {row_bytes:,}")
-        direct_file = _opened_direct(path) if direct else None
-        self.is_direct = direct_file is not None
-        if direct_file is None:
-            self._file = self._plain
+        found = _opened_direct(path) if direct else None
+        self.is_direct = found is not None
+        self._queue: QueuedReads | None = None
+        if found is None:
+            self._file, block = self._plain, _BLOCKS[-1]
             self._advise("POSIX_FADV_RANDOM")
         else:
-            self._file = direct_file
-            weakref.finalize(self, os.close, direct_file)
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "ringsage-read")
-
-    @property
-    def buffer_bytes(self) -> int:
-        """What the buffers of all threads take."""
-        return self._threads * self._room
+            self._file, block = found
+            weakref.finalize(self, os.close, self._file)
+            if threads is None:
+                self._queue = QueuedReads.of(QUEUE_DEPTH, self._room)
+        self._layout = (offset, row_bytes, block, _MOST_GAP_BYTES)  # see `next_run`
+        self._threads = threads or READ_THREADS
+        self._pool = ThreadPoolExecutor(self._threads, "ringsage-read")
 
     def read(self, ids: IntArray, positions: IntArray, out: npt.NDArray[np.uint8]) -> None:
         """Copy rows of the file into `out`.
@@ -99,6 +103,12 @@ class RowReader:
         Raises:
             UsageError: the disk or the file does not give what it should.
         """
+        if self._queue is not None:
+            counts = np.zeros(2, np.int64)
+            is_done = self._queue.read_rows(self._file, ids, positions, self._layout, out, counts)
+            self._count(counts)
+            if is_done:
+                return
         most_parts = 1 if self._threads == 1 else 2 * self._threads
         num_parts = max(1, min(most_parts, len(ids) // _LEAST_ROWS))
         bounds = np.linspace(0, len(ids), num_parts + 1).astype(np.int64).tolist()
@@ -125,8 +135,7 @@ class RowReader:
         while begin < end:
             begin = _read_runs(
                 self._file,
-                *(ids, positions, begin, end),
-                *(self._offset, self._row_bytes),
+                *(ids, positions, begin, end, self._layout),
                 *(buffer, buffer.ctypes.data),
                 out,
                 counts,
@@ -134,6 +143,9 @@ class RowReader:
             if begin < end:  # a read failed: try again, without O_DIRECT, to learn why
                 out[positions[begin]] = self._read_row(int(ids[begin]))
                 begin += 1
+        self._count(counts)
+
+    def _count(self, counts: IntArray) -> None:
         with self._lock:
             self.reads += int(counts[0])
             self.bytes_read += int(counts[1])
@@ -161,8 +173,8 @@ class RowReader:
         )
 
 
-def _opened_direct(path: Path) -> int | None:
-    """The file opened with O_DIRECT, which has worked once; None where it is refused."""
+def _opened_direct(path: Path) -> tuple[int, int] | None:
+    """The file opened with O_DIRECT, and its block in bytes; None where that is refused."""
     flag = getattr(os, "O_DIRECT", None)  # Linux alone has it
     if flag is None:
         return None
@@ -170,44 +182,31 @@ def _opened_direct(path: Path) -> int | None:
         file = os.open(path, os.O_RDONLY | flag)
     except OSError:  # tmpfs, some network file systems
         return None
-    try:
-        os.preadv(file, [mmap.mmap(-1, BLOCK_BYTES)], 0)
-    except OSError:  # another alignment is asked for
-        os.close(file)
-        return None
-    return file
+    memory = mmap.mmap(-1, _BLOCKS[-1])
+    for block in _BLOCKS:
+        with contextlib.suppress(OSError):  # another alignment is asked for
+            os.preadv(file, [memoryview(memory)[:block]], block)
+            return file, block
+    os.close(file)
+    return None
 
 
 @njit(cache=True, nogil=True)
-def _read_runs(  # type: ignore[no-untyped-def]
-    file, ids, positions, begin, end, offset, row_bytes, buffer, address, out, counts
-):
+def _read_runs(file, ids, positions, begin, end, layout, buffer, address, out, counts):  # type: ignore[no-untyped-def]
     """Read rows `begin` .. `end` - 1 of the ascending `ids` into `out`; the first that failed.
 
-    Rows of one block, and those with little between them, are one read. `address` is that of
-    `buffer`. `counts` is raised by the number of reads and of bytes. Returns `end` if none failed.
+    `layout` is that of `next_run`, `address` that of `buffer`. `counts` is raised by the number of
+    reads and of bytes. Returns `end` if none failed.
     """
-    block = np.int64(BLOCK_BYTES)
+    block = layout[2]
     while begin < end:
-        start = (offset + ids[begin] * row_bytes) // block * block
-        stop = offset + (ids[begin] + 1) * row_bytes
-        last = begin + 1
-        while last < end:
-            row = offset + ids[last] * row_bytes
-            if row - stop > _MOST_GAP_BYTES or row + row_bytes + block - start > len(buffer):
-                break
-            stop = row + row_bytes
-            last += 1
+        last, start, stop = next_run(ids[:end], begin, layout, len(buffer))
         size = (stop - start + block - 1) // block * block
         got = _pread(file, address, size, start)
         if got < stop - start:
             return begin
         counts[0] += 1
         counts[1] += got
-        for i in range(begin, last):
-            first = offset + ids[i] * row_bytes - start
-            row_out = out[positions[i]]
-            for byte in range(row_bytes):
-                row_out[byte] = buffer[first + byte]
+        copy_run(ids, positions, begin, last, layout[0] - start, buffer, out)
         begin = last
     return end

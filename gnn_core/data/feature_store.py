@@ -13,6 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ from gnn_core.data.part_topology import PartTopology
 from gnn_core.measure.feature_reads import FeatureReads
 
 IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Rows of a batch in memory of the store, which others may not take until they are given back.
+
+    Row i is `rows[at[i]]`.
+    """
+
+    rows: npt.NDArray  # [any, width], of the store's dtype
+    at: IntArray  # int64 [k]
+    give_back: Callable[[], None]
 
 
 class FeatureStore(ABC):
@@ -69,13 +82,17 @@ class FeatureStore(ABC):
             IndexError: an id is not in 0 .. num_rows - 1.
         """
         start = time.perf_counter()
+        self.require_ids(ids)
+        hits = self._gather(ids, out)
+        read = (len(ids) - hits) * self.row_bytes
+        self.count_read(time.perf_counter() - start, read, hits)
+
+    def require_ids(self, ids: IntArray) -> None:
+        """Raise IndexError unless all of them are in 0 .. num_rows - 1."""
         if len(ids) and not 0 <= ids.min() <= ids.max() < self.num_rows:
             raise IndexError(
                 f"expected node ids in 0 .. {self.num_rows - 1}, got {ids.min()} .. {ids.max()}"
             )
-        hits = self._gather(ids, out)
-        read = (len(ids) - hits) * self.row_bytes
-        self.count_read(time.perf_counter() - start, read, hits)
 
     def prefetch(self, ids: IntArray) -> None:  # noqa: B027 - a hint, which a store may ignore
         """Announce that the rows `ids` int64 `[k]` will be asked for soon; returns at once."""
@@ -87,6 +104,17 @@ class FeatureStore(ABC):
         """
         self.gather(ids, out)
         return lambda: None
+
+    def lend_ahead(self, ids: IntArray) -> Callable[[], Lent] | None:
+        """Begin to read rows that may be read where they lie, without a copy of them.
+
+        What is returned waits until they are there; it raises what `gather` does. None: this store
+        has no such rows, and `gather_ahead` copies them.
+
+        Args:
+            ids: int64 `[k]`, distinct node ids.
+        """
+        return None
 
     def reads(self) -> FeatureReads | None:
         """What was read from disk since the store was opened; None if it reads none."""

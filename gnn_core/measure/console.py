@@ -1,13 +1,17 @@
 """The output of a run while it trains: a bar on a terminal, plain lines anywhere else.
 
 Under a launcher or in a pipe a bar turns into thousands of lines, so there lines are printed: of at
-most twenty epochs, and, where epochs are long, at least every ten seconds.
+most twenty epochs, and, where epochs are long, at least every ten seconds; where steps take
+longer, every thirty.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
@@ -17,6 +21,8 @@ from gnn_core.config import RunConfig
 from gnn_core.launch import under_launcher
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SILENT_SECONDS = 30.0  # at most
+_SECONDS_BETWEEN_LOOKS = 5.0
 _MOST_EPOCHS_PRINTED = 20
 _FIRST_EPOCHS = 5  # are printed one by one
 _ROUND = (1, 2, 5, 10, 25, 50)
@@ -41,6 +47,9 @@ class Console:
             mode = "bar" if is_terminal else "lines"
         self._mode = mode if speaks else "quiet"
         self._epoch_written: float | None = None  # when the last epoch's line was printed
+        self._spoken = time.monotonic()  # when anything was printed
+        self._line: Callable[[], str] | None = None  # see `telling`
+        self._teller: threading.Thread | None = None
 
     @classmethod
     def of(cls, config: RunConfig, rank: int) -> Console:
@@ -50,6 +59,7 @@ class Console:
 
     def say(self, line: str) -> None:
         """Print one line of a result."""
+        self._spoken = time.monotonic()
         if self._mode == "bar":
             tqdm.write(line, file=self._stream)
         elif self._mode != "quiet":
@@ -61,6 +71,30 @@ class Console:
         """Print one line of what goes on meanwhile, which `off` leaves out."""
         if self._mode != "off":
             self.say(line)
+
+    @contextlib.contextmanager
+    def telling(self, line: Callable[[], str]) -> Iterator[None]:
+        """In here, if it prints lines, print this one after every 30 s in which it printed none."""
+        if self._mode == "lines":
+            self._spoken, self._line = time.monotonic(), line
+            if self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name="progress", daemon=True)
+                self._teller.start()
+        try:
+            yield
+        finally:
+            self._line = None
+
+    def _tell(self) -> None:
+        never = threading.Event()
+        while not never.wait(_SECONDS_BETWEEN_LOOKS):
+            self.tell_if_silent()
+
+    def tell_if_silent(self) -> None:
+        """Print the line of `telling` if nothing has been printed for long."""
+        line = self._line
+        if line is not None and time.monotonic() - self._spoken >= _SILENT_SECONDS:
+            self.progress(line())
 
     def epoch(self, line: str, number: int, epochs: int, is_last: bool) -> None:
         """Print the line of epoch `number` (from 1) of `epochs`, or leave it out.
@@ -101,10 +135,12 @@ class Steps:
         self._first = self._done = done
         self._total = total
         self._bar: tqdm | None = None
-        self._started = self._spoken = time.monotonic()
+        self._started = self._spoken = self._stepped = time.monotonic()
+        self._telling = console.telling(self._line)
 
     def __enter__(self) -> Steps:
         """Show the bar, if there is to be one."""
+        self._telling.__enter__()
         if self._console._mode == "bar":
             self._bar = tqdm(
                 desc=self._title,
@@ -124,8 +160,13 @@ class Steps:
         traceback: TracebackType | None,
     ) -> None:
         """Take the bar away."""
+        self._telling.__exit__(None, None, None)
         if self._bar is not None:
             self._bar.close()
+
+    def _line(self) -> str:
+        taken = time.monotonic() - self._stepped
+        return f"{self._title}  step {self._done}/{self._total}  {taken:.0f} s in the next so far"
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
@@ -134,7 +175,7 @@ class Steps:
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update()
             return
-        now = time.monotonic()
+        now = self._stepped = time.monotonic()
         if self._console._mode == "lines" and now - self._spoken >= _SECONDS_BETWEEN_LINES:
             self._spoken = now
             left = (now - self._started) / (self._done - self._first) * (self._total - self._done)

@@ -12,12 +12,13 @@ import numpy as np
 from gnn_core import models
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.data.checks import index_dtype
-from gnn_core.data.disk_reads import MOST_RUN_BYTES, READ_THREADS
+from gnn_core.data.disk_reads import MOST_RUN_BYTES, QUEUE_DEPTH
 from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.mapped import expect_random_reads
 from gnn_core.data.pair_structure import structure_bytes, structure_width
+from gnn_core.data.planned_cache import PlannedCache
 from gnn_core.data.positions import scratch_bytes
 from gnn_core.measure import machine
 from gnn_core.models import ModelSettings
@@ -32,7 +33,6 @@ from gnn_core.usage import read_size
 _BATCHES_DIFFER = 1.25  # how much larger than the first batch others are taken to be
 _CACHE_BYTES = 1 << 30  # where nobody knows how much memory there is
 _PROGRAM_BYTES = 450 << 20
-_STACK_BYTES = 128 << 10  # of a thread that reads
 _OF_TRAINING = ("weights, gradients and optimizer", "one training step", "batches drawn ahead")
 
 
@@ -89,26 +89,41 @@ def plan_memory(config: RunConfig, graph: Graph, world: World, trains: bool = Tr
         if config.memory_limit is not None and not fits:
             raise _too_low(config, needs, " or --feature-store disk" * is_mapped)
         return MemoryPlan("memory", needs, note=note)
-    return _plan_disk(config, graph, world, _needs_on_disk(config, graph, world, trains, nodes))
+    return _plan_disk(config, graph, world, trains, nodes)
 
 
-def _plan_disk(config: RunConfig, graph: Graph, world: World, needs: dict[str, int]) -> MemoryPlan:
-    """Share what `needs` leave of the limit between neighbours and the cache of features."""
+def _plan_disk(
+    config: RunConfig, graph: Graph, world: World, trains: bool, nodes: list[float] | None
+) -> MemoryPlan:
+    """Share what is left of the limit between neighbours and the cache of features."""
+    row_bytes = graph.feature_bytes // max(1, graph.num_nodes)
+    asked = None if config.disk_cache is None else read_size(config.disk_cache)
+    of_batches = int(nodes[-1]) * (config.prefetch + 1) * row_bytes if nodes else 0
+    # Steps that read rows in the cache need no others, if it has room for them.
+    in_cache = of_batches if world.reads_in_place and asked is None else 0
+    needs = _needs_on_disk(config, graph, world, trains, nodes, of_batches - in_cache)
     limit = _limit(config, world)
     if limit is None:
-        limit = sum(needs.values()) + _CACHE_BYTES
+        limit = sum(needs.values()) + in_cache + _CACHE_BYTES
     else:
         needs = {**needs, "left free": limit // 20}
-    row_bytes = graph.feature_bytes // max(1, graph.num_nodes)
-    whole = DiskStore.bytes_of_cache(graph.num_nodes, row_bytes, graph.num_nodes)
-    asked = None if config.disk_cache is None else read_size(config.disk_cache)
-    left = limit - sum(needs.values()) - (asked or 0)
+    whole = PlannedCache.bytes_of(graph.num_nodes, row_bytes, graph.num_nodes)
+    least = in_cache if asked is None else asked
+    left = limit - sum(needs.values()) - least - DiskStore.batch_bytes(least)
     if left < 0 and config.memory_limit is not None:
-        raise _too_low(config, {**needs, "cache of features": asked or 0}, "")
+        raise _too_low(config, {**needs, "cache of features": least}, "")
+    left = max(0, left)
     neighbours = graph.indices.nbytes // world.processes_here
-    room = min(neighbours, max(0, left) // (2 if asked is None else 1))
-    cache = min(max(0, left - room), whole) if asked is None else asked
-    needs = {**needs, "neighbours, in the page cache": room, "cache of features": cache}
+    room = min(neighbours, left // (2 if asked is None else 1))
+    cache = asked
+    if cache is None:
+        more = left - room
+        cache = min(least + more - DiskStore.batch_bytes(more), whole)
+    needs |= {
+        "neighbours, in the page cache": room,
+        "cache of features": cache,
+        "batches drawn to plan the cache": DiskStore.batch_bytes(cache),
+    }
     return MemoryPlan("disk", needs, cache, adjacency_fits=room == neighbours)
 
 
@@ -144,6 +159,8 @@ def _needs(
     found = rank_bytes(config, graph, world.num_replicas, nodes)
     if not trains:
         found = {name: count for name, count in found.items() if name not in _OF_TRAINING}
+    elif config.eval == "sampled" and config.task == "node":
+        del found["evaluation"]  # takes less than the step, which is over then
     once = found.pop("program and libraries")
     needs = {name: count * replicas for name, count in found.items()}
     return {"program and libraries": once, **needs}
@@ -158,21 +175,25 @@ def _needs_in_memory(
 
 
 def _needs_on_disk(
-    config: RunConfig, graph: Graph, world: World, trains: bool, nodes: list[float] | None
+    config: RunConfig,
+    graph: Graph,
+    world: World,
+    trains: bool,
+    nodes: list[float] | None,
+    of_batches: int,
 ) -> dict[str, int]:
-    row_bytes = graph.feature_bytes // max(1, graph.num_nodes)
     replicas = world.num_replicas // world.world_size
-    rows = int(nodes[-1]) * (config.prefetch + 1) if nodes else 0
+    rows = of_batches
     if config.eval == "exact" or not trains:
         chunk = min(CHUNK_NODES + CHUNK_EDGES, graph.num_nodes + graph.num_edges)
-        rows = max(rows, chunk)
+        rows = max(rows, chunk * graph.feature_bytes // max(1, graph.num_nodes))
     mapped = graph_bytes(graph) - graph.feature_bytes - graph.indices.nbytes
     return {
         "graph, without features and neighbours": mapped // world.processes_here,
         **_needs(config, graph, world, trains, nodes),
-        "rows of batches and of evaluation": rows * row_bytes * replicas,
+        "rows of batches and of evaluation": rows * replicas,
         "nodes that evaluation reaches": 8 * graph.num_nodes * (config.eval == "exact"),
-        "buffers of reads": READ_THREADS * (MOST_RUN_BYTES + _STACK_BYTES),
+        "buffers of reads": QUEUE_DEPTH * MOST_RUN_BYTES,
     }
 
 

@@ -181,7 +181,10 @@ class Trainer:
     def _warm_up(self) -> None:
         """Compile what is to be compiled, so that no epoch is timed while that goes on."""
         start = time.perf_counter()
-        self.learner.warm_up()
+        with self.console.telling(
+            lambda: f"warming up  {time.perf_counter() - start:.0f} s so far"
+        ):
+            self.learner.warm_up()
         seconds = time.perf_counter() - start
         if seconds > _LONG_SECONDS:
             self.console.progress(f"compiled   in {seconds:.0f} s")

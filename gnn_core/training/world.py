@@ -41,6 +41,7 @@ class World:
     local_rank = 0
     controller: str | None = None
     elastic = False  # whether ranks may go and join while the run goes on
+    reads_in_place = False  # steps read the rows of a store where it keeps them, with no copy
 
     def __init__(self) -> None:
         self.hosts_changed = False  # the launcher has said so, on this rank at least

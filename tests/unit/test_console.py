@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,39 @@ def test_a_long_epoch_tells_every_ten_seconds(clock: SimpleNamespace) -> None:
     assert len(stream.writes) == 10
     assert stream.writes[0] == "epoch 2  step 110/200  loss 0.1250  90 s to go\n"
     assert stream.writes[4] == "epoch 2  step 150/200  loss 0.1250  50 s to go\n"
+
+
+def test_a_long_step_tells_every_thirty_seconds(clock: SimpleNamespace) -> None:
+    stream = Stream()
+    console = Console(True, "lines", stream)
+    with console.steps("epoch 2", 0, 200) as steps:
+        for _ in range(20):
+            clock.now += 5
+            console.tell_if_silent()
+        steps.advance(0.125)
+        clock.now += 29
+        console.tell_if_silent()
+    clock.now += 100
+    console.tell_if_silent()
+    lines = [f"epoch 2  step 0/200  {taken} s in the next so far\n" for taken in (30, 60, 90)]
+    assert stream.writes == [*lines, "epoch 2  step 1/200  loss 0.1250  19900 s to go\n"]
+
+
+def test_silence_is_broken_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnn_core.measure.console._SILENT_SECONDS", 0.01)
+    monkeypatch.setattr("gnn_core.measure.console._SECONDS_BETWEEN_LOOKS", 0.01)
+    stream, told = Stream(), threading.Event()
+
+    def line() -> str:
+        told.set()
+        return "warming up"
+
+    with Console(True, "lines", stream).telling(line):
+        assert told.wait(60)
+    stream.writes.clear()
+    told.clear()
+    with Console(True, "off", stream).telling(line):
+        assert not told.wait(0.2)
 
 
 def test_without_progress_only_results_are_reported(clock: SimpleNamespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from gnn_core.bench.memory_group import Used
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.measure import machine
 from gnn_core.measure.feature_reads import FeatureReads
+from gnn_core.sweep.launches import ROOT
 from gnn_core.usage import UsageError
-from tests.unit.made_records import epoch, run
 
 
 def test_all_ways_to_read_are_in_the_record(
@@ -30,7 +31,7 @@ def test_all_ways_to_read_are_in_the_record(
     record = json.loads(path.read_text())
     names = [row[0] for row in record["rows"]]
     assert names[:3] == ["memory map", "memory map, MADV_RANDOM", "disk store, 1 thread"]
-    assert len(names) == 6
+    assert len(names) == 7 and names[-1] == "disk store, queued reads"
     assert all(rate > 0 and cpu > 0 for _, rate, _, _, cpu in record["rows"])
     assert record["rows"][0][3] == 1
     assert "disk store, 128 threads" in capsys.readouterr().out
@@ -58,7 +59,6 @@ def test_the_graph_has_wide_features_and_few_targets(tiny_graph: Graph, tmp_path
 
 
 def made_run(seconds: list[float], losses: list[float], reads: list[FeatureReads]) -> Run:
-    epochs = [epoch(number, seconds=one) for number, one in enumerate(seconds)]
     used = Used(
         seconds=9.0,
         cpu_seconds=8.0,
@@ -69,7 +69,7 @@ def made_run(seconds: list[float], losses: list[float], reads: list[FeatureReads
         written_bytes=5,
         major_faults=4,
     )
-    return Run(run(epochs=epochs, step_losses=losses, feature_reads=reads), used)
+    return Run(seconds, used, tuple(losses), reads[0] if reads else None)
 
 
 def test_the_record_compares_epochs() -> None:
@@ -83,13 +83,39 @@ def test_the_record_compares_epochs() -> None:
     _require_same_losses(variants)
     record = _record(options(Path()), variants, machine.hardware(), (120, 9000))
     assert record["rows"] == [
-        ["on disk", 8.0, 2.0, 4.0, 2.0, 900, 40.0, 3, 2.0],
-        ["in memory", 4.0, 1.0, 2.0, 1.0, None, None, None, None],
+        ["on disk", 8.0, 2.0, 4.0, 2.0, 5.0, 8.0, 900, 40.0, 3, 6e-9],
+        ["in memory", 4.0, 1.0, 2.0, 1.0, 10.0, 8.0, None, None, None, 6e-9],
     ]
     assert "group's peak MiB" in table_text(record)[0]
     other = made_run([4.0, 2.0], [1.0, 0.6], [])
     with pytest.raises(RuntimeError, match="different loss curves"):
         _require_same_losses([*variants, Variant("other", lambda: other, [other])])
+
+
+def test_a_library_that_is_not_there_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = '{"epochs": [{"seconds": 3.0}, {"seconds": 2.0}]}'
+    said: list[str] = []
+
+    def ran(command: list[str], path: Path, limit: int) -> Used:
+        said.extend(command)
+        if "graphbolt" in command:
+            raise UsageError("graphbolt: No module named 'dgl'; see /tmp/run.log")
+        path.write_text(f"epoch 1\n{log}\n")
+        return made_run([1.0], [], []).used
+
+    monkeypatch.setattr(disk_training, "run_measured", ran)
+    peers = [
+        Variant(name, partial(disk_training._trained_by, name, "py", tmp_path, options(tmp_path)))
+        for name in ("pyg", "graphbolt")
+    ]
+    notes = disk_training._try(peers, 1)
+    assert notes == ["graphbolt did not run: graphbolt: No module named 'dgl'"]
+    assert peers[0].results[0].epoch_seconds == [3.0, 2.0] and not peers[1].results
+    assert said[:3] == ["py", str(ROOT / "baselines" / "disk_peer.py"), "pyg"]
+    with pytest.raises(UsageError, match="expected pyg=PYTHON or graphbolt=PYTHON"):
+        disk_training._parse(["--peer", "dgl=python"])
 
 
 def test_flags_are_read() -> None:

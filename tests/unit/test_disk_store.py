@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import numpy.typing as npt
 import pytest
 
 from gnn_core.data import disk_reads
+from gnn_core.data.batch import Batch, Block
 from gnn_core.data.disk_store import DiskStore
-from gnn_core.data.feature_store import TableStore
+from gnn_core.data.feature_store import Lent, TableStore
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.data.planned_cache import PlannedCache
 from gnn_core.usage import UsageError
 
 WIDTH = 10
@@ -35,7 +39,7 @@ def table_in(
 def cache_of(table: np.memmap, rows: int) -> int:
     """Bytes of a cache that holds so many rows."""
     row_bytes = table.shape[1] * table.itemsize
-    return DiskStore.bytes_of_cache(len(table), row_bytes, rows)
+    return PlannedCache.bytes_of(len(table), row_bytes, rows)
 
 
 def gathered(store: DiskStore, ids: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -45,18 +49,31 @@ def gathered(store: DiskStore, ids: npt.ArrayLike) -> npt.NDArray[Any]:
     return out
 
 
+def lent_rows(store: DiskStore, ids: npt.NDArray[np.int64]) -> Lent:
+    wait = store.lend_ahead(ids)
+    assert wait is not None
+    return wait()
+
+
 @pytest.mark.parametrize("cached", [0, 1, 37, 1000])
 @pytest.mark.parametrize(
     ("dtype", "direct", "threads"),
-    [(np.float32, True, 32), (np.float16, True, 1), (np.uint16, False, 8), (np.float32, False, 1)],
+    [
+        (np.float32, True, 32),
+        (np.float16, True, 1),
+        (np.uint16, False, 8),
+        (np.float32, False, 1),
+        (np.float32, True, None),
+        (np.float16, True, None),
+    ],
 )
 def test_rows_are_those_of_the_table(
-    tmp_path: Path, cached: int, dtype: type, direct: bool, threads: int
+    tmp_path: Path, cached: int, dtype: type, direct: bool, threads: int | None
 ) -> None:
     """Repeated, in any order, the first and the last of the file; over many rounds of the cache."""
     table = table_in(tmp_path, dtype=dtype)
     store = DiskStore(table, cache_of(table, cached) if cached else 0, threads, direct)
-    assert store.num_slots == cached
+    assert (store.cache.num_slots if store.cache else 0) == cached
     in_memory = TableStore(np.array(table))
     random = np.random.default_rng(4)
     for size in (1, 3, 700, 1500, 0, 1000):
@@ -71,11 +88,31 @@ def test_rows_are_those_of_the_table(
 
 
 @pytest.mark.parametrize("width", [1, 1023, 1024, 1025, 200_000])
-def test_rows_of_any_length_are_read(tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("threads", [None, 4])
+def test_rows_of_any_length_are_read(tmp_path: Path, width: int, threads: int | None) -> None:
     """Within a block, as long as one, and longer than a read usually is."""
     table = table_in(tmp_path, 7, width)
     ids = [6, 0, 3, 3]
-    assert gathered(DiskStore(table), ids).tobytes() == table[ids].tobytes()
+    assert gathered(DiskStore(table, 0, threads), ids).tobytes() == table[ids].tobytes()
+
+
+def test_more_reads_than_the_queue_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_reads, "QUEUE_DEPTH", 3)
+    table = table_in(tmp_path, 1000, 3000)  # rows of 12 kB, so that each is a read
+    store = DiskStore(table)
+    ids = np.random.default_rng(7).permutation(1000)[:300] // 2 * 2
+    assert gathered(store, ids).tobytes() == table[ids].tobytes()
+    assert store.reader.reads >= 200
+
+
+def test_where_reads_are_not_queued_threads_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_reads.QueuedReads, "of", lambda *size: None)
+    table = table_in(tmp_path)
+    store = DiskStore(table)
+    assert gathered(store, [5, 999]).tobytes() == table[[5, 999]].tobytes()
+    assert store.reader.reads == 2
 
 
 def test_neighbouring_rows_are_one_read(tmp_path: Path) -> None:
@@ -84,13 +121,15 @@ def test_neighbouring_rows_are_one_read(tmp_path: Path) -> None:
     store = DiskStore(table)
     gathered(store, np.arange(640, 1280))
     assert store.reader.reads <= 2 * disk_reads.READ_THREADS
-    store = DiskStore(table, threads=1)
-    gathered(store, np.arange(640, 1280))
-    assert (store.reader.reads, store.reader.bytes_read) == (1, 40_960 + 4096)
-    gathered(store, [3, 30])
-    assert store.reader.reads == 2
-    gathered(store, [3, 3000])
-    assert store.reader.reads == 4
+    for threads in (1, None):
+        store = DiskStore(table, threads=threads)
+        gathered(store, np.arange(640, 1280))
+        assert store.reader.reads == 1
+        assert 40_960 <= store.reader.bytes_read <= 40_960 + 2 * 4096
+        gathered(store, [3, 30])
+        assert store.reader.reads == 2
+        gathered(store, [3, 3000])
+        assert store.reader.reads == 4
 
 
 def test_what_is_cached_is_not_read_again(tmp_path: Path) -> None:
@@ -119,9 +158,127 @@ def test_a_cache_takes_no_more_than_it_may(tmp_path: Path) -> None:
     table = table_in(tmp_path)
     for allowed in (0, 100, 4999, 5048, 30_000, 10_000_000):
         store = DiskStore(table, allowed)
-        held = store._slot_of.nbytes + store._asked.nbytes + store._node_in.nbytes
-        held += store._cached.nbytes
+        values = vars(store.cache or store).values()
+        arrays = [value for value in values if isinstance(value, np.ndarray)]
+        held = sum(array.nbytes for array in arrays) - 32 * bool(arrays)  # without four counters
         assert held == store.cache_bytes <= allowed
+
+
+def batches_of(asked: Iterable[npt.NDArray[np.int64]]) -> Generator[Batch]:
+    for step, ids in enumerate(asked):
+        block = Block(np.zeros(2, np.int32), np.empty(0, np.int32), len(ids))
+        labels = np.zeros(1, np.int32)
+        yield Batch((block,), ids, ids[:1], labels, 1, 1, epoch=0, step=step, key=0)
+
+
+def test_rows_that_batches_drawn_ahead_read_are_kept(tmp_path: Path) -> None:
+    """Each row is read in two steps, two apart: how often it was asked for does not tell."""
+    table = table_in(tmp_path, width=200)
+    parts = np.random.default_rng(8).permutation(1000).reshape(25, 40)
+    asked = [np.append(parts[step], parts[step - 2]) for step in range(2, 25)]
+    hits = []
+    for plans in (False, True):
+        store = DiskStore(table, cache_of(table, 250))
+        for batch in store.arriving(batches_of(asked)) if plans else batches_of(asked):
+            rows = gathered(store, batch.input_nodes)
+            assert rows.tobytes() == table[batch.input_nodes].tobytes()
+        hits.append(store.hits)
+    assert hits[1] > 700, "of 840 rows that had been read before"
+    assert hits[0] < 350
+
+
+def test_batches_are_drawn_as_far_ahead_as_the_cache_has_room(tmp_path: Path) -> None:
+    table = table_in(tmp_path, width=200)
+    store = DiskStore(table, cache_of(table, 500))
+    random, drawn = np.random.default_rng(9), []
+
+    def asked() -> Iterator[npt.NDArray[np.int64]]:
+        for step in range(30):
+            drawn.append(step)
+            yield random.permutation(1000)[:100]
+
+    ahead = []
+    for given, batch in enumerate(store.arriving(batches_of(asked())), 1):
+        gathered(store, batch.input_nodes)
+        ahead.append(len(drawn) - given)
+    assert len(ahead) == 30
+    assert ahead[0] == 0, "the first step does not wait for others"
+    assert 4 <= max(ahead) <= 12
+
+
+def test_what_was_announced_and_never_read_is_forgotten() -> None:
+    cache, rows = PlannedCache(1000, 100, 4), np.zeros((100, 4), np.uint8)
+
+    def num_missing(ids: npt.NDArray[np.int64]) -> int:
+        missing = cache.take(ids, rows)
+        cache.keep(ids[missing], missing, rows)
+        return len(missing)
+
+    announced, others = np.arange(100), np.arange(500, 600)
+    cache.announce(announced)
+    assert num_missing(announced) == 100
+    assert [num_missing(others) for _ in range(10)] == [100] * 10
+    cache.forget_steps()
+    assert [num_missing(others) for _ in range(10)][-1] < 10
+
+
+def test_batches_are_closed_by_whoever_leaves_early(tmp_path: Path) -> None:
+    table, closed = table_in(tmp_path), []
+    store = DiskStore(table, cache_of(table, 100))
+
+    def batches() -> Generator[Batch]:
+        try:
+            yield from batches_of(np.arange(step, step + 50) for step in range(10))
+        finally:
+            closed.append(True)
+
+    with contextlib.closing(store.arriving(batches())) as arriving:
+        next(arriving)
+    assert closed == [True]
+
+
+def test_rows_are_lent_where_they_lie(tmp_path: Path) -> None:
+    """Up to what the cache holds; lent rows stay what they are while others come."""
+    table = table_in(tmp_path)
+    store = DiskStore(table, cache_of(table, 300))
+    random = np.random.default_rng(10)
+    held: list[tuple[Lent, npt.NDArray[np.int64]]] = []
+    for _ in range(50):
+        ids = random.permutation(1000)[:90]
+        held.append((lent_rows(store, ids), ids))
+        gathered(store, random.integers(0, 1000, 50))
+        for lent, of in held:
+            assert lent.rows[lent.at].tobytes() == table[of].tobytes()
+        if len(held) == 3:
+            held.pop(0)[0].give_back()
+    assert {len(lent.rows) for lent, _ in held} == {300}, "no copy"
+    assert store.hits > 0.2 * 50 * 140
+
+
+def test_rows_beyond_the_cache_are_copied(tmp_path: Path) -> None:
+    table = table_in(tmp_path)
+    store = DiskStore(table, cache_of(table, 100))
+    first, second = np.arange(80), np.arange(40, 120)
+    lent = [lent_rows(store, first), lent_rows(store, second)]
+    assert [len(one.rows) for one in lent] == [100, 80]
+    for one, ids in zip(lent, (first, second), strict=True):
+        assert one.rows[one.at].tobytes() == table[ids].tobytes()
+        one.give_back()
+    assert len(lent_rows(store, second).rows) == 100
+    assert DiskStore(table).lend_ahead(first) is None
+
+
+def test_what_was_never_given_back_is_free_in_the_next_epoch(tmp_path: Path) -> None:
+    table = table_in(tmp_path)
+    store = DiskStore(table, cache_of(table, 100))
+    old = lent_rows(store, np.arange(100))
+    assert len(lent_rows(store, np.arange(100, 150)).rows) == 50, "a copy"
+    assert list(store.arriving(batches_of([]))) == []
+    new = lent_rows(store, np.arange(200, 250))
+    assert len(new.rows) == 100
+    old.give_back()  # too late to do harm
+    gathered(store, np.arange(300, 400))
+    assert new.rows[new.at].tobytes() == table[200:250].tobytes()
 
 
 def test_threads_may_gather_at_the_same_time(tmp_path: Path) -> None:

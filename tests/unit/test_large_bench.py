@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def test_each_stage_is_run_once(
     assert not (tmp_path / "work" / "20000").exists(), "a graph is removed in the end"
     train, evaluate = ran[4][0], ran[5][0]
     assert "horovodrun -np 2" in train and "--feature-store disk" in train
-    assert train.replace("/train --", "/evaluate --") + " --resume" == evaluate
+    assert " --eval-nodes 1024" in train, "its evaluation is another stage"
+    alike = train.replace("/train --", "/evaluate --").replace("--eval-nodes 1024", "--resume")
+    assert alike == evaluate
     assert "--fanouts 15,10,5" in train
     (bench,), problems = read_benches(json_file)
     assert not problems
@@ -62,6 +65,20 @@ def test_each_stage_is_run_once(
     assert bench.rows[0][2:] == [2.0, 3.0, 5.0, 4.0, 6.0, 7.0, 8.0, 2.0, None, None]
     assert bench.rows[2][-2] == 1500.0
     assert "| 20000 | prepare" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_log_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(large, "_SECONDS_BETWEEN_LINES", 0.01)
+    log, told = tmp_path / "train.log", threading.Event()
+    monkeypatch.setattr(large, "_say", lambda line: (print(line), told.set()))
+    with large._followed(log):
+        for step in (1, 2):
+            log.write_text(f"ranks 2\nstep {step}/9\n")
+            assert told.wait(60)
+            told.clear()
+    assert capsys.readouterr().out == "  step 1/9\n  step 2/9\n"
 
 
 def test_stages_measured_otherwise_are_not_mixed(

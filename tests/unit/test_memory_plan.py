@@ -76,6 +76,21 @@ def test_features_that_do_not_fit_stay_on_disk(wide: Graph) -> None:
     assert 0 <= plan.cache_bytes - read_size(config.disk_cache or "") < MIB
 
 
+def test_rows_that_steps_read_in_the_cache_need_no_other_place(wide: Graph) -> None:
+    world = World()
+    flags = {"prefetch": 2, "eval": "sampled", "memory_limit": "60MiB"}
+    copied, lent = (
+        plan_memory(made_config(**flags), wide, world) for world.reads_in_place in (False, True)
+    )
+    row_bytes = 4 * WIDTH
+    assert lent.cache_bytes - copied.cache_bytes > 3 * 8 * row_bytes, "three batches"
+    for plan in (copied, lent):
+        assert sum(plan.needs.values()) <= 60 * MIB
+    flags["disk_cache"] = "1MiB"
+    small = plan_memory(made_config(**flags), wide, world)
+    assert small.needs["rows of batches and of evaluation"] > 0, "there is no room in the cache"
+
+
 def test_the_machine_is_the_limit_where_none_is_given(
     wide: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
