@@ -28,6 +28,7 @@ NEED_TORCH = {
     *(f"baselines/{name}.py" for name in ("ddp", "ddp_probe", "predict", "ranks_bench", "single")),
     "baselines/param_server.py",
     "baselines/link_groups.py",
+    "baselines/pyg_accuracy.py",
     "examples/digits_torch.py",
 }
 NEED_REPORT = {
