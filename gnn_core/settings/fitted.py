@@ -77,7 +77,7 @@ def fitted_recipe(facts: GraphFacts, task: str, given: Mapping[str, Any]) -> Fit
     if facts.num_targets <= _FEW_PER_CLASS * facts.num_classes:
         settings |= {**_FEW_LABELS, "input_dropout": 0.8 if is_wide else 0.0}
         name += ", few labels"
-    elif is_whole and is_wide and _MANY_INPUTS <= facts.num_inputs <= facts.num_features / 2:
+    elif is_whole and is_wide and _MANY_INPUTS <= facts.num_inputs <= facts.num_features / 4:
         settings |= _MANY_WORDS
         name += ", many words"
     return Fitted(name, _in_steps(settings, facts, given, is_whole))

@@ -101,7 +101,8 @@ LARGE = {"num_nodes": 100_000, "num_edges": 1_000_000, "num_features": 128}
             "whole graph",
             {"fanouts": (-1, -1), "dropout": 0.5, "input_dropout": 0.0, "weight_decay": 5e-4},
         ),
-        (facts(351, num_inputs=717), "whole graph", {"input_dropout": 0.0}),  # no bags of words
+        (facts(351, num_inputs=358), "whole graph, many words", {}),
+        (facts(351, num_inputs=359), "whole graph", {"input_dropout": 0.0}),
         (facts(351, num_features=255), "whole graph", {"input_dropout": 0.0, "lr": 0.01}),
         (facts(140, num_features=255), "whole graph, few labels", {"input_dropout": 0.0}),
         (facts(140, num_features=256), "whole graph, few labels", {"input_dropout": 0.8}),

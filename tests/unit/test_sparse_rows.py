@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
+from gnn_core.data.neighbourhood import all_neighbours
 from horovod_gnn.inputs import fetch_rows
 from tests.unit.made_models import (
     logits_and_gradients,
@@ -60,8 +61,12 @@ def test_a_step_on_sparse_rows_is_that_on_dense_ones(
         assert ours.dtype == theirs[number].dtype
         assert off_by(ours, theirs[number]) < most
     assert len(theirs) == 1 + 2 * layers and theirs[1].any()
-    ours = model.infer_layer(0, sparse, nodes, blocks[0])
-    assert off_by(ours, model.infer_layer(0, table, nodes, blocks[0])) < most
+    whole, sources = all_neighbours(graph, np.arange(0, 60, 2))
+    assert len(np.unique(sources)) < len(sources) / 2
+    twice, repeated = all_neighbours(graph, np.array([3, 3, 5]))
+    for block, ids in ((blocks[0], nodes), (whole, sources), (twice, repeated)):
+        ours = model.infer_layer(0, sparse, ids, block)
+        assert off_by(ours, model.infer_layer(0, table, ids, block)) < most
 
 
 def test_a_rank_without_targets_has_no_gradient() -> None:
