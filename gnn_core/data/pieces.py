@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -69,6 +70,10 @@ def _whole_lines(file: gzip.GzipFile) -> Iterator[bytes]:
         yield rest
 
 
+# Of Python source, as numpy does it: several threads at once fail at it in CPython 3.11.
+_PARSING = threading.Lock()
+
+
 def read_header(file: IO[bytes]) -> Header:
     """The header of the .npy file that begins where `file` stands. ValueError."""
     version = np.lib.format.read_magic(file)
@@ -79,7 +84,8 @@ def read_header(file: IO[bytes]) -> Header:
     if read is None:
         raise ValueError(f".npy version {version[0]}.{version[1]}")
     try:
-        header = Header(*read(file))
+        with _PARSING:
+            header = Header(*read(file))
     except ValueError:
         raise
     except Exception as error:  # it is a piece of Python, which may be damaged in any way
