@@ -182,6 +182,8 @@ def compared(name: str, options: argparse.Namespace) -> list[Any]:
 
 
 def _command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
+    if Path(name).is_dir():  # a run starts in the folder of the repository
+        name = str(Path(name).resolve())
     command = [sys.executable, str(_SINGLE), "--dataset", name, "--seed", str(seed)]
     command += ["--threads", str(options.threads), "--progress", "off"]
     for flag in ("data_root", "cache_dir"):
