@@ -24,6 +24,8 @@ if str(ROOT) not in sys.path:  # the tests also run where the packages are not i
 
 # OpenMP's idle threads spin unless told otherwise, and take the cores from the other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Otherwise threads of gRPC abort what `subprocess` forks after it was used in the same process.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from tests.forked import Forked, is_possible, server  # noqa: E402
 from tests.patience import patient  # noqa: E402
