@@ -4,7 +4,6 @@ Every call has a deadline and carries the secret of the job. What the other side
 UsageError here; one that does not answer is Lost.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import contextlib
@@ -18,9 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
-
-# Its handlers of a fork start threads in a child that is about to become another program.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 from google.protobuf import message_factory
