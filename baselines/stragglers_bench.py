@@ -4,7 +4,7 @@
     python -m baselines.stragglers_bench --dataset synthetic-arxiv --epochs 3
     python -m baselines.stragglers_bench --strategy ddp --speed 0.7 --json stragglers.json
 
-The last rank is stopped for a part of every tenth of a second (SIGSTOP, SIGCONT), as by another
+The last rank is stopped for a part of every few milliseconds (SIGSTOP, SIGCONT), as by another
 program on its core. With equal shares every step waits for it. *Of what is there*: targets per
 second, against those of ranks that are all at full speed, times the mean speed of the ranks. Runs
 take turns; their loss curves are compared as well.
@@ -50,7 +50,7 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.sweep.launches import Launch
 from gnn_core.usage import Parser, UsageError, whole
 
-_PERIOD_SECONDS = 0.1
+_PERIOD_SECONDS = 0.005  # shorter than a step: longer stops stall all ranks, whatever the shares
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "RANK")
 _ALL_ALIKE, _SLOWED, _BALANCED = "all at full speed", "one slowed", "one slowed, --balance"
 
