@@ -149,14 +149,20 @@ def _announce(ids, code, last_use, state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _count(node, code, asked, last_use, state):  # type: ignore[no-untyped-def]
+    """Note that a node was asked for, and whether that was its last announced use."""
+    asked[node] += asked[node] < 255
+    if code and last_use[node] == code:
+        last_use[node] = 0
+        state[2] -= 1
+
+
+@njit(cache=True, nogil=True)
 def _take(ids, rows, code, missing, slot_of, asked, last_use, cached, state):  # type: ignore[no-untyped-def]
     count = 0
     for i in range(len(ids)):
         node = ids[i]
-        asked[node] += asked[node] < 255
-        if code and last_use[node] == code:
-            last_use[node] = 0
-            state[2] -= 1
+        _count(node, code, asked, last_use, state)
         slot = slot_of[node]
         if slot < 0:
             missing[count] = i
@@ -217,10 +223,7 @@ def _lend(ids, code, slots, missing, lent, slot_of, asked, last_use, node_in, st
     count = 0
     for i in range(len(ids)):
         node = ids[i]
-        asked[node] += asked[node] < 255
-        if code and last_use[node] == code:
-            last_use[node] = 0
-            state[2] -= 1
+        _count(node, code, asked, last_use, state)
         slot = slot_of[node]
         slots[i] = slot
         if slot < 0:

@@ -24,12 +24,11 @@ from gnn_core.files import path_argument
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.figures.runs import loss_points, save_figures, strategy_colour
+from gnn_core.report.figures.runs import loss_points, require_picture, save_figures, strategy_colour
 from gnn_core.strategies import order_of
 from gnn_core.usage import Parser, UsageError
 
 _DASHES = {1: "-", 2: (0, (5, 2)), 4: (0, (2, 1.5))}  # ranks -> style of their line
-_FORMATS = (".svg", ".png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +41,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("records", type=path_argument, help="folder of run records")
     parser.add_argument("output", type=path_argument, help="file to write, .svg or .png")
     options = parser.parse_args(arguments)
-    if options.output.suffix not in _FORMATS:
-        raise UsageError(f"expected a file named .svg or .png, got {options.output}")
+    require_picture(options.output)
     return options
 
 

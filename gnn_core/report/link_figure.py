@@ -21,11 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnn_core.files import path_argument
-from gnn_core.report.figures.runs import COLOURS, save_figures
+from gnn_core.report.figures.runs import COLOURS, require_picture, save_figures
 from gnn_core.report.tables.benches import Bench, read_benches
 from gnn_core.usage import Parser, UsageError
 
-_FORMATS = (".svg", ".png")
 _FIRST = 2  # columns before those of the model and the rules
 
 
@@ -39,8 +38,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("groups", type=path_argument, help="file of baselines/link_groups.py")
     parser.add_argument("output", type=path_argument, help="file to write, .svg or .png")
     options = parser.parse_args(arguments)
-    if options.output.suffix not in _FORMATS:
-        raise UsageError(f"expected a file named .svg or .png, got {options.output}")
+    require_picture(options.output)
     return options
 
 

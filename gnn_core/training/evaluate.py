@@ -189,9 +189,10 @@ class ExactEvaluator:
             mask[needed[0]] = True
             with self._world.errors_on_all_ranks():
                 self._topology.mark_neighbours(needed[0], mask)
-            bits = np.packbits(mask)
+            own = np.packbits(mask)
+            bits = own.copy()
             for root in range(self._world.world_size):
-                bits |= self._world.broadcast(np.packbits(mask), root)
+                bits |= self._world.broadcast(own.copy(), root)
             mask = np.unpackbits(bits, count=len(mask)).view(np.bool_)
             needed.insert(0, np.flatnonzero(mask))
         return needed

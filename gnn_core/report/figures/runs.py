@@ -28,6 +28,7 @@ from gnn_core.report.rows.summary import (
 )
 from gnn_core.report.tables.cells import differing_settings, graph_mark
 from gnn_core.strategies import order_of
+from gnn_core.usage import UsageError
 from gnn_core.whole_file import write_whole
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
@@ -60,6 +61,12 @@ def file_word(name: str) -> str:
 def title_lines(title: str) -> str:
     """Return a title cut into lines that are no wider than a figure."""
     return "\n".join(textwrap.fill(line, _TITLE_SIGNS) for line in title.splitlines())
+
+
+def require_picture(file: Path) -> None:
+    """Raise UsageError for a file whose name is of no format that a document shows."""
+    if file.suffix not in (".svg", ".png"):
+        raise UsageError(f"expected a file named .svg or .png, got {file}")
 
 
 def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
