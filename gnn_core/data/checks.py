@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.data.features import FEATURE_DTYPES, SPARSE_PARTS, Features, SparseFeatures
+from gnn_core.data.features import (
+    FEATURE_DTYPES,
+    SPARSE_PARTS,
+    Features,
+    SparseFeatures,
+    encode_features,
+)
 from gnn_core.usage import UsageError
 
 LINK_ARRAYS = ("train_edges", "valid_edges", "test_edges", "valid_candidates", "test_candidates")
@@ -70,9 +76,14 @@ def absent_ids(count: int, num_nodes: int) -> npt.NDArray[np.integer]:
     return np.broadcast_to(index_dtype(num_nodes).type(-1), (max(0, count),))
 
 
-def are_absent(ids: npt.NDArray[np.integer]) -> bool:
-    """Whether `absent_ids` made them."""
-    return ids.strides == (0,)
+def absent_features(shape: tuple[int, int], dtype: str) -> npt.NDArray:
+    """Stands for `features` of another place: every number is NaN; takes no memory."""
+    return np.broadcast_to(encode_features(np.array([np.nan], np.float32), dtype), shape)
+
+
+def are_absent(array: Any) -> bool:
+    """Whether `absent_ids` or `absent_features` made it."""
+    return isinstance(array, np.ndarray) and not any(array.strides)
 
 
 def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool) -> None:
@@ -87,7 +98,7 @@ def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool)
     for name in LINK_ARRAYS:
         if name in given:  # whole: they are few, and nothing else looks at their ids
             _check_ids(subject, name, given[name], num_nodes, full=True)
-    if "features" in given:
+    if "features" in given and not are_absent(given["features"]):
         _check_features(subject, given["features"], full)
     if "splits" in given:
         _check_splits(subject, given["splits"])

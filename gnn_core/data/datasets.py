@@ -54,7 +54,7 @@ def load(
     cache_dir: str | Path | None = None,
     verify: bool = False,
     progress: Say | None = None,
-    may_lack_indices: bool = False,
+    has_parts: bool = False,
 ) -> Graph:
     """The graph of that name, memory-mapped; prepared first if it is not yet. Raises UsageError.
 
@@ -64,12 +64,12 @@ def load(
         cache_dir: where prepared graphs are kept (RINGSAGE_CACHE, else ~/.cache/ringsage, if None).
         verify: check every element and every checksum, however large the graph is.
         progress: gets now and then, in one line, what is being prepared.
-        may_lack_indices: see `Graph.open`.
+        has_parts: see `Graph.open`.
     """
     root, cache = find_data_root(data_root), find_cache(cache_dir)
     folder = _folder_of(name, root, cache, progress)
     if folder is not None:
-        return Graph.open(folder, verify, may_lack_indices)
+        return Graph.open(folder, verify, has_parts)
     imported = importing.imported_names(cache)
     near = did_you_mean(name.partition(":")[0], [*names(), *imported])
     known = f"; it knows {', '.join([*names(), *imported])} and folders with a {META}"

@@ -60,17 +60,15 @@ class Graph:
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls, folder: str | Path, verify: bool = False, may_lack_indices: bool = False
-    ) -> Graph:
+    def open(cls, folder: str | Path, verify: bool = False, has_parts: bool = False) -> Graph:
         """Open a graph folder, memory-mapped and checked. Raises UsageError.
 
         Small graphs (under 256 MB) are checked whole, checksums included; of larger ones samples
-        are checked, unless `verify` asks for every element and every checksum. `may_lack_indices`:
-        indices.npy may not be there, since the adjacency rows lie in the parts of a partition.
+        are checked, unless `verify` asks for every element and every checksum. `has_parts`:
+        indices.npy and features.npy may not be there, since they lie in parts of a partition.
         """
         folder = Path(folder)
-        arrays, meta = open_arrays(folder, verify, may_lack_indices)
+        arrays, meta = open_arrays(folder, verify, has_parts)
         return cls(name=meta["name"], folder=folder, meta=meta, **arrays)
 
     @classmethod
@@ -131,6 +129,11 @@ class Graph:
     def has_indices(self) -> bool:
         """Whether `indices` may be read; False: whom nodes receive from only their parts tell."""
         return not are_absent(self.indices)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `features` may be read; False: there are none, or only parts have them."""
+        return self.features is not None and not are_absent(self.features)
 
     def without_indices(self) -> Graph:
         """The same graph, whose `indices` have their length alone: reading any is an error."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnn_core.data.checks import ARRAY_NAMES
-from gnn_core.data.features import SPARSE_PARTS, feature_dtype_name
+from gnn_core.data.features import FEATURE_DTYPES, SPARSE_PARTS, feature_dtype_name
 from gnn_core.usage import UsageError, printable
 
 SCHEMA = 1
@@ -17,6 +17,12 @@ META = "meta.json"
 ID_FILES = ("ids", "ids-offsets", "ids-bytes")
 MISSING_ALLOWED = "missing_classes_allowed"  # in provenance, of a split that lacks classes
 _MOST_BYTES = 64 << 20
+_LIMITS = {
+    "num_nodes": 1 << 38,
+    "num_edges": 1 << 48,
+    "num_features": 1 << 22,
+    "num_classes": 1 << 31,
+}
 _SUM = "meta_sha256"  # of the other entries; a folder made by hand need not have it
 
 
@@ -75,10 +81,19 @@ def read_meta(folder: Path) -> dict[str, Any]:
     strange = next((str(file) for file in meta["checksums"] if file not in known), None)
     if printable(meta["name"]) != meta["name"]:
         raise UsageError(f"{path}: expected a name of printable characters, got {meta['name']!r}")
-    if strange or not 0 <= meta["num_classes"] < 2**31:
-        got = f"a file {strange}" if strange else f"{meta['num_classes']} classes"
+    if strange or (got := _wrong_entry(meta)):
+        got = f"a file {strange}" if strange else got
         raise UsageError(f"{path}: expected the description of a graph, got {got[:60]}")
     return meta
+
+
+def _wrong_entry(meta: dict[str, Any]) -> str | None:
+    for key, limit in _LIMITS.items():
+        if not 0 <= meta[key] < limit:
+            return f"{key} {meta[key]}"
+    dtype = meta.get("feature_dtype")
+    known = [*FEATURE_DTYPES] if "features.npy" in meta["checksums"] else [None, *FEATURE_DTYPES]
+    return None if dtype in known else f"feature_dtype {dtype}"
 
 
 def meta_text(meta: dict[str, Any]) -> str:

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.data.checks import ARRAY_NAMES, Subject, absent_ids, check_arrays
+from gnn_core.data.checks import ARRAY_NAMES, Subject, absent_features, absent_ids, check_arrays
 from gnn_core.data.features import SPARSE_PARTS, Features, SparseFeatures, compact
 from gnn_core.data.mapped import map_arrays
 from gnn_core.data.meta import ID_FILES, META, describe, meta_text, read_meta, require_as_written
 from gnn_core.data.room import require_room
 
+IN_PARTS = frozenset({"indices.npy", "features.npy"})  # a partition may have them instead
 SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
 _COPY_BYTES = 8 << 20
 
@@ -213,7 +214,7 @@ class GraphWriter:
 
 
 def open_arrays(
-    folder: Path, verify: bool, may_lack_indices: bool = False
+    folder: Path, verify: bool, has_parts: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Memory-map and check the arrays of a graph folder -> (arrays by name, meta). UsageError."""
     meta = read_meta(folder)
@@ -221,15 +222,17 @@ def open_arrays(
     files = {name: folder / f"{name}.npy" for name in (*ARRAY_NAMES, *SPARSE_PARTS)}
     files = {name: path for name, path in files.items() if path.name in meta["checksums"]}
     absent = {file for file in meta["checksums"] if not (folder / file).is_file()}
-    lacks_indices = may_lack_indices and absent == {"indices.npy"}
-    if absent and not lacks_indices:
-        name = Path(min(absent)).stem
+    missing = absent - IN_PARTS if has_parts else absent
+    if missing:
+        name = Path(min(missing)).stem
         raise subject.error(name, "a file listed in meta.json", "no such file")
     arrays = map_arrays(files, subject, meta["num_features"])
-    if lacks_indices:
-        del files["indices"]
+    if "indices.npy" in absent:
         arrays["indices"] = absent_ids(meta["num_edges"], meta["num_nodes"])
-    size = sum(path.stat().st_size for path in files.values())
+    if "features.npy" in absent:
+        shape = (meta["num_nodes"], meta["num_features"])
+        arrays["features"] = absent_features(shape, str(meta.get("feature_dtype")))
+    size = sum(path.stat().st_size for path in files.values() if path.name not in absent)
     full = verify or size < SMALL_BYTES
     _check_counts(subject, arrays, meta)
     check_arrays(subject, arrays, meta["num_classes"], full)

@@ -94,3 +94,8 @@ def require_parts_suffice(config: RunConfig, graph: Graph) -> None:
             f"{problem}: expected indices.npy of graph {graph.name} there, got adjacency rows in "
             f"parts alone; {change}"
         )
+    if config.task == "link" and graph.features is not None and not graph.has_features:
+        raise UsageError(
+            "--task link trains on a graph with fewer edges, which is written with its features: "
+            f"expected features.npy of {graph.name} there, got them in parts alone; put it there"
+        )

@@ -55,7 +55,7 @@ def load_for(config: RunConfig, say: Say) -> Graph:
     name = _DIRECTED.get(config.dataset, config.dataset) if is_link else config.dataset
     place = (config.data_root, config.cache_dir, config.verify)
     has_parts = config.partitions is not None
-    graph = datasets.load(name, *place, progress=say, may_lack_indices=has_parts)
+    graph = datasets.load(name, *place, progress=say, has_parts=has_parts)
     if config.partition_topology:
         graph = graph.without_indices()
     require_parts_suffice(config, graph)

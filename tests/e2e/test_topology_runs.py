@@ -1,4 +1,4 @@
-"""--partition-topology on the command line: every launcher, without indices.npy, and resumed."""
+"""--partition-topology: every launcher, without the graph's own files; resumed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
+from gnn_core.data.store import IN_PARTS
 from tests.e2e.jobs import job
 from tests.e2e.small import DATASET, LAUNCHING, ROOT, Place, assert_same_curve
 from tests.e2e.test_waiting import BEST, ENDLESS, JOBS, MPIRUN, python_of_rank
@@ -36,26 +37,23 @@ def in_parts(graph: Graph, place: Place, num_parts: int) -> Path:
     return hash_partition(graph, num_parts, folder, topology=True).folder
 
 
-def hidden(graph: Graph) -> Path:
-    """The name under which indices.npy is kept from the runs."""
-    assert graph.folder is not None
-    return graph.folder / "indices.npy.away"
-
-
 def hide(graph: Graph) -> None:
+    """Keep from the runs what parts have instead."""
     assert graph.folder is not None
-    (graph.folder / "indices.npy").rename(hidden(graph))
+    for file in IN_PARTS:
+        (graph.folder / file).rename(graph.folder / f"{file}.away")
 
 
 def put_back(graph: Graph) -> None:
     assert graph.folder is not None
-    hidden(graph).rename(graph.folder / "indices.npy")
+    for file in IN_PARTS:
+        (graph.folder / f"{file}.away").rename(graph.folder / file)
 
 
 @pytest.mark.long
 @pytest.mark.needs_horovod
 @pytest.mark.parametrize("name", JOBS)
-def test_every_launcher_trains_without_the_whole_adjacency(
+def test_every_launcher_trains_without_the_whole_graph(
     place: Place, graph: Graph, single: Callable, name: str
 ) -> None:
     assert single(place.flags(dataset=graph.folder)).code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,16 +207,24 @@ def test_neighbours_that_are_not_there_are_no_nodes(graph: Graph) -> None:
             read()
 
 
-def test_a_graph_opens_without_its_indices(graph: Graph, tmp_path: Path) -> None:
+def test_a_graph_opens_without_what_is_in_parts(graph: Graph, tmp_path: Path) -> None:
     assert graph.folder is not None
     (graph.folder / "indices.npy").unlink()
     with pytest.raises(UsageError, match="a file listed in meta.json, got no such file"):
         Graph.open(graph.folder)
-    opened = Graph.open(graph.folder, verify=True, may_lack_indices=True)
+    opened = Graph.open(graph.folder, verify=True, has_parts=True)
     assert not opened.has_indices and opened.num_edges == graph.num_edges
+    (graph.folder / "features.npy").unlink()
+    opened = Graph.open(graph.folder, verify=True, has_parts=True)
+    assert not opened.has_features and graph.has_features
+    assert opened.num_features == graph.num_features and opened.fingerprint == graph.fingerprint
+    assert opened.features is not None and np.isnan(opened.features[-1]).all()
+    with pytest.raises(UsageError, match="--task link .* expected features.npy there"):
+        config = RunConfig(partitions="parts", task="link")
+        require_parts_suffice(config, replace(opened, indices=graph.indices))
     (graph.folder / "labels.npy").unlink()
     with pytest.raises(UsageError, match="a file listed in meta.json, got no such file"):
-        Graph.open(graph.folder, may_lack_indices=True)
+        Graph.open(graph.folder, has_parts=True)
 
 
 def test_rows_of_other_lengths_than_in_the_graph_are_refused(graph: Graph, tmp_path: Path) -> None:
