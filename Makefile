@@ -104,7 +104,7 @@ reference: install ## make the records behind the documents' figures anew, and t
 	python -m gnn_core.report.analysis --update $(GENERATED)
 	python -m gnn_core.report.curve_figure results/reference/curves docs/curves.png
 
-reference-large: install ## graphs of 20 thousand to 100 million papers, stage by stage under 16 GiB (root, 45 GB of disk, hours)
+reference-large: install ## graphs of 20 thousand to 100 million papers, stage by stage under 16 GiB (root, 45 GB of disk, about an hour)
 	python -m gnn_core.bench.large --json results/reference/large/large.json $(ARGS)
 
 check-docs: install ## fail when a figure in the documents is not what its records say, or has no record
