@@ -40,6 +40,7 @@ class StackOptions:
     arithmetic: Arithmetic
     input_dropout: tuple[int, int] = (0, 0)  # threshold and key, of sparse features
     activate_last: bool = False  # layer-wise inference runs one hidden layer at a time
+    more: Tensor | None = None  # rows beyond those of the table, for layer 1
     store: FeatureStore | None = None  # whose table layer 1 reads, and whose stopwatch runs then
 
     @property
@@ -100,7 +101,7 @@ class FusedStack(torch.autograd.Function):
                     biases[depth],
                     options,
                     activation,
-                    options.store if depth == 0 else None,
+                    (options.more, options.store) if depth == 0 else (None, None),
                     x,
                     h,
                 )
@@ -166,7 +167,7 @@ def _layer_forward(
     bias: Tensor,
     options: StackOptions,
     activation: tuple[np.ndarray, int] | None,
-    store: FeatureStore | None,
+    beside: tuple[Tensor | None, FeatureStore | None],
     x: Tensor,
     h: Tensor,
 ) -> None:
@@ -175,12 +176,16 @@ def _layer_forward(
     narrow = arithmetic.is_native_bf16
     gather = kernels.gather_rows_bf16 if narrow else kernels.gather_rows
     into = nullcontext if narrow else arithmetic.written
+    more, store = beside
+    table = _as_numpy(states)
+    beyond = table[:0] if more is None else _as_numpy(more)
     for first, last in _chunks(block.num_dst, CHUNK_ROWS):
         x_chunk, h_chunk = x[first:last], h[first:last]
         start = time.perf_counter()
         with into(x_chunk) as out:
             gather(
-                _as_numpy(states),
+                table,
+                beyond,
                 rows_of,
                 block.offsets,
                 block.columns,

@@ -33,16 +33,19 @@ class StoredTable:
 class FetchedRows:
     """Rows of a table that were read before, in the order in which they are asked for.
 
-    They are `rows` `[k, F]`, or, not copied out of `rows` `[any, F]` yet, its rows `at`.
+    They are `rows` `[k, F]`, or, not copied out of `rows` `[any, F]` yet, its rows `at`; those
+    beyond them are rows of `more`.
     """
 
     rows: Tensor
     at: np.ndarray | None = None  # int64 [k]
+    more: Tensor | None = None
 
     @classmethod
     def of(cls, lent: Lent) -> FetchedRows:
         """Rows that a store has lent, on its memory."""
-        return cls(_decoded(torch.from_numpy(lent.rows)), lent.at)
+        more = None if lent.more is None else _in_torch(lent.more)
+        return cls(_in_torch(lent.rows), lent.at, more)
 
 
 Inputs = FeatureTable | StoredTable | FetchedRows
@@ -58,10 +61,7 @@ def torch_table(store: FeatureStore) -> FeatureTable | None:
     """The store's table on the same memory: a tensor, or sparse; None if it has none to give."""
     if store.table is None or isinstance(store.table, SparseFeatures):
         return store.table
-    with warnings.catch_warnings():
-        # The map is read-only, and nothing here writes to it.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return _decoded(torch.from_numpy(store.table))
+    return _in_torch(store.table)
 
 
 def gather(store: FeatureStore, ids: np.ndarray, pinned: bool = False) -> Tensor:
@@ -99,12 +99,27 @@ def fetch_rows(
     if isinstance(inputs, FetchedRows):
         fetched = inputs.rows
         if inputs.at is not None:
-            fetched = fetched.index_select(0, torch.from_numpy(inputs.at))
+            at = torch.from_numpy(inputs.at)
+            if inputs.more is None:
+                fetched = fetched.index_select(0, at)
+            else:
+                beyond = at - len(fetched)
+                first = fetched.index_select(0, at.clamp(max=len(fetched) - 1))
+                first[beyond >= 0] = inputs.more[beyond[beyond >= 0]]
+                fetched = first
     elif isinstance(inputs, SparseFeatures):
         fetched = torch.from_numpy(inputs[rows])
     else:
         fetched = inputs.index_select(0, torch.as_tensor(rows))
     return fetched if dtype is None else fetched.to(dtype)
+
+
+def _in_torch(stored: np.ndarray) -> Tensor:
+    """Stored features on the same memory."""
+    with warnings.catch_warnings():
+        # A map is read-only, and nothing here writes to it.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return _decoded(torch.from_numpy(stored))
 
 
 def _decoded(stored: Tensor) -> Tensor:

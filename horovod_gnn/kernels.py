@@ -102,11 +102,24 @@ def _prefetch_row(table, row, first_byte, last_byte):
         _prefetch(table, row, offset)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _prefetch_either(table, more, row, row_bytes):
+    if row < len(table):
+        _prefetch_row(table, row, 0, row_bytes)
+    else:
+        _prefetch_row(more, row - len(table), 0, row_bytes)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _either(table, more, row):
+    return table[row] if row < len(table) else more[row - len(table)]
+
+
 def _gather_rows(narrow):
     """`gather_rows`, or that which rounds what it has summed to bfloat16."""
 
     @njit(nogil=True, cache=True)
-    def gather_rows(table, nodes, offsets, columns, first, last, mean, out):
+    def gather_rows(table, more, nodes, offsets, columns, first, last, mean, out):
         width = table.shape[1]
         row_bytes = width * table.itemsize
         num_edges = offsets[last]
@@ -118,30 +131,30 @@ def _gather_rows(narrow):
             real = out.dtype.type
         for i in range(first, last):
             if i + _ROWS_AHEAD < last:
-                _prefetch_row(table, nodes[i + _ROWS_AHEAD], 0, row_bytes)
+                _prefetch_either(table, more, nodes[i + _ROWS_AHEAD], row_bytes)
             if narrow:
                 both = sums
             else:
                 both = out[i - first]
             own = both[:width]
-            row = table[nodes[i]]
+            row = _either(table, more, nodes[i])
             for j in range(width):
                 own[j] = _widen(row[j])
             edge, end = offsets[i], offsets[i + 1]
             degree = end - edge
             for later in range(edge + _EDGES_AHEAD, min(end + _EDGES_AHEAD, num_edges)):
-                _prefetch_row(table, nodes[columns[later]], 0, row_bytes)
+                _prefetch_either(table, more, nodes[columns[later]], row_bytes)
             gathered = both[width:]
             if degree % 2 == 1:
-                row = table[nodes[columns[edge]]]
+                row = _either(table, more, nodes[columns[edge]])
                 for j in range(width):
                     gathered[j] = _widen(row[j])
                 edge += 1
             else:
                 gathered[:] = 0
             while edge < end:  # in pairs: half the trips to `gathered`
-                row = table[nodes[columns[edge]]]
-                other = table[nodes[columns[edge + 1]]]
+                row = _either(table, more, nodes[columns[edge]])
+                other = _either(table, more, nodes[columns[edge + 1]])
                 for j in range(width):
                     gathered[j] += real(_widen(row[j])) + real(_widen(other[j]))
                 edge += 2
@@ -162,6 +175,7 @@ gather_rows, gather_rows_bf16 = _gather_rows(False), _gather_rows(True)
 
 Args:
     table: `[num_rows, width]` float32, float64 or the bits of a 16-bit float.
+    more: `[any, width]` of the same dtype, the rows beyond those of the table.
     nodes: int64 `[num_src]`, the table row of each source.
     offsets: int32 `[num_dst + 1]`.
     columns: int32 `[num_edges]`.

@@ -138,6 +138,7 @@ class GraphSAGE(NodeModel):
         elif isinstance(inputs, FetchedRows):
             table = inputs.rows
             rows = np.arange(len(nodes)) if inputs.at is None else inputs.at
+            options = replace(options, more=inputs.more)
         seen = [self._seen(block) for block in blocks]
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
         out = FusedStack.apply(table, rows, nodes, seen, options, *parameters)

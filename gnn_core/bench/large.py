@@ -5,7 +5,7 @@ and a part of it evaluated. Each stage is a process of its own in a memory contr
 swap, and starts with none of the graph in the page cache. What was done stays done: the same
 command goes on where it was stopped. A graph is removed once all its stages are done.
 
-    python -m gnn_core.bench.large                         # 20 k to 100 M papers: about an hour, 45 GB
+    python -m gnn_core.bench.large                         # 20 k to 100 M: about an hour, 45 GB
     python -m gnn_core.bench.large --papers 2e4,2e5 --memory 4
     python -m gnn_core.bench.large --papers 1e8 --folder /big/disk --json large.json
     python -m gnn_core.bench.large --papers 1e6 --stages prepare,train --train "--hidden 64"

@@ -32,12 +32,13 @@ IntArray = npt.NDArray[np.int64]
 class Lent:
     """Rows of a batch in memory of the store, which others may not take until they are given back.
 
-    Row i is `rows[at[i]]`.
+    Row i is `rows[at[i]]`, or, if that is beyond them, `more[at[i] - len(rows)]`.
     """
 
     rows: npt.NDArray  # [any, width], of the store's dtype
     at: IntArray  # int64 [k]
     give_back: Callable[[], None]
+    more: npt.NDArray | None = None  # as `rows`
 
 
 class FeatureStore(ABC):

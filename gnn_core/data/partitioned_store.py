@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -21,13 +22,14 @@ import numpy.typing as npt
 from gnn_core.data.ahead import Wait, ahead, wait_forever
 from gnn_core.data.batch import Batch
 from gnn_core.data.exchange import Bytes, Counters, PartExchange, Transport
-from gnn_core.data.feature_store import FeatureStore
+from gnn_core.data.feature_store import FeatureStore, Lent
 from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.data.part_topology import PartTopology
 from gnn_core.data.partition.folder import Partition, spans_of
-from gnn_core.data.row_cache import RowCache, copy_rows, find
+from gnn_core.data.row_cache import RowCache, copy_rows, find, locate
 
 IntArray = npt.NDArray[np.int64]
+_TOO_EARLY = "rows of other parts are asked for before they were fetched"
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,13 @@ class PartitionedStore(FeatureStore):
     def _drawn_windows(self, batches: Generator[Batch]) -> Iterator[_Window]:
         while drawn := list(islice(batches, self._window)):
             remote = [self.remote_places(batch.input_nodes) for batch in drawn]
-            places, first = np.unique(np.concatenate(remote), return_index=True)
-            ends = np.cumsum([len(one) for one in remote])
-            yield _Window(drawn, places, np.searchsorted(ends, first, "right"), int(ends[-1]))
+            # Sorted by place and then by batch, in one sort of numbers, which is the fastest.
+            reads = [places * len(drawn) + at for at, places in enumerate(remote)]
+            keys = np.sort(np.concatenate(reads))
+            places = keys // len(drawn)
+            is_first = np.ones(len(keys), np.bool_)
+            np.not_equal(places[1:], places[:-1], out=is_first[1:])
+            yield _Window(drawn, places[is_first], keys[is_first] % len(drawn), len(keys))
 
     def _fetch(self, window: _Window, following: _Window | None, counters: Counters) -> _Window:
         """The window with its rows, and the best of them in the cache."""
@@ -275,6 +281,27 @@ class PartitionedStore(FeatureStore):
 
     # --- rows -------------------------------------------------------------------------------------
 
+    def lend_ahead(self, ids: IntArray) -> Callable[[], Lent] | None:
+        """See `FeatureStore`: the rows of the one part that this rank holds, and those fetched."""
+        if len(self._parts) != 1 or self._stands_in:
+            return None
+        start = time.perf_counter()
+        self.require_ids(ids)
+        ((part, rows),) = self._parts.items()
+        bounds = self._offsets[part : part + 2]
+        at, lent = np.empty(len(ids), np.int64), None
+        for window in reversed(self._windows or (_Window([], *[np.empty(0, np.int64)] * 2, 0),)):
+            if locate(ids, self._place, bounds, window.places, at):
+                more = rows[:0] if window.rows is None else window.rows
+                lent = Lent(rows.view(self.dtype), at, lambda: None, more.view(self.dtype))
+                break
+        else:
+            raise RuntimeError(_TOO_EARLY)
+        num_remote = int(np.count_nonzero(at >= len(rows)))
+        own_bytes = (len(ids) - num_remote) * self.row_bytes
+        self.count_read(time.perf_counter() - start, own_bytes, num_remote)
+        return lambda: lent
+
     def _gather(self, ids: IntArray, out: npt.NDArray) -> int:
         places = self._place[ids].astype(np.int64)
         parts, target = self._part_of(places), _as_bytes(out)
@@ -294,7 +321,7 @@ class PartitionedStore(FeatureStore):
             if found.all() and window.rows is not None:
                 copy_rows(window.rows, at, where, out)
                 return
-        raise RuntimeError("rows of other parts are asked for before they were fetched")
+        raise RuntimeError(_TOO_EARLY)
 
     def _read_own(self, places: IntArray, out: Bytes) -> None:
         """Copy rows of this rank's own parts, by place int64 `[n]`, to uint8 `[n, row_bytes]`."""

@@ -43,9 +43,22 @@ def test_gather(dtype: type, mean: bool, width: int) -> None:
     table = random.normal(size=(200, width)).astype(dtype)
     nodes = random.permutation(200)[: block.num_src]
     out = np.full((block.num_dst, 2 * width), np.nan, dtype)
-    kernels.gather_rows(table, nodes, block.offsets, block.columns, 0, block.num_dst, mean, out)
+    kernels.gather_rows(
+        table, table[:0], nodes, block.offsets, block.columns, 0, block.num_dst, mean, out
+    )
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
     np.testing.assert_allclose(out, gathered(table[nodes], block, mean), tolerance, tolerance)
+
+
+def test_gather_from_two_tables() -> None:
+    random, block = np.random.default_rng(1), made_block()
+    table = random.normal(size=(200, 7)).astype(np.float32)
+    nodes = random.permutation(200)[: block.num_src]
+    whole, halves = np.empty((2, block.num_dst, 14), np.float32)
+    rest = (nodes, block.offsets, block.columns, 0, block.num_dst, True)
+    kernels.gather_rows(table, table[:0], *rest, whole)
+    kernels.gather_rows(table[:80], table[80:], *rest, halves)
+    np.testing.assert_array_equal(whole, halves)
 
 
 def test_gather_of_a_part_writes_just_that_part() -> None:
@@ -53,7 +66,7 @@ def test_gather_of_a_part_writes_just_that_part() -> None:
     table = random.normal(size=(block.num_src, 5))
     out = np.full((6, 10), -1.0)
     kernels.gather_rows(
-        table, np.arange(block.num_src), block.offsets, block.columns, 4, 8, True, out
+        table, table[:0], np.arange(block.num_src), block.offsets, block.columns, 4, 8, True, out
     )
     np.testing.assert_allclose(out[:4], gathered(table, block, True)[4:8], 1e-14)
     assert (out[4:] == -1).all()
@@ -63,16 +76,22 @@ def test_gather_of_nothing() -> None:
     nothing = np.empty(0, np.int32)
     out = np.full((3, 4), np.nan, np.float32)
     rows = np.ones((3, 2), np.float32)
-    kernels.gather_rows(rows, np.arange(3), np.zeros(4, np.int32), nothing, 0, 3, True, out)
+    kernels.gather_rows(
+        rows, rows[:0], np.arange(3), np.zeros(4, np.int32), nothing, 0, 3, True, out
+    )
     assert out.tolist() == [[1, 1, 0, 0]] * 3
-    kernels.gather_rows(rows, np.arange(3), np.zeros(4, np.int32), nothing, 2, 2, True, out)
+    kernels.gather_rows(
+        rows, rows[:0], np.arange(3), np.zeros(4, np.int32), nothing, 2, 2, True, out
+    )
 
 
 def test_gather_sums_float32_tables_in_float64() -> None:
     table = np.array([[0.0], [1.0], [2.0**-30]], np.float32)  # 1 + 2**-30 is 1 in float32
     block = Block(np.array([0, 2], np.int32), np.array([1, 2], np.int32), 3)
     out = np.empty((1, 2))
-    kernels.gather_rows(table, np.arange(3), block.offsets, block.columns, 0, 1, False, out)
+    kernels.gather_rows(
+        table, table[:0], np.arange(3), block.offsets, block.columns, 0, 1, False, out
+    )
     assert out[0, 1] == 1 + 2.0**-30
 
 
@@ -84,7 +103,7 @@ def test_every_16_bit_float_is_widened_exactly(dtype: str, bits: type) -> None:
     out = np.empty((256, 512), np.float32)
     offsets = np.arange(257, dtype=np.int32)
     columns = np.arange(256, dtype=np.int32)
-    kernels.gather_rows(table, np.arange(256), offsets, columns, 0, 256, True, out)
+    kernels.gather_rows(table, table[:0], np.arange(256), offsets, columns, 0, 256, True, out)
     for half in (out[:, :256], out[:, 256:]):
         np.testing.assert_array_equal(half.ravel(), expected)
         numbers = ~np.isnan(expected)  # signs of zeros too
@@ -94,8 +113,9 @@ def test_every_16_bit_float_is_widened_exactly(dtype: str, bits: type) -> None:
 def test_a_table_of_other_integers_is_refused() -> None:
     offsets, columns = np.zeros(2, np.int32), np.empty(0, np.int32)
     with pytest.raises(Exception, match="table of"):
+        table = np.zeros((1, 2), np.int64)
         kernels.gather_rows(
-            np.zeros((1, 2), np.int64), np.arange(1), offsets, columns, 0, 1, True, np.zeros((1, 4))
+            table, table, np.arange(1), offsets, columns, 0, 1, True, np.zeros((1, 4))
         )
 
 
@@ -185,7 +205,7 @@ def test_bfloat16_is_rounded_as_torch_rounds() -> None:
     values = bits.view(np.float32).reshape(64, 64)
     alone = np.zeros(65, np.int32)
     out = np.zeros((64, 128), np.uint16)
-    kernels.gather_rows_bf16(values, np.arange(64), alone, alone[:0], 0, 64, True, out)
+    kernels.gather_rows_bf16(values, values[:0], np.arange(64), alone, alone[:0], 0, 64, True, out)
     expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
     is_nan = np.isnan(values)
     np.testing.assert_array_equal(out[:, :64][~is_nan], expected[~is_nan])

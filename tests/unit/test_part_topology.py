@@ -219,7 +219,7 @@ def test_a_graph_opens_without_what_is_in_parts(graph: Graph, tmp_path: Path) ->
     assert not opened.has_features and graph.has_features
     assert opened.num_features == graph.num_features and opened.fingerprint == graph.fingerprint
     assert opened.features is not None and np.isnan(opened.features[-1]).all()
-    with pytest.raises(UsageError, match="--task link .* expected features.npy there"):
+    with pytest.raises(UsageError, match="--task link .* expected features.npy of made there"):
         config = RunConfig(partitions="parts", task="link")
         require_parts_suffice(config, replace(opened, indices=graph.indices))
     (graph.folder / "labels.npy").unlink()
