@@ -83,7 +83,7 @@ def absent_features(shape: tuple[int, int], dtype: str) -> npt.NDArray:
 
 def are_absent(array: Any) -> bool:
     """Whether `absent_ids` or `absent_features` made it."""
-    return isinstance(array, np.ndarray) and not any(array.strides)
+    return isinstance(array, np.ndarray) and array.size > 0 and not any(array.strides)
 
 
 def check_arrays(subject: Subject, arrays: Arrays, num_classes: int, full: bool) -> None:
