@@ -26,7 +26,7 @@ from gnn_core.data.feature_store import FeatureStore, Lent
 from gnn_core.data.features import FEATURE_DTYPES
 from gnn_core.data.part_topology import PartTopology
 from gnn_core.data.partition.folder import Partition, spans_of
-from gnn_core.data.row_cache import RowCache, copy_rows, find, locate
+from gnn_core.data.row_cache import RowCache, changes, copy_rows, distinct, find, locate
 
 IntArray = npt.NDArray[np.int64]
 _TOO_EARLY = "rows of other parts are asked for before they were fetched"
@@ -148,16 +148,15 @@ class PartitionedStore(FeatureStore):
             reads = [places * len(drawn) + at for at, places in enumerate(remote)]
             keys = np.sort(np.concatenate(reads))
             places = keys // len(drawn)
-            is_first = np.ones(len(keys), np.bool_)
-            np.not_equal(places[1:], places[:-1], out=is_first[1:])
-            yield _Window(drawn, places[is_first], keys[is_first] % len(drawn), len(keys))
+            first = changes(places)
+            yield _Window(drawn, places[first], keys[first] % len(drawn), len(keys))
 
     def _fetch(self, window: _Window, following: _Window | None, counters: Counters) -> _Window:
         """The window with its rows, and the best of them in the cache."""
         assert self.exchange is not None
         wanted, cache = window.places, self._cache
         if cache is not None and not len(cache.places):
-            wanted = np.union1d(wanted, self._hot_places(cache.most_rows))
+            wanted = distinct(np.concatenate([wanted, self._hot_places(cache.most_rows)]))
         cached, missing = np.empty(0, np.int64), np.arange(len(wanted))
         if cache is not None:
             cached, missing = cache.split(wanted)
@@ -174,7 +173,7 @@ class PartitionedStore(FeatureStore):
             rows = np.empty((len(wanted), self.row_bytes), np.uint8)
             rows[missing] = answer.rows
             cache.read(wanted[cached], cached, rows)
-            places = np.union1d(cache.places, wanted)
+            places = distinct(np.concatenate([cache.places, wanted]))
             cache.keep_best(places, answer.rows, self._keys(places, following))
         return replace(window, places=wanted, rows=rows)
 
@@ -223,7 +222,7 @@ class PartitionedStore(FeatureStore):
             chunk = chunks[done] if done < len(chunks) else None
             places = np.empty(0, np.int64)
             if chunk is not None:
-                places = np.unique(self.remote_places(nodes_of(chunk)))
+                places = distinct(self.remote_places(nodes_of(chunk)))
             done += 1
             answer = self.exchange.fetch(places, Counters(), has_more=done < len(chunks))
             has_more = answer.has_more
