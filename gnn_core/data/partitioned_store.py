@@ -325,9 +325,9 @@ class PartitionedStore(FeatureStore):
     def _read_own(self, places: IntArray, out: Bytes) -> None:
         """Copy rows of this rank's own parts, by place int64 `[n]`, to uint8 `[n, row_bytes]`."""
         parts = self._part_of(places)
-        for part in np.unique(parts):
+        for part, rows in self._parts.items():
             where = np.flatnonzero(parts == part)
-            copy_rows(self._parts[part], places[where] - self._offsets[part], where, out)
+            copy_rows(rows, places[where] - self._offsets[part], where, out)
 
 
 def rank_of_part(part: int, num_parts: int, world_size: int) -> int:

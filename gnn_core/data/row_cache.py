@@ -71,7 +71,7 @@ def find(table: IntArray, places: IntArray) -> tuple[IntArray, npt.NDArray[np.bo
 
 
 def distinct(values: IntArray) -> IntArray:
-    """The sorted distinct values, int64: `np.unique`, which takes ten times as long to hash them."""
+    """The sorted distinct values; `np.unique` hashes them, which takes ten times as long."""
     ordered = np.sort(values)
     return ordered[changes(ordered)]
 
