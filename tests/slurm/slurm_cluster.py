@@ -107,7 +107,7 @@ class Cluster:
         *self.nodes, self.controller = self.hosts.names
         self.folder = folder
         self.local = folder / "local"  # another folder on each node
-        self._accounting = accounting
+        self.accounting = accounting
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._settings = {
             "folder": folder,
@@ -200,19 +200,23 @@ class Cluster:
             [*munged, f"--log-file={folder}/munge.log", f"--socket={folder}/munge.socket"],
         )
         self._await("munged", lambda: (folder / "munge.socket").exists())
-        if self._accounting:
+        if self.accounting:
             self._start_accounting()
         self._start(self.controller, ["slurmctld", "-D"])
         self._await("slurmctld", lambda: "UP" in self.run(["scontrol", "ping"]))
         for node in self.nodes:
             self.start_node(node)
-        self._await("all nodes", lambda: self._states() == {"idle"})
+        self.await_nodes()
 
     def start_node(self, node: str) -> None:
         """Start the slurmd of a node, with an empty disk and shared memory of its own."""
         folders = [str(self.local), "/dev/shm"]
         mounts = " && ".join(f"mount -t tmpfs tmpfs {shlex.quote(one)}" for one in folders)
         self._start(node, ["sh", "-c", f"{mounts} && exec slurmd -D"])
+
+    def await_nodes(self) -> None:
+        """Wait until all nodes are there and idle. Raises RuntimeError."""
+        self._await("all nodes", lambda: self._states() == {"idle"})
 
     def _states(self) -> set[str]:
         return set(self.run(["sinfo", "--noheader", "--Node", "--format=%t"]).split())
