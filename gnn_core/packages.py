@@ -23,6 +23,7 @@ EXTRAS = {
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
     "partition": ("pymetis",),
+    "metrics": ("prometheus_client",),
     "param-server": ("grpc", "google.protobuf"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""

@@ -91,13 +91,7 @@ class Training:
             *self._flags(),
             *self._launch(),
             *_WAIT,
-            *(
-                [
-                    'timeout 30 srun --overlap --ntasks="$SLURM_NNODES" --ntasks-per-node=1 rm -rf "$disk"'
-                ]
-                if self.copies
-                else []
-            ),
+            *([_CLEAN] if self.copies else []),
             *_queue_again(self.restarts),
         ]
 
@@ -166,6 +160,9 @@ _WAIT = [
     "    code=$?",
     "fi",
 ]
+
+
+_CLEAN = 'timeout 30 srun --overlap --ntasks="$SLURM_NNODES" --ntasks-per-node=1 rm -rf "$disk"'
 
 
 def _queue_again(restarts: int) -> list[str]:
