@@ -24,6 +24,7 @@ EXTRAS = {
     "examples": ("sklearn",),
     "partition": ("pymetis",),
     "metrics": ("prometheus_client",),
+    "track": ("mlflow",),
     "param-server": ("grpc", "google.protobuf"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""
