@@ -232,27 +232,13 @@ def chained(
         root: the repository.
     """
     options = f"--time={time} --output=%x-%j.log" + (f" --mem={memory}" if memory else "")
-    prepare = [
-        "#!/bin/bash",
-        *_environment(root),
-        f"shared={shlex.quote(str(shared))}",
-        *(f"{_prepare(one, data_root)} || exit" for one in datasets),
-    ]
-    report = [
-        "#!/bin/bash",
-        *_environment(root),
-        f"records={shlex.quote(str(records))}",
-        'python -m gnn_core.report.analysis "$records"',
-        f"report={shlex.quote(str(shared / 'report.html'))}",
-        'python -m gnn_core.report.page "$records" --output "$report"',
-    ]
     return "\n".join(
         [
             "#!/bin/sh",
             "# Run this file with sh where sbatch is: it submits three jobs, one after the other.",
             "set -eu",
             f"prepare=$(sbatch --parsable --job-name={name}-prepare {options} <<'PREPARE'",
-            *prepare,
+            *_preparing(datasets, data_root, shared, root),
             "PREPARE",
             ")",
             "train=$(sbatch --parsable --dependency=\"afterok:$prepare\" <<'TRAIN'",
@@ -262,10 +248,32 @@ def chained(
             "# The report is made of whatever ended, well or not.",
             f"report=$(sbatch --parsable --job-name={name}-report {options} \\",
             "    --dependency=\"afterany:$train\" <<'REPORT'",
-            *report,
+            *_reporting(records, shared, root),
             "REPORT",
             ")",
             'echo "prepare $prepare, train $train, report $report"',
             "",
         ]
     )
+
+
+def _preparing(
+    datasets: Sequence[str], data_root: str | None, shared: Path, root: Path
+) -> list[str]:
+    return [
+        "#!/bin/bash",
+        *_environment(root),
+        f"shared={shlex.quote(str(shared))}",
+        *(f"{_prepare(one, data_root)} || exit" for one in datasets),
+    ]
+
+
+def _reporting(records: Path, shared: Path, root: Path) -> list[str]:
+    return [
+        "#!/bin/bash",
+        *_environment(root),
+        f"records={shlex.quote(str(records))}",
+        'python -m gnn_core.report.analysis "$records"',
+        f"report={shlex.quote(str(shared / 'report.html'))}",
+        'python -m gnn_core.report.page "$records" --output "$report"',
+    ]
