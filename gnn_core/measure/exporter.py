@@ -59,6 +59,9 @@ class Exporter:
         port: to listen at; 0 does not.
         textfile: to write; None writes none.
 
+    Attributes:
+        threads: the kernel's numbers of those that write, whatever the run does.
+
     Raises:
         UsageError: a port or a file that cannot be used, or prometheus-client is not installed.
     """
@@ -66,6 +69,7 @@ class Exporter:
     def __init__(self, watched: Watched, port: int, textfile: Path | None):
         require("prometheus_client")
         self._watched = watched
+        self.threads: list[int] = []
         self._failed = False
         self._stepped: float | None = None  # when the last step of this epoch ended
         self._spent = dict.fromkeys(SECTIONS, 0.0)  # of the present lap, as last seen
@@ -228,6 +232,7 @@ class Exporter:
 
         thread = threading.Thread(target=write, name="metrics file", daemon=True)
         thread.start()
+        self.threads.append(thread.native_id or 0)
         self._held.callback(thread.join, 5)
         self._held.callback(ended.set)
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from gnn_core.measure.machine import host_name
 
-_ERRORS = ("error:", "rank ", "failed:")
+_ERRORS = ("error:", "rank ")
 
 
 class JsonLines:
@@ -48,9 +48,9 @@ class JsonLines:
         return False
 
     def _level(self, line: str) -> str:
-        if not self._is_error:
-            return "info"
-        return "error" if line.startswith(_ERRORS) else "warning"
+        if line.startswith("failed:") or (self._is_error and line.startswith(_ERRORS)):
+            return "error"
+        return "warning" if self._is_error else "info"
 
     def _emit(self, level: str, message: str) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -64,4 +64,7 @@ def exporters_of(
     )
     port = config.metrics_port and config.metrics_port + world.local_rank
     name = config.metrics_textfile
-    return [Exporter(watched, port, None if name is None else file_of_rank(name, world.rank))]
+    exporter = Exporter(watched, port, None if name is None else file_of_rank(name, world.rank))
+    if world.monitor is not None:
+        world.monitor.leave_out(exporter.threads)
+    return [exporter]

@@ -19,6 +19,7 @@ from gnn_core.config import UsageError
 from gnn_core.measure.exporter import Exporter, Watched, file_of_rank
 from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.measure.timing import Stopwatch
+from gnn_core.training.process_state import threads
 from tests.unit.made_records import epoch, run
 
 MONITORING = Path(__file__).resolve().parents[2] / "mpi-operator" / "monitoring"
@@ -150,6 +151,7 @@ def test_the_file_has_the_same(watched: Watched, tmp_path: Path) -> None:
     assert file.name == "run.rank1.prom"
     exporter = Exporter(watched, 0, file)
     assert values(file.read_text())["steps_total"] == 0
+    assert len(exporter.threads) == 1 and set(exporter.threads) < threads()
     exporter.step(0, 0, 1.0)
     exporter.close()
     assert values(file.read_text())["steps_total"] == 1
