@@ -86,13 +86,13 @@ class Training:
             *(disk if self.copies else []),
             "restarts=${SLURM_RESTART_COUNT:-0}",
             'echo "start $restarts on $(scontrol show hostnames | paste -sd " ")"',
-            "",
+            *_queue_again(self.restarts),
             *self._graph(),
             *self._flags(),
             *self._launch(),
             *_WAIT,
             *([_CLEAN] if self.copies else []),
-            *_queue_again(self.restarts),
+            *_END,
         ]
 
     def _graph(self) -> list[str]:
@@ -106,7 +106,7 @@ class Training:
             f"graph=$({command}) || exit",
             'srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 \\',
             '    sh -c \'mkdir -p "$3" && cd "$1" && cp -r --parents "$2" "$3"\' \\',
-            '    copy "$shared/cache" "${graph#"$shared/cache/"}" "$disk" || exit',
+            '    copy "$shared/cache" "${graph#"$shared/cache/"}" "$disk" || queue_again 1',
             "",
         ]
 
@@ -165,20 +165,29 @@ _WAIT = [
 _CLEAN = 'timeout 30 srun --overlap --ntasks="$SLURM_NNODES" --ntasks-per-node=1 rm -rf "$disk"'
 
 
+_END = [
+    "",
+    "# 0: done. 2: a wrong flag or file, which another start does not correct.",
+    'if [ "$code" = 0 ] || [ "$code" = 2 ] || [ "$signal" = TERM ]; then',
+    '    exit "$code"',
+    "fi",
+    'queue_again "$code"',
+]
+
+
 def _queue_again(restarts: int) -> list[str]:
     return [
         "",
-        "# 0: done. 2: a wrong flag or file, which another start does not correct.",
-        'if [ "$code" = 0 ] || [ "$code" = 2 ] || [ "$signal" = TERM ]; then',
-        '    exit "$code"',
-        "fi",
-        f'if [ "$restarts" -ge {restarts} ]; then',
-        f'    echo "exit code $code after {restarts} restarts: not queued again" >&2',
-        '    exit "$code"',
-        "fi",
-        'echo "exit code $code: queued again, to go on from the last checkpoint"',
-        'scontrol requeue "$SLURM_JOB_ID"',
-        'exit "$code"',
+        "queue_again() {  # to go on from the last checkpoint; $1: the exit code of this try",
+        f'    if [ "$restarts" -ge {restarts} ]; then',
+        f'        echo "exit code $1 after {restarts} restarts: not queued again" >&2',
+        "    else",
+        '        echo "exit code $1: queued again"',
+        '        scontrol requeue "$SLURM_JOB_ID"',
+        "    fi",
+        '    exit "$1"',
+        "}",
+        "",
     ]
 
 
