@@ -8,7 +8,7 @@
     python -m gnn_core.deploy slurm --nodes 2 --ranks-per-node 2 --dataset cora > job.sh
     python -m gnn_core.deploy slurm --nodes 4 --dataset cora --time 8:00:00 -- --epochs 500 | sbatch
     python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
-    python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | sh
+    python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
 
 What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
 is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
@@ -189,7 +189,7 @@ def _add_slurm(job: argparse.ArgumentParser) -> None:
         "--array", type=path_argument, metavar="PLAN", help="a sweep: each run is a task of its own"
     )
     job.add_argument(
-        "--chain", action="store_true", help="print a script for sh: prepare, train, report"
+        "--chain", action="store_true", help="print a script for bash: prepare, train, report"
     )
 
 

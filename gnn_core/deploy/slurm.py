@@ -159,7 +159,7 @@ class SlurmSettings:
 
 
 def make_slurm(settings: SlurmSettings) -> str:
-    """The script, for sbatch; with `chain` one for sh. Raises UsageError naming all problems."""
+    """The script, for sbatch; with `chain` one for bash. Raises UsageError naming all problems."""
     if problems := settings.problems():
         raise UsageError("; ".join(problems))
     if settings.array is not None:

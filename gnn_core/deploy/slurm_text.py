@@ -227,7 +227,7 @@ def chained(
     memory: str | None,
     root: Path,
 ) -> str:
-    """A script for sh that submits three jobs, each of which waits for the one before.
+    """A script for bash that submits three jobs, each of which waits for the one before.
 
     Args:
         text: the script of the job in the middle.
@@ -243,8 +243,8 @@ def chained(
     options = f"--time={time} --output=%x-%j.log" + (f" --mem={memory}" if memory else "")
     return "\n".join(
         [
-            "#!/bin/sh",
-            "# Run this file with sh where sbatch is: it submits three jobs, one after the other.",
+            "#!/bin/bash",
+            "# Run this file with bash where sbatch is: it submits three jobs, one after the other.",
             "set -eu",
             f"prepare=$(sbatch --parsable --job-name={name}-prepare {options} <<'PREPARE'",
             *_preparing(datasets, data_root, shared, root),

@@ -27,15 +27,12 @@ from datetime import datetime
 from typing import Any
 
 from gnn_core.files import path_argument
-from gnn_core.launch import guarded, require_packages
-
-if __name__ == "__main__":
-    require_packages("mlflow")
-
+from gnn_core.launch import guarded
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.measure.timing import per_second
 from gnn_core.number_text import counted
+from gnn_core.packages import require
 from gnn_core.settings.options import show
 from gnn_core.usage import Parser, UsageError, one_line, shown
 
@@ -83,6 +80,7 @@ def _import(options: argparse.Namespace) -> int:
             f"expected run records in {', '.join(map(str, options.paths))}, found none that can be "
             "used: name another folder"
         )
+    require("mlflow")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow"):

@@ -120,7 +120,8 @@ class Cluster:
         if accounting:
             self._settings["accounting"] = (
                 "AccountingStorageType=accounting_storage/slurmdbd\n"
-                f"AccountingStorageHost={self.controller}"
+                f"AccountingStorageHost={self.controller}\n"
+                f"AccountingStoragePass={folder}/munge.socket"
             )
 
     def __enter__(self) -> Cluster:
