@@ -244,7 +244,7 @@ def chained(
     return "\n".join(
         [
             "#!/bin/bash",
-            "# Run this file with bash where sbatch is: it submits three jobs, one after the other.",
+            "# Run this file with bash: it submits three jobs, one after the other.",
             "set -eu",
             f"prepare=$(sbatch --parsable --job-name={name}-prepare {options} <<'PREPARE'",
             *_preparing(datasets, data_root, shared, root),
