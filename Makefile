@@ -10,7 +10,7 @@ DEMO   := results/demo
 SHOWN  := --dataset synthetic-100k --hidden 256 --fanouts 10,5 --global-batch-size 2048 --epochs 5
 PLAN   ?= results/plans/short.yaml
 # Documents, and those of them with tables that are generated from records.
-DOCUMENTS := README.md $(wildcard docs/*.md) results/README.md CONTRIBUTING.md mpi-operator/README.md
+DOCUMENTS := README.md $(wildcard docs/*.md docs/*/*.md) results/README.md CONTRIBUTING.md mpi-operator/README.md
 GENERATED := README.md docs/results.md
 SWEPT   = results/sweeps/$(basename $(notdir $(PLAN)))
 
@@ -30,7 +30,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-hosts fuzz lint doctor bench reference reference-large check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-hosts test-slurm fuzz lint doctor bench reference reference-large check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ test-long: install ## the tests that take minutes
 
 test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster (root, iproute2, sshd; some minutes)
 	python -m pytest -q -m "long or not long" tests/hosts
+
+test-slurm: install ## the printed batch scripts on a real Slurm (root; Debian's slurm-wlm, slurmdbd, mariadb-server; some minutes)
+	python -m pytest -q -m "long or not long" tests/slurm
 
 fuzz: install ## try 2,200 wrong inputs: no traceback, no hang, no crash (some minutes; others with SEED=7)
 	RINGSAGE_FUZZ_SEED=$(SEED) python -m pytest -q -m long tests/fuzz

@@ -25,7 +25,7 @@ if not __package__:  # started as a file: put the repository root, not this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     gc.disable()  # until all is imported: collecting garbage meanwhile takes half a second
 
-from gnn_core.launch import guarded, launched_size, require_packages
+from gnn_core.launch import by_srun, guarded, launched_size, require_packages
 
 if __name__ == "__main__":
     require_packages("torch", "grpc")
@@ -115,12 +115,12 @@ def build_replay(config: RunConfig, graph: Graph, world: ServerWorld) -> Trainer
 
 def main() -> int:
     """Read the command line and be what --role says; the exit code."""
-    if launched_size() > 1:
+    config = parse_config(None, NAME, STRATEGIES[NAME].refuses)
+    if launched_size() > 1 and not (by_srun() and config.role in ("server", "worker")):
         raise SharedUsageError(
             f"expected one process, got {launched_size()} copies of it: it starts its workers by "
             "itself; start it with `python baselines/param_server.py --workers 4`"
         )
-    config = parse_config(None, NAME, STRATEGIES[NAME].refuses)
     if config.role == "server":
         return run_server(config)
     if config.role == "worker":

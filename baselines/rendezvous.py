@@ -1,4 +1,4 @@
-"""Where the ranks of `baselines/ddp.py` meet: as torchrun says, or as the MPI world agrees.
+"""Where the ranks of `baselines/ddp.py` meet: as torchrun or srun says, or as the MPI world agrees.
 
 Nothing here knows torch. MPI is asked once, who is there and where, and then left for good.
 """
@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import statistics
 from dataclasses import dataclass
 
 from gnn_core.joining import call_in_time, waited_for_by_mpi
-from gnn_core.launch import by_torchrun, launched_size, under_launcher
+from gnn_core.launch import by_srun, by_torchrun, launched_size, under_launcher
 from gnn_core.network import addresses, open_listener, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _MPI_VARIABLES = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
 _LOOPBACK = "127.0.0.1"
+_FIRST_NAME = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")  # of a node list such as gpu[03-05,7],login
+_LOWEST_PORT, _NUM_PORTS = 20_000, 12_000  # below those that kernels give to connections
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Rendezvous:
 
 
 def find_rendezvous(seconds: float) -> Rendezvous:
-    """Where torchrun's variables say; else where the MPI world agrees; else this rank is alone.
+    """Where torchrun's variables say, or srun's; else where the MPI world agrees; else it is alone.
 
     Raises UsageError: variables that are malformed or name another world than MPI's, a port that
     is taken, or an MPI world that is not complete within `seconds`.
@@ -45,6 +48,9 @@ def find_rendezvous(seconds: float) -> Rendezvous:
         if rendezvous.rank > 0 or kept_by_torchrun or rendezvous.world_size == 1:
             return rendezvous
         return _opened(rendezvous)
+    if by_srun():
+        rendezvous = _read_step()
+        return rendezvous if rendezvous.rank > 0 else _opened(rendezvous)
     return call_in_time(_ask_mpi, seconds, waited_for_by_mpi) if under_launcher() else Rendezvous()
 
 
@@ -58,6 +64,32 @@ def _read_variables() -> Rendezvous:
     size = _number("WORLD_SIZE", 1, 1 << 20)
     rank = _number("RANK", 0, size - 1)
     return Rendezvous(rank, size, os.environ["MASTER_ADDR"], _number("MASTER_PORT", 1, 65535))
+
+
+def _read_step() -> Rendezvous:
+    """As srun says: at the node of its first task, and a port that other steps do not choose."""
+    size = _number("SLURM_STEP_NUM_TASKS", 1, 1 << 20)
+    rank = _number("SLURM_PROCID", 0, size - 1)
+    host = os.environ.get("MASTER_ADDR") or first_node(os.environ.get("SLURM_STEP_NODELIST", ""))
+    if os.environ.get("MASTER_PORT"):
+        return Rendezvous(rank, size, host, _number("MASTER_PORT", 1, 65535))
+    job, step = (os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    seed = sum(int(one) for one in (job, step) if one.isdecimal())
+    return Rendezvous(rank, size, host, _LOWEST_PORT + seed % _NUM_PORTS)
+
+
+def first_node(nodes: str) -> str:
+    """The first name in a node list as Slurm writes it, such as `gpu03` of `gpu[03-05,7],login`.
+
+    Raises UsageError where there is none.
+    """
+    found = _FIRST_NAME.match(nodes)
+    if found is None:
+        raise UsageError(
+            f"SLURM_STEP_NODELIST: expected the nodes of this step, got {nodes!r}: start the ranks "
+            "with srun, or set MASTER_ADDR"
+        )
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", found[0])
 
 
 def _number(name: str, low: int, high: int) -> int:

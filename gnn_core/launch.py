@@ -26,8 +26,12 @@ from gnn_core.usage import Lost, SharedUsageError, UsageError, one_line
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """What ends a run in order: SIGUSR1 and 2 are how batch systems say that the time is nearly up."""
 
-_RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+_BY_SRUN = "SLURM_PROCID"
+_RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", _BY_SRUN, "RANK")
+_SIZES = (
+    *("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE"),
+    *("SLURM_STEP_NUM_TASKS", "WORLD_SIZE"),
+)
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 _FIRST_WORD_SECONDS = 2.0
 _MOST_CHARACTERS = 4000  # of a message: what came may be a book
@@ -63,6 +67,21 @@ def by_torchrun() -> bool:
     return _TORCHRUN in os.environ
 
 
+def by_srun() -> bool:
+    """Whether srun started this process as one of several; asked after `settle`."""
+    return _BY_SRUN in os.environ
+
+
+def require_mpi_launcher() -> None:
+    """Raise SharedUsageError under srun, where this Open MPI ends a process in MPI_Init."""
+    if by_srun():
+        raise SharedUsageError(
+            f"srun started {launched_size()} copies of this program, which meet through MPI, and "
+            "cannot under srun, whatever its --mpi says: start them with mpirun inside the job, as "
+            "the script of `python -m gnn_core.deploy slurm` does"
+        )
+
+
 def placement_problem(rank_hosts: Sequence[str]) -> str | None:
     """What is wrong with where the ranks run, as far as this one can tell; None if nothing is.
 
@@ -94,10 +113,11 @@ def placement_problem(rank_hosts: Sequence[str]) -> str | None:
 
 def seconds_until_killed() -> float:
     """How long whatever ends a job leaves its ranks between SIGTERM and SIGKILL."""
-    if not by_torchrun() and any(name in os.environ for name in _RANKS if name != "RANK"):
+    names = [name for name in _RANKS if name not in ("RANK", _BY_SRUN)]
+    if not by_torchrun() and any(name in os.environ for name in names):
         timeout = os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", "")
         return float(timeout) if timeout.isdecimal() else 2.0
-    return 30.0  # of torchrun and of Kubernetes
+    return 30.0  # of torchrun, of Kubernetes and, by default, of Slurm
 
 
 def stop_without_launcher() -> None:

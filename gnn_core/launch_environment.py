@@ -17,6 +17,7 @@ from gnn_core.env.launch_variables import (
     FAMILIES,
     HOROVODRUN,
     MPIRUN,
+    SRUN,
     TORCHRUN,
     is_proved,
     of_family,
@@ -42,9 +43,13 @@ def settle(environ: MutableMapping[str, str], meets_by_rank: bool = False) -> No
     """
     controller = environ.get("HOROVOD_CONTROLLER", "").lower()
     by_mpirun = is_proved(MPIRUN, environ) and MPIRUN.names[0] in environ
+    # What srun has started may be a launcher of its own, or one process, which meets nobody.
+    in_step = by_mpirun or any(is_proved(one, environ) for one in (HOROVODRUN, TORCHRUN))
     for family in FAMILIES:
         # horovodrun over Gloo always names its controller: without it, mpirun came later.
         outdated = family is HOROVODRUN and by_mpirun and controller != "gloo"
+        if family is SRUN:
+            outdated = in_step or environ.get(SRUN.size) == "1"
         kept = is_proved(family, environ) or (family is TORCHRUN and meets_by_rank)
         if outdated or not kept:
             for name in of_family(family, environ):

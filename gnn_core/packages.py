@@ -23,6 +23,8 @@ EXTRAS = {
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
     "partition": ("pymetis",),
+    "metrics": ("prometheus_client",),
+    "track": ("mlflow",),
     "param-server": ("grpc", "google.protobuf"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""

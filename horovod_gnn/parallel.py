@@ -22,7 +22,13 @@ from torch import Tensor
 from gnn_core.config import OPTIONS, RunConfig
 from gnn_core.data.exchange import Transport
 from gnn_core.joining import STORE_ADDRESS, await_ranks_at_store, call_in_time, waited_for_by_mpi
-from gnn_core.launch import by_torchrun, launched_rank, launched_size, stop_without_launcher
+from gnn_core.launch import (
+    by_torchrun,
+    launched_rank,
+    launched_size,
+    require_mpi_launcher,
+    stop_without_launcher,
+)
 from gnn_core.network import bypass_proxies
 from gnn_core.sockets import OpenedSockets
 from gnn_core.training.process_state import threads
@@ -85,6 +91,7 @@ class HorovodWorld(SingleProcess):
             WorldChanged: so it has, where ranks may go and join.
         """
         super().__init__()
+        require_mpi_launcher()
         starting, silence = (
             getattr(config, name) if config else float(OPTIONS[name].default)
             for name in ("start_timeout", "collective_timeout")

@@ -42,6 +42,7 @@ NEEDS = {
     "needs_tensorflow": "tensorflow",
     "needs_mpi4py": "mpi4py",
     "needs_kubernetes_schema": "kubernetes_validate",
+    "needs_prometheus_client": "prometheus_client",
 }
 
 

@@ -250,6 +250,7 @@ SWEEPS = (
     "gnn_core.sweep",
     "gnn_core.bench",
     "gnn_core.deploy.sweep_rules",  # a sweep's plan is read by what will run it
+    "gnn_core.deploy.slurm",  # and each run of it can be a task of an array
     "baselines.compare",
     "baselines.param_server_bench",
     "baselines.ranks_bench",

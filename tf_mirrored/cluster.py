@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from gnn_core.joining import call_in_time, waited_for_by_mpi
-from gnn_core.launch import launched_size, under_launcher
+from gnn_core.launch import launched_size, require_mpi_launcher, under_launcher
 from gnn_core.network import addresses, bypass_proxies, host_and_port, open_listener, reachable
 from gnn_core.usage import SharedUsageError, UsageError
 
@@ -65,6 +65,7 @@ def _find(seconds: float) -> Cluster:
         _require_free_port(cluster)
         meet(cluster, seconds)
         return cluster
+    require_mpi_launcher()
     if under_launcher():
         return call_in_time(_from_mpi, seconds, waited_for_by_mpi)
     return Cluster((f"127.0.0.1:{_free_port()[1]}",), 0)

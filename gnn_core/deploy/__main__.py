@@ -1,12 +1,19 @@
-"""Print a job for Kubernetes' MPI Operator, and check manifests without a cluster.
+"""Print a job for Kubernetes' MPI Operator or for Slurm, and check manifests without a cluster.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob ... --strategy ddp -- --epochs 5 --lr 1e-3 | kubectl apply -f -
     python -m gnn_core.deploy validate mpi-operator/overlays/* my-job.yaml
     kubectl kustomize mine | python -m gnn_core.deploy validate -
+    python -m gnn_core.deploy slurm --nodes 2 --ranks-per-node 2 --dataset cora > job.sh
+    python -m gnn_core.deploy slurm --nodes 4 --dataset cora --time 8:00:00 -- --epochs 500 | sbatch
+    python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
+    python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
 
-What follows `--` are flags of the trainer. `validate` takes files and folders of kustomize, each
+What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
+is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
+plan is a task of its own; with --chain a job prepares the data before, and one makes the report
+behind (docs/platforms/slurm.md). `validate` takes files and folders of kustomize, each
 applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
 would be lost or hang: one line each. Several are checked against each other as well.
 
@@ -23,8 +30,10 @@ from gnn_core.deploy import kubernetes_schema
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
+from gnn_core.deploy.slurm import STRATEGIES_OF_SEVERAL_NODES, SlurmSettings, make_slurm
 from gnn_core.deploy.validate import check
 from gnn_core.deploy.yaml_text import write
+from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.usage import MOST_WHOLE, Parser, UsageError, whole
 
@@ -36,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words[:split])
     if options.command == "mpijob":
         return _print_job(options, words[split + 1 :])
+    if options.command == "slurm":
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        print(make_slurm(SlurmSettings(flags=tuple(words[split + 1 :]), **given)), end="")
+        return 0
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -104,6 +117,7 @@ def _parser() -> Parser:
     job.add_argument(
         "--elastic", action="store_true", help="go on when workers go, take in others that join"
     )
+    _add_slurm(commands.add_parser("slurm", help="print a batch script", allow_abbrev=False))
     validate = commands.add_parser("validate", help="check manifests", allow_abbrev=False)
     validate.add_argument("manifests", nargs="+", metavar="FILE", help="or folder, or - (stdin)")
     validate.add_argument(
@@ -122,6 +136,61 @@ def _parser() -> Parser:
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
     return parser
+
+
+def _add_slurm(job: argparse.ArgumentParser) -> None:
+    number = whole(-MOST_WHOLE)
+    job.add_argument("--nodes", type=number, metavar="N", help="nodes (default: 1)")
+    job.add_argument(
+        "--ranks-per-node", type=number, metavar="N", help="ranks of each node (default: 1)"
+    )
+    job.add_argument("--threads", type=number, metavar="N", help="cores of each rank (default: 1)")
+    job.add_argument("--dataset", metavar="NAME", help="data set, or an absolute path of a graph")
+    job.add_argument(
+        "--strategy",
+        choices=STRATEGIES_OF_SEVERAL_NODES,
+        default="horovod",
+        help="default: horovod",
+    )
+    job.add_argument(
+        "--time", default="1:00:00", help="limit, after which it is queued again (default: 1:00:00)"
+    )
+    job.add_argument(
+        "--save-before",
+        type=whole(1, 3600),
+        default=120,
+        metavar="SECONDS",
+        help="so long before the time is up it saves and ends (default: 120)",
+    )
+    job.add_argument(
+        "--restarts",
+        type=whole(0, 1000),
+        default=10,
+        metavar="N",
+        help="how often it is queued again at most (default: 10)",
+    )
+    job.add_argument("--memory", help="of each node, such as 8G (default: the cluster's)")
+    job.add_argument("--name", help="of the job (default: made of what it is)")
+    job.add_argument(
+        "--shared",
+        type=path_argument,
+        default=path_argument("results/slurm"),
+        metavar="DIR",
+        help="folder that all nodes see: records, checkpoints, graphs (default: results/slurm)",
+    )
+    job.add_argument(
+        "--local",
+        default="/tmp",
+        metavar="DIR",
+        help="folder on each node's own disk, for a copy of the graph; none reads it from --shared "
+        "(default: /tmp)",
+    )
+    job.add_argument(
+        "--array", type=path_argument, metavar="PLAN", help="a sweep: each run is a task of its own"
+    )
+    job.add_argument(
+        "--chain", action="store_true", help="print a script for bash: prepare, train, report"
+    )
 
 
 def _kind_and_name(text: str) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "HOROVODRUN",
     "MPIRUN",
     "PMI",
+    "SRUN",
     "TORCHRUN",
     "Family",
     "Found",
@@ -72,6 +73,13 @@ PMI = Family(
     ("PMI_FD", "PMI_PORT", "PMI_JOBID"),
     "no program here meets by them: such a launch is refused",
 )
+SRUN = Family(
+    "srun",
+    ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST"),
+    "SLURM_STEP_NUM_TASKS",
+    ("SLURM_STEP_NUM_TASKS",),
+    "baselines/ddp.py meets by them; programs that meet through MPI refuse such a launch",
+)
 TORCHRUN = Family(
     "torchrun, or a PyTorchJob's pod",
     (
@@ -91,7 +99,7 @@ TORCHRUN = Family(
     ("TORCHELASTIC_RUN_ID",),
     "baselines/ddp.py meets by them; set without torchrun, other programs ignore them",
 )
-FAMILIES = (MPIRUN, HOROVODRUN, PMI, TORCHRUN)
+FAMILIES = (MPIRUN, HOROVODRUN, PMI, SRUN, TORCHRUN)
 
 _OTHERS: tuple[tuple[str, str, str], ...] = (
     ("TF_CONFIG", "a TFJob, or a user", "only --strategy multiworker takes it, for its workers"),

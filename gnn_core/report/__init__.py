@@ -3,5 +3,5 @@
 `rows/` (records that belong together), `tables/`, `figures/`, `prediction/`, `generated_blocks`
 (tables inside Markdown), `loose_figures` (numbers without a record), `answers`, `notebook`, `page`.
 
-Commands: `analysis`, `scaling`, `page`, `loose_figures`, `curve_figure`, `link_figure`.
+Commands: `analysis`, `scaling`, `page`, `track`, `loose_figures`, `curve_figure`, `link_figure`.
 """

@@ -26,7 +26,7 @@ examples:
 A configuration file holds the same names: `global_batch_size: 512`, one a line.
 "per data set" means that the recipe of the data set decides; --dry-run shows what it decided.
 SIGTERM, Ctrl-C, SIGHUP, SIGUSR1 and SIGUSR2 save a checkpoint (--checkpoint-dir) and end the run
-with exit code 128 + n: `#SBATCH --signal=USR1@60` of Slurm does so a minute before time is up.
+with exit code 128 + n. `python -m gnn_core.deploy slurm` prints a batch script that goes on then.
 """
 # argparse would take `-1,-1` and `-1e-3` for flags.
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)

@@ -13,6 +13,7 @@ from gnn_core.models import DEFAULT, JUMPS, LINK_LOSSES, MODELS, NORMS, PREDICTO
 from gnn_core.settings.options import LINK, Option, option, options_of
 from gnn_core.settings.recipes import MOST_LAYERS
 from gnn_core.settings.server_table import ServerSettings
+from gnn_core.settings.watch_table import WatchSettings
 from gnn_core.strategies import keras_strategies
 
 _WHAT, _MODEL, _OPTIMISATION = "what to train on", "model", "optimisation"
@@ -491,7 +492,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServerSettings, TrainingSettings):
+class Settings(ServerSettings, WatchSettings, TrainingSettings):
     """The fields of `gnn_core.config.RunConfig`, neither filled nor checked."""
 
 

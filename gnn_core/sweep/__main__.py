@@ -3,6 +3,7 @@
     python -m gnn_core.sweep results/plans/short.yaml             # run it, or go on with it
     python -m gnn_core.sweep results/plans/short.yaml --dry-run   # its commands, in order
     python -m gnn_core.sweep plan.yaml --retry-failed             # failed runs once more
+    python -m gnn_core.sweep plan.yaml --turn 7                   # run number 7 of --dry-run alone
 
 A plan is a YAML file; whatever is left out has the value that stands here:
 
@@ -54,7 +55,7 @@ from gnn_core.sweep.progress_lines import columns_of, of_turn, opening
 from gnn_core.sweep.run_turn import take_turn
 from gnn_core.sweep.time_left import recorded_seconds, seconds_left
 from gnn_core.sweep.turns import Turn, in_order, result_in
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import Parser, UsageError, whole
 
 _PROGRAM = "python -m gnn_core.sweep"
 
@@ -71,7 +72,7 @@ def main() -> int:
     if options.records is not None:
         records = expanded(str(options.records), "--records").absolute()
         plan = dataclasses.replace(plan, records=records)
-    turns = in_order(plan)
+    turns = _chosen(in_order(plan), options.turn)
     commands = [turn.command(plan.records) for turn in turns]  # a missing launcher is reported now
     results = {turn.place: result_in(plan.records / turn.place) for turn in turns}
     again = ("failed",) if options.retry_failed else ()
@@ -86,7 +87,8 @@ def main() -> int:
         reason = str(problem).partition(";")[0].removeprefix("--records")
         raise UsageError(f"{options.plan}: records{reason}; --records gives another one") from None
     try:
-        with _alone(plan, options.plan), stoppable(), optional_output():
+        locked = plan.records / turns[0].place if options.turn else plan.records
+        with _alone(locked, options.plan), stoppable(), optional_output():
             left = [turn for turn in turns if turn.place not in done]
             return _prepare(left) or _run(plan, turns, left, done)
     except KeyboardInterrupt:
@@ -94,16 +96,28 @@ def main() -> int:
         return 130
 
 
+def _chosen(turns: list[Turn], number: int | None) -> list[Turn]:
+    """The one of that number, from 1; all without one. Raises UsageError."""
+    if number is None:
+        return turns
+    if number > len(turns):
+        raise UsageError(
+            f"--turn: expected a number from 1 to {len(turns)}, which the plan has, got {number}"
+        )
+    return [turns[number - 1]]
+
+
 @contextlib.contextmanager
-def _alone(plan: Plan, file: Path) -> Iterator[None]:
+def _alone(folder: Path, file: Path) -> Iterator[None]:
     """Two sweeps of one plan would do each run twice, at the same time."""
-    lock = FileLock(plan.records / ".sweep.lock")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".sweep.lock")
     try:
         with lock.acquire(timeout=0):
             yield
     except Timeout:
         raise UsageError(
-            f"{file}: another sweep writes to {seen_from_root(plan.records)}; wait for its end, or "
+            f"{file}: another sweep writes to {seen_from_root(folder)}; wait for its end, or "
             "give --records"
         ) from None
 
@@ -180,6 +194,12 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--retry-failed", action="store_true", help="repeat runs that have failed, too"
+    )
+    parser.add_argument(
+        "--turn",
+        type=whole(),
+        metavar="N",
+        help="do run number N of the plan alone, while others do theirs, as in an array of Slurm",
     )
     return parser.parse_args(words)
 

@@ -8,8 +8,13 @@ _REFUSED = {
     **dict.fromkeys(
         ("pin", "scale_lr", "start_timeout", "collective_timeout"), "not every launch has it"
     ),
-    **dict.fromkeys(("checkpoint_dir", "resume", "tensorboard"), "it belongs to a single run"),
-    **dict.fromkeys(("dry_run", "progress", "quiet"), "it is for a person who watches one run"),
+    **dict.fromkeys(
+        ("checkpoint_dir", "resume", "tensorboard", "metrics_port", "metrics_textfile"),
+        "it belongs to a single run",
+    ),
+    **dict.fromkeys(
+        ("dry_run", "progress", "quiet", "log_format"), "it is for who watches one run"
+    ),
 }
 
 

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from gnn_core.config import RunConfig, UsageError
-from gnn_core.launch import launched_size
+from gnn_core.launch import launched_rank, launched_size
+from gnn_core.measure.json_lines import log_as_json
 from gnn_core.measure.records import keep_record
 from gnn_core.measure.resources.resource_sampler import ResourceSampler
 from gnn_core.measure.run_record import RunRecord
@@ -102,6 +103,8 @@ class Job(Generic[_S, _W]):
         gc.enable()  # an entry script has disabled it while it imports
         keep_freed_memory()
         self._settings, self._problem = _settings(read)
+        if getattr(self._settings, "log_format", "text") == "json":
+            log_as_json(launched_rank())
         self._join = join
         self._stop_signal: int | None = None  # it came while a world was made anew
         self.code: int | None = None  # None as long as the job goes on

@@ -124,6 +124,10 @@ class RankMonitor(threading.Thread):
         message = {"token": self._token, "asks": False, "rank": self._rank, "failed": reason[:1000]}
         self._send(message, self._others.values())
 
+    def leave_out(self, threads: Iterable[int]) -> None:
+        """Leave out the work of these threads, too: they go on while the main thread stands."""
+        self._helpers |= frozenset(threads)
+
     def close(self) -> None:
         """Watch and answer no more."""
         self._closed = True

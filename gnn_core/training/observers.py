@@ -1,7 +1,6 @@
-"""What watches a run while it goes on: TensorBoard is one observer.
+"""What watches a run while it goes on: TensorBoard on rank 0, metrics for Prometheus on each rank.
 
-The trainer calls observers on rank 0 alone. An observer never fails a run after it has begun: what
-it cannot write it says on stderr.
+An observer never fails a run after it has begun: what it cannot write it says on stderr.
 """
 
 from __future__ import annotations
@@ -9,8 +8,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from gnn_core.config import RunConfig
+from gnn_core.measure.exporter import Exporter, Watched, file_of_rank
 from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
+from gnn_core.training.learner import Learner
+from gnn_core.training.world import World
 
 
 class Observer(Protocol):
@@ -35,3 +37,34 @@ def observers_of(config: RunConfig, record: RunRecord, rank: int) -> list[Observ
         return []
     name = record.dataset.name
     return [TensorBoard(folder_of_run(config.tensorboard, record.strategy, name, record.run_id))]
+
+
+def exporters_of(
+    config: RunConfig, record: RunRecord, world: World, learner: Learner, targets: int
+) -> list[Observer]:
+    """The exporter of this rank, if the run asks for one. Raises UsageError.
+
+    Args:
+        config: says what is asked for.
+        record: as the run has begun it.
+        world: the other ranks.
+        learner: of this rank.
+        targets: of an epoch, over all ranks.
+    """
+    if not config.metrics_port and config.metrics_textfile is None:
+        return []
+    watched = Watched(
+        record=record,
+        rank=world.rank,
+        targets=targets,
+        watch=learner.watch,
+        bytes_per_step=learner.allreduce_bytes_per_step,
+        exchanged=learner.store.exchanged,
+        served=lambda: learner.parameter_server,
+    )
+    port = config.metrics_port and config.metrics_port + world.local_rank
+    name = config.metrics_textfile
+    exporter = Exporter(watched, port, None if name is None else file_of_rank(name, world.rank))
+    if world.monitor is not None:
+        world.monitor.leave_out(exporter.threads)
+    return [exporter]

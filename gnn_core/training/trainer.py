@@ -21,6 +21,7 @@ from gnn_core.data.graph import Graph
 from gnn_core.measure import machine
 from gnn_core.measure.console import Console
 from gnn_core.measure.feature_reads import FeatureReads
+from gnn_core.measure.json_lines import name_run
 from gnn_core.measure.metrics import AnyTally, Tally, split_fields
 from gnn_core.measure.records import begin_run
 from gnn_core.measure.resources.record import ProcessResources
@@ -41,9 +42,9 @@ from gnn_core.training.checkpoint import UNFINISHED, Checkpoints, has_checksum, 
 from gnn_core.training.claim import claimed
 from gnn_core.training.elastic_state import ElasticState, RunHistory, shared
 from gnn_core.training.learner import Learner
-from gnn_core.training.observers import Observer, observers_of
+from gnn_core.training.observers import Observer, exporters_of, observers_of
 from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
-from gnn_core.training.tasks import assigned_by, split_sizes
+from gnn_core.training.tasks import assigned_by, split_sizes, targets_per_epoch
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
 from gnn_core.usage import SharedUsageError, one_line
 
@@ -127,8 +128,13 @@ class Trainer:
             self._take_over(None if taken is None else taken[0])
             run_id, started_at = self.history.run_id, self.history.started_at
             self.record = dataclasses.replace(record, run_id=run_id, started_at=started_at)
+            name_run(run_id)
             with world.errors_on_all_ranks():
-                self._observers: list[Observer] = observers_of(config, self.record, world.rank)
+                targets = targets_per_epoch(config, self.graph)
+                self._observers: list[Observer] = [
+                    *observers_of(config, self.record, world.rank),
+                    *exporters_of(config, self.record, world, self.learner, targets),
+                ]
             for observer in self._observers:
                 held.callback(observer.close)
             if not self.history.worlds:

@@ -77,6 +77,26 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
 
 
 @pytest.mark.needs_torch
+def test_turns_are_done_beside_each_other(run_cli: Callable, place: Place) -> None:
+    """As tasks of an array do them; a task that comes twice finds its lock taken, or its record."""
+    plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 3")
+    tasks = [
+        subprocess.Popen([sys.executable, *SWEEP, plan, "--turn", turn], cwd=ROOT, text=True,
+                         stdout=subprocess.PIPE)
+        for turn in ("2", "3")
+    ]  # fmt: skip
+    said = [task.communicate(timeout=patient(120))[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    records, problems = read_records(place.records)
+    assert problems == [] and [record.status for record in records] == ["ok"] * 2
+    again = run_cli(["python", *SWEEP, plan, "--turn", "2"])
+    assert again.returncode == 0 and len(read_records(place.records)[0]) == 2
+    rest = run_cli(["python", *SWEEP, plan], timeout=120)
+    assert "; 2 of 3 runs are there already" in rest.stdout.splitlines()[0]
+    assert len(read_records(place.records)[0]) == 3
+
+
+@pytest.mark.needs_torch
 def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> None:
     """By SIGTERM in its second run, of which nothing but the finished record is left then."""
     plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 3")

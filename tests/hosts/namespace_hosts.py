@@ -92,7 +92,7 @@ class Hosts:
         self.link = link
         self._prefix = f"{_MARK}-{os.getpid()}-"
         self._folder = _folder(self._prefix)
-        self._agent = self._folder / "agent"
+        self.agent = self._folder / "agent"
 
     def __enter__(self) -> Hosts:
         _clear_orphans()
@@ -102,8 +102,8 @@ class Hosts:
             text = "\n".join(["127.0.0.1 localhost", *lines, ""])
             (self._folder / "hosts").write_text(text, encoding="utf-8")
             script = _AGENT.format(prefix=self._prefix, folder=self._folder)
-            self._agent.write_text(script, encoding="utf-8")
-            self._agent.chmod(0o755)
+            self.agent.write_text(script, encoding="utf-8")
+            self.agent.chmod(0o755)
             self._make_switch()
             for number, name in enumerate(self.names, 1):
                 self._make_host(number, name)
@@ -130,7 +130,7 @@ class Hosts:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, and end it with whatever stops this one; all that it said."""
         process = subprocess.Popen(
-            [str(self._agent), host, f"exec {shlex.join(command)}"],
+            [str(self.agent), host, f"exec {shlex.join(command)}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -165,7 +165,7 @@ class Hosts:
             f"{name}:{count}" for name, count in zip(self.names, slots, strict=True) if count
         )
         settings = {
-            "plm_rsh_agent": str(self._agent),
+            "plm_rsh_agent": str(self.agent),
             "plm_rsh_no_tree_spawn": "1",
             "btl": "tcp,self",  # shared memory would reach from host to host
             "btl_tcp_if_include": INTERFACE,

@@ -34,6 +34,7 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "eval_fanouts",
         "checkpoint_dir",
         "tensorboard",
+        "metrics_textfile",
         "partitions",
         "world_size",
         "replicas",

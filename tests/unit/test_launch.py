@@ -19,13 +19,17 @@ from gnn_core.launch import (
     launched_rank,
     launched_size,
     placement_problem,
+    require_mpi_launcher,
     seconds_until_killed,
     under_launcher,
 )
 from gnn_core.usage import SharedUsageError, UsageError
 
-RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "RANK")
-SIZES = ("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+RANKS = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "PMI_RANK", "SLURM_PROCID", "RANK")
+SIZES = (
+    *("OMPI_COMM_WORLD_SIZE", "HOROVOD_SIZE", "PMI_SIZE"),
+    *("SLURM_STEP_NUM_TASKS", "WORLD_SIZE"),
+)
 KILL = "OMPI_MCA_odls_base_sigkill_timeout"
 
 
@@ -85,16 +89,26 @@ def test_the_launcher_goes_before_what_a_shell_has_lying_about(
 
 
 def test_a_torchrun_that_mpirun_started_is_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in zip((*RANKS[::3], *SIZES[::3]), ("1", "5", "2", "8"), strict=True):
+    for name, value in zip((*RANKS[::4], *SIZES[::4]), ("1", "5", "2", "8"), strict=True):
         monkeypatch.setenv(name, value)
     assert (launched_rank(), launched_size(), by_torchrun()) == (1, 2, False)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert (launched_rank(), launched_size(), by_torchrun()) == (5, 8, True)
 
 
+def test_srun_is_refused_by_what_meets_through_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_mpi_launcher()
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(SharedUsageError, match="srun started 2 copies .* with mpirun inside"):
+        require_mpi_launcher()
+
+
 def test_how_long_a_launcher_waits_before_it_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds_until_killed() == 30
     monkeypatch.setenv("RANK", "0")
+    assert seconds_until_killed() == 30
+    monkeypatch.setenv("SLURM_PROCID", "0")
     assert seconds_until_killed() == 30
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     assert seconds_until_killed() == 2

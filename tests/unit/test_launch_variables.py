@@ -26,12 +26,14 @@ BY_HOROVODRUN = {
     "HOROVOD_GLOO_RENDEZVOUS_PORT": "1234",
 }
 BY_MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "PMI_FD": "5"}
+BY_SRUN = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "2"}
 BY_HAND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "one", "MASTER_PORT": "2222"}
 BY_TORCHRUN = {**BY_HAND, "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"}
 LAUNCHES = {
     "mpirun": BY_MPIRUN,
     "horovodrun": BY_HOROVODRUN,
     "MPICH": BY_MPICH,
+    "srun": BY_SRUN,
     "torchrun": BY_TORCHRUN,
 }
 
@@ -49,6 +51,8 @@ def test_what_the_launcher_has_set_stays(launcher: str) -> None:
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD"),
         ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_ELASTIC": "1"}, "HOROVOD"),
         ({"PMI_RANK": "1", "PMI_SIZE": "2"}, "PMI"),
+        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, "SLURM"),  # of a batch script
+        ({**BY_SRUN, "SLURM_STEP_NUM_TASKS": "1"}, "SLURM"),
         (BY_HAND, "RANK"),
     ],
 )
@@ -67,6 +71,19 @@ def test_a_program_that_meets_by_rank_keeps_what_a_pod_has() -> None:
     assert environ == BY_HAND
     settle(environ)
     assert environ == {}
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun", "torchrun"])
+def test_a_launcher_that_srun_started_is_the_one_that_counts(launcher: str) -> None:
+    environ = {**BY_SRUN, **LAUNCHES[launcher]}
+    settle(environ)
+    assert environ == LAUNCHES[launcher]
+
+
+def test_srun_with_an_interface_of_mpi_stays_a_launch_by_srun() -> None:
+    environ = {**BY_SRUN, **BY_MPICH}
+    settle(environ)
+    assert environ == {**BY_SRUN, **BY_MPICH}
 
 
 def test_a_store_of_an_older_horovodrun_goes_under_mpirun() -> None:

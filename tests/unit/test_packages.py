@@ -41,6 +41,7 @@ MODULE = {
     "tensorflow-cpu": "tensorflow",
     "scikit-learn": "sklearn",
     "kubernetes-validate": "kubernetes_validate",
+    "prometheus-client": "prometheus_client",
     "grpcio": "grpc",
     "protobuf": "google.protobuf",
 }

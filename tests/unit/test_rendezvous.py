@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from baselines import rendezvous
-from baselines.rendezvous import Rendezvous, find_rendezvous
+from baselines.rendezvous import Rendezvous, find_rendezvous, first_node
 from gnn_core.usage import SharedUsageError, UsageError
 
 LAUNCHED = (
@@ -23,6 +23,7 @@ LAUNCHED = (
     "MASTER_ADDR",
     "MASTER_PORT",
     "GROUP_WORLD_SIZE",
+    *("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST"),
     "TORCHELASTIC_RUN_ID",
     "TORCHELASTIC_USE_AGENT_STORE",
 )
@@ -134,6 +135,51 @@ def test_mpi_may_start_a_torchrun_on_each_host(monkeypatch: pytest.MonkeyPatch, 
     started = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": hosts}
     launch(monkeypatch, **TORCHRUN, **started, GROUP_WORLD_SIZE=hosts)
     assert find_rendezvous(1) == Rendezvous(1, 4, "one", 2222)
+
+
+def test_ranks_of_srun_meet_at_the_first_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_ID": "12345", "SLURM_STEP_ID": "1"}
+    nodes = {"SLURM_STEP_NODELIST": "rack[02-03]n[1,3],login"}
+    found = {}
+    for rank in (1, 3):
+        launch(monkeypatch, SLURM_PROCID=str(rank), **step, **nodes)
+        found[rank] = find_rendezvous(1)
+    assert found[1] == Rendezvous(1, 4, "rack02n1", found[3].port)
+    assert (found[3].rank, found[3].world_size) == (3, 4)
+    assert found[3].port == 20_000 + (12345 + 1) % 12_000
+    launch(monkeypatch, SLURM_STEP_ID="2")
+    assert find_rendezvous(1).port == found[3].port + 1  # another step of the job
+    launch(monkeypatch, MASTER_ADDR="two", MASTER_PORT="2222")
+    assert find_rendezvous(1) == Rendezvous(3, 4, "two", 2222)
+
+
+def test_the_first_rank_of_srun_opens_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    launch(monkeypatch, SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2", SLURM_STEP_NODELIST="n1")
+    launch(monkeypatch, MASTER_PORT=str(port))
+    rendezvous = find_rendezvous(1)
+    assert rendezvous.listener is not None
+    with rendezvous.listener:
+        assert rendezvous.listener.getsockname()[1] == port
+    launch(monkeypatch, SLURM_PROCID="2")
+    with pytest.raises(UsageError, match="SLURM_PROCID: expected a whole number from 0 to 1"):
+        find_rendezvous(1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"),
+        ("n[1-4,7]", "n1"),
+        ("gpu[03,05-07],login", "gpu03"),
+        ("a,b[1-2]", "a"),
+        ("r[10-12]n[2-3]x,c", "r10n2x"),
+    ],
+)
+def test_the_first_name_of_a_node_list(nodes: str, first: str) -> None:
+    assert first_node(nodes) == first
+    with pytest.raises(UsageError, match="SLURM_STEP_NODELIST"):
+        first_node("")
 
 
 def test_a_torchrun_that_knows_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

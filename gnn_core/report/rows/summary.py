@@ -36,6 +36,9 @@ _REPETITIONS = {
     "checkpoint_every_steps",
     "resume",
     "tensorboard",
+    "metrics_port",  # what they cost is far below what repeats differ by
+    "metrics_textfile",
+    "log_format",
     "progress",
     "quiet",
     "world_size",
