@@ -238,6 +238,8 @@ BENCHMARKS = (
     "horovod_gnn.bench",
     "horovod_gnn.probe",
     "tf_mirrored.bench",
+    "baselines.fault_runs",
+    "baselines.faults_bench",
     "baselines.heuristics",
     "baselines.param_server_bench",
     "baselines.pyg_accuracy",
@@ -251,6 +253,8 @@ SWEEPS = (
     "gnn_core.bench",
     "gnn_core.deploy.sweep_rules",  # a sweep's plan is read by what will run it
     "baselines.compare",
+    "baselines.fault_runs",
+    "baselines.faults_bench",
     "baselines.param_server_bench",
     "baselines.ranks_bench",
     "baselines.start_bench",
