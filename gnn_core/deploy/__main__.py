@@ -1,14 +1,16 @@
-"""Print a job for Kubernetes' MPI Operator, and check manifests without a cluster.
+"""Print a job for Kubernetes' MPI Operator, check manifests without a cluster, scale a job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob ... --strategy ddp -- --epochs 5 --lr 1e-3 | kubectl apply -f -
     python -m gnn_core.deploy validate mpi-operator/overlays/* my-job.yaml
     kubectl kustomize mine | python -m gnn_core.deploy validate -
+    python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
 
 What follows `--` are flags of the trainer. `validate` takes files and folders of kustomize, each
 applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
-would be lost or hang: one line each. Several are checked against each other as well.
+would be lost or hang: one line each. Several are checked against each other as well. `autoscale`
+says how many workers an elastic job is to have, and sets it (`autoscale --help`).
 
 Exit code 0, 2 for whatever is wrong.
 """
@@ -19,7 +21,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import kubernetes_schema
+from gnn_core.deploy import autoscale, kubernetes_schema
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words[:split])
     if options.command == "mpijob":
         return _print_job(options, words[split + 1 :])
+    if options.command == "autoscale":
+        return autoscale.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -121,6 +125,7 @@ def _parser() -> Parser:
         metavar="KIND/NAME",
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
+    autoscale.add_command(commands)
     return parser
 
 
