@@ -152,14 +152,16 @@ class FaultRun:
         try:
             code = self._hit_run(found)
             first = last = self._record("records")
-            if code != 0 or first is None:
+            found["exit_code"], found["resumed"] = code, code != 0 or first is None
+            if found["resumed"]:
                 last = self._resumed(problems)
-            found["exit_code"], found["resumed"] = code, last is not first
             if last is not None:
                 problems += differences(last, self._whole)
-                found["redone"] = self._redone(first, last) if last is not first else 0
+                found["redone"] = self._redone(first, last) if found["resumed"] else 0
                 if found["redone"] > INTERVAL:
                     problems.append(f"{found['redone']} steps were made twice")
+            elif not problems:
+                problems.append("the run that goes on left no record")
         except (ValueError, UsageError) as problem:  # a checkpoint that is not whole
             problems.append(str(problem))
         return found
