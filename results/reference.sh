@@ -122,10 +122,10 @@ scaling() {
 autoscale() {
     fresh autoscale
     local command="python -m gnn_core.deploy autoscale --simulate --policy efficiency:0.7 --policy efficiency:0.5"
-    $command --policy deadline:4.3 results/reference/workers --dataset cit-hepth \
-        --json results/reference/autoscale/links.json --figure docs/autoscale.svg
     $command --policy deadline:5 results/reference/scaling/hosts/1000mbit --epochs 1000 \
         --json results/reference/autoscale/hosts.json
+    $command --policy deadline:4.3 results/reference/workers --dataset cit-hepth \
+        --json results/reference/autoscale/links.json --figure docs/autoscale.svg
 }
 
 # Runs that are killed or stopped. Only when named; what was made before is gone on with.

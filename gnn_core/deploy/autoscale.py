@@ -328,15 +328,15 @@ def _simulate(
         print(
             "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
         )
+    if options.json is not None:
+        record = _record(options, curve, terms, epochs, rows, runs)
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
     if options.figure is not None:
         # matplotlib takes most of a second to import
         from gnn_core.deploy.scaling_figure import draw
 
         draw(fixed, by_policy, options.figure)
         print(f"drew       {options.figure}", file=sys.stderr)
-    if options.json is not None:
-        record = _record(options, curve, terms, epochs, rows, runs)
-        write_whole(options.json, json.dumps(record, indent=1) + "\n")
     return 0
 
 
