@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes' MPI Operator or for Slurm, and check manifests without a cluster.
+"""Print a job for Kubernetes' MPI Operator or Slurm, check manifests without a cluster, scale a job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -9,13 +9,15 @@
     python -m gnn_core.deploy slurm --nodes 4 --dataset cora --time 8:00:00 -- --epochs 500 | sbatch
     python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
     python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
+    python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
 
 What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
 is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
 plan is a task of its own; with --chain a job prepares the data before, and one makes the report
 behind (docs/platforms/slurm.md). `validate` takes files and folders of kustomize, each
 applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
-would be lost or hang: one line each. Several are checked against each other as well.
+would be lost or hang: one line each. Several are checked against each other as well. `autoscale`
+says how many workers an elastic job is to have, and sets it (`autoscale --help`).
 
 Exit code 0, 2 for whatever is wrong.
 """
@@ -26,7 +28,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import kubernetes_schema
+from gnn_core.deploy import autoscale, kubernetes_schema
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {name: value for name, value in vars(options).items() if name != "command"}
         print(make_slurm(SlurmSettings(flags=tuple(words[split + 1 :]), **given)), end="")
         return 0
+    if options.command == "autoscale":
+        return autoscale.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -135,6 +139,7 @@ def _parser() -> Parser:
         metavar="KIND/NAME",
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
+    autoscale.add_command(commands)
     return parser
 
 
