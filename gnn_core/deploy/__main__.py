@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes' MPI Operator or Slurm, check manifests without a cluster, scale a job.
+"""Print a job for Kubernetes or Slurm, check manifests without a cluster, scale an elastic job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
