@@ -85,6 +85,20 @@ def trained(
     return Trained(record, weights)
 
 
+_ONCE: dict[tuple[str, str, str], Trained] = {}
+
+
+def trained_once(graph: Graph, parallel: SingleProcess, **changes: Any) -> Trained:
+    """The same, remembered: a world trains once on a graph with the same settings.
+
+    All ranks run the same tests in the same order, so either each of them trains or none does.
+    """
+    key = (type(parallel).__name__, graph.fingerprint, repr(sorted(changes.items())))
+    if key not in _ONCE:
+        _ONCE[key] = trained(graph, parallel, **changes)
+    return _ONCE[key]
+
+
 def distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, in units of the largest of `theirs`."""
     assert ours.shape == theirs.shape
