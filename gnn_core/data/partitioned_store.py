@@ -288,14 +288,14 @@ class PartitionedStore(FeatureStore):
         self.require_ids(ids)
         ((part, rows),) = self._parts.items()
         bounds = self._offsets[part : part + 2]
-        at, lent = np.empty(len(ids), np.int64), None
-        for window in reversed(self._windows or (_Window([], *[np.empty(0, np.int64)] * 2, 0),)):
+        at, nothing = np.empty(len(ids), np.int64), np.empty(0, np.int64)
+        for window in reversed(self._windows or (_Window([], nothing, nothing, 0, rows[:0]),)):
             if locate(ids, self._place, bounds, window.places, at):
-                more = rows[:0] if window.rows is None else window.rows
-                lent = Lent(rows.view(self.dtype), at, lambda: None, more.view(self.dtype))
                 break
         else:
             raise RuntimeError(_TOO_EARLY)
+        assert window.rows is not None
+        lent = Lent(rows.view(self.dtype), at, lambda: None, window.rows.view(self.dtype))
         num_remote = int(np.count_nonzero(at >= len(rows)))
         own_bytes = (len(ids) - num_remote) * self.row_bytes
         self.count_read(time.perf_counter() - start, own_bytes, num_remote)
