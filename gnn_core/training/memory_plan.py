@@ -17,6 +17,7 @@ from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.mapped import expect_random_reads
+from gnn_core.data.pair_common import MOST_COMMON, reads_common
 from gnn_core.data.pair_structure import structure_bytes, structure_width
 from gnn_core.data.planned_cache import PlannedCache
 from gnn_core.data.positions import scratch_bytes
@@ -243,6 +244,7 @@ def rank_bytes(
     pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
     if nodes is None:
         others = config.negatives_pool or pairs - targets
+        others += MOST_COMMON * targets if reads_common(config) else 0  # negatives have few
         nodes = [float(min(graph.num_nodes, 2 * targets + others) if is_link else targets)]
         for fanout in config.fanouts:
             drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
@@ -309,4 +311,5 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
         return found
     predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
     first = config.hidden if config.predictor_layers > 1 else 1
-    return found + predictor + first * structure_width(config)
+    beside = structure_width(config) + config.hidden * reads_common(config)
+    return found + predictor + first * beside
