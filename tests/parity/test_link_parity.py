@@ -108,7 +108,7 @@ class Plain(torch.nn.Module):
         for node in found_with_sets(self.graph, source, other, hidden):
             links = int(self.graph.indptr[node + 1] - self.graph.indptr[node])
             place = targets.tolist().index(node)
-            total = total + h[place] / np.float32(np.log(max(links, 2))).item()
+            total = total + h[place] * np.float32(1 / np.log(max(links, 2))).item()
         return total
 
     def loss(self, x: torch.Tensor, batch: Batch, loss: str) -> torch.Tensor:
