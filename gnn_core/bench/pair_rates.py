@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     )
     graph = open_for(config, lambda line: print(line, file=sys.stderr, flush=True))
     parts = pairs_of(graph, options.candidates)
-    ways = {"common neighbours": CommonNeighbours(graph).of, "structure": PairStructure(graph).of}
-    variants = [Variant(name, lambda of=of: _rate(of, parts)) for name, of in ways.items()]
+    ways: dict[str, Callable[[IntArray, IntArray], object]] = {
+        "common neighbours": CommonNeighbours(graph).of,
+        "structure": PairStructure(graph).of,
+    }
+    variants = [Variant(name, partial(_rate, of, parts)) for name, of in ways.items()]
     for of in ways.values():
         of(*(part[:1] for part in parts[0]))  # compiles
     take_turns(variants, options.rounds, lambda rate: f"{rate / 1e6:.2f} M pairs/s")
