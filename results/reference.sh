@@ -164,6 +164,7 @@ benches() {
     python -m gnn_core.bench.assigning --dataset cora --json results/reference/benches/assign-cora.json
     python -m gnn_core.bench.assigning --dataset cit-hepth --task link \
         --json results/reference/benches/assign-links.json
+    python -m gnn_core.bench.pair_rates --json results/reference/benches/pairs.json
     python -m gnn_core.bench.partitioning --json results/reference/benches/partitioning.json
     python -m gnn_core.bench.parts synthetic-arxiv --json results/reference/benches/parts.json
     python -m gnn_core.bench.disk --json results/reference/benches/disk.json

@@ -340,14 +340,16 @@ def test_what_is_wrong_is_told_once_for_all_ranks(saved: Place, horovodrun: Call
 
 
 @pytest.fixture
-def linked(single: Callable, place: Place) -> Place:
+def linked(request: pytest.FixtureRequest, single: Callable, place: Place) -> Place:
     """Train on links of a small graph with every oddity."""
     write_graph(citing(), place.folder / "citing")
-    words = place.saving(**LINK, dataset=place.folder / "citing", held_out=0.2)
+    chosen = {**LINK, "predictor": getattr(request, "param", "structure")}
+    words = place.saving(**chosen, dataset=place.folder / "citing", held_out=0.2)
     assert single(words).code == 0
     return place
 
 
+@pytest.mark.parametrize("linked", ["structure", "ncn"], indirect=True)
 def test_missing_citations_are_the_best_that_are_not_known(
     linked: Place, predict: Callable
 ) -> None:

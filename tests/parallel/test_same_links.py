@@ -72,6 +72,7 @@ def assert_same_links(ours: Trained, theirs: Trained) -> None:
             id="shared negatives, short epochs",
         ),
         pytest.param({"fanouts": (-1, -1), "predictor_layers": 1}, id="all neighbours"),
+        pytest.param({"predictor": "ncn"}, id="embeddings of common neighbours"),
         pytest.param({"predictor": "mlp", "negatives_kind": "uniform"}, id="embeddings alone"),
     ],
 )

@@ -101,6 +101,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, link, by cluster": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
     "fp64, link, embeddings": {**FP64, **LINK, "predictor": "mlp", "link_loss": "bce"},
+    "fp64, link, ncn": {**FP64, **DROPS, **LINK, "predictor": "ncn", "negatives": 3},
     "fp64, link, on disk": {**FP64, **DROPS, **LINK, "feature_store": "disk"},
     "link": {**LINK},
 }
