@@ -213,10 +213,9 @@ class Feed:
 
     def _common(self, common: Common) -> CommonInput:
         parts = (common.pairs, common.segments, common.nodes)
-        return CommonInput(
-            *(tf.convert_to_tensor(part, tf.int32) for part in parts),
-            tf.convert_to_tensor(common.weights[:, None], self.real),
-        )
+        pairs, segments, nodes = (tf.convert_to_tensor(part, tf.int32) for part in parts)
+        weights = tf.convert_to_tensor(common.weights[:, None], self.real)
+        return CommonInput(pairs, segments, nodes, weights)
 
     def block(self, block: Block, nodes: np.ndarray | None) -> BlockInput:
         """A block's tensors; with `nodes` int64 `[num_src]`, its columns are those rows."""

@@ -415,7 +415,6 @@ class TrainingSettings:
         low=0,
         newer=True,
     )
-
     fetch_window: int = option(
         8,
         _MACHINE,
