@@ -16,7 +16,8 @@ from gnn_core.usage import UsageError
 class Saver:
     """Saves in a thread, in the order of the calls. Arrays that it was given must not change.
 
-    At most one checkpoint of each kind is on its way: the next one waits for it.
+    At most one checkpoint of each kind is on its way: the next one waits for it. After one that
+    could not be written, no other is.
 
     Args:
         checkpoints: where to.
@@ -26,6 +27,7 @@ class Saver:
         self._checkpoints = checkpoints
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._begun: dict[str, Future[None]] = {}
+        self._has_failed = False
 
     def save_last(
         self, weights: Weights, optimizer: Weights, progress: RunProgress, best: Weights
@@ -52,4 +54,13 @@ class Saver:
     def _begin(self, kind: str, save: Callable[..., None], *arguments: Any) -> None:
         if before := self._begun.pop(kind, None):
             before.result()
-        self._begun[kind] = self._thread.submit(save, *arguments)
+        self._begun[kind] = self._thread.submit(self._write, save, *arguments)
+
+    def _write(self, save: Callable[..., None], *arguments: Any) -> None:
+        if self._has_failed:
+            return
+        try:
+            save(*arguments)
+        except BaseException:
+            self._has_failed = True
+            raise
