@@ -449,7 +449,7 @@ def test_ctrl_c_leaves_nothing_behind(single: Callable, place: Place, ranks: int
     launcher = [str(LAUNCHERS / "mpirun"), "-np", str(ranks), "--oversubscribe"] * (ranks > 1)
     words = flags(place, papers=place.folder / "papers", top_k=2000)
     with job([*launcher, "python", program, *map(str, words)], place.folder) as started:
-        started.wait_until(lambda: any(place.folder.glob(".pred.csv.*")))
+        started.wait_until(lambda: any(place.folder.glob(".pred.csv.*.part-0")))
         (part,) = list(place.folder.glob(".pred.csv.*.part-0"))
         started.wait_until(lambda: part.stat().st_size > 0)
         os.kill(started.pid, signal.SIGINT)
