@@ -70,8 +70,9 @@ def test_parts_train_like_the_whole_graph(
     exchange = parts.record.exchange
     assert exchange is not None and exchange.topology == "parts"
     reads_all = exchange.transport == "none"
-    hops, steps = 2, exchange.steps // changes.get("epochs", 3)
-    windows = -(-steps // changes.get("fetch_window", 8)) * changes.get("epochs", 3)
+    hops, epochs = 2, len(parts.record.epochs)
+    steps = exchange.steps // epochs
+    windows = -(-steps // changes.get("fetch_window", 8)) * epochs
     assert exchange.sampling_rounds == (0 if reads_all else hops * windows)
     assert (exchange.sampling_bytes > 0) == (exchange.sampled_nodes > 0) == (not reads_all)
 
