@@ -57,9 +57,7 @@ class RankMonitor(threading.Thread):
         self.verdict: str | None = None  # why the present wait is in vain
         self.failure: str | None = None  # of another rank, as it has told
         self.last_words: Callable[[str], None] | None = None  # when the main thread cannot end it
-        self.ends_stopped = (
-            False  # a rank of this host that is stopped: the others go on without it
-        )
+        self.ends_stopped = False  # whether a stopped rank of this host is killed
         self._rank, self._helpers = rank, frozenset(helpers)
         self._computes_in_waits = computes_in_waits
         self._begun = 0  # collectives
