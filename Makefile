@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV   := $(CURDIR)/.venv
 RANKS  ?= 1 2 4
-# Tests that run at the same time, each file in one process; 0 runs all in one.
-TEST_WORKERS ?= 2
+# Tests that run at the same time, each file in one process; 0 runs all in one. Many wait for processes.
+TEST_WORKERS ?= 3
 DEMO   := results/demo
 # Steps of some 100 ms, on which two ranks pay, and about a minute in all on two cores.
 SHOWN  := --dataset synthetic-100k --hidden 256 --fanouts 10,5 --global-batch-size 2048 --epochs 5

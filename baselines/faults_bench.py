@@ -38,7 +38,6 @@ from baselines.fault_runs import (
 from gnn_core.bench.frame import (
     add_json_flag,
     columns_text,
-    origin,
     require_place,
     run_training,
     write_bench,
@@ -167,7 +166,7 @@ def _record(
     order = list(WAYS)
     return {
         "benchmark": "faults",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": dict(settings),
         "columns": list(_COLUMNS),
         "rows": [

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from baselines.oracle import Oracle
-from gnn_core.bench.frame import add_json_flag, columns_text, origin, require_place, write_bench
+from gnn_core.bench.frame import add_json_flag, columns_text, require_place, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
@@ -181,7 +181,7 @@ def _record(
         rows.append([rule, *(float(np.mean([one[name] for one in fields])) for name in names)])
     return {
         "benchmark": f"link heuristics on {options.dataset}",
-        **origin(machine.hardware()),
+        **machine.origin(machine.hardware()),
         "settings": {
             "dataset": options.dataset,
             "split": options.split,

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.heuristics import Score, heuristics
-from gnn_core.bench.frame import add_json_flag, columns_text, origin, require_place, write_bench
+from gnn_core.bench.frame import add_json_flag, columns_text, require_place, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
@@ -155,7 +155,7 @@ def _record(
     ]
     return {
         "benchmark": "MRR by age and links of the cited paper",
-        **origin(machine.hardware()),
+        **machine.origin(machine.hardware()),
         "settings": {
             "dataset": config.dataset,
             "hold_out": config.hold_out,

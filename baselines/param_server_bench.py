@@ -28,7 +28,6 @@ from gnn_core.bench.frame import (
     add_rounds_flag,
     columns_text,
     median_and_range,
-    origin,
     require_place,
     run_training,
     take_turns,
@@ -161,7 +160,7 @@ def _record(
     names = ("dataset", "workers", "epochs", "rounds")
     return {
         "benchmark": "parameter server",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {name: getattr(options, name) for name in names},
         "columns": ["trained by", "s an epoch", "test score, %", "MB a step", "staleness"],
         "rows": [_row(one) for one in variants],

@@ -39,7 +39,6 @@ from baselines.heuristics import seed_list
 from gnn_core.bench.frame import (
     add_json_flag,
     columns_text,
-    origin,
     require_place,
     run_training,
     write_bench,
@@ -228,7 +227,7 @@ def main() -> int:
     columns = ["graph", "nodes", "training nodes", "classes", "Ringsage", "PyG", "difference"]
     record = {
         "benchmark": "test accuracy beside PyG",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {"seeds": len(options.seeds), "hidden": _HIDDEN, "layers": 2},
         "columns": [*columns, "setting of PyG"],
         "rows": [compared(name, options) for name in options.names],

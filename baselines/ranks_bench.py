@@ -46,7 +46,6 @@ from gnn_core.bench.frame import (
     add_json_flag,
     add_rounds_flag,
     median_and_range,
-    origin,
     ratios,
     require_place,
     run_training,
@@ -190,7 +189,7 @@ def _result(
     others = hardware["others_running"]
     return {
         "benchmark": "ranks",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": options.dataset,
             "ranks": options.ranks,

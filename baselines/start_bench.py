@@ -25,7 +25,6 @@ from gnn_core.bench.frame import (
     add_rounds_flag,
     columns_text,
     median_and_range,
-    origin,
     require_place,
     run_training,
     take_turns,
@@ -160,7 +159,7 @@ def _record(
         notes.append("other programs are running: these are the times that they leave")
     return {
         "benchmark": "start of a run",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": options.dataset,
             "ranks": options.ranks,

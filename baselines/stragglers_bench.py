@@ -34,7 +34,6 @@ from gnn_core.bench.frame import (
     add_json_flag,
     add_rounds_flag,
     median_and_range,
-    origin,
     ratios,
     require_place,
     run_training,
@@ -156,7 +155,7 @@ def _result(
     apart = float(np.abs(losses / losses[0] - 1).max())
     return {
         "benchmark": "stragglers",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": options.dataset,
             "strategy": options.strategy,

@@ -30,7 +30,6 @@ from gnn_core.bench.frame import (
     Variant,
     add_json_flag,
     add_rounds_flag,
-    origin,
     require_place,
     take_turns,
     was_busy,
@@ -281,7 +280,7 @@ def _record(
     meanings = [f"{name}: {_VARIANTS[name]}" for name in options.only]
     return {
         "benchmark": "training step",
-        **origin(hardware),
+        **machine.origin(hardware),
         "graph": {"name": graph.name, "nodes": graph.num_nodes, "edges": graph.num_edges},
         "settings": {"dataset": graph.name, **{name: getattr(options, name) for name in named}},
         "freed_memory_kept": kept,

@@ -32,7 +32,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from gnn_core.bench.frame import add_json_flag, origin, table_text, was_busy, write_bench
+from gnn_core.bench.frame import add_json_flag, table_text, was_busy, write_bench
 from gnn_core.measure import machine
 from gnn_core.number_text import counted, three_digits
 from gnn_core.usage import Parser, UsageError, finite, whole
@@ -150,7 +150,7 @@ def _record(
         notes.append("other programs are running: these are the times that they leave")
     return {
         "benchmark": f"allreduce, {strategy}, {placed}",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "strategy": strategy,
             "ranks": parallel.world_size,

@@ -27,7 +27,6 @@ from gnn_core.bench.frame import (
     add_rounds_flag,
     columns_text,
     median_and_range,
-    origin,
     ratios,
     require_place,
     take_turns,
@@ -240,7 +239,7 @@ def _record(
         notes.append("other programs are running: trust ratios more than milliseconds")
     return {
         "benchmark": "Keras step",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": config.dataset,
             **{name: getattr(config, name) for name in named},

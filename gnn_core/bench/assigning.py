@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gnn_core.bench.frame import add_json_flag, origin, require_place, table_text, write_bench
+from gnn_core.bench.frame import add_json_flag, require_place, table_text, write_bench
 from gnn_core.config import RunConfig
 from gnn_core.data.clusters import find_clusters
 from gnn_core.data.graph import Graph
@@ -119,7 +119,7 @@ def _record(
     seconds: float,
     hardware: dict[str, Any],
 ) -> dict[str, Any]:
-    where = origin(hardware)
+    where = machine.origin(hardware)
     auto = "locality" if assigns_by_locality(config, graph, 2) else "slices"
     return {
         "benchmark": "assign",

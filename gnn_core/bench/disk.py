@@ -32,7 +32,6 @@ from gnn_core.bench.frame import (
     add_json_flag,
     add_rounds_flag,
     median_and_range,
-    origin,
     require_place,
     table_text,
     take_turns,
@@ -195,7 +194,7 @@ def _record(
         ]
         for one in variants
     ]
-    where = origin(hardware)
+    where = machine.origin(hardware)
     return {
         "benchmark": "rows from disk",
         **where,

@@ -35,7 +35,6 @@ from gnn_core.bench.frame import (
     Variant,
     add_json_flag,
     add_rounds_flag,
-    origin,
     require_place,
     table_text,
     take_turns,
@@ -286,7 +285,7 @@ def _record(
                 last.used.read_bytes / 1e9,
             ]
         )
-    where = origin(hardware)
+    where = machine.origin(hardware)
     return {
         "benchmark": "training with features on disk",
         **where,

@@ -14,12 +14,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from gnn_core.files import path_argument
-from gnn_core.measure import machine
 from gnn_core.measure.records import read_records, require_writable
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.sweep.child import reason, run_to_end
@@ -75,21 +73,6 @@ def require_place(file: Path | None) -> None:
     """Raise UsageError unless the file of --json can be written; makes its folder."""
     if file is not None:
         require_writable(file.parent, "json")
-
-
-def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """When and where figures were measured, and with which versions and source.
-
-    `hardware` was asked before the benchmark began to be a load of its own.
-    """
-    commit, is_dirty = machine.commit()
-    return {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dict(hardware),
-        "versions": machine.versions(),
-        "commit": commit,
-        "dirty": is_dirty,
-    }
 
 
 def was_busy(hardware: Mapping[str, Any]) -> bool:

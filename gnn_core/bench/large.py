@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnn_core.bench.frame import add_json_flag, origin, table_text, was_busy, write_bench
+from gnn_core.bench.frame import add_json_flag, table_text, was_busy, write_bench
 from gnn_core.bench.memory_group import forget_pages, run_measured
 from gnn_core.data.meta import META, read_meta
 from gnn_core.data.room import require_room
@@ -273,7 +273,7 @@ def _rates(stage: str, folder: Path) -> Stage:
 
 
 def _record(hardware: Mapping[str, Any], plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
-    where = origin(hardware)
+    where = machine.origin(hardware)
     notes = ["other programs were running"] if was_busy(hardware) else []
     return {
         "benchmark": "large graphs",

@@ -24,7 +24,6 @@ from gnn_core.bench.frame import (
     Variant,
     add_json_flag,
     add_rounds_flag,
-    origin,
     require_place,
     table_text,
     take_turns,
@@ -115,7 +114,7 @@ def _record(
     variants: Sequence[Variant[float]],
     hardware: dict[str, Any],
 ) -> dict[str, Any]:
-    where = origin(hardware)
+    where = machine.origin(hardware)
     rows = []
     for one in variants:
         rates = [rate / 1e6 for rate in one.results]

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from gnn_core.bench.frame import add_json_flag, origin, require_place, table_text, write_bench
+from gnn_core.bench.frame import add_json_flag, require_place, table_text, write_bench
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph
 from gnn_core.data.partition.make import METHODS, Request, cut
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
             _say(f"{method}, {num_parts} parts: " + _figures_text(figures))
     record = {
         "benchmark": "partitioning",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": graph.name,
             "nodes": graph.num_nodes,

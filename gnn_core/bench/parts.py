@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gnn_core.bench.frame import add_json_flag, origin, require_place, table_text, write_bench
+from gnn_core.bench.frame import add_json_flag, require_place, table_text, write_bench
 from gnn_core.data import datasets
 from gnn_core.data.assign import ByOwner, ExpectedEdges
 from gnn_core.data.exchange import Answer, Bytes, Counters, IntArray, PartExchange, Transport
@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             make_partition(graph, Request(options.ranks), made)
             options.partitions = [made]
         rows = _rows(graph, options)
-    record = origin(hardware) | {
+    record = machine.origin(hardware) | {
         "benchmark": "rows of other parts",
         "settings": {
             "dataset": graph.name,

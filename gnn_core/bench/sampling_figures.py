@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gnn_core.bench.frame import columns_text, origin, was_busy
+from gnn_core.bench.frame import columns_text, was_busy
+from gnn_core.measure import machine
 from gnn_core.measure.timing import per_second
 
 _MEANING = (
@@ -56,7 +57,7 @@ def make_record(
         warm_up_seconds: elapsed before the first round that counts.
         rounds: by way of drawing, in the order in which they are to be shown.
     """
-    where = origin(hardware)
+    where = machine.origin(hardware)
     every = [one for way in rounds.values() for one in way]
     num_batches = sum(one.batches for one in every)
     return {

@@ -12,7 +12,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -378,14 +377,9 @@ def _record(
     runs: Sequence[RunRecord],
 ) -> dict[str, Any]:
     """Everything that was simulated, as JSON can hold it, in the form of a benchmark."""
-    commit, is_dirty = machine.commit()
     return {
         "benchmark": "autoscale",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": runs[0].machine,
-        "versions": machine.versions(),
-        "commit": commit,
-        "dirty": is_dirty,
+        **machine.origin(runs[0].machine),
         "settings": {
             "dataset": runs[0].dataset.name,
             "strategy": options.strategy,

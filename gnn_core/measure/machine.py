@@ -18,7 +18,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,21 @@ def commit(folder: Path = _SOURCE) -> tuple[str | None, bool | None]:
         return (found[1], found[2] is not None) if found else (None, None)
     status = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results")
     return head, None if status is None else bool(status)
+
+
+def origin(hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """When and where figures were measured, and with which versions and source.
+
+    `hardware` was asked before the benchmark began to be a load of its own.
+    """
+    found, is_dirty = commit()
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": dict(hardware),
+        "versions": versions(),
+        "commit": found,
+        "dirty": is_dirty,
+    }
 
 
 def launch_line(

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from gnn_core.bench.frame import origin, write_bench  # noqa: E402
+from gnn_core.bench.frame import write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 
 TOLERANCE = 1e-9  # relative, of any step's loss in float64
@@ -87,7 +87,7 @@ def main() -> int:
 def _record(hardware: Any, rows: list[list[Any]], notes: list[str]) -> dict[str, Any]:
     return {
         "benchmark": "GPU",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {"dataset": DATASET, "epochs": EPOCHS, "curve_epochs": 2},
         "columns": ["what runs", "targets/s", "s/epoch", "sampling s", "curve"],
         "rows": rows,

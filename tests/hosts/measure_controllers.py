@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.bench.frame import median_and_range, origin, write_bench  # noqa: E402
+from gnn_core.bench.frame import median_and_range, write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
@@ -105,7 +105,7 @@ def _record(
         )
     return {
         "benchmark": "controllers on two hosts",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "dataset": "synthetic",
             "mbit_per_second": options.rate,

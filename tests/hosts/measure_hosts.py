@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gnn_core.bench.frame import origin, write_bench  # noqa: E402
+from gnn_core.bench.frame import write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.measure.run_record import RunRecord  # noqa: E402
@@ -194,7 +194,7 @@ def _record(
         notes.append("other programs were running: trust none of the times")
     return {
         "benchmark": "allreduce and training over limited links: predicted and measured",
-        **origin(hardware),
+        **machine.origin(hardware),
         "settings": {
             "links": [str(trial.link) for trial in trials],
             "rounds": options.rounds,

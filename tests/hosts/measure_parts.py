@@ -27,7 +27,6 @@ from gnn_core.bench.frame import (  # noqa: E402
     Variant,
     add_json_flag,
     median_and_range,
-    origin,
     ratios,
     require_place,
     run_training,
@@ -169,7 +168,7 @@ def _record(
 ) -> dict[str, Any]:
     first = trials[0].records[VARIANTS[0]][0].step_losses or []
     names = ("dataset", "fanouts", "cache", "epochs", "rounds", "host_rounds")
-    return origin(hardware) | {
+    return machine.origin(hardware) | {
         "benchmark": "training on parts",
         "settings": {name: getattr(options, name) for name in names},
         "milliseconds": {

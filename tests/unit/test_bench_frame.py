@@ -11,7 +11,6 @@ from gnn_core.bench.frame import (
     Variant,
     columns_text,
     median_and_range,
-    origin,
     ratios,
     require_place,
     run_training,
@@ -76,7 +75,7 @@ def test_a_run_that_fails_is_named_with_its_reason() -> None:
 def test_a_record_is_printed_as_a_table() -> None:
     record = {
         "benchmark": "made",
-        **origin(machine.hardware()),
+        **machine.origin(machine.hardware()),
         "settings": {"rounds": 3},
         "columns": ["way", "ms"],
         "rows": [["fast", 1.25]],
