@@ -68,6 +68,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("library", choices=sorted(_LIBRARIES))
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--targets", type=int, help="of an epoch, the first (default: all)")
     parser.add_argument("--targets-per-step", type=int, default=512)
     parser.add_argument("--fanouts", default="10,10")
     parser.add_argument("--hidden", type=int, default=128)
@@ -77,8 +78,9 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def _arrays(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _arrays(options: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Offsets, neighbours, features (mapped), labels and training targets of a graph folder."""
+    folder = options.folder
     indptr, indices, labels = (
         torch.from_numpy(np.load(folder / f"{name}.npy").astype(np.int64))
         for name in ("indptr", "indices", "labels")
@@ -87,7 +89,7 @@ def _arrays(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         features = torch.from_numpy(np.load(folder / "features.npy", mmap_mode="r"))
     train = torch.from_numpy(np.flatnonzero(np.load(folder / "splits.npy") == 1))
-    return indptr, indices, features, labels, train
+    return indptr, indices, features, labels, train[: options.targets]
 
 
 def _pyg(options: argparse.Namespace) -> tuple[Callable[[], Iterable[Step]], Callable]:
@@ -98,7 +100,7 @@ def _pyg(options: argparse.Namespace) -> tuple[Callable[[], Iterable[Step]], Cal
 
     if not (WITH_PYG_LIB or WITH_TORCH_SPARSE):
         raise ImportError("its NeighborLoader needs pyg-lib or torch-sparse")
-    indptr, indices, features, labels, train = _arrays(options.folder)
+    indptr, indices, features, labels, train = _arrays(options)
     targets = torch.repeat_interleave(torch.arange(len(labels)), indptr.diff())
     loader = NeighborLoader(
         Data(x=features, y=labels, edge_index=torch.stack([indices, targets])),
@@ -122,7 +124,7 @@ def _graphbolt(options: argparse.Namespace) -> tuple[Callable[[], Iterable[Step]
     from dgl import graphbolt
     from dgl.nn import SAGEConv
 
-    indptr, indices, features, labels, train = _arrays(options.folder)
+    indptr, indices, features, labels, train = _arrays(options)
     graph = graphbolt.fused_csc_sampling_graph(indptr, indices)
     store = graphbolt.BasicFeatureStore(
         {("node", None, "feat"): graphbolt.TorchBasedFeature(features)}

@@ -12,7 +12,8 @@ delegated one. The run in memory has no limit, and its features are in the page 
 the machine needs as much memory. Both must have the same loss in every step.
 
 With `--peer` another library trains on the same graph under the same limit, see
-`baselines/disk_peer.py`: PyG on features in a memory map, or GraphBolt. The Python given has it.
+`baselines/disk_peer.py`: PyG on features in a memory map, or GraphBolt. The Python given has it. A
+map may need minutes a step: `--peer-targets` gives it fewer targets an epoch.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Run:
 
     epoch_seconds: list[float]  # of each epoch
     used: Used
+    targets: int  # of an epoch
     step_losses: tuple[float | None, ...] = ()  # none of another library
     reads: FeatureReads | None = None
 
@@ -140,6 +142,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME=PYTHON",
         help="also train with another library, which that Python has: pyg or graphbolt",
     )
+    text = "training targets of an epoch of another library (default: as many as of ours)"
+    add("--peer-targets", type=whole(), metavar="N", help=text)
     add_rounds_flag(parser, 1, "of each")
     add_json_flag(parser)
     return parser.parse_args(argv)
@@ -220,7 +224,7 @@ def _trained(folder: Path, options: argparse.Namespace, on_disk: bool) -> Run:
     record = records[-1]
     losses = tuple(record.step_losses or ())
     reads = record.feature_reads[0] if record.feature_reads else None
-    return Run([epoch.seconds for epoch in record.epochs], used, losses, reads)
+    return Run([epoch.seconds for epoch in record.epochs], used, options.targets, losses, reads)
 
 
 def _trained_by(name: str, python: str, folder: Path, options: argparse.Namespace) -> Run:
@@ -228,13 +232,14 @@ def _trained_by(name: str, python: str, folder: Path, options: argparse.Namespac
     fanouts = ",".join(map(str, options.fanouts))
     command = [python, str(ROOT / "baselines" / "disk_peer.py"), name, "--folder", str(folder)]
     command += ["--targets-per-step", str(options.global_batch_size), "--fanouts", fanouts]
-    command += ["--epochs", str(options.epochs)]
+    targets = min(options.peer_targets or options.targets, options.targets)
+    command += ["--epochs", str(options.epochs), "--targets", str(targets)]
     forget_pages(folder)
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, "run.log")
         used = run_measured(command, log, options.memory_mib << 20)
         epochs = loads(log.read_text(encoding="utf-8").splitlines()[-1])["epochs"]
-    return Run([epoch["seconds"] for epoch in epochs], used)
+    return Run([epoch["seconds"] for epoch in epochs], used, targets)
 
 
 def _try(peers: Sequence[Variant[Run]], rounds: int) -> list[str]:
@@ -263,8 +268,10 @@ def _record(
     shape: tuple[int, ...],
 ) -> dict[str, Any]:
     def middle(name: str, figure: str) -> float:
+        """Seconds of as many targets as ours are."""
         runs = next(one.results for one in variants if one.name == name)
-        return float(statistics.median(getattr(run, figure) for run in runs))
+        times = options.targets / runs[0].targets
+        return times * float(statistics.median(getattr(run, figure) for run in runs))
 
     rows = []
     for one in variants:
@@ -309,7 +316,13 @@ def _record(
         "notes": [
             "epochs are those of training, without evaluation; targets/s are of later epochs; the "
             "peak is that of the memory control group, page cache included; CPU seconds, hits, "
-            "reads and bytes are of the whole run"
+            "reads and bytes are of the whole run",
+            *(
+                f"{one.name}: measured on {one.results[0].targets} targets an epoch; seconds are "
+                f"those of {options.targets} at that rate"
+                for one in variants
+                if one.results[0].targets != options.targets
+            ),
         ],
     }
 

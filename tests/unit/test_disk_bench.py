@@ -41,6 +41,7 @@ def test_all_ways_to_read_are_in_the_record(
 def options(folder: Path, **changes: Any) -> argparse.Namespace:
     given = {"memory_mib": 1, "times": 4, "targets": 20, "folder": folder, "dataset": "tiny"}
     more = {"fanouts": (10, 10), "global_batch_size": 512, "epochs": 2, "rounds": 1}
+    more["peer_targets"] = None
     return argparse.Namespace(**{**given, **more, **changes})
 
 
@@ -58,7 +59,9 @@ def test_the_graph_has_wide_features_and_few_targets(tiny_graph: Graph, tmp_path
             pass
 
 
-def made_run(seconds: list[float], losses: list[float], reads: list[FeatureReads]) -> Run:
+def made_run(
+    seconds: list[float], losses: list[float], reads: list[FeatureReads], targets: int = 20
+) -> Run:
     used = Used(
         seconds=9.0,
         cpu_seconds=8.0,
@@ -69,7 +72,7 @@ def made_run(seconds: list[float], losses: list[float], reads: list[FeatureReads
         written_bytes=5,
         major_faults=4,
     )
-    return Run(seconds, used, tuple(losses), reads[0] if reads else None)
+    return Run(seconds, used, targets, tuple(losses), reads[0] if reads else None)
 
 
 def test_the_record_compares_epochs() -> None:
@@ -80,12 +83,16 @@ def test_the_record_compares_epochs() -> None:
     in_memory = made_run([4.0, 2.0, 2.0, 2.0], [1.0, 0.5], [])
     variants = [Variant("on disk", lambda: on_disk, [on_disk])]
     variants += [Variant("in memory", lambda: in_memory, [in_memory])]
+    peer = made_run([9.0, 8.0], [], [], targets=5)
     _require_same_losses(variants)
-    record = _record(options(Path()), variants, machine.hardware(), (120, 9000))
+    with_peer = [*variants, Variant("pyg", lambda: peer, [peer])]
+    record = _record(options(Path()), with_peer, machine.hardware(), (120, 9000))
     assert record["rows"] == [
         ["on disk", 8.0, 2.0, 4.0, 2.0, 5.0, 8.0, 900, 40.0, 3, 6e-9],
         ["in memory", 4.0, 1.0, 2.0, 1.0, 10.0, 8.0, None, None, None, 6e-9],
+        ["pyg", 36.0, 9.0, 32.0, 16.0, 0.625, 8.0, None, None, None, 6e-9],
     ]
+    assert record["notes"][1].startswith("pyg: measured on 5 targets an epoch; seconds are those")
     assert "group's peak MiB" in table_text(record)[0]
     other = made_run([4.0, 2.0], [1.0, 0.6], [])
     with pytest.raises(RuntimeError, match="different loss curves"):
@@ -113,6 +120,7 @@ def test_a_library_that_is_not_there_is_a_note(
     notes = disk_training._try(peers, 1)
     assert notes == ["graphbolt did not run: graphbolt: No module named 'dgl'"]
     assert peers[0].results[0].epoch_seconds == [3.0, 2.0] and not peers[1].results
+    assert said[said.index("--targets") + 1] == "20"
     assert said[:3] == ["py", str(ROOT / "baselines" / "disk_peer.py"), "pyg"]
     with pytest.raises(UsageError, match="expected pyg=PYTHON or graphbolt=PYTHON"):
         disk_training._parse(["--peer", "dgl=python"])
