@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.patience import patient
+
 ROOT = Path(__file__).resolve().parents[2]
-_SECONDS, _FIRST_SECONDS = 20.0, 180.0  # of one input; of one that imports and compiles, too
+_SECONDS, _FIRST_SECONDS = patient(10), patient(60)  # of an input; of one that imports and compiles
 
 
 @dataclass(frozen=True)
