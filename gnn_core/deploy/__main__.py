@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes' MPI Operator or for Slurm, and check manifests without a cluster.
+"""Print a job for Kubernetes, Slurm or OpenStack, and check manifests without a cluster.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -9,13 +9,17 @@
     python -m gnn_core.deploy slurm --nodes 4 --dataset cora --time 8:00:00 -- --epochs 500 | sbatch
     python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
     python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
+    python -m gnn_core.deploy heat > stack.yaml    # asks for what it needs
+    openstack stack create --wait -t stack.yaml training
 
-What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
-is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
-plan is a task of its own; with --chain a job prepares the data before, and one makes the report
-behind (docs/platforms/slurm.md). `validate` takes files and folders of kustomize, each
-applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
-would be lost or hang: one line each. Several are checked against each other as well.
+What follows `--` are flags of the trainer, or of the program that a stack starts. A job of Slurm
+saves and is queued again before its time is up or when a node is lost, and goes on from its
+checkpoint; with --array each run of a sweep's plan is a task of its own; with --chain a job prepares
+the data before, and one makes the report behind (docs/platforms/slurm.md). A stack of OpenStack Heat
+has a master and workers that install a repository and start its program (docs/platforms/heat.md).
+`validate` takes files and folders of kustomize, each applied as a whole, and says what the API
+server, the operator or the trainer would refuse, and what would be lost or hang: one line each.
+Several are checked against each other as well.
 
 Exit code 0, 2 for whatever is wrong.
 """
@@ -27,6 +31,7 @@ import sys
 from collections.abc import Sequence
 
 from gnn_core.deploy import kubernetes_schema
+from gnn_core.deploy.heat import LAUNCHERS, MOST_WORKERS, WAITS, HeatSettings, ask, make_heat
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -49,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {name: value for name, value in vars(options).items() if name != "command"}
         print(make_slurm(SlurmSettings(flags=tuple(words[split + 1 :]), **given)), end="")
         return 0
+    if options.command == "heat":
+        return _print_stack(options, words[split + 1 :])
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -60,6 +67,15 @@ def _print_job(options: argparse.Namespace, flags: Sequence[str]) -> int:
     if wrong := check([Manifests("the job", objects)], there):
         raise UsageError("; ".join(map(str, wrong)))
     print(write(objects), end="")
+    return 0
+
+
+def _print_stack(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "ask")}
+    settings = HeatSettings(flags=tuple(flags), **given)
+    if options.ask or sys.stdin.isatty():
+        settings = ask(settings)
+    print(make_heat(settings), end="")
     return 0
 
 
@@ -118,6 +134,7 @@ def _parser() -> Parser:
         "--elastic", action="store_true", help="go on when workers go, take in others that join"
     )
     _add_slurm(commands.add_parser("slurm", help="print a batch script", allow_abbrev=False))
+    _add_heat(commands.add_parser("heat", help="print a stack's template", allow_abbrev=False))
     validate = commands.add_parser("validate", help="check manifests", allow_abbrev=False)
     validate.add_argument("manifests", nargs="+", metavar="FILE", help="or folder, or - (stdin)")
     validate.add_argument(
@@ -190,6 +207,52 @@ def _add_slurm(job: argparse.ArgumentParser) -> None:
     )
     job.add_argument(
         "--chain", action="store_true", help="print a script for bash: prepare, train, report"
+    )
+
+
+def _add_heat(stack: argparse.ArgumentParser) -> None:
+    stack.add_argument(
+        "--ask", action="store_true", help="ask for what is missing, without terminal, too"
+    )
+    stack.add_argument("--repository", metavar="URL", help="HTTPS URL for git, with what is to run")
+    stack.add_argument(
+        "--workers", type=whole(0), metavar="N", help=f"besides the master, 0 to {MOST_WORKERS}"
+    )
+    stack.add_argument("--requirements", metavar="DIR", help="folder of requirements.txt in it")
+    stack.add_argument(
+        "--entrypoint", metavar="FILE", help="program in it, such as horovod_gnn/train.py"
+    )
+    stack.add_argument("--launcher", choices=LAUNCHERS, help="what starts its ranks")
+    stack.add_argument("--image", metavar="NAME", help="of Debian or Ubuntu, with cloud-init")
+    stack.add_argument("--flavor", metavar="NAME", help="of master and workers")
+    stack.add_argument("--key", metavar="NAME", help="your key pair in OpenStack, for your ssh")
+    stack.add_argument("--network", metavar="NAME", help="external network, for the floating IP")
+    stack.add_argument("--ssh-from", metavar="CIDR", help="network from which ssh is allowed")
+    stack.add_argument(
+        "--reservation", metavar="ID", help="of Blazar, as on Chameleon (default: none)"
+    )
+    stack.add_argument(
+        "--ranks-per-machine", type=whole(1, 1024), default=1, metavar="N", help="default: 1"
+    )
+    stack.add_argument(
+        "--make",
+        action="store_true",
+        help="install by `make install`, not pip, as Ringsage needs it",
+    )
+    stack.add_argument("--login", default="ubuntu", help="user of the image (default: ubuntu)")
+    stack.add_argument(
+        "--wait-for",
+        choices=WAITS,
+        default="started",
+        help="when the stack is complete: once the job has run for a minute (default), is done, or "
+        "at once, where machines cannot reach Heat",
+    )
+    stack.add_argument(
+        "--timeout",
+        type=whole(2, 720),
+        default=60,
+        metavar="MINUTES",
+        help="after which that counts as failed (default: 60)",
     )
 
 
