@@ -14,12 +14,12 @@
 
 What follows `--` are flags of the trainer, or of the program that a stack starts. A job of Slurm
 saves and is queued again before its time is up or when a node is lost, and goes on from its
-checkpoint; with --array each run of a sweep's plan is a task of its own; with --chain a job prepares
-the data before, and one makes the report behind (docs/platforms/slurm.md). A stack of OpenStack Heat
-has a master and workers that install a repository and start its program (docs/platforms/heat.md).
-`validate` takes files and folders of kustomize, each applied as a whole, and says what the API
-server, the operator or the trainer would refuse, and what would be lost or hang: one line each.
-Several are checked against each other as well.
+checkpoint; with --array each run of a sweep's plan is a task of its own; with --chain a job
+prepares the data before, and one makes the report behind (docs/platforms/slurm.md). A stack of
+OpenStack Heat has a master and workers that install a repository and start its program
+(docs/platforms/heat.md). `validate` takes files and folders of kustomize, each applied as a whole,
+and says what the API server, the operator or the trainer would refuse, and what would be lost or
+hang: one line each. Several are checked against each other as well.
 
 Exit code 0, 2 for whatever is wrong.
 """

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from gnn_core.deploy import heat_text
-from gnn_core.deploy.heat_text import HOME, MASTER, NETWORK, worker_address
+from gnn_core.deploy.heat_text import HOME, MASTER, NETWORK, TOLD, worker_address
 
 _VERSION = "2018-08-31"  # of Heat's Rocky release: older clouds read it, too
 _CLOUD = {  # parameter -> what Heat checks it against, before it creates anything
@@ -235,8 +235,8 @@ def _outputs(login: str, signals: bool) -> dict[str, Any]:
     return {
         "address": {"value": _get("address", "floating_ip_address")},
         "login": command("ssh ", ""),
-        "state": command("ssh ", f" cat {HOME}/state"),
-        "log": command("ssh ", f" tail -f {HOME}/log"),
+        "state": command("ssh ", f" cat {TOLD}/state"),
+        "log": command("ssh ", f" tail -f {TOLD}/log"),
         "records": command("scp -r ", f":{HOME}/job/results ."),
         **({"told": {"value": _get("master_state", "data")}} if signals else {}),
     }

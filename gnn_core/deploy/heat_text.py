@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-HOME = "/srv/ringsage"
+HOME = "/srv/ringsage"  # of the user that installs and runs
+TOLD = "/var/lib/ringsage"  # log and state, written by root
 NETWORK = "10.8.0.0/16"
 MASTER = "10.8.255.10"
 _PORT = 29_500  # where the processes of torchrun meet
@@ -41,15 +42,15 @@ print(json.dumps({"status": sys.argv[1], "reason": sys.argv[2][-1500:]}))'
 failed() {  # $1: why
     trap - ERR
     echo "$1"
-    echo "failed: $1" > "$home/state"
-    report FAILURE "$(tail -n 20 "$home/log")"
+    echo "failed: $1" > "$told/state"
+    report FAILURE "$(tail -n 20 "$told/log")"
     exit 1
 }
 retry() {  # networks and package servers may not be there yet
     local try
-    for try in 1 2 3 4 5; do
+    for try in 1 2 3; do
         "$@" && return
-        echo "try $try of 5 failed: $1 $2"
+        echo "try $try of 3 failed: $1 $2"
         sleep 10
     done
     return 1
@@ -57,10 +58,10 @@ retry() {  # networks and package servers may not be there yet
 as_user() { runuser -u ringsage -- env -C "$home" HOME="$home" GIT_TERMINAL_PROMPT=0 "$@"; }
 
 set -uo pipefail
-mkdir -p "$home"
-exec >> "$home/log" 2>&1
+mkdir "$told" "$home"
+exec >> "$told/log" 2>&1
 trap 'failed "line $LINENO failed: $BASH_COMMAND"' ERR
-echo installing > "$home/state"
+echo installing > "$told/state"
 useradd --no-create-home --home-dir "$home" --shell /bin/bash ringsage
 chown ringsage: "$home"
 
@@ -82,7 +83,7 @@ _INSTALL = """\
 chmod 600 "$home"/.ssh/*
 chown -R ringsage: "$home/.ssh"
 
-command -v apt-get || failed "expected an image with apt-get, as of Debian or Ubuntu"
+command -v apt-get > /dev/null || failed "expected an image with apt-get, as of Debian or Ubuntu"
 export DEBIAN_FRONTEND=noninteractive
 retry apt-get -o DPkg::Lock::Timeout=300 update
 retry apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \\
@@ -100,13 +101,13 @@ bin=$home/job/.venv/bin
 retry as_user make -C {folder} install
 """
 _WORKER = """\
-echo "ready $commit" > "$home/state"
+echo "ready $commit" > "$told/state"
 report SUCCESS "installed $commit"
 """
 _WAIT_FOR_WORKERS = """
 for host in "${{hosts[@]:1}}"; do
     while :; do
-        state=$(as_user ssh "$host" cat state 2>&1 || :)
+        state=$(as_user ssh "$host" cat "$told/state" 2>&1 || :)
         case $state in
             "ready $commit") break ;;
             ready*) failed "$host: expected commit $commit, has $state: create the stack again" ;;
@@ -119,24 +120,26 @@ done
 """
 _LAUNCH = """
 run() {{ as_user env -C "$home/job" PATH="$bin:$PATH" "$@"; }}
-run which {launcher} || failed "{launcher} is not there: expected it among what was installed"
-echo training > "$home/state"
+launcher=$(run which {launcher}) || failed "expected {launcher} to be installed, found none"
+echo training > "$told/state"
 """
 _HOSTS = """where=$(printf ',%s:{slots}' "${{hosts[@]}}")\n"""
 _TORCHRUN = """\
 start=(
-    torchrun --nnodes={nodes} --nproc-per-node={slots}
+    "$launcher" --nnodes={nodes} --nproc-per-node={slots}
     --master-addr="${{hosts[0]}}" --master-port={port}
 )
 run "${{start[@]}}" --node-rank=0 "${{program[@]}}" &
+processes=($!)
 for ((node = 1; node < {nodes}; node++)); do
     words=("${{start[@]}}" "--node-rank=$node" "${{program[@]}}")
     as_user ssh "${{hosts[node]}}" "cd job && PATH=$bin:\\$PATH exec ${{words[*]@Q}}" &
+    processes+=($!)
 done
 """
 _AWAIT_START = """\
 for ((second = 0; second < {seconds}; second++)); do
-    [ "$(jobs -pr | wc -l)" = {processes} ] || break
+    [ "$(jobs -pr | wc -l)" = "${{#processes[@]}}" ] || break
     sleep 1
 done
 if [ "$second" = {seconds} ]; then
@@ -145,10 +148,10 @@ if [ "$second" = {seconds} ]; then
 fi
 """
 _AWAIT_END = """\
-for ((ended = 0; ended < {processes}; ended++)); do
-    wait -n || failed "the job ended with exit code $?"
+for process in "${processes[@]}"; do
+    wait "$process" || failed "the job ended with exit code $?"
 done
-echo "done" > "$home/state"
+echo "done" > "$told/state"
 report SUCCESS "the job is done"
 """
 
@@ -167,7 +170,7 @@ def _installation(repository: str, folder: str, make: bool, master: bool) -> str
     place = f"job/{folder}"
     return "".join(
         [
-            f"home={HOME}\n",
+            f"home={HOME} told={TOLD}  # log and state; root alone writes there\n",
             _FUNCTIONS,
             _AUTHORIZE.format(network=NETWORK),
             _CONNECT if master else "",
@@ -225,9 +228,8 @@ def master_body(
         # By its path, mpirun finds its daemons at the same place of the other machines.
         parts += [
             _HOSTS.format(slots=slots),
-            f'run "$(run which {launcher})" {start} python "${{program[@]}}" &\n',
+            f'run "$launcher" {start} python "${{program[@]}}" &\nprocesses=($!)\n',
         ]
-    processes = nodes if launcher == "torchrun" else 1
     if wait_for == "started":
-        parts.append(_AWAIT_START.format(seconds=_SECONDS_OF_A_START, processes=processes))
-    return "".join([*parts, _AWAIT_END.format(processes=processes)])
+        parts.append(_AWAIT_START.format(seconds=_SECONDS_OF_A_START))
+    return "".join([*parts, _AWAIT_END])
