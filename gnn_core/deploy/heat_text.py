@@ -53,7 +53,7 @@ retry() {  # networks and package servers may not be there yet
         echo "try $try of 3 failed: $1 $2"
         sleep 10
     done
-    return 1
+    failed "three tries failed: $*"
 }
 as_user() { runuser -u ringsage -- env -C "$home" HOME="$home" GIT_TERMINAL_PROMPT=0 "$@"; }
 
