@@ -238,7 +238,7 @@ def test_a_worker_that_cannot_install_says_why(
     capsys: pytest.CaptureFixture[str], run: Ran
 ) -> None:
     done = run(scripts(template(capsys))["worker"], PIP="1")
-    assert done.state.startswith("failed: line ")
+    assert done.state.startswith("failed: three tries failed: ")
     (signal,) = done.signals
     assert signal["status"] == "FAILURE" and "pip" in signal["reason"]
 
