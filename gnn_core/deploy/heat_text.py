@@ -92,12 +92,10 @@ retry as_user git clone --depth 1 -- {repository} job
 commit=$(as_user git -C job rev-parse HEAD)
 """
 _WITH_REQUIREMENTS = """\
-bin=$home/venv/bin
 as_user python3 -m venv venv
 retry as_user venv/bin/pip install --no-input -r {requirements}
 """
 _WITH_MAKE = """\
-bin=$home/job/.venv/bin
 retry as_user make -C {folder} install
 """
 _WORKER = """\
@@ -216,6 +214,7 @@ def master_body(
     nodes = len(hosts)
     parts = [
         _installation(repository, folder, make, True),
+        f"\nbin=$home/{f'job/{folder}/.venv' if make else 'venv'}/bin",
         f"\nhosts=({' '.join(hosts)})\nprogram=({shlex.join(program)})",
         _WAIT_FOR_WORKERS.format(seconds=seconds) if workers else "",
         _LAUNCH.format(launcher=launcher),
