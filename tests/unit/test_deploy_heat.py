@@ -274,7 +274,7 @@ def test_the_master_starts_the_job_on_all(
 def test_heat_is_told_once_that_the_job_runs(capsys: pytest.CaptureFixture[str], run: Ran) -> None:
     text = scripts(template(capsys))["master"]
     (stub,) = re.findall(r"^processes=\(\$!\)$", text, re.M)
-    done = run(text.replace(stub, f"sleep() {{ :; }}\n/bin/sleep 2 & {stub}; CODE=0"))
+    done = run(text.replace(stub, f"wait $!; sleep() {{ :; }}; /bin/sleep 9 & {stub}"))
     assert done.state == "done"
     assert [one["reason"] for one in done.signals] == ["the job has run for 60 seconds"]
 
