@@ -30,7 +30,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-hosts test-slurm fuzz lint doctor bench reference reference-large check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-faults test-hosts test-slurm fuzz lint doctor bench reference reference-large check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ test-ranks: install ## tests/parallel under mpirun with RANKS="1 2 4"
 
 test-long: install ## the tests that take minutes
 	python -m pytest -q -m long
+
+test-faults: install ## kill and stop runs at random moments, go on with --resume, compare the end (ARGS="--runs 10"; hours)
+	python -m baselines.faults_bench --json results/reference/faults/faults.json $(ARGS)
 
 test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster (root, iproute2, sshd; some minutes)
 	python -m pytest -q -m "long or not long" tests/hosts

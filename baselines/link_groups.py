@@ -41,6 +41,7 @@ from gnn_core.inference.request import settings_of
 from gnn_core.measure import machine
 from gnn_core.training.checkpoint import model_of, read_model
 from gnn_core.training.evaluate import ExactEvaluator
+from gnn_core.training.link_ranking import scored
 from gnn_core.training.tasks import open_for
 from gnn_core.usage import Parser, UsageError
 from horovod_gnn.evaluate import LinkLayers
@@ -106,13 +107,7 @@ def _model_scores(options: argparse.Namespace, config: RunConfig, graph: Graph) 
     def score(
         papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        left = np.repeat(states[papers], others.shape[1], axis=0)
-        features = None
-        if structure is not None:
-            found = structure.of(papers, others)
-            features = found.reshape(-1, found.shape[2])
-        scores = layers.scores(left, states[others.ravel()], features)
-        return np.asarray(scores.reshape(others.shape), np.float64)
+        return np.asarray(scored(layers, states, structure, papers, others), np.float64)
 
     return score
 

@@ -43,13 +43,14 @@ def initial_weights(widths: Sequence[int], seed: int) -> dict[str, npt.NDArray[n
 
 
 def initial_predictor(
-    width: int, layers: int, seed: int, structure_width: int = 0
+    width: int, layers: int, seed: int, structure_width: int = 0, reads_common: bool = False
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Weights of a predictor of links by name, in the order of its layers.
 
     Returns `<i>.weight` float32 `[out, width]` and `<i>.bias` float32 `[out]` of each layer, where
     `out` is `width` but for the last layer, which gives one number; and, where structural features
-    are read, `structure.weight` float32 `[out of the first layer, structure_width]`.
+    are read, `structure.weight` float32 `[out of the first layer, structure_width]`; where those of
+    common neighbours are, `common.weight` float32 `[out of the first layer, width]`.
     """
     draw = _uniform(seed, "predictor")
     weights: dict[str, npt.NDArray[np.float32]] = {}
@@ -60,6 +61,8 @@ def initial_predictor(
     if structure_width:
         shape = (len(weights["0.weight"]), structure_width)
         weights["structure.weight"] = draw(shape, structure_width)
+    if reads_common:
+        weights["common.weight"] = draw((len(weights["0.weight"]), width), width)
     return weights
 
 

@@ -50,9 +50,17 @@ class LinkLayers(Layers):
 
     @torch.no_grad()
     def scores(
-        self, left: np.ndarray, right: np.ndarray, structure: np.ndarray | None = None
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        structure: np.ndarray | None = None,
+        common: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
         device = self._model.device
-        parts = [part for part in (left, right, structure) if part is not None]
-        return self._predictor(*(torch.from_numpy(part).to(device) for part in parts)).cpu().numpy()
+        ends = [torch.from_numpy(part).to(device) for part in (left, right)]
+        of_pairs = None if structure is None else torch.from_numpy(structure).to(device)
+        sums = None
+        if common is not None:
+            sums = tuple(torch.from_numpy(part).to(device) for part in common)
+        return self._predictor(*ends, of_pairs, sums).cpu().numpy()

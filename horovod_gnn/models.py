@@ -13,6 +13,7 @@ import torch
 from gnn_core.config import RunConfig
 from gnn_core.data.datasets import find_cache
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_common import reads_common
 from gnn_core.data.pair_structure import structure_width
 from gnn_core.models import MODELS, ModelSettings, is_in_file
 from gnn_core.training.learner import require_alike
@@ -137,7 +138,9 @@ def _model(
     encoder = _build_encoder(config, in_features, out_features, native_bf16)
     if not is_link:
         return encoder
-    return LinkModel(encoder, config.predictor_layers, config.seed, structure_width(config))
+    return LinkModel(
+        encoder, config.predictor_layers, config.seed, structure_width(config), reads_common(config)
+    )
 
 
 def _build_encoder(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gnn_core.data.batch import Batch
+from gnn_core.data.batch import Batch, Common
 from gnn_core.models import BCE_SHARE
 from horovod_gnn.inputs import Inputs
 from horovod_gnn.link import LinkModel
@@ -54,10 +54,14 @@ def link_objective(
     if batch.pairs.structure is not None:
         structure = torch.from_numpy(batch.pairs.structure[:count]).to(embeddings.device)
         own, others = structure[:, 0], structure[:, 1:].flatten(0, 1)
+    of_own = of_others = None  # sums over common neighbours
+    if batch.pairs.common is not None:
+        of_own = _sums(batch.pairs.common[0].first(count), embeddings)
+        of_others = _sums(batch.pairs.common[1].first(negatives.numel()), embeddings)
     left = embeddings[sources]
-    positive = model.predictor(left, embeddings[destinations], own)
+    positive = model.predictor(left, embeddings[destinations], own, of_own)
     repeated = left.repeat_interleave(negatives.shape[1], dim=0)
-    negative = model.predictor(repeated, embeddings[negatives.flatten()], others)
+    negative = model.predictor(repeated, embeddings[negatives.flatten()], others, of_others)
     negative = negative.view_as(negatives)
     losses = functional.softplus(-positive) + functional.softplus(negative).mean(dim=1)
     if loss == "softmax":
@@ -66,3 +70,15 @@ def link_objective(
     # Drawn as its own negative a paper has one score twice, but for rounding: that is no win.
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])
     return losses.sum(), wins.sum()
+
+
+def _sums(common: Common, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs int64 `[R]`, and the weighted sums `[R, width]` over their common neighbours."""
+    parts = (common.pairs, common.segments, common.nodes, common.weights)
+    pairs, segments, nodes, weights = (
+        torch.from_numpy(part).to(embeddings.device) for part in parts
+    )
+    weighted = embeddings[nodes] * weights[:, None].to(embeddings.dtype)
+    return pairs, embeddings.new_zeros(len(pairs), embeddings.shape[1]).index_add(
+        0, segments, weighted
+    )

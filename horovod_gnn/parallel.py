@@ -127,6 +127,7 @@ class HorovodWorld(SingleProcess):
             self.leave_world()
             raise
         if self.monitor is not None:  # the process ends in `shutdown`, which all ranks do together
+            self.monitor.ends_stopped = self.elastic  # horovodrun would wait for it without end
             atexit.register(self.monitor.exit_in_time)
 
     def _set_up_horovod(self, longest_wait: float) -> None:

@@ -2,8 +2,8 @@
 # Make the records behind the figures of README.md and docs/results.md, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling,
-#                                   or recipes, which needs graphs that were imported
+#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
+#                                   autoscale, or recipes, which needs graphs that were imported, or faults, which takes hours
 #
 # Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
@@ -118,6 +118,22 @@ scaling() {
     python tests/hosts/measure_parts.py --json results/reference/benches/parts-hosts.json
 }
 
+# Workers chosen by policies, simulated on runs that were recorded before; no run is made.
+autoscale() {
+    fresh autoscale
+    local command="python -m gnn_core.deploy autoscale --simulate --policy efficiency:0.7 --policy efficiency:0.5"
+    $command --policy deadline:5 results/reference/scaling/hosts/1000mbit --epochs 1000 \
+        --json results/reference/autoscale/hosts.json
+    $command --policy deadline:4.3 results/reference/workers --dataset cit-hepth \
+        --json results/reference/autoscale/links.json --figure docs/autoscale.svg
+}
+
+# Runs that are killed or stopped. Only when named; what was made before is gone on with.
+faults() {
+    mkdir -p results/reference/faults
+    python -m baselines.faults_bench --json results/reference/faults/faults.json
+}
+
 # Four ranks share one copy of a graph of 2 GiB.
 memory() {
     fresh memory
@@ -148,6 +164,7 @@ benches() {
     python -m gnn_core.bench.assigning --dataset cora --json results/reference/benches/assign-cora.json
     python -m gnn_core.bench.assigning --dataset cit-hepth --task link \
         --json results/reference/benches/assign-links.json
+    python -m gnn_core.bench.pair_rates --json results/reference/benches/pairs.json
     python -m gnn_core.bench.partitioning --json results/reference/benches/partitioning.json
     python -m gnn_core.bench.parts synthetic-arxiv --json results/reference/benches/parts.json
     python -m gnn_core.bench.disk --json results/reference/benches/disk.json
@@ -160,7 +177,7 @@ benches() {
     python -m baselines.start_bench --json results/reference/benches/start.json
 }
 
-for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling}; do
+for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling autoscale}; do
     echo "== $kind"
     $kind
 done

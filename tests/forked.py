@@ -31,7 +31,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = ("numpy", "numba", "scipy.sparse", "pandas", "psutil", "safetensors", "torch", "yaml")
 _OF_TENSORFLOW = ("tf_mirrored", "keras", "cora_models")  # in the names of programs
 # Variables that nothing reads while it is imported.
-_HARMLESS = ("RINGSAGE_", "http_proxy", "https_proxy", "no_proxy", "PYTHONUNBUFFERED")
+_HARMLESS = (
+    *("RINGSAGE_", "http_proxy", "https_proxy", "no_proxy", "PYTHONUNBUFFERED", "PYTHONPATH"),
+    *("PATH", "OMPI_ALLOW_RUN_AS_ROOT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_"),
+)
 
 
 def is_possible(words: Sequence[str], env: Mapping[str, str]) -> bool:
@@ -169,6 +172,8 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
+    paths = request["env"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in paths if path]
     first, *rest = request["words"]
     sys.orig_argv = [sys.executable, first, *rest]
     if first == "-m":

@@ -238,6 +238,8 @@ BENCHMARKS = (
     "horovod_gnn.bench",
     "horovod_gnn.probe",
     "tf_mirrored.bench",
+    "baselines.fault_runs",
+    "baselines.faults_bench",
     "baselines.heuristics",
     "baselines.param_server_bench",
     "baselines.pyg_accuracy",
@@ -252,6 +254,8 @@ SWEEPS = (
     "gnn_core.deploy.sweep_rules",  # a sweep's plan is read by what will run it
     "gnn_core.deploy.slurm",  # and each run of it can be a task of an array
     "baselines.compare",
+    "baselines.fault_runs",
+    "baselines.faults_bench",
     "baselines.param_server_bench",
     "baselines.ranks_bench",
     "baselines.start_bench",

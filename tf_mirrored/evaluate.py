@@ -65,13 +65,22 @@ class LinkLayers(Layers):
         structure = None
         if model.structure is not None:
             structure = tf.TensorSpec([None, model.structure.shape[1]], tf.float32)
+        common = None
+        if model.common is not None:
+            common = (tf.TensorSpec([None], tf.int64), pairs)
         self._scores = tf.function(model.scores, autograph=False).get_concrete_function(
-            *(spec for spec in (pairs, pairs, structure) if spec is not None)
+            *(spec for spec in (pairs, pairs, structure, common) if spec is not None)
         )
 
     def scores(
-        self, left: np.ndarray, right: np.ndarray, structure: np.ndarray | None = None
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        structure: np.ndarray | None = None,
+        common: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Scores of pairs of embeddings: see `gnn_core.training.link_ranking.LinkScorer`."""
-        parts = [part for part in (left, right, structure) if part is not None]
-        return self._scores(*map(shared_tensor, parts)).numpy()
+        parts = [shared_tensor(part) for part in (left, right, structure) if part is not None]
+        if common is not None:
+            parts.append(tuple(map(shared_tensor, common)))
+        return self._scores(*parts).numpy()

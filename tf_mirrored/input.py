@@ -22,9 +22,10 @@ import tensorflow as tf
 from gnn_core import seeding
 from gnn_core.config import RunConfig
 from gnn_core.data.ahead import ahead
-from gnn_core.data.batch import Batch, Block
+from gnn_core.data.batch import Batch, Block, Common, Pairs
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.loader import Loader
+from gnn_core.data.pair_common import reads_common
 from gnn_core.data.pair_structure import structure_width
 from gnn_core.dropout import dropout_factors, dropout_threshold
 from tf_mirrored.segments import backward_edges, gradient_shares
@@ -53,6 +54,15 @@ class BlockInput(NamedTuple):
     back: Reversed | None = None  # None: no gradient is needed, or TensorFlow's own will do
 
 
+class CommonInput(NamedTuple):
+    """Common neighbours of pairs; see `gnn_core.data.batch.Common`."""
+
+    pairs: Any  # int32 [R]
+    segments: Any  # int32 [E]
+    nodes: Any  # int32 [E]
+    weights: Any  # real [E, 1]
+
+
 class PairInput(NamedTuple):
     """Real pairs of link prediction; see `gnn_core.data.batch.Pairs`."""
 
@@ -60,6 +70,7 @@ class PairInput(NamedTuple):
     destinations: Any  # int32 [num_real]
     negatives: Any  # int32 [num_real, K]
     structure: Any = None  # float32 [num_real, 1 + K, S]
+    common: tuple[CommonInput, CommonInput] | None = None
 
 
 class StepInput(NamedTuple):
@@ -101,6 +112,7 @@ class Feed:
         self._hidden = config.hidden
         self._negatives = config.negatives or 0
         self._structure_width = structure_width(config)
+        self._reads_common = reads_common(config)
         self._layers = config.layers
         self._reverses = reverses and training and config.aggregator in ("mean", "sum")
         self._shares = config.aggregator == "mean"
@@ -138,7 +150,11 @@ class Feed:
         structure = None
         if self._structure_width:
             structure = _spec(tf.float32, None, 1 + self._negatives, self._structure_width)
-        return PairInput(ends, ends, _spec(tf.int32, None, self._negatives), structure)
+        common = None
+        if self._reads_common:
+            one = CommonInput(ends, ends, ends, _spec(self.real, None, 1))
+            common = (one, one)
+        return PairInput(ends, ends, _spec(tf.int32, None, self._negatives), structure, common)
 
     def block_signature(self, reads_table: bool = True) -> BlockInput:
         """The specification of what `block` returns, with `nodes` or without."""
@@ -171,14 +187,7 @@ class Feed:
             input_factors = self._factors(
                 nodes, keys[-1], self._input_threshold, self._num_features
             )
-        pairs = None
-        if batch.pairs is not None:
-            parts = (batch.pairs.sources, batch.pairs.destinations, batch.pairs.negatives)
-            pairs = PairInput(
-                *(tf.convert_to_tensor(part[: batch.num_real], tf.int32) for part in parts)
-            )
-            if (structure := batch.pairs.structure) is not None:
-                pairs = pairs._replace(structure=tf.convert_to_tensor(structure[: batch.num_real]))
+        pairs = None if batch.pairs is None else self._pairs(batch.pairs, batch.num_real)
         return StepInput(
             tuple(blocks),
             None if pairs else tf.convert_to_tensor(batch.labels[: batch.num_real]),
@@ -188,6 +197,25 @@ class Feed:
             input_factors,
             pairs,
         )
+
+    def _pairs(self, pairs: Pairs, count: int) -> PairInput:
+        """The tensors of the first `count` pairs."""
+        parts = (pairs.sources, pairs.destinations, pairs.negatives)
+        made = PairInput(*(tf.convert_to_tensor(part[:count], tf.int32) for part in parts))
+        if pairs.structure is not None:
+            made = made._replace(structure=tf.convert_to_tensor(pairs.structure[:count]))
+        if pairs.common is not None:
+            of_pairs, of_negatives = pairs.common
+            of_negatives = of_negatives.first(count * pairs.negatives.shape[1])
+            common = (self._common(of_pairs.first(count)), self._common(of_negatives))
+            made = made._replace(common=common)
+        return made
+
+    def _common(self, common: Common) -> CommonInput:
+        parts = (common.pairs, common.segments, common.nodes)
+        pairs, segments, nodes = (tf.convert_to_tensor(part, tf.int32) for part in parts)
+        weights = tf.convert_to_tensor(common.weights[:, None], self.real)
+        return CommonInput(pairs, segments, nodes, weights)
 
     def block(self, block: Block, nodes: np.ndarray | None) -> BlockInput:
         """A block's tensors; with `nodes` int64 `[num_src]`, its columns are those rows."""

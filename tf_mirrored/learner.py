@@ -177,7 +177,7 @@ class KerasLearner:
 
     def weights(self) -> Weights:
         """A copy of the weights."""
-        return {n: keras.ops.convert_to_numpy(v) for n, v in self.model.named.items()}
+        return {n: np.array(keras.ops.convert_to_numpy(v)) for n, v in self.model.named.items()}
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take over weights of the same names and shapes."""
@@ -191,7 +191,7 @@ class KerasLearner:
         found: Weights = {"step": np.array(int(optimizer.iterations.numpy()), np.int64)}
         for kind, variables in self._moments().items():
             for name, variable in zip(self.model.named, variables, strict=True):
-                found[f"{kind}.{name}"] = keras.ops.convert_to_numpy(variable)
+                found[f"{kind}.{name}"] = np.array(keras.ops.convert_to_numpy(variable))
         return found
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -25,14 +25,22 @@ class LinkModel(keras.Model):
         seed: of the predictor's initial weights.
         structure_width: number of structural features of a pair that are the first layer's input
             beside the product; 0 reads none.
+        reads_common: whether sums over common neighbours are its input, too.
     """
 
     def __init__(
-        self, encoder: GraphSAGE, predictor_layers: int, seed: int, structure_width: int = 0
+        self,
+        encoder: GraphSAGE,
+        predictor_layers: int,
+        seed: int,
+        structure_width: int = 0,
+        reads_common: bool = False,
     ):
         super().__init__(name="link", dtype=encoder.real.name)
         self.encoder = encoder
-        weights = initial_predictor(encoder.widths[-1], predictor_layers, seed, structure_width)
+        weights = initial_predictor(
+            encoder.widths[-1], predictor_layers, seed, structure_width, reads_common
+        )
         self.dense_layers = []
         for depth in range(predictor_layers):
             outs, ins = weights[f"{depth}.weight"].shape
@@ -41,14 +49,18 @@ class LinkModel(keras.Model):
             layer.weight.assign(weights[f"{depth}.weight"])
             layer.bias.assign(weights[f"{depth}.bias"])
             self.dense_layers.append(layer)
-        self.structure = None
-        if structure_width:
-            read = weights["structure.weight"]
-            self.structure = self.add_weight(
-                name="structure.weight", shape=read.shape, dtype=encoder.real.name
-            )
-            self.structure.assign(read)
+        self.structure = self._beside("structure.weight", weights)
+        self.common = self._beside("common.weight", weights)
         self.built = True
+
+    def _beside(self, name: str, weights: Mapping[str, np.ndarray]) -> keras.Variable | None:
+        """The weights of another input of the first layer, if it has that one."""
+        if name not in weights:
+            return None
+        read = weights[name]
+        variable = self.add_weight(name=name, shape=read.shape, dtype=self.encoder.real.name)
+        variable.assign(read)
+        return variable
 
     @property
     def named(self) -> dict[str, keras.Variable]:
@@ -60,6 +72,8 @@ class LinkModel(keras.Model):
         }
         if self.structure is not None:
             own["predictor.structure.weight"] = self.structure
+        if self.common is not None:
+            own["predictor.common.weight"] = self.common
         return {f"encoder.{name}": v for name, v in self.encoder.named.items()} | own
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -72,7 +86,11 @@ class LinkModel(keras.Model):
         return self.encoder(table, step)
 
     def scores(
-        self, left: tf.Tensor, right: tf.Tensor, structure: tf.Tensor | None = None
+        self,
+        left: tf.Tensor,
+        right: tf.Tensor,
+        structure: tf.Tensor | None = None,
+        common: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Scores `[n]`, any number, of pairs: see `horovod_gnn.link.LinkPredictor`."""
         h = left * right
@@ -80,6 +98,11 @@ class LinkModel(keras.Model):
             h = layer(h)
             if depth == 0 and self.structure is not None:
                 h += self.encoder.product(tf.cast(structure, h.dtype), self.structure.value)
+            if depth == 0 and self.common is not None:
+                assert common is not None
+                pairs, sums = common
+                of_common = self.encoder.product(sums, self.common.value)
+                h = tf.tensor_scatter_nd_add(h, pairs[:, None], of_common)
             if depth < len(self.dense_layers) - 1:
                 h = tf.nn.relu(h)
         return tf.squeeze(h, 1)

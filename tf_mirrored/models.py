@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gnn_core.config import RunConfig
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_common import reads_common
 from gnn_core.data.pair_structure import structure_width
 from tf_mirrored.link import LinkModel
 from tf_mirrored.model import GraphSAGE
@@ -25,4 +26,6 @@ def build_model(config: RunConfig, graph: Graph) -> GraphSAGE | LinkModel:
     )
     if config.task != "link":
         return model
-    return LinkModel(model, config.predictor_layers, config.seed, structure_width(config))
+    return LinkModel(
+        model, config.predictor_layers, config.seed, structure_width(config), reads_common(config)
+    )

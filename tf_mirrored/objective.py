@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from gnn_core.models import BCE_SHARE
-from tf_mirrored.input import StepInput
+from tf_mirrored.input import CommonInput, StepInput
 
 # (model, features [N, F], step) -> (sum of the losses, number of right targets), of real targets
 Objective = Callable[[Any, tf.Tensor, StepInput], tuple[tf.Tensor, tf.Tensor]]
@@ -28,20 +28,27 @@ def link_objective(
     """Telling each edge from its negatives; right is one that scores above the first of them."""
     assert step.pairs is not None
     embeddings = model(table, step)
-    sources, destinations, negatives, structure = step.pairs
+    sources, destinations, negatives, structure, common = step.pairs
     count, per_edge = tf.shape(negatives)[0], negatives.shape[1]
-    ends = tf.concat([sources, destinations, tf.reshape(negatives, [-1])], axis=0)
+    sizes = [count, count, count * per_edge]
+    ends = [sources, destinations, tf.reshape(negatives, [-1])]
+    if common is not None:
+        ends += [part.nodes for part in common]
+        sizes += [tf.shape(part.nodes)[0] for part in common]
     # Read in one go, so that the gradient is added up in one go.
-    left, right, others = tf.split(
-        tf.gather(embeddings, ends), [count, count, count * per_edge], num=3
+    left, right, others, *near = tf.split(
+        tf.gather(embeddings, tf.concat(ends, axis=0)), sizes, num=len(sizes)
     )
     of_edges = of_others = None
     if structure is not None:
         of_edges = structure[:, 0]
         of_others = tf.reshape(structure[:, 1:], [-1, structure.shape[2]])
-    positive = model.scores(left, right, of_edges)
+    sums: list[Any] = [None, None]  # over common neighbours
+    if common is not None:
+        sums = [_sums(part, states) for part, states in zip(common, near, strict=True)]
+    positive = model.scores(left, right, of_edges, sums[0])
     repeated = tf.repeat(left, per_edge, axis=0)
-    negative = tf.reshape(model.scores(repeated, others, of_others), [-1, per_edge])
+    negative = tf.reshape(model.scores(repeated, others, of_others, sums[1]), [-1, per_edge])
     losses = tf.nn.softplus(-positive) + tf.reduce_mean(tf.nn.softplus(negative), axis=1)
     if loss == "softmax":
         scores = tf.concat([positive[:, None], negative], axis=1)
@@ -50,3 +57,8 @@ def link_objective(
     wins = (positive > negative[:, 0]) & (destinations != negatives[:, 0])
     wins = tf.cast(wins, losses.dtype)
     return tf.reduce_sum(losses), tf.reduce_sum(wins)
+
+
+def _sums(common: CommonInput, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pairs int32 `[R]`, and the weighted sums `[R, width]` over their common neighbours."""
+    return common.pairs, tf.math.segment_sum(states * common.weights, common.segments)

@@ -32,6 +32,22 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Common:
+    """Common neighbours of those of n x k pairs, counted row by row, that have any."""
+
+    pairs: npt.NDArray[np.int64]  # [R], ascending: places of such pairs
+    segments: npt.NDArray[np.int64]  # [E], ascending: whose each neighbour is, a place in `pairs`
+    nodes: npt.NDArray[np.int64]  # [E], global ids; in a batch, positions among the targets
+    weights: npt.NDArray[np.float32]  # [E], 1 / logarithm of their links, as Adamic-Adar has it
+
+    def first(self, count: int) -> Common:
+        """Those of the first `count` pairs."""
+        kept = int(np.searchsorted(self.pairs, count))
+        end = int(np.searchsorted(self.segments, kept))
+        return Common(self.pairs[:kept], self.segments[:end], self.nodes[:end], self.weights[:end])
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Edges and non-edges to distinguish, by the positions of their ends among the targets."""
 
@@ -40,6 +56,8 @@ class Pairs:
     negatives: npt.NDArray[np.int64]  # [num_pairs, K], other papers for each
     # [num_pairs, 1 + K, S] of each destination and its negatives, if the predictor reads it
     structure: npt.NDArray[np.float32] | None = None
+    # Of the pairs [num_pairs, 1], and of those with negatives [num_pairs, K], if it reads them
+    common: tuple[Common, Common] | None = None
 
 
 @dataclass(frozen=True)

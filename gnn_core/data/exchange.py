@@ -115,7 +115,7 @@ class PartExchange:
         bounds: IntArray,
         index_dtype: np.dtype,
         row_bytes: int,
-        read: Callable[[IntArray, Bytes], None],
+        read: Callable[[IntArray, Bytes], object],
     ):
         self.transport = transport
         self._bounds, self._index, self._row_bytes = bounds, index_dtype, row_bytes

@@ -7,11 +7,13 @@ edge, and which edges are hidden one of the step, so that ranks agree here too.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gnn_core import seeding
 from gnn_core.compiled import njit
-from gnn_core.data.batch import Batch, Block, Pairs
+from gnn_core.data.batch import Batch, Block, Common, Pairs
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
@@ -107,14 +109,16 @@ class LinkLoader(Loader):
             of_pool = np.uint64(seeding.key(self._seed, "pool of negatives", epoch, step))
             _draw_negatives(mine, ends[:, 0], of_pool, True, pool[0, :0], self._years, pool)
         _draw_negatives(mine, ends[:, 0], key, self._shared, pool[0], self._years, drawn)
-        met = np.concatenate([ends[:, 0], ends[:, 1], drawn.ravel()])
-        targets, places = np.unique(met, return_inverse=True)
-        sources, destinations, negatives = np.split(places, [len(mine), 2 * len(mine)])
+        everyone = np.broadcast_to(drawn, (len(mine), self._negatives))
+        common = self._common(ends, everyone)
+        met = [ends[:, 0], ends[:, 1], drawn.ravel(), *(part.nodes for part in common)]
+        targets, places = np.unique(np.concatenate(met), return_inverse=True)
+        cuts = np.cumsum([len(part) for part in met])[:-1]
+        sources, destinations, negatives, *nodes = np.split(places, cuts)
         blocks, input_nodes = self._sampler.sample(targets, self._sampling_key(epoch, step))
         if self._hide:
             hidden = np.asarray(self._edges[everyones], np.int64)
             blocks = without_edges(blocks, input_nodes, hidden, self._graph.num_nodes)
-        everyone = np.broadcast_to(drawn, (len(mine), self._negatives))
         structure = None
         if self._structure is not None:
             others = np.concatenate([ends[:, 1:], everyone], axis=1)
@@ -136,8 +140,20 @@ class LinkLoader(Loader):
                     negatives.reshape(drawn.shape), (len(mine), self._negatives)
                 ),
                 structure=structure,
+                common=(
+                    (replace(common[0], nodes=nodes[0]), replace(common[1], nodes=nodes[1]))
+                    if common
+                    else None
+                ),
             ),
         )
+
+    def _common(self, ends: IntArray, negatives: IntArray) -> tuple[Common, ...]:
+        """Common neighbours of the pairs and of those with negatives, if they are read."""
+        if self._structure is None or self._structure.common is None:
+            return ()
+        find, sources, hidden = self._structure.common.of, ends[:, 0], ends[:, 1]
+        return find(sources, ends[:, 1:]), find(sources, negatives, hidden)
 
 
 def without_edges(

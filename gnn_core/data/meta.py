@@ -81,8 +81,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     strange = next((str(file) for file in meta["checksums"] if file not in known), None)
     if printable(meta["name"]) != meta["name"]:
         raise UsageError(f"{path}: expected a name of printable characters, got {meta['name']!r}")
-    if strange or (got := _wrong_entry(meta)):
-        got = f"a file {strange}" if strange else got
+    if got := f"a file {strange}" if strange else _wrong_entry(meta):
         raise UsageError(f"{path}: expected the description of a graph, got {got[:60]}")
     return meta
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gnn_core.compiled import njit
 from gnn_core.data.graph import Graph
 from gnn_core.data.neighbourhood import damage_reported, require_node, require_row
+from gnn_core.data.pair_common import CommonNeighbours, reads_common
 from gnn_core.data.pair_content import CONTENT, PairContent
 
 IntArray = npt.NDArray[np.int64]
@@ -66,10 +67,17 @@ class PairStructure:
         graph: whose edges are all that is looked at. Who cites whom is known of its training
             edges or, where it has none, of its citations; years may be unknown.
         content: of the same graph, whose features follow those of the structure; None: no such.
+        common: of the same graph, for a predictor that reads embeddings of common neighbours.
     """
 
-    def __init__(self, graph: Graph, content: PairContent | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        content: PairContent | None = None,
+        common: CommonNeighbours | None = None,
+    ):
         self._graph = graph
+        self.common = common
         self._content = content
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
@@ -113,7 +121,8 @@ class PairStructure:
 
 def structure_width(config: Any) -> int:
     """Number of structural features that the predictor of a run reads, by its `RunConfig`."""
-    return {"structure": WIDTH, "content": WIDTH + len(CONTENT)}.get(config.predictor, 0)
+    widths = {"structure": WIDTH, "ncn": WIDTH, "content": WIDTH + len(CONTENT)}
+    return widths.get(config.predictor, 0)
 
 
 def structure_bytes(graph: Graph) -> int:
@@ -125,7 +134,11 @@ def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
     """What the predictor of a run reads of pairs, by its `RunConfig`; None: embeddings alone."""
     if not structure_width(config):
         return None
-    return PairStructure(graph, PairContent(graph) if config.predictor == "content" else None)
+    return PairStructure(
+        graph,
+        PairContent(graph) if config.predictor == "content" else None,
+        CommonNeighbours(graph) if reads_common(config) else None,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -79,7 +79,7 @@ class PartitionedStore(FeatureStore):
         if transport is not None:
             bounds = rank_bounds(partition, transport.world_size)
             self.exchange = PartExchange(
-                transport, bounds, self._place.dtype, self.row_bytes, self._read_own
+                transport, bounds, self._place.dtype, self.row_bytes, self._copy_held
             )
         self.exchanges = self.exchange is not None
         self._window = window
@@ -288,14 +288,14 @@ class PartitionedStore(FeatureStore):
         self.require_ids(ids)
         ((part, rows),) = self._parts.items()
         bounds = self._offsets[part : part + 2]
-        at, lent = np.empty(len(ids), np.int64), None
-        for window in reversed(self._windows or (_Window([], *[np.empty(0, np.int64)] * 2, 0),)):
+        at, nothing = np.empty(len(ids), np.int64), np.empty(0, np.int64)
+        for window in reversed(self._windows or (_Window([], nothing, nothing, 0, rows[:0]),)):
             if locate(ids, self._place, bounds, window.places, at):
-                more = rows[:0] if window.rows is None else window.rows
-                lent = Lent(rows.view(self.dtype), at, lambda: None, more.view(self.dtype))
                 break
         else:
             raise RuntimeError(_TOO_EARLY)
+        assert window.rows is not None
+        lent = Lent(rows.view(self.dtype), at, lambda: None, window.rows.view(self.dtype))
         num_remote = int(np.count_nonzero(at >= len(rows)))
         own_bytes = (len(ids) - num_remote) * self.row_bytes
         self.count_read(time.perf_counter() - start, own_bytes, num_remote)
@@ -303,11 +303,8 @@ class PartitionedStore(FeatureStore):
 
     def _gather(self, ids: IntArray, out: npt.NDArray) -> int:
         places = self._place[ids].astype(np.int64)
-        parts, target = self._part_of(places), _as_bytes(out)
-        for part, rows in self._parts.items():
-            where = np.flatnonzero(parts == part)
-            copy_rows(rows, places[where] - self._offsets[part], where, target)
-        remote = np.flatnonzero(~self._is_held[parts])
+        target = _as_bytes(out)
+        remote = np.flatnonzero(~self._is_held[self._copy_held(places, target)])
         if self._stands_in:
             target[remote] = 0
         elif len(remote):
@@ -322,12 +319,16 @@ class PartitionedStore(FeatureStore):
                 return
         raise RuntimeError(_TOO_EARLY)
 
-    def _read_own(self, places: IntArray, out: Bytes) -> None:
-        """Copy rows of this rank's own parts, by place int64 `[n]`, to uint8 `[n, row_bytes]`."""
+    def _copy_held(self, places: IntArray, out: Bytes) -> IntArray:
+        """Copy rows of the parts that this rank holds to their positions; the part of each place.
+
+        `places` int64 `[n]`, `out` uint8 `[n, row_bytes]`.
+        """
         parts = self._part_of(places)
         for part, rows in self._parts.items():
             where = np.flatnonzero(parts == part)
             copy_rows(rows, places[where] - self._offsets[part], where, out)
+        return parts
 
 
 def rank_of_part(part: int, num_parts: int, world_size: int) -> int:

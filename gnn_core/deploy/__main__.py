@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes, Slurm or OpenStack, and check manifests without a cluster.
+"""Print a job for Kubernetes, Slurm or OpenStack, check manifests, scale an elastic job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -11,6 +11,7 @@
     python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
     python -m gnn_core.deploy heat > stack.yaml    # asks for what it needs
     openstack stack create --wait -t stack.yaml training
+    python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
 
 What follows `--` are flags of the trainer, or of the program that a stack starts. A job of Slurm
 saves and is queued again before its time is up or when a node is lost, and goes on from its
@@ -19,7 +20,8 @@ prepares the data before, and one makes the report behind (docs/platforms/slurm.
 OpenStack Heat has a master and workers that install a repository and start its program
 (docs/platforms/heat.md). `validate` takes files and folders of kustomize, each applied as a whole,
 and says what the API server, the operator or the trainer would refuse, and what would be lost or
-hang: one line each. Several are checked against each other as well.
+hang: one line each. Several are checked against each other as well. `autoscale` says how many
+workers an elastic job is to have, and sets it (`autoscale --help`).
 
 Exit code 0, 2 for whatever is wrong.
 """
@@ -30,7 +32,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import kubernetes_schema
+from gnn_core.deploy import autoscale, kubernetes_schema
 from gnn_core.deploy.heat import LAUNCHERS, MOST_WORKERS, WAITS, HeatSettings, ask, make_heat
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "heat":
         return _print_stack(options, words[split + 1 :])
+    if options.command == "autoscale":
+        return autoscale.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -152,6 +156,7 @@ def _parser() -> Parser:
         metavar="KIND/NAME",
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
+    autoscale.add_command(commands)
     return parser
 
 

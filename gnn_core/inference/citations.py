@@ -17,7 +17,7 @@ from gnn_core.data.loader import rank_slice
 from gnn_core.data.pair_structure import PairStructure
 from gnn_core.data.progress import Progress, silent
 from gnn_core.training.evaluate import ExactEvaluator
-from gnn_core.training.link_ranking import CHUNK_PAIRS, LinkScorer
+from gnn_core.training.link_ranking import CHUNK_PAIRS, LinkScorer, read_with, scored
 from gnn_core.training.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -53,7 +53,8 @@ def missing_citations(
         take: gets a paper, candidates `[k]`, best first, and their scores `[k]`; k <= top_k.
         progress: is told how many of this rank's papers are done.
     """
-    states = evaluator.embeddings(np.union1d(papers, candidates))
+    near = read_with(structure, papers)
+    states = evaluator.embeddings(np.unique(np.concatenate([papers, candidates, near])))
     held_out = _held_out_of(known, papers)
     mine = papers[rank_slice(len(papers), world.rank, world.world_size)]
     for done, paper in enumerate(mine.tolist()):
@@ -101,11 +102,7 @@ def _best(
         if world.stop_signal is not None:
             break
         piece = candidates[first : first + CHUNK_PAIRS]
-        features = None
-        if structure is not None:
-            features = structure.of(np.array([paper]), piece[None])[0]
-        left = np.repeat(states[[paper]], len(piece), axis=0)
-        found = model.scores(left, states[piece], features)
+        found = scored(model, states, structure, np.array([paper]), piece[None])[0]
         missing = ~np.isin(piece, linked)
         best = np.concatenate([best, piece[missing]])
         scores = np.concatenate([scores, found[missing]])

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from gnn_core.files import reason
 from gnn_core.measure.run_record import EpochRecord, ParameterServerRecord, RunRecord
 from gnn_core.measure.timing import SECTIONS, Stopwatch
@@ -256,4 +254,6 @@ def file_of_rank(name: str, rank: int) -> Path:
 
 
 def _memory() -> float:
+    import psutil  # here, since training alone does not need it
+
     return float(psutil.Process().memory_info().rss)

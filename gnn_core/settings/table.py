@@ -230,7 +230,8 @@ class TrainingSettings:
         LINK,
         "what a pair is judged by: its embeddings alone (mlp), its structure beside them, such as "
         "common neighbours (structure), or also how alike the features of the papers and of their "
-        "neighbours are (content) (default: per data set)",
+        "neighbours are (content), or the embeddings of their common neighbours (ncn) (default: "
+        "per data set)",
         choices=PREDICTORS,
         curve=True,
         newer=True,
@@ -414,7 +415,6 @@ class TrainingSettings:
         low=0,
         newer=True,
     )
-
     fetch_window: int = option(
         8,
         _MACHINE,

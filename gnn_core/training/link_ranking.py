@@ -16,6 +16,7 @@ from gnn_core import seeding
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.loader import rank_slice
+from gnn_core.data.pair_common import sums_of
 from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally
 from gnn_core.measure.pair_scores import Calibration, PairScores
@@ -35,11 +36,45 @@ class LinkScorer(LayerwiseModel, Protocol):
         left: npt.NDArray[Any],
         right: npt.NDArray[Any],
         structure: npt.NDArray[np.float32] | None = None,
+        common: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None,
     ) -> npt.NDArray[Any]:
         """Scores `[n]` of n pairs of embeddings `[n, width]`; higher is likelier.
 
-        `structure` `[n, S]` are the features of the pairs, if the model reads them.
+        `structure` `[n, S]` are the features of the pairs, if the model reads them; so are `common`
+        places of the pairs `[R]` that have common neighbours, and sums `[R, width]` over these.
         """
+
+
+def scored(
+    model: LinkScorer,
+    states: npt.NDArray[Any],
+    structure: PairStructure | None,
+    papers: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
+) -> npt.NDArray[Any]:
+    """Scores `[n, k]` of papers `[n]` and others of each `[n, k]`.
+
+    `states` `[N, width]` are the embeddings, of all nodes that are read: see `read_with`.
+    """
+    left = np.repeat(states[papers], others.shape[1], axis=0)
+    features = common = None
+    if structure is not None:
+        found = structure.of(papers, others)
+        features = found.reshape(-1, found.shape[2])
+        if structure.common is not None:
+            near = structure.common.of(papers, others)
+            common = (near.pairs, sums_of(near, states))
+    scores = model.scores(left, states[others.ravel()], features, common)
+    return scores.reshape(others.shape)
+
+
+def read_with(
+    structure: PairStructure | None, papers: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The nodes whose embeddings are read, too, to score pairs of these papers."""
+    if structure is None or structure.common is None:
+        return papers[:0]
+    return structure.common.around(papers)
 
 
 class LinkEvaluator:
@@ -129,7 +164,9 @@ class LinkEvaluator:
         """All papers that are scored, each once."""
         met = np.zeros(self._graph.num_nodes, np.bool_)
         for split, rows in chosen.items():
-            met[np.asarray(self._edges(split)[rows]).ravel()] = True
+            edges = np.asarray(self._edges(split)[rows], np.int64)
+            met[edges.ravel()] = True
+            met[read_with(self._structure, edges[:, 0])] = True
             for part in self._parts(split, rows):
                 met[self._candidates[split].of(part)] = True
         return np.flatnonzero(met)
@@ -154,14 +191,7 @@ class LinkEvaluator:
             edges = np.asarray(self._edges(split)[part], np.int64)
             candidates = self._candidates[split].of(part)
             others = np.concatenate([edges[:, 1:], candidates], axis=1)
-            width = others.shape[1]
-            left = np.repeat(states[edges[:, 0]], width, axis=0)
-            structure = None
-            if self._structure is not None:
-                found = self._structure.of(edges[:, 0], others)
-                structure = found.reshape(-1, found.shape[2])
-            scores = self._model.scores(left, states[others.ravel()], structure)
-            scores = scores.reshape(len(part), width)
+            scores = scored(self._model, states, self._structure, edges[:, 0], others)
             total += RankingTally.of(scores[:, 0], scores[:, 1:], self._loss)
             pairs[done : done + len(part)] = scores[:, :2]
             done += len(part)

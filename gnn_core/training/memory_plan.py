@@ -17,6 +17,7 @@ from gnn_core.data.disk_store import DiskStore
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.mapped import expect_random_reads
+from gnn_core.data.pair_common import MOST_COMMON, reads_common
 from gnn_core.data.pair_structure import structure_bytes, structure_width
 from gnn_core.data.planned_cache import PlannedCache
 from gnn_core.data.positions import scratch_bytes
@@ -243,6 +244,7 @@ def rank_bytes(
     pairs = targets * (1 + (config.negatives or 1)) if is_link else 0
     if nodes is None:
         others = config.negatives_pool or pairs - targets
+        others += MOST_COMMON * targets if reads_common(config) else 0  # negatives have few
         nodes = [float(min(graph.num_nodes, 2 * targets + others) if is_link else targets)]
         for fanout in config.fanouts:
             drawn = mean_degree if fanout < 0 else min(fanout, mean_degree)
@@ -256,30 +258,35 @@ def rank_bytes(
     if is_link:
         scratch += CHUNK_PAIRS * config.hidden * 5 * width
     has_degrees = config.model in ("gcn", "gin")
-    fetched: dict[str, int] = {}
-    if config.partitions and world_size > 1:
-        row = graph.feature_bytes / max(1, graph.num_nodes)
-        remote = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
-        fetched["rows of other ranks' parts"] = int(
-            2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
-            + 3 * remote * row
-            + min(read_size(config.fetch_cache), graph.feature_bytes)
-        )
-        if not graph.has_indices:  # ids, counts, places and owners; ids as sent, received and kept
-            fetched["neighbours drawn in a window"] = int(
-                config.fetch_window * (nodes[-2] * 80 + nodes[-1] * 24)
-            )
     return {
         "program and libraries": max(_PROGRAM_BYTES, machine.own_memory_bytes()),
         "weights, gradients and optimizer": num_weights(config, graph) * width * 4,
         "one training step": int(states * width * 1.5),
         "batches drawn ahead": int(sum(nodes) * 12 * (config.prefetch + 1)),
-        **fetched,
+        **(_fetched_bytes(config, graph, nodes) if config.partitions and world_size > 1 else {}),
         "sampler": scratch_bytes(graph.num_nodes, nodes[-1]),
         **({"structure of pairs": structure_bytes(graph)} if structure_width(config) else {}),
         **({"degrees": graph.num_nodes * 4} if has_degrees else {}),
         "evaluation": scratch,
     }
+
+
+def _fetched_bytes(config: RunConfig, graph: Graph, nodes: list[float]) -> dict[str, int]:
+    """Bytes of what comes from other ranks; `nodes` of each hop of a batch, the targets first."""
+    row = graph.feature_bytes / max(1, graph.num_nodes)
+    remote = min(float(graph.num_nodes), config.fetch_window * nodes[-1])
+    found = {
+        "rows of other ranks' parts": int(
+            2 * config.fetch_window * sum(nodes) * 12  # batches of a window and of the next
+            + 3 * remote * row
+            + min(read_size(config.fetch_cache), graph.feature_bytes)
+        )
+    }
+    if not graph.has_indices:  # ids, counts, places and owners; ids as sent, received and kept
+        found["neighbours drawn in a window"] = int(
+            config.fetch_window * (nodes[-2] * 80 + nodes[-1] * 24)
+        )
+    return found
 
 
 def _numbers_of_layers(model: str, settings: ModelSettings, nodes: list[float]) -> float:
@@ -309,4 +316,5 @@ def num_weights(config: RunConfig, graph: Graph) -> int:
         return found
     predictor = ((config.predictor_layers - 1) * config.hidden + 1) * (config.hidden + 1)
     first = config.hidden if config.predictor_layers > 1 else 1
-    return found + predictor + first * structure_width(config)
+    beside = structure_width(config) + config.hidden * reads_common(config)
+    return found + predictor + first * beside

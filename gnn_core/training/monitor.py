@@ -57,6 +57,7 @@ class RankMonitor(threading.Thread):
         self.verdict: str | None = None  # why the present wait is in vain
         self.failure: str | None = None  # of another rank, as it has told
         self.last_words: Callable[[str], None] | None = None  # when the main thread cannot end it
+        self.ends_stopped = False  # whether a stopped rank of this host is killed
         self._rank, self._helpers = rank, frozenset(helpers)
         self._computes_in_waits = computes_in_waits
         self._begun = 0  # collectives
@@ -207,10 +208,14 @@ class RankMonitor(threading.Thread):
             other.look(now)
         self._ask(suspects)
         limit = self.timeout_seconds if late else _ALL_HERE * self.timeout_seconds
-        reason = self._in_vain(suspects, limit, max(since, self._awake_since), now)
-        if reason is None:
+        lost = self._lost(suspects, limit, max(since, self._awake_since), now)
+        if not lost:
             self._say(late, now, now - since)
         elif self._since == since:  # not another wait by now
+            reason = "; ".join(f"{one} {one.doing(now)}" for one in lost)
+            if self.ends_stopped and any([other.end_if_stopped() for other in lost]):
+                sys.stderr.write(f"lost       {reason}: it is killed, the others go on\n")
+                return  # the collective ends with an error
             self._judged_at = now
             self.verdict = (
                 f"{reason}; nothing came for {now - since:.0f} s (--collective-timeout "
@@ -227,10 +232,10 @@ class RankMonitor(threading.Thread):
             with contextlib.suppress(OSError):  # no way to its host just now
                 self._socket.sendto(data, other.at)
 
-    def _in_vain(
+    def _lost(
         self, suspects: Sequence[OtherRank], idle_limit: float, since: float, now: float
-    ) -> str | None:
-        """Why the wait is in vain, if it is."""
+    ) -> list[OtherRank]:
+        """The ranks that will not come; none where the wait may have an end."""
         limit = self.timeout_seconds
         lost = [one for one in suspects if one.lost_for(since, now) > one.patience(limit)]
         lost += [one for one in suspects if one.gone_for(now) > min(limit, _GONE_SECONDS)]
@@ -238,7 +243,7 @@ class RankMonitor(threading.Thread):
             one.answers(now) and one.idle_for(since, now) > idle_limit for one in suspects
         ):
             lost = list(suspects)
-        return "; ".join(f"{one} {one.doing(now)}" for one in dict.fromkeys(lost)) or None
+        return list(dict.fromkeys(lost))
 
     def _say(self, late: Sequence[OtherRank], now: float, waited: float) -> None:
         """Print who is waited for: the first of the ranks that wait does."""

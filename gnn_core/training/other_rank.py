@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from typing import Any
 
 from gnn_core.training.process_state import stat_of
@@ -62,6 +65,14 @@ class OtherRank:
             self._note_work("seen", found.cpu_seconds, 0, now)
         if found.state == "t":
             self._busy_at = now
+
+    def end_if_stopped(self) -> bool:
+        """Kill its process if that is stopped (SIGSTOP) on this host; whether it was."""
+        if self._state != "T" or not self._is_local:
+            return False
+        with contextlib.suppress(OSError):
+            os.kill(self._card["pid"], signal.SIGKILL)
+        return True
 
     @property
     def is_known(self) -> bool:

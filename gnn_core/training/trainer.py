@@ -43,6 +43,7 @@ from gnn_core.training.claim import claimed
 from gnn_core.training.elastic_state import ElasticState, RunHistory, shared
 from gnn_core.training.learner import Learner
 from gnn_core.training.observers import Observer, exporters_of, observers_of
+from gnn_core.training.saver import Saver
 from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
 from gnn_core.training.tasks import assigned_by, split_sizes, targets_per_epoch
 from gnn_core.training.world import Lost, Stopped, World, WorldChanged
@@ -94,6 +95,7 @@ class Trainer:
                         with self._shown_steps() as after_step:
                             tally = self.learner.train_epoch(self.progress, after_step)
                         self._end_epoch(tally)
+                    self._saver.wait()
                     self._evaluate_best()
             except WorldChanged:
                 raise
@@ -126,6 +128,8 @@ class Trainer:
                     folder, run_id = Path(config.checkpoint_dir), self.history.run_id
                     held.enter_context(claimed(folder, run_id, f".*{UNFINISHED}"))
             self._take_over(None if taken is None else taken[0])
+            self._saver = Saver(self._checkpoints)
+            held.callback(self._saver.close)
             run_id, started_at = self.history.run_id, self.history.started_at
             self.record = dataclasses.replace(record, run_id=run_id, started_at=started_at)
             name_run(run_id)
@@ -316,7 +320,7 @@ class Trainer:
             progress.evaluations_without_gain = 0
             self._best = self.learner.weights()
             if self.world.rank == 0:
-                self._checkpoints.save_best(self._best, progress)
+                self._saver.save_best(self._best, progress)
 
     def _is_over(self) -> bool:
         return self.progress.epoch >= self.config.epochs or self._has_stalled()
@@ -345,6 +349,7 @@ class Trainer:
     def _stopped(self) -> Stopped | Lost:
         """Save where the run stands, and the exception that ends it."""
         self._save()
+        self._saver.wait()
         folder = self._checkpoints.folder
         saved = f"go on with --resume from {folder}" if folder else "no --checkpoint-dir, none kept"
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
@@ -361,11 +366,12 @@ class Trainer:
         state.state, state.history = self._checkpoints.pack(*self._position()), self.history
         state.place = (self.progress.epoch, self.progress.step)
         self._save()  # if another rank goes while they meet anew, Horovod's Gloo aborts all of them
+        self._saver.wait()
 
     def _save(self) -> None:
         if self.world.rank == 0 and self._checkpoints.folder:
             with self.learner.watch.section("checkpoint"):
-                self._checkpoints.save_last(*self._position())
+                self._saver.save_last(*self._position())
 
     def _position(self) -> tuple[Weights, Weights, RunProgress, Weights]:
         learner = self.learner

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gnn_core.measure.run_record import RunRecord
 from tests.e2e.small import DATASET, Place
+from tests.known_machine import known_machine
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +61,8 @@ def in_process(
     def start(main: Main, words: Sequence[str], **options: bool) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["program.py", *map(str, words)])
         capsys.readouterr()
-        code = guarded(main, **options)
+        with known_machine():
+            code = guarded(main, **options)
         said = capsys.readouterr()
         return Outcome(code, said.out, said.err)
 
@@ -75,3 +78,25 @@ def single(in_process: Callable) -> Callable[[Sequence[str]], Outcome]:
     from baselines.single import main
 
     return lambda words: in_process(main, words)
+
+
+@pytest.fixture(scope="session")
+def records_of_whole() -> dict[int, RunRecord]:
+    """What `whole` has given, by the number of epochs."""
+    return {}
+
+
+@pytest.fixture
+def whole(
+    single: Callable, place: Place, records_of_whole: dict[int, RunRecord]
+) -> Callable[[int], RunRecord]:
+    """Give `whole(epochs=2)`: the record of the small run in one process, undisturbed."""
+
+    def run(epochs: int = 2) -> RunRecord:
+        if epochs not in records_of_whole:
+            elsewhere = Place(place.folder / "whole", place.cache)
+            assert single(elsewhere.flags(epochs=epochs, progress="off")).code == 0
+            records_of_whole[epochs] = elsewhere.record()
+        return records_of_whole[epochs]
+
+    return run

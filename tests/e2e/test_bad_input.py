@@ -399,7 +399,13 @@ LAUNCHED: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("case", LAUNCHED)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.long] * (case == "unknown data set"))
+        for case in LAUNCHED
+    ],
+)
 def test_two_ranks_say_it_once(horovodrun: Callable, place: Place, case: str) -> None:
     changes, words = LAUNCHED[case]
     assert_refused_once(horovodrun(2, [TRAIN, *place.flags(**changes)]), *words)

@@ -77,6 +77,7 @@ def test_a_graph_without_words(run_cli: Run, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.tf
 @pytest.mark.needs_tensorflow
 def test_copies_of_a_program_that_is_one_process(horovodrun: Run) -> None:

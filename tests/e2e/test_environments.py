@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.jobs import job
-from tests.e2e.small import DATASET, ROOT, SINGLE, Place, assert_same_curve, plain_json
+from tests.e2e.small import DATASET, ROOT, SINGLE, Place, plain_json
 from tests.somebody import open_folder, somebody_else
 
 pytestmark = pytest.mark.needs_torch
@@ -22,7 +22,9 @@ LAST = "last.safetensors"
 ENDLESS = {"epochs": 1_000_000, "checkpoint_every_steps": 3, "progress": "off"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGUSR1, pytest.param(signal.SIGUSR2, marks=pytest.mark.long)]
+)
 def test_what_batch_systems_send_saves_and_ends_the_run(
     single: Callable, place: Place, number: signal.Signals
 ) -> None:
@@ -102,7 +104,14 @@ def test_names_that_are_no_utf_8_cost_no_record(place: Place, tmp_path: Path) ->
     assert table.returncode == 0 and "Traceback" not in table.stderr, table.stderr
 
 
-@pytest.mark.parametrize("where", [">/dev/full 2>/dev/full", "| head -1", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        ">/dev/full 2>/dev/full",
+        pytest.param("| head -1", marks=pytest.mark.long),
+        pytest.param(">&- 2>&-", marks=pytest.mark.long),
+    ],
+)
 def test_a_run_without_a_reader_leaves_its_record(place: Place, where: str) -> None:
     words = shlex.join([sys.executable, SINGLE, *map(str, place.flags())])
     done = run(["bash", "-c", f"set -o pipefail; {words} {where}"])
@@ -167,20 +176,3 @@ def test_somebody_without_a_name_or_a_home_can_train(unknown: Unknown) -> None:
     done = train_as(unknown)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list((unknown[1] / "records").glob("*.jsonl"))) == 1
-
-
-@pytest.mark.needs_tensorflow
-def test_settings_of_keras_for_other_programs_change_nothing(
-    single: Callable, place: Place, tmp_path: Path
-) -> None:
-    """Neither its backend nor its number format, wherever they are set."""
-    other = Place(tmp_path / "other", place.cache)
-    assert single(other.flags(epochs=1)).code == 0
-    home = tmp_path / "home"
-    (home / ".keras").mkdir(parents=True)
-    (home / ".keras" / "keras.json").write_text('{"backend": "jax", "floatx": "float16"}')
-    env = {**os.environ, "HOME": str(home), "KERAS_BACKEND": "jax"}
-    words = place.flags(epochs=1, strategy="one")
-    done = run([sys.executable, str(ROOT / "tf_mirrored" / "train.py"), *words], env=env)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert_same_curve([place.record()], other.record(), 1e-10)

@@ -49,18 +49,6 @@ def epochs_reached(place: Place) -> Callable[[], int]:
     return lambda: state_of((place.saved / LAST).read_bytes()).progress.epoch + 1
 
 
-@pytest.fixture
-def uninterrupted(single: Callable, place: Place) -> Callable[[int], RunRecord]:
-    """Give `uninterrupted(epochs)`: the record of the same run that nobody disturbed."""
-
-    def run(epochs: int) -> RunRecord:
-        elsewhere = Place(place.folder / "whole", place.cache)
-        assert single(elsewhere.flags(epochs=epochs, progress="off")).code == 0
-        return elsewhere.record()
-
-    return run
-
-
 def assert_ends_like(part: RunRecord, whole: RunRecord) -> None:
     """What `part` did is the end of what `whole` did."""
     losses, tail = part.step_losses or [], (whole.step_losses or [])[-len(part.step_losses or []) :]
@@ -77,11 +65,7 @@ def resumed_by(single: Callable, place: Place, epochs: int) -> RunRecord:
 
 
 def test_sigterm_to_one_process_and_its_run_goes_on_alone_and_on_two_ranks(
-    single: Callable,
-    horovodrun: Callable,
-    place: Place,
-    epochs_reached: Callable,
-    uninterrupted: Callable,
+    single: Callable, horovodrun: Callable, place: Place, epochs_reached: Callable, whole: Callable
 ) -> None:
     with training(place) as started:
         os.kill(started.pid, signal.SIGTERM)
@@ -92,24 +76,24 @@ def test_sigterm_to_one_process_and_its_run_goes_on_alone_and_on_two_ranks(
     stopped = place.record()
     assert stopped.status == "interrupted"
     epochs = epochs_reached() + 1
-    whole = uninterrupted(epochs)
+    expected = whole(epochs)
     copy = Place(place.folder / "copy", place.cache)
     shutil.copytree(place.saved, copy.saved)
 
     rest = resumed_by(single, place, epochs)
-    assert_same_curve([stopped, rest], whole, FP64)
+    assert_same_curve([stopped, rest], expected, FP64)
     assert rest.resumed_from is not None
     assert rest.resumed_from["run_id"] == stopped.run_id
 
     done = horovodrun(2, [TRAIN, *copy.saving(epochs=epochs, resume=True)])
     assert done.returncode == 0, done.stderr
-    assert_same_curve([stopped, copy.record()], whole, FP64)
+    assert_same_curve([stopped, copy.record()], expected, FP64)
 
 
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+@pytest.mark.parametrize("launcher", ["mpirun", pytest.param("horovodrun", marks=pytest.mark.long)])
 def test_sigterm_to_the_launcher_and_the_run_goes_on_alone(
-    single: Callable, place: Place, epochs_reached: Callable, uninterrupted: Callable, launcher: str
+    single: Callable, place: Place, epochs_reached: Callable, whole: Callable, launcher: str
 ) -> None:
     with training(place, launcher) as started:
         os.kill(started.pid, signal.SIGTERM)
@@ -120,7 +104,7 @@ def test_sigterm_to_the_launcher_and_the_run_goes_on_alone(
     assert (stopped.status, stopped.world_size) == ("interrupted", 2)
     epochs = epochs_reached() + 1
     rest = resumed_by(single, place, epochs)
-    assert_same_curve([stopped, rest], uninterrupted(epochs), FP64)
+    assert_same_curve([stopped, rest], whole(epochs), FP64)
 
 
 @pytest.mark.needs_horovod
@@ -135,7 +119,7 @@ def test_sigterm_to_one_rank_ends_all_with_143(place: Place) -> None:
 @pytest.mark.needs_horovod
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_lost_rank_ends_the_job_which_can_go_on(
-    single: Callable, place: Place, epochs_reached: Callable, uninterrupted: Callable, rank: int
+    single: Callable, place: Place, epochs_reached: Callable, whole: Callable, rank: int
 ) -> None:
     with training(place, "mpirun") as started:
         os.kill(started.pid_of_rank(rank), signal.SIGKILL)
@@ -147,7 +131,7 @@ def test_a_lost_rank_ends_the_job_which_can_go_on(
     if rank != 0:  # rank 0 outlived it, saved where it stood and said so
         assert place.record().status == "interrupted"
     epochs = epochs_reached() + 1
-    assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
+    assert_ends_like(resumed_by(single, place, epochs), whole(epochs))
 
 
 KILLED_AGAIN_AND_AGAIN = """
@@ -180,24 +164,26 @@ for _ in range(rounds):
 """
 
 
+@pytest.mark.parametrize("rounds", [5, pytest.param(30, marks=pytest.mark.long)])
 def test_killed_while_it_saves_and_saves(
     run_cli: Callable,
     single: Callable,
     place: Place,
     epochs_reached: Callable,
-    uninterrupted: Callable,
+    whole: Callable,
+    rounds: int,
 ) -> None:
     """A run that does little else than saving is killed and resumed, many times."""
     settings = {**ENDLESS, "checkpoint_every_steps": 1}
     words = place.saving(**settings, resume=True)
-    script = ["python", "-c", KILLED_AGAIN_AND_AGAIN, "12", place.saved / LAST, *words]
-    done = run_cli(script)
+    script = ["python", "-c", KILLED_AGAIN_AND_AGAIN, str(rounds), place.saved / LAST, *words]
+    done = run_cli(script, timeout=5 * rounds + 35)
     assert done.returncode == 0, done.stderr
     assert not place.records.exists() or not list(place.records.iterdir())
-    whole = {path.name for path in place.saved.iterdir() if not path.match(".*.unfinished")}
-    assert whole <= {LAST, PREVIOUS, BEST, FILE}
+    files = {path.name for path in place.saved.iterdir() if not path.match(".*.unfinished")}
+    assert files <= {LAST, PREVIOUS, BEST, FILE}
     epochs = epochs_reached() + 1
-    assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
+    assert_ends_like(resumed_by(single, place, epochs), whole(epochs))
     assert not list(place.saved.glob(".*.unfinished"))
 
 
@@ -284,7 +270,7 @@ def test_ctrl_c_ends_one_process_with_130(place: Place) -> None:
 
 @pytest.mark.long
 def test_many_random_kills_of_one_process(
-    single: Callable, place: Place, epochs_reached: Callable, uninterrupted: Callable
+    single: Callable, place: Place, epochs_reached: Callable, whole: Callable
 ) -> None:
     for _ in range(5):
         with training(place, resume=True) as started:
@@ -293,4 +279,4 @@ def test_many_random_kills_of_one_process(
             assert started.end() == -signal.SIGKILL
         assert epochs_reached() > 0
     epochs = epochs_reached() + 1
-    assert_ends_like(resumed_by(single, place, epochs), uninterrupted(epochs))
+    assert_ends_like(resumed_by(single, place, epochs), whole(epochs))

@@ -16,6 +16,7 @@ from tests.unit.made_links import citation2, citing, write_citation2
 
 pytestmark = pytest.mark.needs_torch
 LINK: dict[str, Any] = {"task": "link", "candidates": 50, "eval_edges": 40, "lr": None}
+SHORT = {**LINK, "edges_per_epoch": 128}
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def test_the_newest_references_of_the_default_graph(single: Callable, place: Pla
 
 def test_a_model_learns_to_rank(single: Callable, place: Place) -> None:
     settings = {"hidden": 32, "global_batch_size": 512, "dropout": 0, "input_dropout": 0}
-    assert single(place.flags(**{**LINK, "lr": 0.01}, **settings, epochs=12)).code == 0
+    assert single(place.flags(**{**LINK, "lr": 0.01}, **settings, epochs=2)).code == 0
     final = place.record().final
     by_chance = sum(1 / rank for rank in range(1, 52)) / 51  # of 51 places each as likely
-    assert final["test_mrr"] > 2 * by_chance
-    assert final["test_auc"] > 0.7
+    assert final["test_mrr"] > 2.5 * by_chance  # after the first step it is 2.4, and 0.735
+    assert final["test_auc"] > 0.75
 
 
 def test_a_published_split_is_taken_as_it_is(
@@ -179,24 +180,19 @@ def test_another_file_in_place_of_a_split(single: Callable, place: Place, publis
     assert_refused(done.code, done.err.splitlines()[-1], "valid.pt", "got another format")
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"predictor_layers": 2}, "--predictor-layers was 3, now 2"),
-        ({"hidden": 24}, "--hidden was 16, now 24"),
-        ({"shared_negatives": True}, "--shared-negatives was False, now True"),
-        ({"held_out": 0.1}, "--held-out was 0.05, now 0.1"),
-        ({"task": "node", "candidates": None, "eval_edges": None}, "--task was link, now node"),
-    ],
-)
-def test_the_checkpoint_of_other_settings(
-    single: Callable, place: Place, changes: dict[str, Any], words: str
-) -> None:
-    short = {**LINK, "edges_per_epoch": 128}
-    assert single(place.saving(**short, epochs=1)).code == 0
+OTHER_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"predictor_layers": 2}, "--predictor-layers was 3, now 2"),
+    ({"hidden": 24}, "--hidden was 16, now 24"),
+    ({"shared_negatives": True}, "--shared-negatives was False, now True"),
+    ({"held_out": 0.1}, "--held-out was 0.05, now 0.1"),
+    ({**dict.fromkeys(SHORT), "task": "node"}, "--task was link, now node"),
+]
+
+
+def test_the_checkpoint_of_other_settings(single: Callable, place: Place) -> None:
+    assert single(place.saving(**SHORT, epochs=1)).code == 0
     before = (place.saved / "last.safetensors").read_bytes()
-    if changes.get("task") == "node":
-        short.pop("edges_per_epoch")
-    done = single(place.saving(**{**short, **changes}, resume=True))
-    assert_refused(done.code, done.err, "last.safetensors: it is of another run", words)
+    for changes, words in OTHER_SETTINGS:
+        done = single(place.saving(**{**SHORT, **changes}, resume=True))
+        assert_refused(done.code, done.err, "last.safetensors: it is of another run", words)
     assert (place.saved / "last.safetensors").read_bytes() == before

@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.e2e.small import LAUNCHING, ROOT, TRAIN, Place, assert_same_curve
+from tests.unit.test_own_model import GOOD
 
 EXAMPLE = ROOT / "examples" / "pyg_sage.py"
 FP64 = 1e-10
@@ -25,13 +27,16 @@ def own(place: Place) -> str:
 
 @pytest.mark.needs_horovod
 def test_a_model_in_a_file_on_two_ranks(
-    single: Callable, horovodrun: Callable, place: Place, own: str
+    single: Callable, horovodrun: Callable, place: Place
 ) -> None:
-    pytest.importorskip("torch_geometric")
-    assert single(place.flags(model=own)).code == 0
-    done = horovodrun(2, [TRAIN, *place.flags(model=own)], env=LAUNCHING)
+    """One without PyTorch Geometric, which each rank would take seconds to import."""
+    file = place.folder / "mine.py"
+    file.write_text(textwrap.dedent(GOOD))
+    words = place.flags(model=f"{file}:Mine")
+    assert single(words).code == 0
+    done = horovodrun(2, [TRAIN, *words], env=LAUNCHING)
     assert done.returncode == 0, done.stderr
-    assert "2-layer " in done.stdout and "mine.py:PygSage, hidden 16" in done.stdout
+    assert "2-layer " in done.stdout and "mine.py:Mine, hidden 16" in done.stdout
     alone, together = place.all_records()
     assert_same_curve([together], alone, FP64)
     assert together.config["model_sha256"] == alone.config["model_sha256"]
@@ -51,15 +56,14 @@ def test_a_file_that_has_changed_is_not_resumed(single: Callable, place: Place, 
 
 
 @pytest.mark.needs_horovod
-def test_what_is_wrong_with_it_is_told_once(horovodrun: Callable, place: Place, own: str) -> None:
-    pytest.importorskip("torch_geometric")
-    file = Path(own.rpartition(":")[0])
-    file.write_text(file.read_text().replace("def run_layer", "def runs_layer"))
-    done = horovodrun(2, [TRAIN, *place.flags(model=own)], env=LAUNCHING)
+def test_what_is_wrong_with_it_is_told_once(horovodrun: Callable, place: Place) -> None:
+    file = place.folder / "mine.py"
+    file.write_text(textwrap.dedent(GOOD).replace("def run_layer", "def runs_layer"))
+    done = horovodrun(2, [TRAIN, *place.flags(model=f"{file}:Mine")], env=LAUNCHING)
     assert done.returncode == 2
     told = [line for line in done.stderr.splitlines() if "error: " in line]
     assert len(told) == 1
-    assert "--model mine.py:PygSage: expected PygSage to define run_layer" in told[0]
+    assert "--model mine.py:Mine: expected Mine to define run_layer" in told[0]
     assert not place.records.exists() or place.all_records() == []
 
 

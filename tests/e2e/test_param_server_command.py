@@ -32,7 +32,8 @@ class Job:
 
     def __init__(self, folder: Path, *flags: str):
         self.folder = folder
-        words = [sys.executable, "-u", PROGRAM, *SMALL, "--workers", "2", "--servers", "1"]
+        words = [sys.executable, "-u", PROGRAM, *SMALL, "--servers", "1"]
+        words += [] if "--workers" in flags else ["--workers", "2"]
         words += ["--records", str(folder / "records"), "--checkpoint-dir", str(folder / "saved")]
         self._output = (folder / "output").open("w")
         self.process = subprocess.Popen(
@@ -99,15 +100,15 @@ def test_a_killed_worker_is_done_without_and_a_signal_saves(start: Callable[...,
 
 
 def test_nothing_is_left_of_a_killed_command(start: Callable[..., Job]) -> None:
-    job = start("--epochs", "100000")
-    job.wait_for_training()
+    job = start("--epochs", "100000", "--workers", "1")
+    job.wait_for_training(2)
     job.process.kill()
     job.wait_until_none_is_left()
 
 
 def test_a_killed_server_ends_the_run_with_one_line(start: Callable[..., Job]) -> None:
-    job = start("--epochs", "100000")
-    job.wait_for_training()
+    job = start("--epochs", "100000", "--workers", "1")
+    job.wait_for_training(2)
     job.of_role("server")[0].kill()
     assert job.process.wait(patient(60)) == 1
     assert "failed: server 0 " in job.said
@@ -139,7 +140,7 @@ def test_a_mistake_is_one_line(run_cli: Callable, flags: list[str], words: str) 
     assert run.stderr.count("\n") == 1 and run.stderr.startswith("error: ")
 
 
-@pytest.mark.parametrize("staleness", ["0", "inf"])
+@pytest.mark.parametrize("staleness", ["0", pytest.param("inf", marks=pytest.mark.long)])
 def test_a_standby_takes_the_place_of_a_killed_server(
     start: Callable[..., Job], run_cli: Callable, tmp_path: Path, staleness: str
 ) -> None:

@@ -1,9 +1,8 @@
-"""--partitions on the command line: every launcher, faults, stops and resumes, and bad input."""
+"""--partitions on the command line: every launcher, faults and bad input."""
 
 from __future__ import annotations
 
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,17 +32,6 @@ def graph(prepared: Path) -> Graph:
 
 def parts_of(graph: Graph, place: Place, num_parts: int) -> Path:
     return hash_partition(graph, num_parts, place.folder / f"parts-{num_parts}").folder
-
-
-@pytest.fixture
-def whole(single: Callable, place: Place) -> Callable[[int], RunRecord]:
-    """Give `whole(epochs)`: the record of one process that reads the graph's own table."""
-
-    def run(epochs: int) -> RunRecord:
-        assert single(place.flags(epochs=epochs)).code == 0
-        return place.record()
-
-    return run
 
 
 @pytest.mark.long
@@ -85,28 +73,6 @@ def test_a_rank_that_stands_still_is_named(place: Place, graph: Graph, name: str
         said = started.out + started.err
     assert code != 0
     assert "rank 1 (" in said and "is stopped (SIGSTOP)" in said, said
-
-
-@pytest.mark.needs_horovod
-def test_a_stop_and_the_run_goes_on_with_other_parts(
-    place: Place, graph: Graph, single: Callable, whole: Callable[[int], RunRecord]
-) -> None:
-    command, changes, _ = JOBS["horovod by mpirun"]
-    parts = parts_of(graph, place, 4)
-    words = place.saving(partitions=parts, **REMOTE, **ENDLESS, **changes)
-    with job([*command, *words], place.folder) as started:
-        started.wait_until((place.saved / BEST).exists, SECONDS)
-        python_of_rank(started, 0).send_signal(signal.SIGTERM)
-        assert started.end(SECONDS) != 0
-    stopped = place.record()
-    assert stopped.status == "interrupted"
-    epochs = len(stopped.epochs) + 2
-    words = place.saving(partitions=parts_of(graph, place, 3), epochs=epochs, resume=True)
-    assert single(words).code == 0
-    resumed = place.record()
-    expected = whole(epochs)
-    losses = [*(stopped.step_losses or []), *(resumed.step_losses or [])]
-    assert losses == pytest.approx(expected.step_losses, rel=1e-9)
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,11 +50,29 @@ def flags(place: Place, name: str = "pred.csv", **more: Any) -> list[Any]:
     return words
 
 
-@pytest.fixture
-def saved(single: Callable, place: Place) -> Place:
-    """Train, so that there is a checkpoint."""
-    assert single(place.saving()).code == 0
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs are kept that `saved` and `linked` copy."""
+    return tmp_path_factory.mktemp("trained")
+
+
+def copied(folder: Path, place: Place, train: Callable[[Place], None]) -> Place:
+    """Copy what a training has left in a folder to the test's own; train if it is not there."""
+    if not folder.exists():
+        folder.mkdir()
+        train(Place(folder, place.cache))
+    shutil.copytree(folder, place.folder, dirs_exist_ok=True)
     return place
+
+
+@pytest.fixture
+def saved(single: Callable, place: Place, trained: Path) -> Place:
+    """Train, so that there is a checkpoint."""
+
+    def train(there: Place) -> None:
+        assert single(there.saving()).code == 0
+
+    return copied(trained / "nodes", place, train)
 
 
 def rows(place: Place, name: str = "pred.csv") -> list[dict[str, str]]:
@@ -322,14 +341,14 @@ def test_a_damaged_checkpoint(saved: Place, predict: Callable, damage: str) -> N
     assert_refused(done.code, done.err, "best.safetensors: expected a checkpoint of Ringsage, got")
 
 
-def test_weights_that_were_never_best(single: Callable, place: Place, predict: Callable) -> None:
-    assert single(place.saving()).code == 0
-    (place.saved / "best.safetensors").unlink()
-    done = predict(flags(place))
+def test_weights_that_were_never_best(saved: Place, predict: Callable) -> None:
+    (saved.saved / "best.safetensors").unlink()
+    done = predict(flags(saved))
     assert_refused(done.code, done.err, "it has last.safetensors, which --weights last takes")
-    assert predict(flags(place, weights="last")).code == 0
+    assert predict(flags(saved, weights="last")).code == 0
 
 
+@pytest.mark.long
 @pytest.mark.needs_horovod
 def test_what_is_wrong_is_told_once_for_all_ranks(saved: Place, horovodrun: Callable) -> None:
     words = [str(word) for word in flags(saved, nodes="5,2000")]
@@ -340,14 +359,20 @@ def test_what_is_wrong_is_told_once_for_all_ranks(saved: Place, horovodrun: Call
 
 
 @pytest.fixture
-def linked(single: Callable, place: Place) -> Place:
+def linked(request: pytest.FixtureRequest, single: Callable, place: Place, trained: Path) -> Place:
     """Train on links of a small graph with every oddity."""
-    write_graph(citing(), place.folder / "citing")
-    words = place.saving(**LINK, dataset=place.folder / "citing", held_out=0.2)
-    assert single(words).code == 0
-    return place
+    predictor = getattr(request, "param", "structure")
+
+    def train(there: Place) -> None:
+        write_graph(citing(), there.folder / "citing")
+        chosen = {**LINK, "predictor": predictor}
+        words = there.saving(**chosen, dataset=there.folder / "citing", held_out=0.2)
+        assert single(words).code == 0
+
+    return copied(trained / predictor, place, train)
 
 
+@pytest.mark.parametrize("linked", ["structure", "ncn"], indirect=True)
 def test_missing_citations_are_the_best_that_are_not_known(
     linked: Place, predict: Callable
 ) -> None:
@@ -424,7 +449,7 @@ def test_ctrl_c_leaves_nothing_behind(single: Callable, place: Place, ranks: int
     launcher = [str(LAUNCHERS / "mpirun"), "-np", str(ranks), "--oversubscribe"] * (ranks > 1)
     words = flags(place, papers=place.folder / "papers", top_k=2000)
     with job([*launcher, "python", program, *map(str, words)], place.folder) as started:
-        started.wait_until(lambda: any(place.folder.glob(".pred.csv.*")))
+        started.wait_until(lambda: any(place.folder.glob(".pred.csv.*.part-0")))
         (part,) = list(place.folder.glob(".pred.csv.*.part-0"))
         started.wait_until(lambda: part.stat().st_size > 0)
         os.kill(started.pid, signal.SIGINT)

@@ -19,7 +19,8 @@ BENCH = ["python", "-m", "baselines.ranks_bench"]
 ENTRIES = ["single", "bound", "bound, in step", "horovod over mpi", "horovod over gloo", "ddp"]
 
 
-@pytest.mark.parametrize("busy", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("busy", [0, 1])
 def test_every_entry_takes_its_turn_and_is_judged_by_the_bound(
     tmp_path: Path, run_cli: Callable, busy: int
 ) -> None:

@@ -45,11 +45,7 @@ def test_the_page_holds_everything(
     assert 'alt="No description' not in text
     assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#|data:)", text)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_no_kernel_is_left_behind(records: Path, tmp_path: Path) -> None:
-    assert page.main([str(records), "--output", str(tmp_path / "r.html")]) == 0
-    for one in psutil.Process().children(recursive=True):
+    for one in psutil.Process().children(recursive=True):  # no kernel among them
         with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie, which another test has left
             assert "ipykernel_launcher" not in " ".join(one.cmdline())
 

@@ -40,18 +40,6 @@ def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     runs.close()
 
 
-@pytest.fixture
-def whole(single: Callable, place: Place) -> Callable[[int], RunRecord]:
-    """Give `whole(epochs)`: the record of the same run in PyTorch, one process, undisturbed."""
-
-    def run(epochs: int = 2) -> RunRecord:
-        elsewhere = Place(place.folder / "whole", place.cache)
-        assert single(elsewhere.flags(epochs=epochs, progress="off")).code == 0
-        return elsewhere.record()
-
-    return run
-
-
 def two_workers(**more: Any) -> list[dict[str, str]]:
     """TF_CONFIG of each of two workers on this host."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
@@ -82,9 +70,12 @@ def assert_sound(record: RunRecord, strategy: str, replicas: int) -> None:
 
 
 def test_one_replica_from_another_folder(run_cli: Callable, place: Place, whole: Callable) -> None:
+    """Where Keras has another backend and number format for other programs."""
     folder = place.folder / "elsewhere"
-    folder.mkdir()
-    done = run_cli(["python", KERAS, *place.flags(**ONE, records="here")], cwd=folder)
+    (folder / ".keras").mkdir(parents=True)
+    (folder / ".keras" / "keras.json").write_text('{"backend": "jax", "floatx": "float16"}')
+    env = {"HOME": str(folder), "KERAS_BACKEND": "jax"}
+    done = run_cli(["python", KERAS, *place.flags(**ONE, records="here")], env=env, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     lines = assert_told_in_plain_lines(done.stdout)
     assert "ranks      1: 1 on" in lines[1]
@@ -421,11 +412,11 @@ def test_flags(keras: Runs, place: Place, case: str) -> None:
     assert done.out == ""
 
 
-def test_a_gpu_where_there_is_none(run_cli: Callable, place: Place) -> None:
-    done = run_cli(["python", KERAS, *place.flags(device="cuda")], env={"CUDA_VISIBLE_DEVICES": ""})
+def test_a_gpu_where_there_is_none(keras: Runs, place: Place) -> None:
+    done = keras(place.flags(device="cuda"), CUDA_VISIBLE_DEVICES="")
     assert_refused(
-        done.returncode,
-        done.stderr,
+        done.code,
+        done.err,
         "--device cuda: expected a GPU that TensorFlow can use",
         "use --device cpu",
     )
@@ -443,6 +434,7 @@ def test_several_copies_of_one_process(keras: Runs, place: Place, strategy: str)
     )
 
 
+@pytest.mark.long
 def test_two_copies_say_it_once(run_cli: Callable, place: Place) -> None:
     if not (LAUNCHERS / "mpirun").exists():
         pytest.skip("mpirun is not installed: `make install`")

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from gnn_core.training import evaluate
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import assert_same, distance, run, trained, trainer_of
+from tests.parallel.made_runs import assert_same, distance, run, trained, trained_once, trainer_of
 from tests.parallel.test_same_curve import ROUNDING
 from tests.parallel.test_stopping import stop_in_step
 
@@ -38,7 +38,7 @@ def test_the_curve_is_that_of_horovod_and_of_one_process(
 ) -> None:
     ours = trained(tiny_graph, process_group, **changes)
     for world in (SingleProcess(), parallel):
-        theirs = trained(tiny_graph, world, **changes)
+        theirs = trained_once(tiny_graph, world, **changes)
         assert_same(ours, theirs, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in ours.weights.values()])
     same_everywhere(ours.record.step_losses)
@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_in_the_other_world(
     assert record.status == "interrupted" and "go on with --resume" in str(record.error)
     worlds[0].stop_signal = None
     rest = trained(tiny_graph, worlds[1], checkpoint_dir=folder, resume=True)
-    whole = trained(tiny_graph, SingleProcess())
+    whole = trained_once(tiny_graph, SingleProcess())
     losses = torch.tensor(trainer.history.step_losses, dtype=torch.float64)
     assert distance(torch.cat([losses, rest.losses]), whole.losses) < 1e-10
     for name, tensor in whole.weights.items():

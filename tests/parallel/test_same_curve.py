@@ -17,7 +17,14 @@ from gnn_core.data.clusters import find_clusters
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.training.balance import Balancer
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import Trained, assert_same, distance, trained, trainer_of
+from tests.parallel.made_runs import (
+    Trained,
+    assert_same,
+    distance,
+    trained,
+    trained_once,
+    trainer_of,
+)
 from tests.unit import made_mlp
 from tests.unit.second_implementations import assigns_of
 
@@ -44,28 +51,30 @@ def test_all_ranks_together_train_like_one_process(
     same_everywhere: Callable[[object], None],
     changes: dict[str, Any],
 ) -> None:
-    alone = trained(tiny_graph, SingleProcess(), **changes)
-    together = trained(tiny_graph, parallel, **changes)
+    alone = trained_once(tiny_graph, SingleProcess(), **changes)
+    together = trained_once(tiny_graph, parallel, **changes)
     assert_same(together, alone, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in together.weights.values()])
     same_everywhere(together.record.step_losses)
 
 
-@pytest.mark.parametrize("assign", ["uneven", "by owner", "by cluster"])
 @pytest.mark.parametrize(
-    "changes",
+    ("assign", "changes"),
     [
-        pytest.param({"dropout": 0.0, "input_dropout": 0.0}, id="no dropout"),
-        pytest.param({"dropout": 0.3}, id="dropout"),
-        pytest.param({"dropout": 0.3, "prefetch": 0, "aggregator": "max"}, id="max, dropout"),
+        pytest.param("uneven", {"dropout": 0.0, "input_dropout": 0.0}, id="uneven, no dropout"),
+        pytest.param("uneven", {"dropout": 0.3}, id="uneven"),
+        pytest.param("by owner", {"dropout": 0.3}, id="by owner"),
+        pytest.param("by cluster", {"dropout": 0.3}, id="by cluster"),
+        pytest.param("uneven", {"prefetch": 0, "aggregator": "max"}, id="uneven, max"),
+        pytest.param("by cluster", {"prefetch": 0, "aggregator": "max"}, id="by cluster, max"),
     ],
 )
 def test_who_computes_which_target_does_not_matter(
     tiny_graph: Graph, parallel: SingleProcess, changes: dict[str, Any], assign: str
 ) -> None:
     """Some ranks may get most of a batch's targets, and others none."""
-    default = trained(tiny_graph, parallel, **changes)
-    alone = trained(tiny_graph, SingleProcess(), **changes)
+    default = trained_once(tiny_graph, parallel, **changes)
+    alone = trained_once(tiny_graph, SingleProcess(), **changes)
     other = trained(tiny_graph, parallel, assigns_of(tiny_graph)[assign], **changes)
     for expected in (default, alone):
         assert distance(other.losses, expected.losses) < 1e-12
@@ -89,8 +98,7 @@ def test_a_graph_with_clusters_is_assigned_by_them(
     assert (reads[0] == reads[1]) == (ranks == 1)
 
 
-@pytest.mark.parametrize("cluster", [False, True])
-@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize(("cluster", "prefetch"), [(False, 0), (False, 2), (True, 2)])
 def test_a_faster_rank_computes_more_of_the_same_batches(
     tiny_graph: Graph,
     parallel: SingleProcess,
@@ -108,8 +116,8 @@ def test_a_faster_rank_computes_more_of_the_same_batches(
     graph = tiny_graph
     if cluster:
         graph = dataclasses.replace(graph, clusters=find_clusters(graph))
-    alone = trained(tiny_graph, SingleProcess())
-    balanced = trained(graph, parallel, balance=1, prefetch=prefetch)
+    alone = trained_once(tiny_graph, SingleProcess(), epochs=3)
+    balanced = trained(graph, parallel, epochs=3, balance=1, prefetch=prefetch)
     assert distance(balanced.losses, alone.losses) < 1e-12
     assert_same(balanced, alone, 1e-11)
     edges = balanced.record.epochs[-1].rank_edges
@@ -119,7 +127,7 @@ def test_a_faster_rank_computes_more_of_the_same_batches(
 
 
 def test_ranks_are_measured_and_train_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:
-    alone = trained(tiny_graph, SingleProcess())
+    alone = trained_once(tiny_graph, SingleProcess())
     assert_same(trained(tiny_graph, parallel, balance=2), alone, 1e-11)
 
 
@@ -130,7 +138,7 @@ def test_features_on_disk_train_like_those_in_memory(
     """Whatever is cached, on any number of ranks."""
     folder = shared_path / f"tiny {cache} {parallel.rank}"
     graph = write_graph(tiny_graph, folder)
-    plain = trained(tiny_graph, SingleProcess())
+    plain = trained_once(tiny_graph, SingleProcess())
     on_disk = trained(graph, parallel, feature_store="disk", disk_cache=cache)
     assert distance(on_disk.losses, plain.losses) < 1e-12
     assert_same(on_disk, plain, 1e-11)  # the weights, after so many steps of Adam
@@ -151,8 +159,7 @@ def test_either_evaluation_gives_what_one_process_gives(
     tiny_graph: Graph, parallel: SingleProcess, evaluation: str
 ) -> None:
     runs = [
-        trained(tiny_graph, world, eval=evaluation, epochs=2)
-        for world in (SingleProcess(), parallel)
+        trained_once(tiny_graph, world, eval=evaluation) for world in (SingleProcess(), parallel)
     ]
     finals = [run.record.final for run in runs]
     assert finals[0].keys() == finals[1].keys()

@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from horovod_gnn.norm import LEAST_TARGETS, BatchNorm
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import assert_same, run, trained, trainer_of
+from tests.parallel.made_runs import assert_same, run, trained, trained_once, trainer_of
 from tests.parallel.test_same_curve import ROUNDING
 from tests.unit.second_implementations import uneven
+from tests.unit.test_own_model import GOOD
 
 pytestmark = pytest.mark.needs_torch
-EXAMPLE = str(Path(__file__).resolve().parents[2] / "examples" / "pyg_sage.py") + ":PygSage"
 THREE_LAYERS = {"layers": 3, "fanouts": (2, 3, -1)}
 
 
@@ -48,7 +49,7 @@ def test_all_ranks_together_train_like_one_process(
     changes: dict[str, Any],
 ) -> None:
     """With dropout; weights, averages of a batch norm and the exact evaluation are the same too."""
-    alone = trained(tiny_graph, SingleProcess(), **changes)
+    alone = trained_once(tiny_graph, SingleProcess(), **changes)
     together = trained(tiny_graph, parallel, **changes)
     assert_same(together, alone, ROUNDING[changes.get("precision", "fp64")])
     same_everywhere([tensor.tolist() for tensor in together.weights.values()])
@@ -59,14 +60,20 @@ def test_who_computes_which_target_does_not_matter(
     tiny_graph: Graph, parallel: SingleProcess, changes: dict[str, Any]
 ) -> None:
     """Some ranks get most of a batch's targets, and others none."""
-    alone = trained(tiny_graph, SingleProcess(), **changes)
+    alone = trained_once(tiny_graph, SingleProcess(), **changes)
     assert_same(trained(tiny_graph, parallel, uneven, **changes), alone, 1e-10)
 
 
-def test_a_model_in_a_file_trains_alike(tiny_graph: Graph, parallel: SingleProcess) -> None:
-    pytest.importorskip("torch_geometric")
-    alone = trained(tiny_graph, SingleProcess(), model=EXAMPLE)
-    assert_same(trained(tiny_graph, parallel, model=EXAMPLE), alone, ROUNDING["fp64"])
+def test_a_model_in_a_file_trains_alike(
+    tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
+) -> None:
+    file = shared_path / "mine.py"
+    if parallel.rank == 0:
+        file.write_text(textwrap.dedent(GOOD))
+    parallel.barrier()
+    alone = trained(tiny_graph, SingleProcess(), model=f"{file}:Mine")
+    together = trained(tiny_graph, parallel, model=f"{file}:Mine")
+    assert_same(together, alone, ROUNDING["fp64"])
 
 
 def test_a_batch_norm_sees_each_target_once(tiny_graph: Graph, parallel: SingleProcess) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,35 @@ from gnn_core.data.graph import Graph
 from gnn_core.data.partition.make import Request, make_partition
 from horovod_gnn.parallel import SingleProcess
 from horovod_gnn.row_transport import HorovodTransport
-from tests.parallel.made_runs import assert_same, distance, trained
+from tests.parallel.made_runs import assert_same, distance, trained, trained_once
 
 pytestmark = pytest.mark.needs_torch
 TRANSPORTS = ["MPI", "Horovod", "Gloo"]
 
 
-@pytest.fixture(params=TRANSPORTS)
+def over_transports(
+    cases: dict[str, dict[str, Any]], everywhere: Sequence[str]
+) -> pytest.MarkDecorator:
+    """Parametrize `world` and `changes`: all cases over MPI, those of `everywhere` over each."""
+    return pytest.mark.parametrize(
+        ("world", "changes"),
+        [
+            pytest.param(transport, changes, id=f"{transport}-{name}")
+            for transport in TRANSPORTS
+            for name, changes in cases.items()
+            if transport == TRANSPORTS[0] or name in everywhere
+        ],
+        indirect=["world"],
+    )
+
+
+@pytest.fixture
 def world(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, parallel: SingleProcess
 ) -> SingleProcess:
     """All ranks, with one of the ways to exchange rows."""
+    if parallel.world_size == 1 and request.param != TRANSPORTS[0]:
+        pytest.skip("one rank has nobody to exchange rows with")
     if request.param == "Gloo":
         return request.getfixturevalue("process_group")
     if request.param == "Horovod":
@@ -45,24 +64,24 @@ def cut(
     return str(folder / "parts")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"num_parts": 4}, id="k=4"),
-        pytest.param({"num_parts": 4, "method": "hash", "fetch_cache": "1KiB"}, id="k=4, hash"),
-        pytest.param({"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"}, id="k=1, W=1"),
-        pytest.param({"num_parts": 2, "fetch_window": 3, "prefetch": 0}, id="k=2, W=3"),
-        pytest.param({"num_parts": 7, "eval": "sampled", "fetch_window": 1}, id="k=7, sampled"),
-        pytest.param({"num_parts": 3, "share_parts": True}, id="k=3, shared"),
-        pytest.param({"num_parts": 64, "global_batch_size": 1, "epochs": 1}, id="k > nodes"),
-    ],
-)
+CASES: dict[str, dict[str, Any]] = {
+    "k=4": {"num_parts": 4},
+    "k=4, hash": {"num_parts": 4, "method": "hash", "fetch_cache": "1KiB"},
+    "k=1, W=1": {"num_parts": 1, "fetch_window": 1, "fetch_cache": "0"},
+    "k=2, W=3": {"num_parts": 2, "fetch_window": 3, "prefetch": 0},
+    "k=7, sampled": {"num_parts": 7, "eval": "sampled", "fetch_window": 1},
+    "k=3, shared": {"num_parts": 3, "share_parts": True},
+    "k > nodes": {"num_parts": 64, "global_batch_size": 1, "epochs": 1},
+}
+
+
+@over_transports(CASES, everywhere=["k=4, hash", "k=2, W=3"])
 def test_parts_train_like_the_whole_table(
     tiny_graph: Graph, world: SingleProcess, shared_path: Path, changes: dict[str, Any]
 ) -> None:
     changes = dict(changes)
     num_parts, method = changes.pop("num_parts"), changes.pop("method", "refine")
-    whole = trained(tiny_graph, SingleProcess(), **changes)
+    whole = trained_once(tiny_graph, SingleProcess(), **changes)
     folder = cut(tiny_graph, world, shared_path, num_parts, method)
     parts = trained(tiny_graph, world, partitions=folder, **changes)
     assert distance(parts.losses, whole.losses) < 1e-12

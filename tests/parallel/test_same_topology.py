@@ -21,8 +21,8 @@ from gnn_core.training.tasks import feature_store, open_store
 from horovod_gnn.evaluate import Layers
 from horovod_gnn.model import GraphSAGE
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import assert_same, distance, trained
-from tests.parallel.test_same_parts import world
+from tests.parallel.made_runs import assert_same, distance, trained, trained_once
+from tests.parallel.test_same_parts import TRANSPORTS, over_transports, world
 
 __all__ = ["world"]  # a fixture
 pytestmark = pytest.mark.needs_torch
@@ -38,28 +38,28 @@ def cut(
     return str(folder / "parts")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *(
-            pytest.param({"num_parts": k, "method": method}, id=f"k={k}, {method}")
-            for k in (1, 2, 4)
-            for method in ("hash", "refine")
-        ),
-        pytest.param({"num_parts": 4, "fetch_window": 1, "fetch_cache": "0"}, id="W=1"),
-        pytest.param({"num_parts": 3, "fetch_window": 3, "prefetch": 0}, id="W=3, no prefetch"),
-        pytest.param({"num_parts": 7, "eval": "sampled", "fanouts": (4, -1)}, id="sampled"),
-        pytest.param({"num_parts": 3, "share_parts": True}, id="shared"),
-        pytest.param({"num_parts": 4, "model": "gin"}, id="gin"),
-        pytest.param({"num_parts": 64, "global_batch_size": 1, "epochs": 1}, id="k > nodes"),
-    ],
-)
+CASES: dict[str, dict[str, Any]] = {
+    **{
+        f"k={k}, {method}": {"num_parts": k, "method": method}
+        for k in (1, 2, 4)
+        for method in ("hash", "refine")
+    },
+    "W=1": {"num_parts": 4, "fetch_window": 1, "fetch_cache": "0"},
+    "W=3, no prefetch": {"num_parts": 3, "fetch_window": 3, "prefetch": 0},
+    "sampled": {"num_parts": 7, "eval": "sampled", "fanouts": (4, -1)},
+    "shared": {"num_parts": 3, "share_parts": True},
+    "gin": {"num_parts": 4, "model": "gin"},
+    "k > nodes": {"num_parts": 64, "global_batch_size": 1, "epochs": 1},
+}
+
+
+@over_transports(CASES, everywhere=["k=4, hash", "W=3, no prefetch"])
 def test_parts_train_like_the_whole_graph(
     tiny_graph: Graph, world: SingleProcess, shared_path: Path, changes: dict[str, Any]
 ) -> None:
     changes = dict(changes)
     num_parts, method = changes.pop("num_parts"), changes.pop("method", "refine")
-    whole = trained(tiny_graph, SingleProcess(), **changes)
+    whole = trained_once(tiny_graph, SingleProcess(), **changes)
     folder = cut(tiny_graph, world, shared_path, num_parts, method)
     changes |= {"partitions": folder, "partition_topology": True}
     parts = trained(tiny_graph.without_indices(), world, **changes)
@@ -70,14 +70,16 @@ def test_parts_train_like_the_whole_graph(
     exchange = parts.record.exchange
     assert exchange is not None and exchange.topology == "parts"
     reads_all = exchange.transport == "none"
-    hops, steps = 2, exchange.steps // changes.get("epochs", 3)
-    windows = -(-steps // changes.get("fetch_window", 8)) * changes.get("epochs", 3)
+    hops, epochs = 2, len(parts.record.epochs)
+    steps = exchange.steps // epochs
+    windows = -(-steps // changes.get("fetch_window", 8)) * epochs
     assert exchange.sampling_rounds == (0 if reads_all else hops * windows)
     assert (exchange.sampling_bytes > 0) == (exchange.sampled_nodes > 0) == (not reads_all)
 
 
 @pytest.mark.parametrize("share_directly", [True, False], ids=["one host", "several hosts"])
 @pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("world", TRANSPORTS, indirect=True)
 def test_layers_are_those_of_the_whole_graph(
     tiny_graph: Graph,
     world: SingleProcess,

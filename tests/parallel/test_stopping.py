@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from gnn_core.data.graph import Graph
 from gnn_core.training.trainer import Trainer
 from horovod_gnn.parallel import SingleProcess
-from tests.parallel.made_runs import distance, run, trained, trainer_of
+from tests.parallel.made_runs import distance, run, trained, trained_once, trainer_of
 
 pytestmark = pytest.mark.needs_torch
 
@@ -48,7 +48,7 @@ def stop_in_step(trainer: Trainer, parallel: SingleProcess, number: int) -> None
 def test_a_stopped_run_goes_on_to_the_same_curve(
     tiny_graph: Graph, parallel: SingleProcess, shared_path: Path, stop_at: int
 ) -> None:
-    whole = trained(tiny_graph, parallel)
+    whole = trained_once(tiny_graph, parallel)
     folder = str(shared_path / "saved")
     trainer = trainer_of(tiny_graph, parallel, checkpoint_dir=folder)
     stop_in_step(trainer, parallel, stop_at)
@@ -90,10 +90,10 @@ def test_a_run_may_go_on_after_its_end(
     tiny_graph: Graph, parallel: SingleProcess, shared_path: Path
 ) -> None:
     folder = str(shared_path / "saved")
-    first = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=2)
-    again = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=2, resume=True)
+    first = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=1)
+    again = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=1, resume=True)
     assert again.record.step_losses == []
     assert again.record.final == first.record.final
-    longer = trained(tiny_graph, parallel, checkpoint_dir=folder, epochs=3, resume=True)
-    whole = trained(tiny_graph, parallel, epochs=3)
+    longer = trained(tiny_graph, parallel, checkpoint_dir=folder, resume=True)  # two epochs
+    whole = trained_once(tiny_graph, parallel)
     assert distance(torch.cat([first.losses, longer.losses]), whole.losses) < 1e-10

@@ -1,6 +1,7 @@
 """Keras against PyTorch: the same weights, ten steps, gradients, losses, evaluation, checkpoints.
 
-Every case runs under one replica, two in one process, and two processes.
+Every case runs under one replica. Those on which the number of replicas has a bearing also run
+under two in one process and under two processes, and the others do so in `make test-long`.
 """
 
 # ruff: noqa: E402
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from tests.parity.keras_steps import a_batch
 from tests.unit.made_models import ISOLATED, odd_graph
 
 pytestmark = [pytest.mark.needs_torch, pytest.mark.needs_tensorflow]
-STRATEGIES = {"one": 1, "mirrored": 2, "multiworker": 2}
+STRATEGIES = ("one", "mirrored", "multiworker")
 DRIVER = Path(__file__).with_name("keras_steps.py")
 STEPS = 10
 ASSIGNS = ("uneven", "by owner", "by cluster")  # as in `assigns_of`
@@ -100,9 +101,25 @@ CASES: dict[str, dict[str, Any]] = {
     "fp64, link, by cluster": {**FP64, **DROPS, **LINK, "hide_targets": True, "negatives": 3},
     "fp64, link, shared": {**FP64, **LINK, "shared_negatives": True, "optimizer": "sgd", "lr": 0.3},
     "fp64, link, embeddings": {**FP64, **LINK, "predictor": "mlp", "link_loss": "bce"},
+    "fp64, link, ncn": {**FP64, **DROPS, **LINK, "predictor": "ncn", "negatives": 3},
     "fp64, link, on disk": {**FP64, **DROPS, **LINK, "feature_store": "disk"},
     "link": {**LINK},
 }
+# Every sum over replicas, of equal and unequal shares, and what each of them reads its rows from.
+SEVERAL = (
+    "sgd, decay, sum",
+    "dropout",
+    "fp64, adam",
+    "fp64, max, dropout",
+    "fp64, gathered rows, dropout",
+    "fp64, on disk",
+    "fp64, uneven, dropout",
+    "fp64, by cluster, dropout",
+    "bf16, dropout",
+    "begun by torch",
+    "fp64, link, uneven",
+    "fp64, link, shared",
+)
 # Relative to the largest value of an array. Sums in another order are rounded to another bf16 now
 # and then, 1 / 256 apart, and ten steps of Adam make several such roundings of it.
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10, "bf16": 5e-2}
@@ -186,12 +203,24 @@ def begun(place: Place) -> Path:
     return folder / "last.safetensors"
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
-def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
-    """Let Keras do every case under a strategy, in one start of TensorFlow."""
-    name: str = request.param
+@pytest.fixture(scope="module")
+def keras(request: pytest.FixtureRequest, place: Place, begun: Path) -> Callable[[str], None]:
+    """Give `keras(strategy)`: do the cases that are asked for, in one start of TensorFlow."""
+    here = [item for item in request.session.items if item.path == request.path]
+    asked = {item.callspec.params["found"] for item in here if isinstance(item, pytest.Function)}
+
+    @functools.cache
+    def do(strategy: str) -> None:
+        cases = [case for case in CASES if (strategy, case) in asked]
+        by_keras(strategy, cases, place, begun)
+
+    return do
+
+
+def by_keras(name: str, names: Sequence[str], place: Place, begun: Path) -> None:
+    """Do these cases under a strategy; each leaves its arrays and a checkpoint in its folder."""
     cases = []
-    for case in CASES:
+    for case in names:
         settings = place.settings(case)
         if settings["dataset"] not in place.graphs:
             continue
@@ -218,7 +247,6 @@ def strategy(request: pytest.FixtureRequest, place: Place, begun: Path) -> str:
         command = [*launcher, *command]
     with job(command, place.folder) as started:
         assert started.end(300) == 0, started.err
-    return name
 
 
 @dataclass(frozen=True)
@@ -245,11 +273,24 @@ class Found:
         return names
 
 
-@pytest.fixture(params=CASES)
-def found(request: pytest.FixtureRequest, place: Place, strategy: str, begun: Path) -> Found:
+@pytest.fixture(
+    params=[
+        pytest.param(
+            (strategy, case),
+            id=f"{strategy}-{case}",
+            marks=[] if strategy == "one" or case in SEVERAL else [pytest.mark.long],
+        )
+        for strategy in STRATEGIES
+        for case in CASES
+    ]
+)
+def found(
+    request: pytest.FixtureRequest, place: Place, keras: Callable[[str], None], begun: Path
+) -> Found:
     """A case under a strategy."""
-    case = request.param
+    strategy, case = request.param
     settings, graph = place.settings(case), place.graph(case)
+    keras(strategy)
     ours = by_torch(
         tuple(settings.items()), graph.folder, begun if case == "begun by torch" else None
     )

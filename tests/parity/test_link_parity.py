@@ -20,6 +20,7 @@ from gnn_core.data.batch import Batch
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.graph import Graph
 from gnn_core.data.link_loader import LinkLoader
+from gnn_core.data.pair_common import CommonNeighbours
 from gnn_core.data.pair_structure import WIDTH as WIDTH_OF_STRUCTURE
 from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally
@@ -33,6 +34,7 @@ from horovod_gnn.model import GraphSAGE
 from horovod_gnn.objective import link_objective
 from tests.unit.made_links import linked_graph
 from tests.unit.made_models import off_by, table_of
+from tests.unit.test_pair_common import found_with_sets
 
 pytestmark = pytest.mark.needs_torch
 WIDTH, HIDDEN, CANDIDATES = 6, 9, 20
@@ -44,16 +46,19 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return linked_graph(tmp_path_factory.mktemp("cache"), width=WIDTH)
 
 
-def made(precision: str, layers: int, structure_width: int = 0, **options: Any) -> LinkModel:
+def made(
+    precision: str, layers: int, structure_width: int = 0, common: bool = False, **options: Any
+) -> LinkModel:
     encoder = GraphSAGE(WIDTH, HIDDEN, HIDDEN, layers=2, precision=precision, seed=4, **options)
-    return LinkModel(encoder, layers, 4, structure_width).train()
+    return LinkModel(encoder, layers, 4, structure_width, common).train()
 
 
 class Plain(torch.nn.Module):
     """The same in PyTorch Geometric and plain torch, as OGB's example has it."""
 
-    def __init__(self, model: LinkModel):
+    def __init__(self, model: LinkModel, graph: Graph):
         super().__init__()
+        self.graph = graph
         dtype = model.encoder.layers[0].weight.dtype
         aggregator = model.encoder.aggregator
         convs = [SAGEConv(n, HIDDEN, aggr=aggregator) for n in (WIDTH, HIDDEN)]
@@ -68,6 +73,9 @@ class Plain(torch.nn.Module):
         if (read := model.predictor.structure) is not None:
             self.structure = torch.nn.Linear(*read.weight.shape[::-1], bias=False).to(dtype)
             self.structure.load_state_dict(read.state_dict())
+        if (read := model.predictor.common) is not None:
+            self.common = torch.nn.Linear(HIDDEN, len(read.weight), bias=False).to(dtype)
+            self.common.load_state_dict(read.state_dict())
 
     def embed(self, x: torch.Tensor, parts: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
         for depth, (edges, num_dst) in enumerate(parts):
@@ -76,15 +84,32 @@ class Plain(torch.nn.Module):
         return x
 
     def score(
-        self, one: torch.Tensor, other: torch.Tensor, structure: np.ndarray | None = None
+        self,
+        one: torch.Tensor,
+        other: torch.Tensor,
+        structure: np.ndarray | None = None,
+        common: torch.Tensor | None = None,
     ) -> torch.Tensor:
         x = one * other
         for depth, lin in enumerate(self.lins):
             x = lin(x)
             if depth == 0 and structure is not None:
                 x = x + self.structure(torch.from_numpy(structure).to(x.dtype))
+            if depth == 0 and common is not None:
+                x = x + self.common(common)
             x = x.relu() if depth < len(self.lins) - 1 else x
         return x.squeeze(-1)
+
+    def near(
+        self, h: torch.Tensor, targets: np.ndarray, source: int, other: int, hidden: int
+    ) -> torch.Tensor:
+        """The sum over the common neighbours of a pair, each by the logarithm of its links."""
+        total = torch.zeros(HIDDEN, dtype=h.dtype)
+        for node in found_with_sets(self.graph, source, other, hidden):
+            links = int(self.graph.indptr[node + 1] - self.graph.indptr[node])
+            place = targets.tolist().index(node)
+            total = total + h[place] * np.float32(1 / np.log(max(links, 2))).item()
+        return total
 
     def loss(self, x: torch.Tensor, batch: Batch, loss: str) -> torch.Tensor:
         """Summed over the edges: that of each, and the mean of its negatives', or of its class."""
@@ -101,8 +126,19 @@ class Plain(torch.nn.Module):
             own = h[batch.pairs.sources[pair]]
             known = batch.pairs.structure
             features = (None, None) if known is None else (known[pair, 0], known[pair, 1:])
-            positive = self.score(own, h[batch.pairs.destinations[pair]], features[0])
-            negative = self.score(own[None], h[batch.pairs.negatives[pair].copy()], features[1])
+            ends = [batch.pairs.destinations[pair], *batch.pairs.negatives[pair]]
+            near = None
+            if batch.pairs.common is not None:
+                source, cited, *_ = batch.targets[[batch.pairs.sources[pair], *ends]].tolist()
+                near = torch.stack(
+                    [
+                        self.near(h, batch.targets, source, int(v), cited)
+                        for v in batch.targets[ends]
+                    ]
+                )
+            known_near = (None, None) if near is None else (near[0], near[1:])
+            positive = self.score(own, h[ends[0]], features[0], known_near[0])
+            negative = self.score(own[None], h[ends[1:]], features[1], known_near[1])
             each = entropy(positive, torch.ones_like(positive))
             each = each + entropy(negative, torch.zeros_like(negative))
             if loss == "softmax":
@@ -123,6 +159,8 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
         found[f"lins.{name}"] = parameter.grad
     if model.predictor.structure is not None:
         found["structure.weight"] = model.predictor.structure.weight.grad
+    if model.predictor.common is not None:
+        found["common.weight"] = model.predictor.common.weight.grad
     return found
 
 
@@ -134,6 +172,8 @@ def gradients_as_plain(model: LinkModel) -> dict[str, torch.Tensor]:
         ({"dated": True, "negatives": 3, "structure": True}, 3, "mean"),
         ({"loss": "softmax", "negatives": 5, "pool": 20, "structure": True}, 3, "mean"),
         ({"shared_negatives": True, "negatives": 3, "structure": True}, 1, "mean"),
+        ({"loss": "softmax", "negatives": 5, "pool": 20, "common": True}, 3, "mean"),
+        ({"shared_negatives": True, "negatives": 3, "common": True}, 1, "mean"),
         ({"hide_targets": True, "negatives": 3}, 2, "mean"),
         ({"shared_negatives": True, "negatives": 4}, 1, "mean"),
         ({"rank": 1, "world_size": 2, "global_batch_size": 31}, 3, "max"),  # with padding
@@ -144,12 +184,14 @@ def test_loss_and_gradients(
 ) -> None:
     chosen = {"fanouts": (4, 3), "global_batch_size": 30, "seed": 2, "prefetch": 0, **settings}
     width = 0
-    if chosen.get("structure"):
-        chosen["structure"], width = PairStructure(graph), WIDTH_OF_STRUCTURE
+    common = chosen.pop("common", False)
+    if common or chosen.get("structure"):
+        near = CommonNeighbours(graph) if common else None
+        chosen["structure"], width = PairStructure(graph, common=near), WIDTH_OF_STRUCTURE
     loss = chosen.pop("loss", "bce")
     batch = LinkLoader(graph, **chosen).batch(0, 0)
-    model = made(precision, predictor_layers, width, aggregator=aggregator)
-    plain = Plain(model)
+    model = made(precision, predictor_layers, width, common, aggregator=aggregator)
+    plain = Plain(model, graph)
     loss_sum, correct = link_objective(model, table_of(graph), batch, loss)
     theirs = plain.loss(table_of(graph).to(plain.lins[0].weight.dtype), batch, loss)
     assert off_by(loss_sum, theirs) < TOLERANCE[precision]
@@ -184,7 +226,7 @@ def test_evaluation_is_that_of_ogb_s_example(graph: Graph, split: str) -> None:
     """Embeddings over the whole graph at once, and OGB's evaluator on their scores."""
     ogb = pytest.importorskip("ogb.linkproppred", reason="ogb is not installed")
     model = made("fp64", 3, dropout=0.5)
-    plain = Plain(model)
+    plain = Plain(model, graph)
     receivers = np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr))
     edges = torch.from_numpy(np.stack([graph.indices, receivers]).astype(np.int64))
     held_out = torch.from_numpy(getattr(graph, f"{split}_edges").astype(np.int64))

@@ -166,8 +166,10 @@ def test_an_array_leaves_a_record_of_every_run(
     assert not problems and [one.status for one in records] == ["ok"] * 12
     if slurm.accounting:
         fields = ["--noheader", "--allocations", "--parsable2", "--format=JobID,State,ExitCode"]
-        told = slurm.run(["sacct", "-j", job, *fields]).split()
-        assert sorted(told) == sorted(f"{job}_{task}|COMPLETED|0:0" for task in range(1, 13))
+        wanted = sorted(f"{job}_{task}|COMPLETED|0:0" for task in range(1, 13))
+        while (told := sorted(slurm.run(["sacct", "-j", job, *fields]).split())) != wanted:
+            assert time.monotonic() < deadline, told
+            time.sleep(1)
 
 
 @pytest.mark.needs_horovod

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gnn_core.deploy.manifest_files import MANIFESTS, Manifests, read_manifests
@@ -12,9 +15,19 @@ LAUNCHER = "spec.mpiReplicaSpecs.Launcher.template.spec"
 WORKER = "spec.mpiReplicaSpecs.Worker.template.spec"
 
 
+@functools.cache
+def _read(folder: Path) -> Manifests:
+    return read_manifests(str(folder))
+
+
+def objects_of(folder: Path) -> list[dict[str, Any]]:
+    """The objects of a folder of manifests, for the caller to change."""
+    return copy.deepcopy(list(_read(folder).objects))
+
+
 def base() -> list[dict[str, Any]]:
-    """The claim and the job of `mpi-operator/base`, read anew."""
-    return list(read_manifests(str(MANIFESTS / "base")).objects)
+    """The claim and the job of `mpi-operator/base`, for the caller to change."""
+    return objects_of(MANIFESTS / "base")
 
 
 def spoil(objects: list[dict[str, Any]], kind: str, path: str, value: Any = None) -> None:

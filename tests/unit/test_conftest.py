@@ -127,6 +127,14 @@ def test_a_program_is_forked_and_is_as_if_it_had_been_started(
     assert started.stdout == f"{tmp_path} b False\n"  # the usual way
 
 
+def test_a_forked_program_finds_modules_on_its_path(run_cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text("print('found')\n")
+    env = {"PYTHONPATH": str(tmp_path / "elsewhere")}
+    done = run_cli(["python", "-m", "mine"], env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "found\n"), done.stderr
+
+
 def test_a_forked_program_that_hangs_is_ended(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     with pytest.raises(pytest.fail.Exception, match="still running after") as caught:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from tests.unit.made_manifests import LAUNCHER, reported, spoil
+from gnn_core.deploy.manifest_files import MANIFESTS
+from tests.unit.made_manifests import LAUNCHER, objects_of, reported, spoil
 
 COMMAND = f"{LAUNCHER}.containers.0.command"
 SCRIPT = "--host-discovery-script=/opt/ringsage/mpi-operator/discover_hosts.sh"
 
 
 def elastic() -> list[dict[str, Any]]:
-    return list(read_manifests(str(MANIFESTS / "overlays" / "elastic")).objects)
+    return objects_of(MANIFESTS / "overlays" / "elastic")
 
 
 def with_command(change: Any) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gnn_core.deploy.manifest_files import MANIFESTS, read_manifests
-from tests.unit.made_manifests import LAUNCHER, reported, spoil
+from gnn_core.deploy.manifest_files import MANIFESTS
+from tests.unit.made_manifests import LAUNCHER, objects_of, reported, spoil
 
 MAIN = f"{LAUNCHER}.containers.0"
 
 
 def predicting() -> list[dict]:
-    return list(read_manifests(str(MANIFESTS / "overlays" / "predict")).objects)
+    return objects_of(MANIFESTS / "overlays" / "predict")
 
 
 def test_the_overlay_is_in_order() -> None:
@@ -52,7 +52,7 @@ def test_the_data_set_may_be_left_to_the_checkpoint() -> None:
 
 
 def test_it_is_not_elastic() -> None:
-    objects = list(read_manifests(str(MANIFESTS / "overlays" / "elastic")).objects)
+    objects = objects_of(MANIFESTS / "overlays" / "elastic")
     command = objects[1]["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
     words = command["containers"][0]["command"]
     words[words.index("/opt/ringsage/horovod_gnn/train.py")] = (

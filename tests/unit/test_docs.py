@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -22,7 +22,6 @@ import yaml
 from gnn_core.config import parse_config
 from gnn_core.deploy.programs import read_command
 from gnn_core.sweep.plan import read_plan
-from tests.patience import patient
 from tests.unit.documents import (
     DOCUMENTS,
     ROOT,
@@ -44,6 +43,7 @@ FOLDERS = ("mpi-operator/", "results/plans/", "results/reference", "tests/")
 ALL_COMMANDS = [command for document in DOCUMENTS for command in commands(document)]
 EVERY_COMMAND = pytest.mark.parametrize("command", ALL_COMMANDS, ids=str)
 EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+ANYWHERE = {"PYTHONPATH": str(ROOT)}  # where the repository is not the working folder
 # Programs that end at once with these words, and need neither ranks nor a cluster.
 SHORT = (
     "--help",
@@ -167,20 +167,6 @@ def _flags_of(program: str, *subcommand: str) -> frozenset[str]:
     return frozenset(re.findall(r"--[a-z][a-z-]*", help_text.getvalue()))
 
 
-def _run(words: Sequence[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a command of the repository, which lies in `folder` where that is another."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        list(words),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=patient(60),
-        check=False,
-    )
-
-
 def _is_short(command: Command) -> bool:
     return (
         command.words[0] == "python"
@@ -191,40 +177,43 @@ def _is_short(command: Command) -> bool:
 
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("command", [one for one in ALL_COMMANDS if _is_short(one)], ids=str)
-def test_short_commands_run(command: Command) -> None:
-    reported = _run([sys.executable, *command.words[1:]])
+def test_short_commands_run(run_cli: Callable, command: Command) -> None:
+    reported = run_cli(command.words)
     assert reported.returncode == 0, reported.stderr
 
 
-def _train_on(dataset: str, folder: Path) -> None:
+def _train_on(run_cli: Callable, dataset: str, folder: Path) -> None:
     """Train an epoch on a graph of one's own, in that folder."""
     trainer = str(ROOT / "baselines" / "single.py")
     flags = ["--cache-dir", "cache", "--epochs", "1", "--records", "."]
-    trained = _run([sys.executable, trainer, "--dataset", dataset, *flags], folder)
+    trained = run_cli(["python", trainer, "--dataset", dataset, *flags], cwd=folder)
     assert trained.returncode == 0, trained.stderr
     assert len(list(folder.glob("*.jsonl"))) == 1
 
 
 @pytest.mark.needs_torch
-def test_the_graph_of_ones_own_is_written_and_trained_on(tmp_path: Path) -> None:
+def test_the_graph_of_ones_own_is_written_and_trained_on(run_cli: Callable, tmp_path: Path) -> None:
     (program,) = blocks(ROOT / "docs" / "data.md", "python")
-    made = _run([sys.executable, "-c", program], tmp_path)
+    (tmp_path / "program.py").write_text(program)
+    made = run_cli(["python", "program.py"], env=ANYWHERE, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    _train_on("./mine", tmp_path)
+    _train_on(run_cli, "./mine", tmp_path)
 
 
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "data.md"], ids=name_of)
-def test_tables_of_ones_own_are_imported_and_trained_on(document: Path, tmp_path: Path) -> None:
+def test_tables_of_ones_own_are_imported_and_trained_on(
+    run_cli: Callable, document: Path, tmp_path: Path
+) -> None:
     names = [f"node-{number}" for number in range(60)]
     edges = zip(names, names[1:] + names[:1], strict=True)
     nodes = [f"{name},{'ab'[at % 2]},{at % 2},{at % 3}" for at, name in enumerate(names)]
     (tmp_path / "edges.csv").write_text("\n".join(["from,to", *map(",".join, edges)]))
     (tmp_path / "nodes.csv").write_text("\n".join(["id,topic,word_a,word_b", *nodes]))
     (command,) = [one for one in commands(document) if one.words[3:5] == ("import", "mine")]
-    made = _run([sys.executable, *command.words[1:], "--cache-dir", "cache"], tmp_path)
+    made = run_cli([*command.words, "--cache-dir", "cache"], env=ANYWHERE, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    _train_on("mine", tmp_path)
+    _train_on(run_cli, "mine", tmp_path)
 
 
 def test_the_plan_can_be_run(tmp_path: Path) -> None:

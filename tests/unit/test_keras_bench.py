@@ -9,11 +9,12 @@ import pytest
 from gnn_core.report.tables.benches import read_benches
 from tf_mirrored.bench import main
 
-pytest.importorskip("tensorflow")
-
 BENCH = ("python", "-m", "tf_mirrored.bench")
 
 
+@pytest.mark.long
+@pytest.mark.needs_torch
+@pytest.mark.needs_tensorflow
 def test_all_ways_are_timed_and_kept(tmp_path: Path, run_cli) -> None:
     made = tmp_path / "keras.json"
     done = run_cli(

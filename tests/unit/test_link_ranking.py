@@ -15,6 +15,8 @@ from gnn_core.data.batch import Block
 from gnn_core.data.candidates import Candidates
 from gnn_core.data.feature_store import TableStore
 from gnn_core.data.graph import Graph
+from gnn_core.data.pair_common import CommonNeighbours
+from gnn_core.data.pair_structure import PairStructure
 from gnn_core.measure.metrics import RankingTally, split_fields
 from gnn_core.training import evaluate, link_ranking
 from gnn_core.training.link_ranking import LinkEvaluator
@@ -22,6 +24,7 @@ from gnn_core.training.world import Stopped, World
 from gnn_core.usage import UsageError
 from tests.unit.made_links import linked_graph
 from tests.unit.made_ranks import on_ranks
+from tests.unit.test_pair_common import found_with_sets
 
 CANDIDATES = 12
 
@@ -140,8 +143,18 @@ class TwoLayers:
     def layer(self, depth: int, own: npt.NDArray, means: npt.NDArray) -> npt.NDArray:
         return np.tanh(own @ self.weights[depth][0] + means @ self.weights[depth][1])
 
-    def scores(self, left: npt.NDArray, right: npt.NDArray, structure: None = None) -> npt.NDArray:
-        return (left * right).sum(axis=1)
+    def scores(
+        self,
+        left: npt.NDArray,
+        right: npt.NDArray,
+        structure: npt.NDArray | None = None,
+        common: tuple[npt.NDArray, npt.NDArray] | None = None,
+    ) -> npt.NDArray:
+        found: npt.NDArray = (left * right).sum(axis=1)
+        if common is not None:
+            pairs, sums = common
+            found[pairs] += sums.sum(axis=1)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +168,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_ranking, "CHUNK_PAIRS", 3 * (CANDIDATES + 1))
 
 
-def in_one_go(graph: Graph, split: str) -> RankingTally:
+def in_one_go(graph: Graph, split: str, reads_common: bool = False) -> RankingTally:
     """All references of a split, out of the embeddings of all papers at once."""
     model = TwoLayers(graph)
     linked = np.zeros((graph.num_nodes, graph.num_nodes))
@@ -167,6 +180,11 @@ def in_one_go(graph: Graph, split: str) -> RankingTally:
     edges = getattr(graph, f"{split}_edges")
     others = Candidates(graph, split, CANDIDATES).of(np.arange(len(edges)))
     scores = states @ states.T
+    for u in np.unique(edges[:, 0]).tolist() if reads_common else ():
+        for v in range(graph.num_nodes):
+            for node in found_with_sets(graph, u, v):
+                weight = np.float32(1 / math.log(max(linked[node].sum(), 2)))
+                scores[u, v] += float(weight) * states[node].sum()
     return RankingTally.of(scores[edges[:, 0], edges[:, 1]], scores[edges[:, :1], others])
 
 
@@ -200,6 +218,15 @@ def test_any_ranks_rank_as_one_does_in_one_go(
         for tallies in found:
             assert tallies[split].count == len(getattr(graph, f"{split}_edges"))
             assert_same(tallies[split], in_one_go(graph, split))
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_embeddings_of_common_neighbours_are_read(graph: Graph, ranks: int) -> None:
+    structure = PairStructure(graph, common=CommonNeighbours(graph))
+    for tallies in evaluated(graph, ranks, structure=structure):
+        for split in ("valid", "test"):
+            assert_same(tallies[split], in_one_go(graph, split, reads_common=True))
+            assert tallies[split] != in_one_go(graph, split)
 
 
 def test_several_threads_give_the_same(graph: Graph) -> None:
@@ -242,7 +269,7 @@ def test_a_stop_asked_of_one_rank_ends_all(graph: Graph, asked: int) -> None:
         model, scored = TwoLayers(graph), 0
         score = model.scores
 
-        def stop(left: npt.NDArray, right: npt.NDArray, structure: None = None) -> npt.NDArray:
+        def stop(left: npt.NDArray, right: npt.NDArray, *beside: None) -> npt.NDArray:
             nonlocal scored
             scored += 1
             if world.rank == asked:

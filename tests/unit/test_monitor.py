@@ -21,6 +21,7 @@ from gnn_core.training import monitor as module
 from gnn_core.training.monitor import RankMonitor
 from gnn_core.training.other_rank import OtherRank
 from gnn_core.training.world import Lost, Stopped, World
+from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 3.0  # seconds; then some for looks and words
@@ -120,6 +121,21 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_wait(alone: World, tmp_p
     assert f"pid {process.pid}) is stopped (SIGSTOP); nothing came for " in message
     assert "(--collective-timeout 3); start all again, with --resume" in message
     assert "\n" not in message
+
+
+def test_a_rank_that_stands_still_is_ended_where_others_go_on_without_it(
+    alone: World, tmp_path: Path
+) -> None:
+    with other_rank(alone, "computes", tmp_path) as process:
+        alone.monitor.ends_stopped = True
+        wait_for(alone, 2)
+        os.kill(process.pid, signal.SIGSTOP)
+        until = time.monotonic() + patient(10)
+        with alone.waiting() as wait:
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+                wait.check()  # a collective of Horovod fails now
+        assert process.poll() == -signal.SIGKILL
 
 
 def test_a_rank_that_stands_still_after_it_has_come(alone: World, tmp_path: Path) -> None:
@@ -233,8 +249,10 @@ def test_a_host_that_is_cut_off_is_left_to_mpirun_for_a_minute(
     if has_answered:
         other.hear({**reported, "disk": False, "long_wait": "", "waits": False}, now=100.0)
     monitor = RankMonitor(0, 5.0)
-    in_vain = [monitor._in_vain([other], 5.0, 100.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)]
-    assert in_vain[0] is None
-    words = "has not answered for" if has_answered else "has never answered"
-    assert in_vain[1] is not None and words in in_vain[1]
-    assert ("does a firewall stop UDP?" in in_vain[1]) == (not has_answered and not is_local)
+    before, after = (
+        monitor._lost([other], 5.0, 100.0, 100.0 + lost_after + s) for s in (-0.5, 0.5)
+    )
+    assert before == [] and after == [other]
+    said = other.doing(100.0 + lost_after + 0.5)
+    assert ("has not answered for" if has_answered else "has never answered") in said
+    assert ("does a firewall stop UDP?" in said) == (not has_answered and not is_local)

@@ -17,8 +17,10 @@ GIVEN = ["-o", "ConnectionAttempts=1", "-x", "-p", "1"]
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
-def run(host: str, port: int, seconds: int) -> subprocess.CompletedProcess[str]:
+def run(host: str, port: int, seconds: int, waited: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the script as if it had waited for some seconds already: bash goes on from there."""
     env = {**os.environ, "RINGSAGE_WORKER_PORT": str(port), "RINGSAGE_WORKER_SECONDS": str(seconds)}
+    env["SECONDS"] = str(waited)
     words = [SCRIPT, *GIVEN, host, "orted"]
     return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
 
@@ -36,7 +38,7 @@ def test_a_worker_that_never_answers_is_named_with_what_to_do() -> None:
 def test_the_wait_itself_has_a_word() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    said = run("127.0.0.1", port, 12).stderr.splitlines()
+    said = run("127.0.0.1", port, 12, waited=9).stderr.splitlines()
     assert said[0].startswith("waiting    for worker 127, 1") and " of 12 s: " in said[0]
     assert len(said) == 2
 

@@ -119,6 +119,7 @@ def test_an_import_that_was_ended_in_the_middle_is_made_again(
 @NEEDS_MLFLOW
 def test_a_database_or_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     write_record(dataclasses.replace(run()), tmp_path / "records")
+    (tmp_path / "none").touch()  # where a folder would have to be
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     for uri, shown in (
