@@ -33,7 +33,9 @@ import sys
 from collections.abc import Sequence
 
 from gnn_core.deploy import autoscale, kubernetes_schema
-from gnn_core.deploy.heat import LAUNCHERS, MOST_WORKERS, WAITS, HeatSettings, ask, make_heat
+from gnn_core.deploy.heat import QUESTIONS, WAITS, HeatSettings, ask
+from gnn_core.deploy.heat_diagram import draw
+from gnn_core.deploy.heat_template import make_heat
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -43,6 +45,7 @@ from gnn_core.deploy.yaml_text import write
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.usage import MOST_WHOLE, Parser, UsageError, whole
+from gnn_core.whole_file import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,11 +78,16 @@ def _print_job(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _print_stack(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "ask")}
+    given = {
+        name: value for name, value in vars(options).items() if name in HeatSettings.__annotations__
+    }
     settings = HeatSettings(flags=tuple(flags), **given)
     if options.ask or sys.stdin.isatty():
         settings = ask(settings)
-    print(make_heat(settings), end="")
+    template = make_heat(settings)
+    if options.diagram is not None:
+        write_whole(options.diagram, draw(settings))
+    print(template, end="")
     return 0
 
 
@@ -217,22 +225,11 @@ def _add_slurm(job: argparse.ArgumentParser) -> None:
 
 def _add_heat(stack: argparse.ArgumentParser) -> None:
     stack.add_argument(
-        "--ask", action="store_true", help="ask for what is missing, without terminal, too"
+        "--ask", action="store_true", help="ask for what is missing, also without a terminal"
     )
-    stack.add_argument("--repository", metavar="URL", help="HTTPS URL for git, with what is to run")
-    stack.add_argument(
-        "--workers", type=whole(0), metavar="N", help=f"besides the master, 0 to {MOST_WORKERS}"
-    )
-    stack.add_argument("--requirements", metavar="DIR", help="folder of requirements.txt in it")
-    stack.add_argument(
-        "--entrypoint", metavar="FILE", help="program in it, such as horovod_gnn/train.py"
-    )
-    stack.add_argument("--launcher", choices=LAUNCHERS, help="what starts its ranks")
-    stack.add_argument("--image", metavar="NAME", help="of Debian or Ubuntu, with cloud-init")
-    stack.add_argument("--flavor", metavar="NAME", help="of master and workers")
-    stack.add_argument("--key", metavar="NAME", help="your key pair in OpenStack, for your ssh")
-    stack.add_argument("--network", metavar="NAME", help="external network, for the floating IP")
-    stack.add_argument("--ssh-from", metavar="CIDR", help="network from which ssh is allowed")
+    for name, (question, _) in QUESTIONS.items():
+        kind = whole(0) if name == "workers" else str
+        stack.add_argument(f"--{name.replace('_', '-')}", type=kind, help=question)
     stack.add_argument(
         "--reservation", metavar="ID", help="of Blazar, as on Chameleon (default: none)"
     )
@@ -258,6 +255,9 @@ def _add_heat(stack: argparse.ArgumentParser) -> None:
         default=60,
         metavar="MINUTES",
         help="after which that counts as failed (default: 60)",
+    )
+    stack.add_argument(
+        "--diagram", type=path_argument, metavar="FILE", help="draw the stack as SVG into a file"
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes a template of OpenStack Heat: of machines that install a repository and start its job."""
+"""What a stack of OpenStack Heat is to be like: flags, or answers to questions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import ipaddress
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from gnn_core.deploy import heat_text
-from gnn_core.deploy.heat_template import make_template, write
 from gnn_core.usage import UsageError, read_whole, shown
 
 LAUNCHERS = ("horovodrun", "mpirun", "torchrun")
@@ -25,7 +23,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 @dataclass(frozen=True, kw_only=True)
 class HeatSettings:
-    """What a stack is to be like; None where it is asked for."""
+    """None where nothing was given yet."""
 
     repository: str | None = None  # HTTPS URL for git
     workers: int | None = None  # machines besides the master
@@ -44,6 +42,11 @@ class HeatSettings:
     wait_for: str  # of WAITS
     timeout: int  # minutes
     flags: Sequence[str]  # of the program
+
+    @property
+    def signals(self) -> bool:
+        """Whether the machines signal to Heat."""
+        return self.wait_for != "none"
 
     def problems(self) -> list[str]:
         """Every problem, each as one clause."""
@@ -98,14 +101,14 @@ _program = _matches(_PATH, "a program in the repository, such as horovod_gnn/tra
 QUESTIONS: dict[str, tuple[str, Callable[..., str]]] = {
     "repository": ("HTTPS URL of the git repository", _repository),
     "workers": (f"number of workers besides the master, 0 to {MOST_WORKERS}", _workers),
-    "requirements": ("folder of requirements.txt in the repository", _folder),
-    "entrypoint": ("program to start, in the repository", _program),
+    "requirements": ("folder of requirements.txt in the repository, such as .", _folder),
+    "entrypoint": ("program in the repository, such as horovod_gnn/train.py", _program),
     "launcher": (f"launcher ({', '.join(LAUNCHERS)})", _launcher),
-    "image": ("image of the machines", _name),
+    "image": ("image of the machines, of Debian or Ubuntu", _name),
     "flavor": ("flavor of the machines", _name),
     "key": ("your key pair in OpenStack", _name),
     "network": ("external network, for the floating IP", _name),
-    "ssh_from": ("network that may use ssh, as CIDR", _network_of),
+    "ssh_from": ("network from which ssh is allowed, such as 203.0.113.0/24", _network_of),
 }
 """What a stack needs -> how it is asked for, and what is wrong with an answer."""
 
@@ -138,38 +141,3 @@ def _read(name: str, text: str) -> str | int | None:
         return read_whole(text)
     except ValueError:
         return None
-
-
-def make_heat(settings: HeatSettings) -> str:
-    """The template. Raises UsageError with every problem."""
-    if wrong := settings.problems():
-        raise UsageError("; ".join(wrong))
-    given = asdict(settings)
-    seconds = 60 * settings.timeout
-    defaults = {name: given[name] for name in ("image", "flavor", "key", "network", "ssh_from")}
-    if settings.reservation is not None:
-        defaults["reservation"] = settings.reservation
-    code = given["repository"], given["requirements"], settings.make
-    master = heat_text.master_body(
-        *code,
-        launcher=given["launcher"],
-        program=(given["entrypoint"], *settings.flags),
-        workers=given["workers"],
-        slots=settings.ranks_per_machine,
-        seconds=max(60, seconds - 120),  # the master says what is missing before Heat gives up
-        wait_for=settings.wait_for,
-    )
-    return write(
-        make_template(
-            description=f"{given['entrypoint']} by {given['launcher']} on a master and "
-            f"{given['workers']} workers.",
-            defaults=defaults,
-            worker=heat_text.worker_body(*code),
-            master=master,
-            workers=given["workers"],
-            reserved=settings.reservation is not None,
-            signals=settings.wait_for != "none",
-            seconds=seconds,
-            login=settings.login,
-        )
-    )

@@ -7,7 +7,9 @@ from typing import Any
 import yaml
 
 from gnn_core.deploy import heat_text
+from gnn_core.deploy.heat import HeatSettings
 from gnn_core.deploy.heat_text import HOME, MASTER, NETWORK, TOLD, worker_address
+from gnn_core.usage import UsageError
 
 _VERSION = "2018-08-31"  # of Heat's Rocky release: older clouds read it, too
 _CLOUD = {  # parameter -> what Heat checks it against, before it creates anything
@@ -33,55 +35,26 @@ def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
 _Writer.add_representer(str, _text)
 
 
-def write(template: dict[str, Any]) -> str:
-    """The template as YAML."""
+def make_heat(settings: HeatSettings) -> str:
+    """The template, as YAML. Raises UsageError with every problem of the settings."""
+    if wrong := settings.problems():
+        raise UsageError("; ".join(wrong))
+    template = {
+        "heat_template_version": _VERSION,
+        "description": f"{settings.entrypoint} by {settings.launcher} on a master and "
+        f"{settings.workers} workers.",
+        "parameters": _parameters(settings),
+        "resources": {
+            **_network(),
+            **_security(),
+            **_master(settings),
+            **(_workers(settings) if settings.workers else {}),
+            **(_waits(settings) if settings.signals else {}),
+        },
+        "outputs": _outputs(settings),
+    }
     text: str = yaml.dump(template, Dumper=_Writer, sort_keys=False, width=100)
     return text
-
-
-def make_template(
-    *,
-    description: str,
-    defaults: dict[str, str],
-    worker: str,
-    master: str,
-    workers: int,
-    reserved: bool,
-    signals: bool,
-    seconds: int,
-    login: str,
-) -> dict[str, Any]:
-    """The template.
-
-    Args:
-        description: of the stack, one line.
-        defaults: of the parameters: image, flavor, key, network, ssh_from and reservation.
-        worker: script of each worker, but for its head.
-        master: script of the master, but for its head.
-        workers: machines besides the master.
-        reserved: whether the machines are of a reservation (Blazar).
-        signals: whether Heat waits for what the machines tell.
-        seconds: for which Heat waits.
-        login: user of the image.
-    """
-    resources = {
-        **_network(),
-        **_security(),
-        "keys": {
-            "type": "OS::Nova::KeyPair",
-            "properties": {"name": _named("between-machines"), "save_private_key": True},
-        },
-        **(_workers(worker, workers, reserved, signals) if workers else {}),
-        **_master(master, reserved, signals),
-        **(_waits(workers, seconds) if signals else {}),
-    }
-    return {
-        "heat_template_version": _VERSION,
-        "description": description,
-        "parameters": _parameters(defaults),
-        "resources": resources,
-        "outputs": _outputs(login, signals),
-    }
 
 
 def _get(resource: str, attribute: str = "") -> dict[str, Any]:
@@ -92,14 +65,15 @@ def _named(what: str) -> dict[str, Any]:
     return {"list_join": ["-", [{"get_param": "OS::stack_name"}, what]]}
 
 
-def _parameters(defaults: dict[str, str]) -> dict[str, Any]:
+def _parameters(settings: HeatSettings) -> dict[str, Any]:
+    names = [*_CLOUD, "ssh_from", *(["reservation"] if settings.reservation else [])]
     return {
         name: {
             "type": "string",
-            "default": value,
+            "default": getattr(settings, name),
             **({"constraints": [{"custom_constraint": _CLOUD[name]}]} if name in _CLOUD else {}),
         }
-        for name, value in defaults.items()
+        for name in names
     }
 
 
@@ -145,45 +119,48 @@ def _security() -> dict[str, Any]:
     }
 
 
-def _server(script: str, reserved: bool, signals: bool, *, master: bool) -> dict[str, Any]:
+def _server(settings: HeatSettings, *, master: bool) -> dict[str, Any]:
     """What the machines have in common."""
-    given = {"@PUBLIC_KEY@": _get("keys", "public_key")}
-    if master:
-        given["@PRIVATE_KEY@"] = _get("keys", "private_key")
-    if signals:
-        given["@SIGNAL@"] = _get("master_signal" if master else "worker_signal", "curl_cli")
-    head = {"str_replace": {"template": heat_text.head(signals, master), "params": given}}
+    given = {}
+    if settings.signals:
+        given["STATE_SIGNAL"] = _get("master_signal" if master else "worker_signal", "curl_cli")
+        if master:
+            given["KEY_SIGNAL"] = _get("key_signal", "curl_cli")
+        else:
+            given["KEY"] = _get("key_state", "data")
+    marks = {f"@{name}@": value for name, value in given.items()}
+    head = {"str_replace": {"template": heat_text.head([*given]), "params": marks}}
     hints = {"scheduler_hints": {"reservation": {"get_param": "reservation"}}}
     return {
         "image": {"get_param": "image"},
         "flavor": {"get_param": "flavor"},
         "key_name": {"get_param": "key"},
-        **(hints if reserved else {}),
+        **(hints if settings.reservation else {}),
         "user_data_format": "RAW",
-        "user_data": {"list_join": ["", [head, script]]},
+        "user_data": {"list_join": ["", [head, heat_text.body(settings, master=master)]]},
     }
 
 
-def _workers(script: str, count: int, reserved: bool, signals: bool) -> dict[str, Any]:
+def _workers(settings: HeatSettings) -> dict[str, Any]:
     properties = {
         "name": _named("worker-%index%"),
         "networks": [{"network": _get("net"), "fixed_ip": worker_address("%index%")}],
         "security_groups": [_get("inside")],
-        **_server(script, reserved, signals, master=False),
+        **_server(settings, master=False),
     }
     return {
         "workers": {
             "type": "OS::Heat::ResourceGroup",
             "depends_on": ["subnet", "interface"],
             "properties": {
-                "count": count,
+                "count": settings.workers,
                 "resource_def": {"type": "OS::Nova::Server", "properties": properties},
             },
         }
     }
 
 
-def _master(script: str, reserved: bool, signals: bool) -> dict[str, Any]:
+def _master(settings: HeatSettings) -> dict[str, Any]:
     return {
         "port": {
             "type": "OS::Neutron::Port",
@@ -204,33 +181,35 @@ def _master(script: str, reserved: bool, signals: bool) -> dict[str, Any]:
             "properties": {
                 "name": _named("master"),
                 "networks": [{"port": _get("port")}],
-                **_server(script, reserved, signals, master=True),
+                **_server(settings, master=True),
             },
         },
     }
 
 
-def _waits(workers: int, seconds: int) -> dict[str, Any]:
+def _waits(settings: HeatSettings) -> dict[str, Any]:
+    """What Heat waits for: the master's key, workers that have installed, the job."""
     made: dict[str, Any] = {}
-    for role, server, count in (("worker", "workers", workers), ("master", "master", 1)):
+    counts = {"key": 1, "worker": settings.workers, "master": 1}
+    for name, count in counts.items():
         if count:
-            made[f"{role}_signal"] = {"type": "OS::Heat::WaitConditionHandle"}
-            made[f"{role}_state"] = {
+            made[f"{name}_signal"] = {"type": "OS::Heat::WaitConditionHandle"}
+            made[f"{name}_state"] = {
                 "type": "OS::Heat::WaitCondition",
-                "depends_on": server,
+                "depends_on": "workers" if name == "worker" else "master",
                 "properties": {
-                    "handle": _get(f"{role}_signal"),
+                    "handle": _get(f"{name}_signal"),
                     "count": count,
-                    "timeout": seconds,
+                    "timeout": 60 * settings.timeout,
                 },
             }
     return made
 
 
-def _outputs(login: str, signals: bool) -> dict[str, Any]:
+def _outputs(settings: HeatSettings) -> dict[str, Any]:
     def command(before: str, after: str) -> dict[str, Any]:
         address = _get("address", "floating_ip_address")
-        return {"value": {"list_join": ["", [f"{before}{login}@", address, after]]}}
+        return {"value": {"list_join": ["", [f"{before}{settings.login}@", address, after]]}}
 
     return {
         "address": {"value": _get("address", "floating_ip_address")},
@@ -238,5 +217,5 @@ def _outputs(login: str, signals: bool) -> dict[str, Any]:
         "state": command("ssh ", f" cat {TOLD}/state"),
         "log": command("ssh ", f" tail -f {TOLD}/log"),
         "records": command("scp -r ", f":{HOME}/job/results ."),
-        **({"told": {"value": _get("master_state", "data")}} if signals else {}),
+        **({"told": {"value": _get("master_state", "data")}} if settings.signals else {}),
     }

@@ -6,10 +6,12 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -31,12 +33,16 @@ GIVEN = {
     "ssh-from": "203.0.113.0/24",
 }
 HOSTILE = ["it's", 'a "b"', "$(touch made)", "`touch made`", "; touch made", "@SIGNAL@", "%index%"]
-KEYS = {"public_key": "ssh-rsa AAAA made-by-heat", "private_key": "-----BEGIN X-----\nA=\n-----\n"}
+KEY = "ssh-ed25519 AAAAC3/+x="
+FILLED = {  # attribute -> what Heat makes of it
+    "curl_cli": "curl -X POST -H 'X: y' http://heat/1",
+    "data": json.dumps({"master": f"{KEY} ringsage"}),
+}
 LAUNCHER = """\
 printf '%s\\0' "$0" "$@" >> "$FAKE/launched"; echo launched; exit "$CODE"
 """
 STUBS = {  # of what the scripts call; `python3` makes an environment with a launcher
-    "runuser": 'shift 3; exec "$@"',
+    "runuser": '[ "$2" = nobody ] && echo "$@" > "$FAKE/served" && exit\nshift 3; exec "$@"',
     "git": '[ "$1" = clone ] && { printf "%s\\n" "$@" > "$FAKE/clone"; mkdir -p job/parts/one; }\n'
     'echo "${COMMIT:-c0ffee}"',
     "python3": '[ "$2" = venv ] || exec /usr/bin/python3 "$@"\n'
@@ -44,7 +50,9 @@ STUBS = {  # of what the scripts call; `python3` makes an environment with a lau
     "pip": 'echo pip "$@"; exit "${PIP:-0}"',
     "ssh": '[ "$2" = cat ] && echo "$WORKER" && exit\necho ssh "$@" >> "$FAKE/remote"; '
     'shift; cd "$HOME" && exec bash -c "$*"',
-    "curl": 'printf "%s\\n" "${@: -1}" >> "$FAKE/signals"',
+    "ssh-keygen": f'echo secret > .ssh/id; echo "{KEY} ringsage" > .ssh/id.pub',
+    "curl": '[[ ${@: -1} = http* ]] && exec cat "$FAKE/key"\n'
+    'printf "%s\\n" "${@: -1}" >> "$FAKE/signals"',
     "launcher": LAUNCHER,
     **dict.fromkeys(("apt-get", "useradd", "chown", "systemctl", "sleep"), "exit 0"),
 }
@@ -96,7 +104,7 @@ def scripts(made: dict[str, Any]) -> dict[str, str]:
         text = head["str_replace"]["template"]
         for mark, value in head["str_replace"]["params"].items():
             _, attribute = value["get_attr"]
-            text = text.replace(mark, KEYS.get(attribute, "curl -X POST -H 'X: y' http://heat/1"))
+            text = text.replace(mark, FILLED[attribute])
         texts[name] = between.join([text, body])
         checked = subprocess.run(
             ["bash", "-n"], input=texts[name], capture_output=True, text=True, timeout=60
@@ -115,21 +123,26 @@ def test_the_machines_and_their_order(
     order = {name: depends(one) for name, one in resources.items()}
     assert set().union(*order.values()) <= resources.keys()
     signals = wait != "none"
-    group = {"interface", "subnet", "net", "inside", "keys"}
-    assert order["master"] == {"interface", "port", "keys"} | (
-        {"master_signal"} if signals else set()
+    assert order["master"] == {"interface", "port"} | (
+        {"master_signal", "key_signal"} if signals else set()
     )
     assert order["address"] == {"interface", "port"}
     assert order["port"] == {"net", "subnet", "inside", "ssh"}
     assert ("workers" in resources) == bool(workers)
     if workers:
-        assert order["workers"] == group | ({"worker_signal"} if signals else set())
+        told = {"worker_signal", "key_state"} if signals else set()
+        assert order["workers"] == {"interface", "subnet", "net", "inside"} | told
         assert resources["workers"]["properties"]["count"] == workers
     waits = {
         name: one["properties"]["count"] for name, one in resources.items() if "_state" in name
     }
-    wanted = {"master_state": 1} | ({"worker_state": workers} if workers else {})
-    assert waits == (wanted if signals else {})
+    if signals:
+        wanted = {"key_state": 1, "master_state": 1}
+        assert waits == wanted | ({"worker_state": workers} if workers else {})
+        # The master signals its key before it waits for workers, which are made after that.
+        assert order["key_state"] == order["master_state"] - {"master_signal"} | {"key_signal"}
+    else:
+        assert waits == {}
     hosts = re.search(r"^hosts=\((.*)\)$", scripts(made)["master"], re.M)
     assert hosts is not None
     addresses = hosts[1].split()
@@ -147,7 +160,7 @@ def test_who_may_use_ssh_and_what_is_secret(capsys: pytest.CaptureFixture[str]) 
     assert (rule["port_range_min"], rule["port_range_max"], rule["protocol"]) == (22, 22, "tcp")
     worker = resources["workers"]["properties"]["resource_def"]["properties"]
     assert worker["security_groups"] == [{"get_resource": "inside"}]
-    assert "private_key" not in str(worker) and "private_key" in str(resources["master"])
+    assert {one["type"] for one in resources.values()} & {"OS::Nova::KeyPair"} == set()
     assert made["parameters"]["ssh_from"]["default"] == GIVEN["ssh-from"]
     assert "reservation" not in made["parameters"] and "scheduler_hints" not in str(made)
     reserved = template(capsys, "--reservation=12ab-34")
@@ -186,9 +199,13 @@ class Outcome:
     def __init__(self, folder: Path):
         self.folder = folder
         self.state = (folder / "told/state").read_text().strip()
+        self.served = self._read("served")
         self.log = (folder / "told/log").read_text()
         self.launched = self._read("launched").split("\0")[:-1]
         self.signals = [json.loads(line) for line in self._read("signals").splitlines()]
+        for one in self.signals:
+            assert one["id"] == socket.gethostname() and one["data"] == one["reason"]
+        self.told = [(one["status"], one["reason"]) for one in self.signals]
         self.remote = self._read("remote").splitlines()
 
     def _read(self, name: str) -> str:
@@ -225,11 +242,11 @@ def run(tmp_path: Path) -> Ran:
 def test_a_worker_installs_and_says_so(capsys: pytest.CaptureFixture[str], run: Ran) -> None:
     done = run(scripts(template(capsys))["worker"])
     assert done.state == "ready c0ffee"
-    assert done.signals == [{"status": "SUCCESS", "reason": "installed c0ffee"}]
+    assert done.told == [("SUCCESS", "installed c0ffee")]
     assert "pip install --no-input -r job/parts/one/requirements.txt" in done.log
     assert GIVEN["repository"] in (done.folder / "clone").read_text().split()
     keys = done.folder / "home/.ssh/authorized_keys"
-    assert keys.read_text() == f'from="10.8.0.0/16",restrict {KEYS["public_key"]}\n'
+    assert keys.read_text() == f'from="10.8.0.0/16",restrict {KEY}\n'
     assert not (done.folder / "home/.ssh/id").exists()
     assert "PasswordAuthentication no\n" in (done.folder / "etc/10-ringsage.conf").read_text()
 
@@ -239,8 +256,29 @@ def test_a_worker_that_cannot_install_says_why(
 ) -> None:
     done = run(scripts(template(capsys))["worker"], PIP="1")
     assert done.state.startswith("failed: three tries failed: ")
-    (signal,) = done.signals
-    assert signal["status"] == "FAILURE" and "pip" in signal["reason"]
+    ((status, reason),) = done.told
+    assert status == "FAILURE" and "pip" in reason
+
+
+def test_a_worker_without_a_key_says_so(capsys: pytest.CaptureFixture[str], run: Ran) -> None:
+    done = run(scripts(template(capsys))["worker"].replace(KEY, "'$(touch made)"[1:]))
+    assert done.state.startswith("failed: expected the master's key, got: ")
+
+
+def test_the_key_travels_inside_the_network_where_heat_cannot_be_reached(
+    capsys: pytest.CaptureFixture[str], run: Ran, tmp_path: Path
+) -> None:
+    made = scripts(template(capsys, "--wait-for=none"))
+    master = run(made["master"])
+    assert "--bind 10.8.255.10" in master.served and "29501" in master.served
+    served = tmp_path / "told/public/key"
+    assert served.read_text() == f"{KEY} ringsage\n"
+    shutil.copy(served, tmp_path / "key")
+    for folder in ("told", "home"):
+        shutil.rmtree(tmp_path / folder)
+    worker = run(made["worker"])
+    assert (worker.state, worker.signals) == ("ready c0ffee", [])
+    assert KEY in (tmp_path / "home/.ssh/authorized_keys").read_text()
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -253,7 +291,7 @@ def test_the_master_starts_the_job_on_all(
     text = scripts(template(capsys, *flags, launcher=launcher))["master"]
     done = run(text, NAME=launcher)
     assert done.state == "done"
-    assert done.signals == [{"status": "SUCCESS", "reason": "the job is done"}]
+    assert done.told == [("SUCCESS", f"{KEY} ringsage"), ("SUCCESS", "the job is done")]
     program = [GIVEN["entrypoint"], *HOSTILE]
     if launcher == "torchrun":
         ranks = [word for word in done.launched if word.startswith("--node-rank=")]
@@ -266,17 +304,19 @@ def test_the_master_starts_the_job_on_all(
         assert done.launched[-len(program) :] == program
         assert "10.8.255.10:2,10.8.0.10:2,10.8.1.10:2" in done.launched and "6" in done.launched
         assert done.launched[0] == str(done.folder / "home/venv/bin" / launcher)
-    identity = done.folder / "home/.ssh/id"
-    assert identity.read_text().strip() == KEYS["private_key"].strip()
-    assert identity.stat().st_mode & 0o77 == 0
+    assert "secret" not in str(done.signals)
 
 
 def test_heat_is_told_once_that_the_job_runs(capsys: pytest.CaptureFixture[str], run: Ran) -> None:
     text = scripts(template(capsys))["master"]
-    (stub,) = re.findall(r"^processes=\(\$!\)$", text, re.M)
-    done = run(text.replace(stub, f"wait $!; sleep() {{ :; }}; /bin/sleep 9 & {stub}"))
+    before = 'if [ "$wait_for" = started ]; then\n    for'  # a job that is still there after it
+    assert before in text
+    text = text.replace(
+        before, f"wait $!; sleep() {{ :; }}; /bin/sleep 9 & processes=($!)\n{before}"
+    )
+    done = run(text)
     assert done.state == "done"
-    assert [one["reason"] for one in done.signals] == ["the job has run for 60 seconds"]
+    assert [text for _, text in done.told[1:]] == ["the job has run for 60 seconds"]
 
 
 @pytest.mark.parametrize(
@@ -292,11 +332,11 @@ def test_heat_is_told_once_that_the_job_runs(capsys: pytest.CaptureFixture[str],
 def test_the_master_says_what_failed(
     capsys: pytest.CaptureFixture[str], run: Ran, variables: dict[str, str], reason: str
 ) -> None:
-    text = scripts(template(capsys))["master"].replace("-lt 3480 ]", "-lt 2 ]")
+    text = scripts(template(capsys))["master"].replace("seconds=3480", "seconds=2")
     done = run(text, **variables)
     assert reason in done.state
-    (signal,) = done.signals
-    assert signal["status"] == "FAILURE" and reason in signal["reason"]
+    (_, (status, text)) = done.told
+    assert status == "FAILURE" and reason in text
 
 
 @pytest.mark.parametrize(
@@ -363,6 +403,18 @@ def test_an_input_that_ends_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.stdin", io.StringIO("https://example.org/me/code\n"))
     with pytest.raises(UsageError, match="--workers: expected an answer, got none"):
         main(["heat", "--ask"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, 254])
+def test_the_diagram_shows_the_machines(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, workers: int
+) -> None:
+    file = tmp_path / "stack.svg"
+    template(capsys, f"--diagram={file}", workers=str(workers))
+    texts = [one.text for one in ElementTree.parse(file).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"master", "10.8.255.10", "external network", "public"} <= {*texts}
+    assert (f"10.8.{workers - 1}.10" in texts) == (workers > 0)
+    assert ("and 251 workers between the last two" in texts) == (workers == 254)
 
 
 def test_a_terminal_is_asked_without_the_flag(
