@@ -19,25 +19,10 @@ import yaml
 from gnn_core.deploy.__main__ import main
 from gnn_core.deploy.heat import LAUNCHERS, QUESTIONS, WAITS
 from gnn_core.usage import UsageError
+from tests.heat_stacks import GIVEN, servers, user_data, words
 
-GIVEN = {
-    "repository": "https://example.org/me/code.git",
-    "workers": "2",
-    "requirements": "parts/one",
-    "entrypoint": "horovod_gnn/train.py",
-    "launcher": "horovodrun",
-    "image": "CC-Ubuntu24.04",
-    "flavor": "m1.large",
-    "key": "mine",
-    "network": "public",
-    "ssh-from": "203.0.113.0/24",
-}
 HOSTILE = ["it's", 'a "b"', "$(touch made)", "`touch made`", "; touch made", "@SIGNAL@", "%index%"]
 KEY = "ssh-ed25519 AAAAC3/+x="
-FILLED = {  # attribute -> what Heat makes of it
-    "curl_cli": "curl -X POST -H 'X: y' http://heat/1",
-    "data": json.dumps({"master": f"{KEY} ringsage"}),
-}
 LAUNCHER = """\
 printf '%s\\0' "$0" "$@" >> "$FAKE/launched"; echo launched; exit "$CODE"
 """
@@ -56,13 +41,6 @@ STUBS = {  # of what the scripts call; `python3` makes an environment with a lau
     "launcher": LAUNCHER,
     **dict.fromkeys(("apt-get", "useradd", "chown", "systemctl", "sleep"), "exit 0"),
 }
-
-
-def words(*others: str, **changed: str | None) -> list[str]:
-    """A command line; None leaves a flag out."""
-    given = GIVEN | {name.replace("_", "-"): value for name, value in changed.items()}
-    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return ["heat", *flags, *others]
 
 
 def template(
@@ -93,24 +71,8 @@ def depends(resource: object) -> set[str]:
 
 
 def scripts(made: dict[str, Any]) -> dict[str, str]:
-    """The user data of master and worker as Heat would fill it in."""
-    resources = made["resources"]
-    servers = {"master": resources["master"]["properties"]}
-    if "workers" in resources:
-        servers["worker"] = resources["workers"]["properties"]["resource_def"]["properties"]
-    texts = {}
-    for name, server in servers.items():
-        between, (head, body) = server["user_data"]["list_join"]
-        text = head["str_replace"]["template"]
-        for mark, value in head["str_replace"]["params"].items():
-            _, attribute = value["get_attr"]
-            text = text.replace(mark, FILLED[attribute])
-        texts[name] = between.join([text, body])
-        checked = subprocess.run(
-            ["bash", "-n"], input=texts[name], capture_output=True, text=True, timeout=60
-        )
-        assert (checked.returncode, checked.stderr) == (0, "")
-    return texts
+    """The user data of master and worker."""
+    return {name: user_data(one, f"{KEY} ringsage") for name, one in servers(made).items()}
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, 254])
