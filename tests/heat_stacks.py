@@ -51,9 +51,10 @@ def user_data(server: Mapping[str, Any], key: str, signals: str = "http://heat")
         key: the master's public key.
         signals: URL in which the signals are received, each at RESOURCE/signal.
     """
-    between, (head, body) = server["user_data"]["list_join"]
-    text = head["str_replace"]["template"]
-    for mark, value in head["str_replace"]["params"].items():
+    between, (first, body) = server["user_data"]["list_join"]
+    replaced = {"template": first, "params": {}} if isinstance(first, str) else first["str_replace"]
+    text = replaced["template"]
+    for mark, value in replaced["params"].items():
         resource, attribute = value["get_attr"]
         filled = {
             "curl_cli": signal_command(f"{signals}/{resource}/signal"),

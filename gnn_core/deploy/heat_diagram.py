@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from gnn_core.deploy.heat import HeatSettings
-from gnn_core.deploy.heat_text import MASTER, NETWORK, worker_address
+from gnn_core.deploy.heat_template import MASTER, NETWORK, worker_address
 
 _WIDTH, _GAP = 180, 20  # pixels, of a box and between two
 _MOST_DRAWN = 3  # workers

@@ -1,27 +1,30 @@
-"""The resources of a stack, as a template of Heat (HOT)."""
+"""Makes the template of a stack, with the scripts that cloud-init runs on its machines.
+
+`heat_stack.yaml` is the template, `heat_machine.sh` the script. Heat replaces @NAME@ in the first
+lines of the script alone; what a user has typed stands behind them, quoted for the shell.
+"""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gnn_core.deploy import heat_text
 from gnn_core.deploy.heat import HeatSettings
-from gnn_core.deploy.heat_text import HOME, MASTER, NETWORK, TOLD, worker_address
 from gnn_core.usage import UsageError
 
-_VERSION = "2018-08-31"  # of Heat's Rocky release: older clouds read it, too
-_CLOUD = {  # parameter -> what Heat checks it against, before it creates anything
-    "image": "glance.image",
-    "flavor": "nova.flavor",
-    "key": "nova.keypair",
-    "network": "neutron.network",
-}
+NETWORK = "10.8.0.0/16"
+MASTER = "10.8.255.10"
+_TEMPLATE = Path(__file__).with_name("heat_stack.yaml")
+_SCRIPT = Path(__file__).with_name("heat_machine.sh")
+_SPARE_SECONDS = 120  # the master says what is missing before Heat gives up
+_NO_SIGNALS = "#!/bin/bash\nsignal_state() { :; }\n"
 
 
 class _Writer(yaml.SafeDumper):
-    """Writes a text of several lines as such."""
+    """Writes a text of several lines as such, and each thing where it is used."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -35,187 +38,60 @@ def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
 _Writer.add_representer(str, _text)
 
 
+def worker_address(number: int) -> str:
+    """The address of a worker, from 0."""
+    return f"10.8.{number}.10"
+
+
 def make_heat(settings: HeatSettings) -> str:
     """The template, as YAML. Raises UsageError with every problem of the settings."""
     if wrong := settings.problems():
         raise UsageError("; ".join(wrong))
-    template = {
-        "heat_template_version": _VERSION,
-        "description": f"{settings.entrypoint} by {settings.launcher} on a master and "
-        f"{settings.workers} workers.",
-        "parameters": _parameters(settings),
-        "resources": {
-            **_network(),
-            **_security(),
-            **_master(settings),
-            **(_workers(settings) if settings.workers else {}),
-            **(_waits(settings) if settings.signals else {}),
-        },
-        "outputs": _outputs(settings),
+    made = yaml.safe_load(_TEMPLATE.read_text("utf-8"))
+    parameters, resources = made["parameters"], made["resources"]
+    made["description"] = (
+        f"{settings.entrypoint} by {settings.launcher} on a master and {settings.workers} workers."
+    )
+    for name, parameter in parameters.items():
+        parameter["default"] = getattr(settings, name)
+    master, workers = resources["master"]["properties"], resources["workers"]["properties"]
+    for server in (master, workers["resource_def"]["properties"]):
+        first = server["user_data"] if settings.signals else _NO_SIGNALS
+        server["user_data"] = {"list_join": ["", [first, _script(settings, server is master)]]}
+        if settings.reservation is None:
+            del server["scheduler_hints"]
+    workers["count"] = resources["worker_state"]["properties"]["count"] = settings.workers
+    for name in ("key_state", "worker_state", "master_state"):
+        resources[name]["properties"]["timeout"] = 60 * settings.timeout
+    if settings.reservation is None:
+        del parameters["reservation"]
+    if not settings.signals:
+        del made["outputs"]["told"]
+    made["resources"] = {
+        name: one
+        for name, one in resources.items()
+        if (settings.workers or not name.startswith("worker"))
+        and (settings.signals or not name.endswith(("_signal", "_state")))
     }
-    text: str = yaml.dump(template, Dumper=_Writer, sort_keys=False, width=100)
+    text: str = yaml.dump(made, Dumper=_Writer, sort_keys=False, width=100)
     return text
 
 
-def _get(resource: str, attribute: str = "") -> dict[str, Any]:
-    return {"get_attr": [resource, attribute]} if attribute else {"get_resource": resource}
-
-
-def _named(what: str) -> dict[str, Any]:
-    return {"list_join": ["-", [{"get_param": "OS::stack_name"}, what]]}
-
-
-def _parameters(settings: HeatSettings) -> dict[str, Any]:
-    names = [*_CLOUD, "ssh_from", *(["reservation"] if settings.reservation else [])]
-    return {
-        name: {
-            "type": "string",
-            "default": getattr(settings, name),
-            **({"constraints": [{"custom_constraint": _CLOUD[name]}]} if name in _CLOUD else {}),
-        }
-        for name in names
+def _script(settings: HeatSettings, master: bool) -> str:
+    """A machine's script, but for its first lines. Of the job, only the master's has anything."""
+    values = {
+        "role": "master" if master else "worker",
+        "repository": settings.repository,
+        "folder": settings.requirements,
+        "make": "yes" if settings.make else "no",
+        "wait_for": settings.wait_for,
+        "seconds": max(60, 60 * settings.timeout - _SPARE_SECONDS),
     }
-
-
-def _network() -> dict[str, Any]:
-    prefix, _, _ = MASTER.rpartition(".")
-    return {
-        "net": {"type": "OS::Neutron::Net"},
-        "subnet": {
-            "type": "OS::Neutron::Subnet",
-            "properties": {
-                "network": _get("net"),
-                "cidr": NETWORK,
-                "gateway_ip": f"{prefix}.1",
-                # For DHCP; the addresses of the machines are given, and lie outside.
-                "allocation_pools": [{"start": "10.8.254.1", "end": "10.8.254.254"}],
-            },
-        },
-        "router": {
-            "type": "OS::Neutron::Router",
-            "properties": {"external_gateway_info": {"network": {"get_param": "network"}}},
-        },
-        "interface": {
-            "type": "OS::Neutron::RouterInterface",
-            "properties": {"router": _get("router"), "subnet": _get("subnet")},
-        },
-    }
-
-
-def _security() -> dict[str, Any]:
-    ssh = {
-        "direction": "ingress",
-        "protocol": "tcp",
-        "port_range_min": 22,
-        "port_range_max": 22,
-        "remote_ip_prefix": {"get_param": "ssh_from"},
-    }
-    return {
-        "ssh": {"type": "OS::Neutron::SecurityGroup", "properties": {"rules": [ssh]}},
-        "inside": {
-            "type": "OS::Neutron::SecurityGroup",
-            "properties": {"rules": [{"direction": "ingress", "remote_mode": "remote_group_id"}]},
-        },
-    }
-
-
-def _server(settings: HeatSettings, *, master: bool) -> dict[str, Any]:
-    """What the machines have in common."""
-    given = {}
-    if settings.signals:
-        given["STATE_SIGNAL"] = _get("master_signal" if master else "worker_signal", "curl_cli")
-        if master:
-            given["KEY_SIGNAL"] = _get("key_signal", "curl_cli")
-        else:
-            given["KEY"] = _get("key_state", "data")
-    marks = {f"@{name}@": value for name, value in given.items()}
-    head = {"str_replace": {"template": heat_text.head([*given]), "params": marks}}
-    hints = {"scheduler_hints": {"reservation": {"get_param": "reservation"}}}
-    return {
-        "image": {"get_param": "image"},
-        "flavor": {"get_param": "flavor"},
-        "key_name": {"get_param": "key"},
-        **(hints if settings.reservation else {}),
-        "user_data_format": "RAW",
-        "user_data": {"list_join": ["", [head, heat_text.body(settings, master=master)]]},
-    }
-
-
-def _workers(settings: HeatSettings) -> dict[str, Any]:
-    properties = {
-        "name": _named("worker-%index%"),
-        "networks": [{"network": _get("net"), "fixed_ip": worker_address("%index%")}],
-        "security_groups": [_get("inside")],
-        **_server(settings, master=False),
-    }
-    return {
-        "workers": {
-            "type": "OS::Heat::ResourceGroup",
-            "depends_on": ["subnet", "interface"],
-            "properties": {
-                "count": settings.workers,
-                "resource_def": {"type": "OS::Nova::Server", "properties": properties},
-            },
-        }
-    }
-
-
-def _master(settings: HeatSettings) -> dict[str, Any]:
-    return {
-        "port": {
-            "type": "OS::Neutron::Port",
-            "properties": {
-                "network": _get("net"),
-                "fixed_ips": [{"subnet": _get("subnet"), "ip_address": MASTER}],
-                "security_groups": [_get("inside"), _get("ssh")],
-            },
-        },
-        "address": {
-            "type": "OS::Neutron::FloatingIP",
-            "depends_on": "interface",
-            "properties": {"floating_network": {"get_param": "network"}, "port_id": _get("port")},
-        },
-        "master": {
-            "type": "OS::Nova::Server",
-            "depends_on": "interface",
-            "properties": {
-                "name": _named("master"),
-                "networks": [{"port": _get("port")}],
-                **_server(settings, master=True),
-            },
-        },
-    }
-
-
-def _waits(settings: HeatSettings) -> dict[str, Any]:
-    """What Heat waits for: the master's key, workers that have installed, the job."""
-    made: dict[str, Any] = {}
-    counts = {"key": 1, "worker": settings.workers, "master": 1}
-    for name, count in counts.items():
-        if count:
-            made[f"{name}_signal"] = {"type": "OS::Heat::WaitConditionHandle"}
-            made[f"{name}_state"] = {
-                "type": "OS::Heat::WaitCondition",
-                "depends_on": "workers" if name == "worker" else "master",
-                "properties": {
-                    "handle": _get(f"{name}_signal"),
-                    "count": count,
-                    "timeout": 60 * settings.timeout,
-                },
-            }
-    return made
-
-
-def _outputs(settings: HeatSettings) -> dict[str, Any]:
-    def command(before: str, after: str) -> dict[str, Any]:
-        address = _get("address", "floating_ip_address")
-        return {"value": {"list_join": ["", [f"{before}{settings.login}@", address, after]]}}
-
-    return {
-        "address": {"value": _get("address", "floating_ip_address")},
-        "login": command("ssh ", ""),
-        "state": command("ssh ", f" cat {TOLD}/state"),
-        "log": command("ssh ", f" tail -f {TOLD}/log"),
-        "records": command("scp -r ", f":{HOME}/job/results ."),
-        **({"told": {"value": _get("master_state", "data")}} if settings.signals else {}),
-    }
+    hosts, lines = [MASTER], []
+    if master:
+        values |= {"launcher": settings.launcher, "slots": settings.ranks_per_machine}
+        hosts += map(worker_address, range(settings.workers or 0))
+        lines.append(f"program=({shlex.join([str(settings.entrypoint), *settings.flags])})")
+    lines.append(f"hosts=({' '.join(hosts)})")
+    lines += [f"{name}={shlex.quote(str(value))}" for name, value in values.items()]
+    return "\n".join([*lines, _SCRIPT.read_text("utf-8")])

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.heat_text import worker_address
+from gnn_core.deploy.heat_template import worker_address
 from tests import heat_stacks
 from tests.patience import patient
 

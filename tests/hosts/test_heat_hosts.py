@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gnn_core.deploy.__main__ import main
-from gnn_core.deploy.heat_text import MASTER, worker_address
+from gnn_core.deploy.heat_template import MASTER, worker_address
 from gnn_core.measure.records import read_records
 from tests import heat_stacks
 from tests.hosts import namespace_hosts, stack_hosts
