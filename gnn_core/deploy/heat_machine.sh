@@ -50,6 +50,7 @@ if [ "$role" = master ]; then
         install -D -m 644 "$home/.ssh/id.pub" "$told/public/key"
         runuser -u nobody -- python3 -m http.server --bind "${hosts[0]}" \
             --directory "$told/public" $((port + 1)) > /dev/null 2>&1 &
+        server=$!
     else
         report SUCCESS "$public_key" key
     fi
@@ -100,6 +101,7 @@ for host in "${hosts[@]:1}"; do
         sleep 10
     done
 done
+[ "$wait_for" != none ] || kill "$server"
 
 # The key of the workers' ssh is on the master alone: it starts every daemon of MPI itself.
 run() { as_user env -C "$home/job" PATH="$bin:$PATH" OMPI_MCA_plm_rsh_no_tree_spawn=1 "$@"; }

@@ -20,6 +20,7 @@ from tests.patience import patient
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FLAGS = ["--dataset=synthetic:papers=2000", "--precision=fp64", "--epochs=2", "--progress=off"]
+FOLDER = "results/it's $(touch made) `touch made` @KEY@ %index%"  # no shell obeys it
 # Of a job: imports and compilation on each machine.
 SECONDS = patient(130)
 pytestmark = [pytest.mark.long, pytest.mark.needs_horovod, pytest.mark.timeout(patient(300))]
@@ -80,7 +81,7 @@ def test_the_machines_train_together(
     wait: str,
     workers: int,
 ) -> None:
-    servers = stack(launcher, wait, workers, *FLAGS)
+    servers = stack(launcher, wait, workers, *FLAGS, f"--records={FOLDER}")
     with machines(workers, tmp_path) as there:
         key = boot(there, servers, workers)
         there.until(lambda: state(there, "master") == "done", SECONDS)
@@ -93,7 +94,7 @@ def test_the_machines_train_together(
             assert len({*ready.values()}) == 1 and "installed" in ready["worker-0"]
             assert key.startswith("ssh-ed25519 ")
         checked_security(there, workers)
-        records, problems = read_records(there.file("master", "srv/ringsage/job/results"))
+        records, problems = read_records(there.file("master", f"srv/ringsage/job/{FOLDER}"))
         assert not problems
         (record,) = records
         assert record.hosts == ["master", *(f"worker-{one}" for one in range(workers))]
