@@ -101,7 +101,7 @@ for host in "${hosts[@]:1}"; do
         sleep 10
     done
 done
-[ "$wait_for" != none ] || kill "$server"
+[ "$wait_for" != none ] || kill "$server" || :
 
 # The key of the workers' ssh is on the master alone: it starts every daemon of MPI itself.
 run() { as_user env -C "$home/job" PATH="$bin:$PATH" OMPI_MCA_plm_rsh_no_tree_spawn=1 "$@"; }

@@ -21,7 +21,15 @@ from gnn_core.deploy.heat import LAUNCHERS, QUESTIONS, WAITS
 from gnn_core.usage import UsageError
 from tests.heat_stacks import GIVEN, servers, user_data, words
 
-HOSTILE = ["it's", 'a "b"', "$(touch made)", "`touch made`", "; touch made", "@SIGNAL@", "%index%"]
+HOSTILE = [
+    "it's",
+    'a "b"',
+    "$(touch made)",
+    "`touch made`",
+    "; touch made",
+    "@STATE_SIGNAL@",
+    "%index%",
+]
 KEY = "ssh-ed25519 AAAAC3/+x="
 LAUNCHER = """\
 printf '%s\\0' "$0" "$@" >> "$FAKE/launched"; echo launched; exit "$CODE"
