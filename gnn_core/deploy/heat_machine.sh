@@ -8,7 +8,8 @@ report() {  # $1: SUCCESS or FAILURE, $2: text that Heat keeps, $3: state (defau
     local text='import json, socket, sys
 status, text = sys.argv[1], sys.argv[2][-1500:]
 print(json.dumps({"status": status, "reason": text, "data": text, "id": socket.gethostname()}))'
-    "signal_${3:-state}" "$(python3 -c "$text" "$1" "$2")" || echo "Heat was not reached to signal $1"
+    "signal_${3:-state}" "$(python3 -c "$text" "$1" "$2")" > /dev/null ||
+        echo "Heat was not reached to signal $1"
 }
 failed() {  # $1: why
     trap - ERR

@@ -6,8 +6,9 @@ machine's own file system, read-only. It runs its user data as root: by cloud-in
 installed, otherwise by bash.
 
 Stand-ins: `systemctl` reloads that sshd; `apt-get` says what it was asked for, since what it would
-install is there; git finds the repository's URL in a file; `make install` in the repository links
-this environment.
+install is there; git finds the repository's URL in a folder, which has this checkout's packages;
+`make install` in it links this environment, and its `parts/requirements.txt` names a wheel whose
+mpirun is that of this environment.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +39,12 @@ _PORT = 8004
 _PACKAGES = ("baselines", "gnn_core", "horovod_gnn", "ringsage")
 _SYSTEMCTL = "#!/bin/sh\nexec kill -HUP $(cat /run/sshd.pid)\n"
 _APT_GET = '#!/bin/sh\necho "apt-get $*"\n'
+_WHEEL = {
+    "dist-info/METADATA": "Metadata-Version: 2.1\nName: launchers\nVersion: 1\n",
+    "dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "dist-info/RECORD": "",
+    "data/scripts/mpirun": f'#!/bin/sh\nexec {sys.prefix}/bin/mpirun "$@"\n',
+}
 _CLOUD = """\
 datasource_list: [NoCloud]
 network: {config: disabled}
@@ -209,6 +217,15 @@ class Machines:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, place / name, ignore=ignored)
         (place / "Makefile").write_text(f"install:\n\tln -s {sys.prefix} .venv\n")
+        (place / "fails.py").write_text("import sys\nsys.exit(f'cannot read {sys.argv[1]}')\n")
+        (place / "parts").mkdir()
+        wanted = "--no-index\n--find-links /repository/parts\nlaunchers==1\n"
+        (place / "parts/requirements.txt").write_text(wanted)
+        with zipfile.ZipFile(place / "parts/launchers-1-py3-none-any.whl", "w") as wheel:
+            for name, text in _WHEEL.items():
+                entry = zipfile.ZipInfo(f"launchers-1.{name}")
+                entry.external_attr = 0o100755 << 16
+                wheel.writestr(entry, text)
         git = ["git", "-C", str(place), "-c", "user.name=a", "-c", "user.email=a@example.org"]
         for step in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Begin"]):
             subprocess.run([*git, *step], check=True)

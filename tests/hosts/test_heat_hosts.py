@@ -119,13 +119,20 @@ def checked_security(there: Machines, workers: int) -> None:
     assert private.stat().st_mode & 0o77 == 0 and private.read_text().count("PRIVATE KEY") == 2
 
 
-def test_a_job_that_fails_says_why(stack: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    servers = stack("mpirun", "done", 0, "--dataset=nothing-of-the-kind")
+def test_a_job_that_fails_says_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of a repository whose requirements pip installs."""
+    hostile = "it's $(touch /srv/ringsage/made) `touch /srv/ringsage/made`"
+    changed = {"launcher": "mpirun", "workers": "0", "entrypoint": "fails.py"}
+    assert main(heat_stacks.words("--", hostile, requirements="parts", **changed)) == 0
+    servers = heat_stacks.servers(yaml.safe_load(capsys.readouterr().out))
     with machines(0, tmp_path) as there:
         boot(there, servers, 0)
         with pytest.raises(AssertionError, match="FAILURE"):
             there.until(lambda: state(there, "master") == "done", SECONDS)
         (told,) = there.signals("master_signal")
         assert told["status"] == "FAILURE"
-        assert "error: --dataset" in told["reason"] and "exit code 2" in told["reason"]
-        assert state(there, "master") == "failed: the job ended with exit code 2"
+        assert f"cannot read {hostile}" in told["reason"] and "exit code 1" in told["reason"]
+        assert state(there, "master") == "failed: the job ended with exit code 1"
+        assert not there.file("master", "srv/ringsage/made").exists()
+        said = there.file("master", "var/lib/ringsage/log").read_text()
+        assert "Successfully installed launchers-1" in said
