@@ -22,15 +22,16 @@ from unittest import mock
 
 warnings.filterwarnings("ignore")
 
-from heat.common import context, exception, template_format  # noqa: E402
+from heat.common import context, exception, messaging, template_format  # noqa: E402
 from heat.db import api as db_api  # noqa: E402
 from heat.db import models  # noqa: E402
-from heat.engine import clients, constraints, environment, resource, resources  # noqa: E402
+from heat.engine import clients, constraints, environment, resource, resources, scheduler  # noqa: E402
 from heat.engine import stack as engine_stack  # noqa: E402
 from heat.engine import template as engine_template  # noqa: E402
 from heat.engine.clients.os import glance, neutron, nova  # noqa: E402
 from heat.engine.resources import stack_resource, stack_user  # noqa: E402
 from heat.engine.resources.openstack.heat import wait_condition_handle  # noqa: E402
+from keystoneauth1 import session  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_db import options  # noqa: E402
 
@@ -104,9 +105,12 @@ def _begin() -> None:
     """Set the engine up, with a database in memory."""
     cfg.CONF(args=[], project="heat", default_config_files=[])
     cfg.CONF.set_override("deferred_auth_method", "password")
+    cfg.CONF.set_override("error_wait_time", 0)  # seconds for other resources, after one has failed
     options.set_defaults(cfg.CONF, connection="sqlite://")
     models.BASE.metadata.create_all(db_api.get_engine())
+    messaging.setup("fake://", optional=True)
     resources.initialise()
+    scheduler.ENABLE_SLEEP = False  # between looks at what is being created
 
 
 def _replace_the_cloud(cloud: Cloud) -> None:
@@ -122,6 +126,10 @@ def _replace_the_cloud(cloud: Cloud) -> None:
     neutron.NeutronClientPlugin.find_resourceid_by_name_or_id = (
         lambda self, kind, name, cmd_resource=None: name
     )
+    nova.NovaClientPlugin.get_max_microversion = lambda self: "2.95"  # of a cloud of today
+    nova.NovaClientPlugin.is_version_supported = lambda self, version: True
+    neutron.NeutronClientPlugin.network_id_from_subnet_id = lambda self, name: "id-net"
+    session.Session.request = _unexpected
     neutron.NeutronClientPlugin.get_secgroup_uuids = lambda self, names, *more, **named: [*names]
     engine_stack.Stack.create_stack_user_project_id = lambda self: None
     stack_user.StackUser._create_user = lambda self: self.data_set("user_id", "user")
@@ -136,6 +144,10 @@ def _replace_the_cloud(cloud: Cloud) -> None:
         kind.check_create_complete = lambda self, *more: True
         kind._resolve_attribute = lambda self, attribute: ATTRIBUTES.get(attribute)
         kind._show_resource = lambda self: {}
+
+
+def _unexpected(self: object, url: str, *more: object, **named: object) -> None:
+    raise SystemError(f"{url} was asked")
 
 
 def main() -> None:
