@@ -81,12 +81,13 @@ class Cloud:
     def _send(self, handle: str, **content: str) -> None:
         self.stack[handle].signal({**content, "reason": content["data"]})
 
-    def create_nested(self, cnxt: object, **given: object) -> dict:
+    def create_nested(self, cnxt: context.RequestContext, **given: object) -> dict:
         """What the engine does with the call `_create_stack` that comes over the queue."""
+        own = context.RequestContext.from_dict(cnxt.to_dict())  # with a database session of its own
         nested = engine_stack.Stack(
-            cnxt,
+            own,
             given["stack_name"],
-            engine_template.Template.load(cnxt, given["template_id"]),
+            engine_template.Template.load(own, given["template_id"]),
             owner_id=given["owner_id"],
             user_creds_id=given["user_creds_id"],
             stack_user_project_id=given["stack_user_project_id"],
@@ -98,6 +99,7 @@ class Cloud:
         nested.validate()
         nested.store()
         nested.create()
+        nested.persist_state_and_release_lock("engine")
         return dict(nested.identifier())
 
 
@@ -132,7 +134,7 @@ def _replace_the_cloud(cloud: Cloud) -> None:
     session.Session.request = _unexpected
     neutron.NeutronClientPlugin.get_secgroup_uuids = lambda self, names, *more, **named: [*names]
     engine_stack.Stack.create_stack_user_project_id = lambda self: None
-    stack_user.StackUser._create_user = lambda self: self.data_set("user_id", "user")
+    stack_user.StackUser._create_user = lambda self: self.data_set("user_id", f"user-{self.name}")
     stack_user.StackUser._user_token = lambda self: "t0ken"
     handle = wait_condition_handle.HeatWaitConditionHandle
     handle._get_resource_endpoint = lambda self: f"http://heat/{self.name}"
@@ -172,7 +174,10 @@ def main() -> None:
     stack.store()
     cloud.stack = stack
     stack.create()
-    outputs = {name: one.get_value() for name, one in stack.outputs.items()}
+    outputs = {}
+    if stack.status == stack.COMPLETE:
+        stack._update_all_resource_data(for_resources=False, for_outputs=True)
+        outputs = {name: one.get_value() for name, one in stack.outputs.items()}
     result = {"state": stack.state, "reason": stack.status_reason, "outputs": outputs, "key": KEY}
     print(json.dumps({**result, "created": cloud.created}, default=str))
 
