@@ -145,12 +145,14 @@ def test_shells_can_read_the_scripts(
     capsys: pytest.CaptureFixture[str], launcher: str, wait: str, make: list[str]
 ) -> None:
     made = template(capsys, f"--wait-for={wait}", *make, "--", *HOSTILE, launcher=launcher)
-    for text in scripts(made).values():
+    for role, text in scripts(made).items():
         assert f"\nmake={'yes' if make else 'no'}\n" in text and "\nfolder=parts/one\n" in text
         assert len(text) < 48 * 1024  # Nova takes 64 KiB, encoded
         if shutil.which("shellcheck"):
+            # `wait_for=done`; and on a worker, what is of the job is neither assigned nor reached.
+            excluded = "SC1010" if role == "master" else "SC1010,SC2154"
             done = subprocess.run(
-                ["shellcheck", "--severity=warning", "-"],
+                ["shellcheck", "--severity=warning", f"--exclude={excluded}", "-"],
                 input=text,
                 capture_output=True,
                 text=True,
