@@ -95,7 +95,9 @@ for host in "${hosts[@]:1}"; do
         answer=$(as_user ssh "$host" cat "$told/state" 2>&1 || :)
         case $answer in
             "ready $commit") break ;;
-            ready*) failed "$host: expected commit $commit, got $answer: create the stack again" ;;
+            ready*)
+                failed "$host: expected commit $commit, got ${answer#ready }: create the stack again"
+                ;;
             failed*) failed "$host $answer" ;;
         esac
         [ "$SECONDS" -lt "$seconds" ] || failed "$host: not ready after $SECONDS seconds: $answer"

@@ -296,7 +296,7 @@ def test_heat_is_told_once_that_the_job_runs(capsys: pytest.CaptureFixture[str],
         ({"CODE": "3"}, "the job ended with exit code 3"),
         ({"NAME": "other"}, "expected horovodrun to be installed, found none"),
         ({"WORKER": "failed: no disk"}, "10.8.0.10 failed: no disk"),
-        ({"WORKER": "ready another"}, "expected commit c0ffee, has ready another"),
+        ({"WORKER": "ready another"}, "expected commit c0ffee, got another: "),
         ({"WORKER": "refused"}, "10.8.0.10: not ready after"),
     ],
 )
