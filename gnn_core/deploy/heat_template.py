@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gnn_core.deploy.heat import HeatSettings
+from gnn_core.deploy.yaml_text import write
 from gnn_core.usage import UsageError
 
 NETWORK = "10.8.0.0/16"
@@ -21,21 +21,6 @@ _TEMPLATE = Path(__file__).with_name("heat_stack.yaml")
 _SCRIPT = Path(__file__).with_name("heat_machine.sh")
 _SPARE_SECONDS = 120  # the master says what is missing before Heat gives up
 _NO_SIGNALS = "#!/bin/bash\nsignal_state() { :; }\n"
-
-
-class _Writer(yaml.SafeDumper):
-    """Writes a text of several lines as such, and each thing where it is used."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else None
-    return writer.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Writer.add_representer(str, _text)
 
 
 def worker_address(number: int) -> str:
@@ -73,8 +58,7 @@ def make_heat(settings: HeatSettings) -> str:
         if (settings.workers or not name.startswith("worker"))
         and (settings.signals or not name.endswith(("_signal", "_state")))
     }
-    text: str = yaml.dump(made, Dumper=_Writer, sort_keys=False, width=100)
-    return text
+    return write([made])
 
 
 def _script(settings: HeatSettings, master: bool) -> str:

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(
         not PYTHON,
-        reason="RINGSAGE_HEAT_PYTHON is not set: the Python of an environment with openstack-heat",
+        reason="RINGSAGE_HEAT_PYTHON is not set: `make test-heat` makes such an environment",
     ),
 ]
 
