@@ -13,7 +13,7 @@ from gnn_core.usage import UsageError, read_whole, shown
 LAUNCHERS = ("horovodrun", "mpirun", "torchrun")
 WAITS = ("started", "done", "none")
 MOST_WORKERS = 254
-_MOST_FLAGS = 8192  # signs; user data of 64 KiB is what Nova takes
+_MOST_FLAGS = 8192  # characters; user data of 64 KiB is what Nova takes
 _MOST_SHOWN = 200
 _URL = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?(?:/[A-Za-z0-9._~-]+)+/?")
 _PATH = re.compile(r"(?!.*(?:^|/)\.\.(?:/|$))[A-Za-z0-9._][A-Za-z0-9._/-]*")
@@ -62,7 +62,7 @@ class HeatSettings:
         if any(not flag.isprintable() for flag in self.flags):
             found.append("flags of the program: expected no control characters in them")
         if sum(map(len, self.flags)) > _MOST_FLAGS:
-            found.append(f"flags of the program: expected at most {_MOST_FLAGS} signs in all")
+            found.append(f"flags of the program: expected at most {_MOST_FLAGS} characters in all")
         return found
 
 
