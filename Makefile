@@ -30,7 +30,7 @@ INSTALL := $(PYTHON) gnn_core/env/install.py
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-faults test-hosts test-slurm fuzz lint doctor bench reference reference-large check-docs image clean distclean
+.PHONY: help install demo compare sweep report test test-failed test-ranks test-long test-faults test-hosts test-slurm test-heat fuzz lint doctor bench reference reference-large check-docs image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,10 @@ test-hosts: install ## jobs on hosts made of network namespaces, as on a cluster
 
 test-slurm: install ## the printed batch scripts on a real Slurm (root; Debian's slurm-wlm, slurmdbd, mariadb-server; some minutes)
 	python -m pytest -q -m "long or not long" tests/slurm
+
+test-heat: install ## the printed templates in OpenStack Heat's own engine, which has an environment of its own (some minutes)
+	test -x $(VENV)/heat/bin/heat-engine || { python -m venv $(VENV)/heat && $(VENV)/heat/bin/pip install -q openstack-heat==27.0.1; }
+	RINGSAGE_HEAT_PYTHON=$(VENV)/heat/bin/python python -m pytest -q -m long tests/heat
 
 fuzz: install ## try 2,200 wrong inputs: no traceback, no hang, no crash (some minutes; others with SEED=7)
 	RINGSAGE_FUZZ_SEED=$(SEED) python -m pytest -q -m long tests/fuzz

@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes or Slurm, check manifests without a cluster, scale an elastic job.
+"""Print a job for Kubernetes, Slurm or OpenStack, check manifests, scale an elastic job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -9,15 +9,19 @@
     python -m gnn_core.deploy slurm --nodes 4 --dataset cora --time 8:00:00 -- --epochs 500 | sbatch
     python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
     python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
+    python -m gnn_core.deploy heat > stack.yaml    # asks for what it needs
+    openstack stack create --wait -t stack.yaml training
     python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
 
-What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
-is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
-plan is a task of its own; with --chain a job prepares the data before, and one makes the report
-behind (docs/platforms/slurm.md). `validate` takes files and folders of kustomize, each
-applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
-would be lost or hang: one line each. Several are checked against each other as well. `autoscale`
-says how many workers an elastic job is to have, and sets it (`autoscale --help`).
+What follows `--` are flags of the trainer, or of the program that a stack starts. A job of Slurm
+saves and is queued again before its time is up or when a node is lost, and goes on from its
+checkpoint; with --array each run of a sweep's plan is a task of its own; with --chain a job
+prepares the data before, and one makes the report behind (docs/platforms/slurm.md). A stack of
+OpenStack Heat has a master and workers that install a repository and start its program
+(docs/platforms/heat.md). `validate` takes files and folders of kustomize, each applied as a whole,
+and says what the API server, the operator or the trainer would refuse, and what would be lost or
+hang: one line each. Several are checked against each other as well. `autoscale` says how many
+workers an elastic job is to have, and sets it (`autoscale --help`).
 
 Exit code 0, 2 for whatever is wrong.
 """
@@ -29,6 +33,9 @@ import sys
 from collections.abc import Sequence
 
 from gnn_core.deploy import autoscale, kubernetes_schema
+from gnn_core.deploy.heat import QUESTIONS, WAITS, HeatSettings, ask
+from gnn_core.deploy.heat_diagram import draw
+from gnn_core.deploy.heat_template import make_heat
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -38,6 +45,7 @@ from gnn_core.deploy.yaml_text import write
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.usage import MOST_WHOLE, Parser, UsageError, whole
+from gnn_core.whole_file import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {name: value for name, value in vars(options).items() if name != "command"}
         print(make_slurm(SlurmSettings(flags=tuple(words[split + 1 :]), **given)), end="")
         return 0
+    if options.command == "heat":
+        return _print_stack(options, words[split + 1 :])
     if options.command == "autoscale":
         return autoscale.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
@@ -64,6 +74,20 @@ def _print_job(options: argparse.Namespace, flags: Sequence[str]) -> int:
     if wrong := check([Manifests("the job", objects)], there):
         raise UsageError("; ".join(map(str, wrong)))
     print(write(objects), end="")
+    return 0
+
+
+def _print_stack(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    given = {
+        name: value for name, value in vars(options).items() if name in HeatSettings.__annotations__
+    }
+    settings = HeatSettings(flags=tuple(flags), **given)
+    if options.ask or sys.stdin.isatty():
+        settings = ask(settings)
+    template = make_heat(settings)
+    if options.diagram is not None:
+        write_whole(options.diagram, draw(settings))
+    print(template, end="")
     return 0
 
 
@@ -122,6 +146,7 @@ def _parser() -> Parser:
         "--elastic", action="store_true", help="go on when workers go, take in others that join"
     )
     _add_slurm(commands.add_parser("slurm", help="print a batch script", allow_abbrev=False))
+    _add_heat(commands.add_parser("heat", help="print a stack's template", allow_abbrev=False))
     validate = commands.add_parser("validate", help="check manifests", allow_abbrev=False)
     validate.add_argument("manifests", nargs="+", metavar="FILE", help="or folder, or - (stdin)")
     validate.add_argument(
@@ -195,6 +220,44 @@ def _add_slurm(job: argparse.ArgumentParser) -> None:
     )
     job.add_argument(
         "--chain", action="store_true", help="print a script for bash: prepare, train, report"
+    )
+
+
+def _add_heat(stack: argparse.ArgumentParser) -> None:
+    stack.add_argument(
+        "--ask", action="store_true", help="ask for what is missing, also without a terminal"
+    )
+    for name, (question, _) in QUESTIONS.items():
+        kind = whole(0) if name == "workers" else str
+        stack.add_argument(f"--{name.replace('_', '-')}", type=kind, help=question)
+    stack.add_argument(
+        "--reservation", metavar="ID", help="of Blazar, as on Chameleon (default: none)"
+    )
+    stack.add_argument(
+        "--ranks-per-machine", type=whole(1, 1024), default=1, metavar="N", help="default: 1"
+    )
+    stack.add_argument(
+        "--make",
+        action="store_true",
+        help="install by `make install`, not pip, as Ringsage needs it",
+    )
+    stack.add_argument("--login", default="ubuntu", help="user of the image (default: ubuntu)")
+    stack.add_argument(
+        "--wait-for",
+        choices=WAITS,
+        default="started",
+        help="when the stack is complete: once the job has run for a minute (default), is done, or "
+        "at once, where machines cannot reach Heat",
+    )
+    stack.add_argument(
+        "--timeout",
+        type=whole(2, 720),
+        default=60,
+        metavar="MINUTES",
+        help="after which that counts as failed (default: 60)",
+    )
+    stack.add_argument(
+        "--diagram", type=path_argument, metavar="FILE", help="draw the stack as SVG into a file"
     )
 
 

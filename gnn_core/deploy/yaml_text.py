@@ -93,7 +93,7 @@ class _Writer(yaml.SafeDumper):
 
 
 def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
-    style = '"' if _AMBIGUOUS.fullmatch(value) else None
+    style = "|" if "\n" in value else '"' if _AMBIGUOUS.fullmatch(value) else None
     return writer.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
