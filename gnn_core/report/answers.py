@@ -15,12 +15,11 @@ from gnn_core import models
 from gnn_core.config import OPTIONS, RunConfig, UsageError
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted, percent, three_digits
-from gnn_core.report.rows.rounds import Comparison, Contender, comparisons, fastest
-from gnn_core.report.rows.scores import TASKS, task_of
-from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
+from gnn_core.report.rounds import Comparison, Contender, comparisons, fastest
+from gnn_core.report.rows import ACCURACY_TOLERANCE, TASKS, task_of
+from gnn_core.report.table import ratio_text
 from gnn_core.report.tables.side_by_side import distinguishing_settings
 from gnn_core.report.tables.slowdowns import MUCH_COMMUNICATION, larger_batch, slowdown, threads_of
-from gnn_core.report.tables.verdicts import ratio_text
 from gnn_core.settings.flags import write_flags
 from gnn_core.strategies import STRATEGIES
 

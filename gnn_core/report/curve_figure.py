@@ -24,7 +24,8 @@ from gnn_core.files import path_argument
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.figures.runs import loss_points, require_picture, save_figures, strategy_colour
+from gnn_core.report.figures.runs import loss_points
+from gnn_core.report.figures.style import plain, require_picture, save_figures, strategy_colour
 from gnn_core.strategies import order_of
 from gnn_core.usage import Parser, UsageError
 
@@ -70,8 +71,7 @@ def curve_figure(records: Sequence[RunRecord]) -> Figure:
     right.set_yscale("log")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     left.legend(frameon=False, fontsize="small")
     return figure
 

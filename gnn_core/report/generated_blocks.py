@@ -22,20 +22,17 @@ from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.rows.scores import by_task
+from gnn_core.report.rows import ReportOptions, by_task
+from gnn_core.report.table import Table, settings_beside_ranks
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
-from gnn_core.report.tables.cells import Table, settings_beside_ranks
 from gnn_core.report.tables.communication import communication_table
-from gnn_core.report.tables.cost import cost_table
 from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
-from gnn_core.report.tables.overview import overview_table
 from gnn_core.report.tables.resources import resource_table
-from gnn_core.report.tables.side_by_side import side_by_side_table
+from gnn_core.report.tables.side_by_side import overview_table, side_by_side_table
 from gnn_core.report.tables.speed import accuracy_table, speed_table
-from gnn_core.report.tables.target import target_table
+from gnn_core.report.tables.target import cost_table, target_table
 from gnn_core.report.tables.weak import weak_table
 
 Content = Callable[[Sequence[Path], str, ReportOptions], tuple[str, list[str]]]

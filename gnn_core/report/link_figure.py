@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnn_core.files import path_argument
-from gnn_core.report.figures.runs import COLOURS, require_picture, save_figures
+from gnn_core.report.figures.style import COLOURS, plain, require_picture, save_figures
 from gnn_core.report.tables.benches import Bench, read_benches
 from gnn_core.usage import Parser, UsageError
 
@@ -80,8 +80,7 @@ def _draw_panel(axes: Axes, what: str, rows: Sequence[Sequence[Any]], names: Seq
     axes.set_xticks(places, [f"{row[0]}\n({row[1]})" for row in rows], fontsize="x-small")
     axes.set_xlabel(f"{what} (test references)")
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
 
 
 if __name__ == "__main__":

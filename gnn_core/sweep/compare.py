@@ -108,7 +108,7 @@ def _print_table(folder: Path) -> int:
     """Print the table, keep it beside the records and draw it; 1 when there is nothing to show."""
     # pandas and matplotlib take a second to import, and a wrong flag should be reported at once.
     from gnn_core.report.figures.bars import draw_bars
-    from gnn_core.report.tables.cells import settings_beside_ranks
+    from gnn_core.report.table import settings_beside_ranks
     from gnn_core.report.tables.side_by_side import side_by_side_table
 
     records, problems = read_records(folder)

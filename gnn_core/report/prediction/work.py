@@ -11,7 +11,6 @@ slowest of them, since a record has no seconds of single steps by rank.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,7 +18,14 @@ from dataclasses import dataclass
 
 from gnn_core.measure.run_record import EpochRecord, RunRecord, measured_epochs
 from gnn_core.report.prediction.allreduce import Cost
-from gnn_core.report.rows.summary import curve_settings, grouped, machine_kind, row_key, row_of
+from gnn_core.report.rows import (
+    curve_settings,
+    grouped,
+    machine_kind,
+    row_key,
+    row_of,
+    settings_text,
+)
 from gnn_core.usage import UsageError
 
 
@@ -47,6 +53,11 @@ class Work:
     fixed_seconds: float | None  # see above; None where it could not be estimated
     message_bytes: int
     global_batch_size: int
+
+    @property
+    def measured(self) -> list[Measured]:
+        """The base, then the runs of several ranks."""
+        return [self.base, *(one for one in self.runs if one is not self.base)]
 
     @property
     def alone_seconds(self) -> float:
@@ -86,20 +97,7 @@ def work_in(records: Sequence[RunRecord], strategy: str, dataset: str | None) ->
     batch = runs[0].config.get("global_batch_size")
     if not isinstance(batch, int) or batch < 1:
         raise UsageError(f"expected records with a global_batch_size of 1 or more, got {batch!r}")
-    rows = [(row_of(some), some) for some in grouped(runs, row_key)]
-    measured = [
-        Measured(
-            strategy=row.strategy,
-            num_ranks=row.ranks,
-            num_hosts=len(row.ranks_per_host),
-            step_seconds=statistics.median(_of_runs(some, lambda epoch: epoch.seconds)),
-            communicate_seconds=statistics.median(
-                _of_runs(some, lambda epoch: epoch.sections.get("communicate", 0.0))
-            ),
-            crowded=row.crowded,
-        )
-        for row, some in rows
-    ]
+    measured = [_measured(some) for some in grouped(runs, row_key)]
     own = sorted(
         (one for one in measured if one.strategy == strategy),
         key=lambda one: (one.num_ranks, one.num_hosts, one.step_seconds),
@@ -136,22 +134,26 @@ def _require_one_kind(runs: Sequence[RunRecord]) -> None:
     for what, values in (
         ("kind of machine", {machine_kind(run) for run in runs}),
         ("graph", {str(run.dataset.fingerprint) for run in runs}),
-        (
-            "set of settings",
-            {json.dumps(curve_settings(run.config), sort_keys=True) for run in runs},
-        ),
+        ("set of settings", {settings_text(curve_settings(run.config)) for run in runs}),
     ):
         if len(values) > 1:
             shown = " and ".join(sorted(values)) if what == "kind of machine" else len(values)
             raise UsageError(f"expected runs of one {what}, got {shown}: give fewer records")
 
 
-def _of_runs(runs: Sequence[RunRecord], part: Callable[[EpochRecord], float]) -> list[float]:
-    """Return for each run the seconds of a part of its steps, median over its epochs."""
-    return [
-        statistics.median(part(epoch) / _num_steps(run, epoch) for epoch in measured_epochs(run))
-        for run in runs
-    ]
+def _measured(runs: Sequence[RunRecord]) -> Measured:
+    """Return the step of runs that share a row: median over epochs, then over runs."""
+
+    def over_runs(part: Callable[[EpochRecord], float]) -> float:
+        return statistics.median(
+            statistics.median(part(one) / _num_steps(run, one) for one in measured_epochs(run))
+            for run in runs
+        )
+
+    row = row_of(runs)
+    step = over_runs(lambda epoch: epoch.seconds)
+    talk = over_runs(lambda epoch: epoch.sections.get("communicate", 0.0))
+    return Measured(row.strategy, row.ranks, len(row.ranks_per_host), step, talk, row.crowded)
 
 
 def _num_steps(run: RunRecord, epoch: EpochRecord) -> int:

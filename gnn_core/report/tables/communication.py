@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-
-import pandas as pd
+from typing import Any
 
 from gnn_core.measure.run_record import ExchangeRecord, RunRecord
 from gnn_core.number_text import NOTHING, percent, three_digits
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, rows_with_runs
-from gnn_core.report.tables.cells import Table, differing_settings, left_out
-from gnn_core.report.tables.verdicts import ratio_text
+from gnn_core.report.rows import Row, rows_with_runs, summarize
+from gnn_core.report.table import (
+    MIB,
+    Column,
+    Table,
+    left_out,
+    middle,
+    middle_text,
+    ratio_text,
+    settings_column,
+)
 
-MIB = 2**20
 _MEANING = (
     "speed-up: against the same strategy with one worker and equal settings, and against `single`",
     "allreduce: share of the seconds of an epoch that went on the sum of gradients",
@@ -26,11 +30,11 @@ _OF_PARTS = (
     "MiB: sent by a worker in a step for rows of features; exchange: seconds in which the slowest "
     "worker's fetching thread was in an exchange, as a share of training, which goes on meanwhile",
 )
-
 _OF_TOPOLOGY = (
     "sampling MiB: sent by a worker in a step for neighbours that the owners of nodes drew, beside "
     "the rows; sampling: seconds of that, as exchange",
 )
+Line = tuple[Row, RunRecord]
 
 
 def communication_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
@@ -41,30 +45,14 @@ def communication_table(records: Sequence[RunRecord], *, force: bool = False) ->
         for row, (_, runs) in zip(rows, rows_with_runs(records), strict=True)
         if row.seconds is not None
     ]
-    has_parts = any(run.exchange is not None for _, run in lines)
-    samples = any(run.exchange is not None and run.exchange.sampling_rounds for _, run in lines)
-    differing = differing_settings(
-        [row.settings for row, _ in lines], [row.dataset for row, _ in lines], precision=True
+    exchanges = [run.exchange for _, run in lines if run.exchange is not None]
+    samples = any(exchange.sampling_rounds for exchange in exchanges)
+    columns = [*_COLUMNS, *(_parts(samples) if exchanges else [])]
+    columns += settings_column(
+        lines, lambda line: line[0].settings, lambda line: line[0].dataset, precision=True
     )
-    columns = _COLUMNS | (_PARTS if has_parts else {}) | (_TOPOLOGY if samples else {})
-    return Table(
-        headings=(*columns, *(["settings"] if any(differing) else [])),
-        cells=tuple(
-            (
-                *(cell(row, run) for cell in columns.values()),
-                *([text or NOTHING] if any(differing) else []),
-            )
-            for (row, run), text in zip(lines, differing, strict=True)
-        ),
-        notes=(
-            *_MEANING,
-            *(_OF_PARTS if has_parts else ()),
-            *(_OF_TOPOLOGY if samples else ()),
-            *notes,
-            *left_out(records),
-        ),
-        numbers=pd.DataFrame([_numbers(row, run) for row, run in lines]),
-    )
+    meaning = (*_MEANING, *(_OF_PARTS if exchanges else ()), *(_OF_TOPOLOGY if samples else ()))
+    return Table.of(lines, columns, (*meaning, *notes, *left_out(records)))
 
 
 def _typical(runs: Sequence[RunRecord]) -> RunRecord:
@@ -74,86 +62,79 @@ def _typical(runs: Sequence[RunRecord]) -> RunRecord:
     return ended[seconds.index(statistics.median_low(seconds))]
 
 
-def _numbers(row: Row, run: RunRecord) -> dict[str, float | int | str | None]:
-    found: dict[str, float | int | str | None] = {
-        "dataset": row.dataset,
-        "strategy": row.strategy,
-        "workers": row.ranks,
-        "targets_per_second": _middle(row.targets_per_second),
-        "speedup_own": _middle(row.over_own),
-        "speedup_single": row.speedup,
-        "allreduce_share": row.communicate_share,
-        "exchange_share": _exchange_share(run),
-    }
-    if (exchange := run.exchange) is not None:
-        found |= {
-            "parts": exchange.parts,
-            "remote_share": _remote_share(exchange),
-            "hit_rate": exchange.hit_rate,
-            "bytes_per_step": _bytes_per_step(row, exchange),
-            "rounds_per_step": exchange.rounds / max(1, exchange.steps),
-            "sampling_bytes_per_step": _sampling_bytes_per_step(row, exchange),
-            "sampling_share": _share_of_training(run, exchange.sampling_seconds),
-            "sampling_rounds_per_step": exchange.sampling_rounds / max(1, exchange.steps),
-        }
-    return found
+def _share(line: Line, seconds: Callable[[ExchangeRecord], float]) -> float | None:
+    """Return a part of the exchange as a share of the training."""
+    run = line[1]
+    known = run.exchange is not None and run.training_seconds
+    return seconds(run.exchange) / run.training_seconds if known else None  # type: ignore
 
 
-def _middle(spread: Spread | None) -> float | None:
-    return None if spread is None else spread.middle
+_COLUMNS: list[Column[Line]] = [
+    Column("dataset", "dataset", lambda line: line[0].dataset),
+    Column("strategy", "strategy", lambda line: line[0].strategy),
+    Column("workers", "workers", lambda line: line[0].ranks),
+    Column("targets/s", "targets_per_second", lambda line: line[0].targets_per_second, middle_text),
+    Column("speed-up", None, lambda line: _speedup(line[0].over_own, line[0].own_mark)),
+    Column(None, "speedup_own", lambda line: middle(line[0].over_own)),
+    Column("over single", None, lambda line: _speedup(line[0].over_single, line[0].speedup_mark)),
+    Column(None, "speedup_single", lambda line: line[0].speedup),
+    Column("allreduce", "allreduce_share", lambda line: line[0].communicate_share, percent),
+    Column(None, "exchange_share", lambda line: _share(line, lambda one: one.seconds)),
+]
 
 
-def _remote_share(exchange: ExchangeRecord) -> float | None:
-    return exchange.remote_rows / exchange.input_rows if exchange.input_rows else None
+def _speedup(spread: Any, mark: str) -> str:
+    return ratio_text(spread) + mark
 
 
-def _bytes_per_step(row: Row, exchange: ExchangeRecord) -> float:
-    return exchange.bytes_sent / max(1, exchange.steps) / row.ranks
+def _parts(samples: bool) -> list[Column[Line]]:
+    """Return the columns of what runs on parts exchanged; `samples`: show the adjacency's too."""
 
+    def column(
+        heading: str | None,
+        name: str | None,
+        value: Callable[[ExchangeRecord, Row], Any],
+        form: Callable[[Any], str] = str,
+    ) -> Column[Line]:
+        return Column(
+            heading,
+            name,
+            lambda line: None if line[1].exchange is None else value(line[1].exchange, line[0]),
+            lambda found: NOTHING if found is None else form(found),
+        )
 
-def _sampling_bytes_per_step(row: Row, exchange: ExchangeRecord) -> float:
-    return exchange.sampling_bytes / max(1, exchange.steps) / row.ranks
+    def a_step(count: float, one: ExchangeRecord, row: Row) -> float:
+        return count / max(1, one.steps) / row.ranks
 
+    def mib(value: float) -> str:
+        return three_digits(value / MIB)
 
-def _exchange_share(run: RunRecord) -> float | None:
-    return None if run.exchange is None else _share_of_training(run, run.exchange.seconds)
-
-
-def _share_of_training(run: RunRecord, seconds: float) -> float | None:
-    return seconds / run.training_seconds if run.training_seconds else None
-
-
-def _if_parts(cell: Callable[[Row, ExchangeRecord], str]) -> Callable[[Row, RunRecord], str]:
-    return lambda row, run: NOTHING if run.exchange is None else cell(row, run.exchange)
-
-
-_COLUMNS: dict[str, Callable[[Row, RunRecord], str]] = {
-    "dataset": lambda row, run: row.dataset,
-    "strategy": lambda row, run: row.strategy,
-    "workers": lambda row, run: str(row.ranks),
-    "targets/s": lambda row, run: three_digits(_middle(row.targets_per_second)),
-    "speed-up": lambda row, run: (
-        (ratio_text(row.over_own) if row.over_own else NOTHING) + row.own_mark
-    ),
-    "over single": lambda row, run: (
-        (ratio_text(row.over_single) if row.over_single else NOTHING) + row.speedup_mark
-    ),
-    "allreduce": lambda row, run: percent(row.communicate_share),
-}
-_PARTS: dict[str, Callable[[Row, RunRecord], str]] = {
-    "parts": _if_parts(lambda row, exchange: str(exchange.parts)),
-    "rows": _if_parts(lambda row, exchange: percent(_remote_share(exchange))),
-    "hits": _if_parts(lambda row, exchange: percent(exchange.hit_rate)),
-    "MiB": _if_parts(lambda row, exchange: three_digits(_bytes_per_step(row, exchange) / MIB)),
-    "exchange": lambda row, run: percent(_exchange_share(run)),
-}
-_TOPOLOGY: dict[str, Callable[[Row, RunRecord], str]] = {
-    "sampling MiB": _if_parts(
-        lambda row, exchange: three_digits(_sampling_bytes_per_step(row, exchange) / MIB)
-    ),
-    "sampling": lambda row, run: (
-        NOTHING
-        if run.exchange is None
-        else percent(_share_of_training(run, run.exchange.sampling_seconds))
-    ),
-}
+    sampling = ("sampling MiB", "sampling") if samples else (None, None)
+    return [
+        column("parts", "parts", lambda one, _: one.parts),
+        column(
+            "rows",
+            "remote_share",
+            lambda one, _: one.remote_rows / one.input_rows if one.input_rows else None,
+            percent,
+        ),
+        column("hits", "hit_rate", lambda one, _: one.hit_rate, percent),
+        column("MiB", "bytes_per_step", lambda one, row: a_step(one.bytes_sent, one, row), mib),
+        Column("exchange", None, lambda line: _share(line, lambda one: one.seconds), percent),
+        column(None, "rounds_per_step", lambda one, _: one.rounds / max(1, one.steps)),
+        column(
+            sampling[0],
+            "sampling_bytes_per_step",
+            lambda one, row: a_step(one.sampling_bytes, one, row),
+            mib,
+        ),
+        Column(
+            sampling[1],
+            "sampling_share",
+            lambda line: _share(line, lambda one: one.sampling_seconds),
+            percent,
+        ),
+        column(
+            None, "sampling_rounds_per_step", lambda one, _: one.sampling_rounds / max(1, one.steps)
+        ),
+    ]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-
-import pandas as pd
+from dataclasses import dataclass
 
 from gnn_core.measure.run_record import DatasetInfo, RunRecord
-from gnn_core.number_text import NOTHING, three_digits
-from gnn_core.report.rows.summary import settings_of
-from gnn_core.report.tables.cells import Table, differing_settings, graph_mark, left_out
+from gnn_core.report.rows import settings_of
+from gnn_core.report.table import Column, Table, gib_text, graph_mark, left_out, settings_column
 from gnn_core.strategies import order_of
 
-GIB = 2**30
 _TWO_BYTE_FEATURES = re.compile(r"feature_dtype=b?float16\b")
 _MEANING = (
     "in GiB; graph: the arrays that training reads (offsets, neighbours, features, labels, "
@@ -38,35 +34,33 @@ class Footprint:
 def memory_table(records: Sequence[RunRecord]) -> Table:
     """Return the memory of each run that ended well, in GiB."""
     runs = sorted((run for run in records if run.status == "ok"), key=_order)
-    prints = [footprint(run) for run in runs]
-    differing = differing_settings(
-        [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs],
-        [run.dataset.name for run in runs],
-        precision=True,
-    )
-    shown = any(differing)
+    lines = [(run, footprint(run)) for run in runs]
     notes = [*_MEANING]
     untold = [run for run in runs if run.dataset.feature_bytes is None]
     if any(graph_bytes(run.dataset) is not None for run in untold):
         notes.append(_feature_note(untold))
-    if any(one.own_per_rank is not None and one.own_per_rank < 0 for one in prints):
+    if any((one.own_per_rank or 0) < 0 for _, one in lines):
         notes.append("below 0: parts of the graph were not in memory at the end of the run")
-    return Table(
-        headings=(
-            *("dataset", "strategy", "ranks", "graph", "sum of PSS", "largest peak RSS"),
-            *("own per rank", *(["settings"] if shown else [])),
+
+    def gib(heading: str, name: str) -> Column[tuple[RunRecord, Footprint]]:
+        return Column(heading, name, lambda line: getattr(line[1], name), gib_text)
+
+    columns = [
+        Column("dataset", None, lambda line: line[0].dataset.name),
+        Column("strategy", None, lambda line: line[0].strategy),
+        Column("ranks", None, lambda line: _ranks(line[0])),
+        gib("graph", "graph"),
+        gib("sum of PSS", "pss"),
+        gib("largest peak RSS", "largest_peak_rss"),
+        gib("own per rank", "own_per_rank"),
+        *settings_column(
+            lines,
+            lambda line: settings_of(line[0]) | {"graph": graph_mark(line[0].dataset.fingerprint)},
+            lambda line: line[0].dataset.name,
+            precision=True,
         ),
-        cells=tuple(
-            (
-                *(run.dataset.name, run.strategy, _ranks(run)),
-                *(_gib(one.graph), _gib(one.pss), _gib(one.largest_peak_rss)),
-                *(_gib(one.own_per_rank), *([text or NOTHING] if shown else [])),
-            )
-            for run, one, text in zip(runs, prints, differing, strict=True)
-        ),
-        notes=(*notes, *left_out(records)),
-        numbers=pd.DataFrame([asdict(one) for one in prints]),
-    )
+    ]
+    return Table.of(lines, columns, (*notes, *left_out(records)))
 
 
 def footprint(run: RunRecord) -> Footprint:
@@ -118,7 +112,3 @@ def _order(run: RunRecord) -> tuple[str, int, int, str]:
 def _ranks(run: RunRecord) -> str:
     hosts = f" ({'+'.join(map(str, run.ranks_per_host))})" if len(run.hosts) > 1 else ""
     return f"{run.world_size}{hosts}"
-
-
-def _gib(value: float | None) -> str:
-    return three_digits(None if value is None else value / GIB)

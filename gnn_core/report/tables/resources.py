@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,18 @@ import pandas as pd
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, counted, three_digits
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.summary import Row, rows_with_runs
-from gnn_core.report.tables.cells import Table, left_out
-from gnn_core.report.tables.footprint import GIB
-from gnn_core.report.tables.speed import distinguishing_columns, legend, ranks_text, spread_numbers
+from gnn_core.report.rows import Row, Spread, rows_with_runs
+from gnn_core.report.table import (
+    GIB,
+    MB,
+    Column,
+    Table,
+    distinguishing_columns,
+    identity_columns,
+    left_out,
+    legend,
+)
 
-MB = 10**6
 _MEANING = (
     "medians over runs; sampled from the first epoch to the end of the last evaluation "
     "(--sample-seconds)",
@@ -49,48 +53,50 @@ class Use:
     throttled_seconds: float | None
 
 
+Line = tuple[Row, list[Use]]
+
+
 def resource_table(records: Sequence[RunRecord]) -> Table:
     """Return what the runs that ended well used; rows without samples stay, and say so."""
-    pairs = [
-        (row, [run for run in runs if run.status == "ok"])
-        for row, runs in rows_with_runs(records)
-        if row.runs
-    ]
-    sampled = [run for _, runs in pairs for run in runs if run.resources]
-    if not sampled:
+    pairs = [(row, runs) for row, runs in rows_with_runs(records) if row.runs]
+    good = [run for _, runs in pairs for run in runs if run.status == "ok"]
+    without = sum(not run.resources for run in good)
+    if without == len(good):
         return Table((), (), (), pd.DataFrame())
-    distinguishing, machines = distinguishing_columns(pairs, lambda pair: pair[0], precision=True)
-    uses = [[use_of(run) for run in runs if run.resources] for _, runs in pairs]
-    notes = [*_MEANING, *legend(row for row, _ in pairs), *(machines if len(machines) > 1 else [])]
-    without = sum(len(runs) for _, runs in pairs) - len(sampled)
+    lines = [
+        (row, [use_of(run) for run in runs if run.status == "ok" and run.resources])
+        for row, runs in pairs
+    ]
+    distinguishing, machines = distinguishing_columns(lines, lambda line: line[0], precision=True)
+    columns: list[Column[Line]] = [
+        *identity_columns(lambda line: line[0]),
+        Column("runs", "runs", lambda line: len(line[1])),
+        _two("cores used", "cores", " of ", "cores_available"),
+        _two("peak memory, GiB", "peak_memory_bytes", " of ", "memory_limit_bytes", GIB),
+        _two(
+            "network out / in, MB/epoch",
+            *("sent_bytes_per_epoch", " / ", "received_bytes_per_epoch", MB),
+        ),
+        Column(
+            "loopback, MB/epoch", None, lambda line: _text(line, "loopback_bytes_per_epoch", MB)
+        ),
+        _two("files read / written, MB", "file_read_bytes", " / ", "file_written_bytes", MB),
+        Column("throttled, s", None, lambda line: _text(line, "throttled_seconds")),
+        *map(_in_file, Use.__dataclass_fields__),
+        *distinguishing,
+    ]
+    notes = [*_MEANING, *legend(row for row, _ in lines), *(machines if len(machines) > 1 else [])]
     notes += [f"not sampled: {counted(without, 'run')}"] if without else []
-    return Table(
-        headings=(
-            *("dataset", "strategy", "ranks", "runs", "cores used", "peak memory, GiB"),
-            *("network out / in, MB/epoch", "loopback, MB/epoch", "files read / written, MB"),
-            *("throttled, s", *distinguishing),
-        ),
-        cells=tuple(
-            (*_cells(pair[0], some), *(show(pair) for show in distinguishing.values()))
-            for pair, some in zip(pairs, uses, strict=True)
-        ),
-        notes=(*notes, *left_out(records)),
-        numbers=pd.DataFrame(
-            [_numbers(row, some) for (row, _), some in zip(pairs, uses, strict=True)]
-        ),
-    )
+    return Table.of(lines, columns, (*notes, *left_out(records)))
 
 
 def use_of(run: RunRecord) -> Use:
     """Return what all ranks of a run used together."""
     cores = run.machine.get("cores_available")
-    epochs = len(run.epochs)
-
-    def per_epoch(total: float | None) -> float | None:
-        return None if total is None or not epochs else total / epochs
 
     def of_networks(name: str) -> float | None:
-        return per_epoch(_total(run, name, lambda rank: rank.network_mark))
+        total = _total(run, name, lambda rank: rank.network_mark)
+        return None if total is None or not run.epochs else total / len(run.epochs)
 
     memory = [
         (one.cgroup_memory_bytes_peak, one.memory_limit_bytes)
@@ -129,40 +135,27 @@ def _total(
     return sum(places.values()) if places else None
 
 
-def _cells(row: Row, uses: Sequence[Use]) -> tuple[str, ...]:
-    def text(name: str, unit: float = 1) -> str:
-        spread = _middle(uses, name)
-        if spread is None:
-            return NOTHING
-        whole = name == "cores_available" and spread.middle.is_integer()
-        return f"{spread.middle:.0f}" if whole else three_digits(spread.middle / unit)
+def _over_runs(line: Line, name: str) -> Spread | None:
+    return Spread.of(getattr(use, name) for use in line[1])
 
-    def two(first: str, join: str, second: str, unit: float = 1) -> str:
-        parts = text(first, unit), text(second, unit)
+
+def _text(line: Line, name: str, unit: float = 1) -> str:
+    spread = _over_runs(line, name)
+    if spread is None:
+        return NOTHING
+    whole = name == "cores_available" and spread.middle.is_integer()
+    return f"{spread.middle:.0f}" if whole else three_digits(spread.middle / unit)
+
+
+def _two(heading: str, first: str, join: str, second: str, unit: float = 1) -> Column[Line]:
+    """Return a column of two measures."""
+
+    def text(line: Line) -> str:
+        parts = _text(line, first, unit), _text(line, second, unit)
         return NOTHING if parts == (NOTHING, NOTHING) else join.join(parts)
 
-    return (
-        *(row.dataset, row.strategy, ranks_text(row), str(len(uses))),
-        two("cores", " of ", "cores_available"),
-        two("peak_memory_bytes", " of ", "memory_limit_bytes", GIB),
-        two("sent_bytes_per_epoch", " / ", "received_bytes_per_epoch", MB),
-        text("loopback_bytes_per_epoch", MB),
-        two("file_read_bytes", " / ", "file_written_bytes", MB),
-        text("throttled_seconds"),
-    )
+    return Column(heading, None, text)
 
 
-def _numbers(row: Row, uses: Sequence[Use]) -> dict[str, object]:
-    named = {"dataset": row.dataset, "strategy": row.strategy, "ranks": row.ranks}
-    values: dict[str, object] = {**named, "runs": len(uses)}
-    for name in Use.__dataclass_fields__:
-        values |= spread_numbers(name, _middle(uses, name))
-    return values
-
-
-def _middle(uses: Sequence[Use], name: str) -> Spread | None:
-    values = [getattr(use, name) for use in uses]
-    known = sorted(value for value in values if value is not None)
-    if not known:
-        return None
-    return Spread(statistics.median(known), known[0], known[-1], len(known))
+def _in_file(name: str) -> Column[Line]:
+    return Column(None, name, lambda line: _over_runs(line, name), spread=True)

@@ -6,7 +6,7 @@ The tables of speed-ups and the answers of the report print these sentences.
 from __future__ import annotations
 
 from gnn_core.number_text import counted
-from gnn_core.report.rows.summary import Row
+from gnn_core.report.rows import Row
 
 LEAST_EFFICIENCY = 0.5
 """Speed-up per rank below which a sentence explains a row: at 2 ranks, slower than one process."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gnn_core.number_text import counted, percent, three_digits
-from gnn_core.report.rows.rounds import Comparison, fastest
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.summary import ACCURACY_TOLERANCE
+from gnn_core.report.rounds import Comparison, fastest
+from gnn_core.report.rows import ACCURACY_TOLERANCE, Spread
 from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.strategies import STRATEGIES
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, percent
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.series import Series, local_batch_size, scaling_series
-from gnn_core.report.rows.speedups import accuracy_mark, ratio
-from gnn_core.report.rows.summary import Row, rows_of, settings_text
-from gnn_core.report.tables.cells import Table, setting_text, spread_text
-from gnn_core.report.tables.speed import (
+from gnn_core.report.rows import Row, Spread, accuracy_mark, rows_of, settings_text
+from gnn_core.report.series import Series, local_batch_size, scaling_series
+from gnn_core.report.table import (
+    Column,
+    Table,
     distinguishing_columns,
+    identity_columns,
     legend,
-    ranks_text,
-    score_heading,
-    score_text,
-    spread_numbers,
+    score_columns,
+    setting_text,
+    spread_text,
 )
 from gnn_core.strategies import order_of
 
@@ -47,7 +44,7 @@ class WeakPoint:
     def rate_per_rank(self) -> Spread | None:
         """Targets per second and rank."""
         rate = self.row.targets_per_second
-        return None if rate is None else _over(rate, self.row.ranks)
+        return rate and rate.scaled(1, self.row.ranks)
 
 
 def weak_points(series: Series) -> list[WeakPoint]:
@@ -64,32 +61,45 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     # The same base can begin the series of several strategies; it is shown once.
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_order)
-    rows = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
     distinguishing, machines = distinguishing_columns(
         points, lambda one: one.row, but="global_batch_size"
     )
-    columns: dict[str, Callable[[WeakPoint], str]] = {
-        "dataset": lambda one: one.row.dataset,
-        "strategy": lambda one: one.row.strategy,
-        "ranks": lambda one: ranks_text(one.row),
-        "precision": lambda one: one.row.precision,
-        "batch": lambda one: str(one.row.settings["global_batch_size"]),
-        "per rank": lambda one: setting_text(float(local_batch_size(one.row) or 0)),
-        "runs": lambda one: str(one.row.runs),
-        "targets/s per rank": lambda one: spread_text(one.rate_per_rank),
-        "weak efficiency": _efficiency_text,
-        "communicate": lambda one: percent(one.row.communicate_share),
-        score_heading(row.score_name for row in rows): lambda one: score_text(
-            one.row.accuracy, one.row.score_name
+    columns: list[Column[WeakPoint]] = [
+        *identity_columns(lambda one: one.row),
+        Column(None, "crowded", lambda one: one.row.crowded),
+        Column("precision", "precision", lambda one: one.row.precision),
+        Column("batch", "global_batch_size", lambda one: one.row.settings["global_batch_size"]),
+        Column("per rank", None, lambda one: _per_rank(one.row)),
+        Column("runs", "runs", lambda one: one.row.runs),
+        Column(
+            "targets/s per rank",
+            "targets_per_second_per_rank",
+            lambda one: one.rate_per_rank,
+            spread_text,
+            spread=True,
         ),
-        **distinguishing,
-    }
-    return Table(
-        headings=tuple(columns),
-        cells=tuple(tuple(show(one) for show in columns.values()) for one in points),
-        notes=(*_MEANING, *legend(rows), *machines, *_baseless(found)),
-        numbers=pd.DataFrame([_numbers(one) for one in points]),
-    )
+        Column(None, "base", lambda one: one.base and one.base.strategy),
+        Column("weak efficiency", None, _efficiency_text),
+        Column(None, "weak_efficiency", lambda one: one.efficiency, spread=True),
+        Column(None, "weak_efficiency_mark", lambda one: one.mark),
+        Column("communicate", "communicate_share", lambda one: one.row.communicate_share, percent),
+        *score_columns(points, lambda one: one.row),
+        Column(None, "machine", lambda one: one.row.machine),
+        *distinguishing,
+    ]
+    marked = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
+    baseless = [
+        f"no weak efficiency for {series.rows[0].strategy} on {series.rows[0].dataset} at "
+        f"{_per_rank(series.rows[0])} targets per rank: no run of 1 rank with the same settings "
+        "on this machine"
+        for series in found
+        if series.base is None
+    ]
+    return Table.of(points, columns, (*_MEANING, *legend(marked), *machines, *baseless))
+
+
+def _per_rank(row: Row) -> str:
+    return setting_text(float(local_batch_size(row) or 0))
 
 
 def _point(row: Row, series: Series) -> WeakPoint:
@@ -98,27 +108,16 @@ def _point(row: Row, series: Series) -> WeakPoint:
         return WeakPoint(row, None, None, "")
     if row is base:
         return WeakPoint(row, base, Spread(1.0, 1.0, 1.0, 1), "")
-    efficiency = _over(ratio(row.targets_per_second, base.targets_per_second), row.ranks)
+    efficiency = row.targets_per_second.over(base.targets_per_second).scaled(1, row.ranks)
     return WeakPoint(row, base, efficiency, series.base_mark + accuracy_mark(row, base))
 
 
 def _order(one: WeakPoint) -> tuple[Any, ...]:
     row = one.row
     bare = {name: value for name, value in row.settings.items() if name != "global_batch_size"}
-    return (
-        row.dataset,
-        row.machine,
-        row.precision,
-        local_batch_size(row) or 0,
-        order_of(row.strategy),
-        settings_text(bare),
-        row.ranks,
-        row.ranks_per_host,
-    )
-
-
-def _over(spread: Spread, ranks: int) -> Spread:
-    return Spread(spread.middle / ranks, spread.low / ranks, spread.high / ranks, spread.count)
+    alike = row.dataset, row.machine, row.precision, local_batch_size(row) or 0
+    ranks = row.ranks, row.ranks_per_host
+    return *alike, order_of(row.strategy), settings_text(bare), *ranks
 
 
 def _efficiency_text(one: WeakPoint) -> str:
@@ -127,33 +126,3 @@ def _efficiency_text(one: WeakPoint) -> str:
         return NOTHING
     spread = f" ({100 * share.low:.0f}..{100 * share.high:.0f})" if share.count > 1 else ""
     return f"{percent(share.middle)}{spread}{one.mark}"
-
-
-def _baseless(found: Sequence[Series]) -> list[str]:
-    return [
-        f"no weak efficiency for {series.rows[0].strategy} on {series.rows[0].dataset} at "
-        f"{setting_text(float(local_batch_size(series.rows[0]) or 0))} targets per rank: no run "
-        f"of 1 rank with the same settings on this machine"
-        for series in found
-        if series.base is None
-    ]
-
-
-def _numbers(one: WeakPoint) -> dict[str, Any]:
-    row = one.row
-    return {
-        "dataset": row.dataset,
-        "strategy": row.strategy,
-        "ranks": row.ranks,
-        "crowded": row.crowded,
-        "precision": row.precision,
-        "global_batch_size": row.settings["global_batch_size"],
-        "runs": row.runs,
-        **spread_numbers("targets_per_second_per_rank", one.rate_per_rank),
-        "base": None if one.base is None else one.base.strategy,
-        **spread_numbers("weak_efficiency", one.efficiency),
-        "weak_efficiency_mark": one.mark,
-        "communicate_share": row.communicate_share,
-        f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
-        "machine": row.machine,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gnn_core.report.tables.cells import Table, is_number_column
+from gnn_core.report.table import Table, is_number_column
 from gnn_core.usage import printable
 
 _ESCAPES = {
