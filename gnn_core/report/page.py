@@ -30,7 +30,6 @@ from gnn_core.markup import without_math
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.answers import answers
 from gnn_core.report.generated_blocks import tables
 from gnn_core.report.prediction.outlook import fit_probes, outlook, scaling_table
 from gnn_core.report.prediction.probe_files import read_probes
@@ -43,6 +42,7 @@ from gnn_core.report.rows import (
     work_of,
     work_settings,
 )
+from gnn_core.report.sentences import answers
 from gnn_core.report.table import Table, differing_settings, graph_mark, is_number_column
 from gnn_core.usage import Parser, UsageError, printable
 from gnn_core.whole_file import write_whole

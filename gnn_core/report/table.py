@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from gnn_core.config import OPTIONS
-from gnn_core.markup import markdown_cell
+from gnn_core.markup import markdown_cell, markdown_text
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, counted, three_digits
 from gnn_core.report.rows import Row, Spread
@@ -92,6 +92,10 @@ class Table:
     def markdown(self) -> str:
         """Return the table with aligned columns, readable as text and as Markdown."""
         return self._aligned(markdown_cell)
+
+    def with_notes(self) -> str:
+        """Return the table as Markdown, and its notes as a list below it."""
+        return "\n".join([self.markdown(), "", *(f"- {markdown_text(one)}" for one in self.notes)])
 
     def _aligned(self, shown: Callable[[str], str]) -> str:
         rows = [[shown(cell) for cell in line] for line in (self.headings, *self.cells)]

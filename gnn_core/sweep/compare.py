@@ -16,7 +16,6 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import under_launcher
-from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records, require_writable
 from gnn_core.measure.run_record import RunRecord, epoch_seconds
 from gnn_core.number_text import counted, three_digits
@@ -119,8 +118,7 @@ def _print_table(folder: Path) -> int:
         return 1
     table = settings_beside_ranks(side_by_side_table(records))
     print("\n".join(["", table.text(), "", *table.notes]), flush=True)
-    lines = [table.markdown(), "", *(f"- {markdown_text(note)}" for note in table.notes), ""]
-    write_whole(folder / "table.md", "\n".join(lines))
+    write_whole(folder / "table.md", table.with_notes() + "\n")
     for path in [folder / "table.md", *draw_bars(records, folder)]:
         print(f"wrote {path}")
     return 0

@@ -33,8 +33,8 @@ from gnn_core.report.figures.style import (
 )
 from gnn_core.report.rounds import Comparison, comparisons
 from gnn_core.report.rows import Row, Spread, by_task, grouped, machine_kind, row_key, settings_of
+from gnn_core.report.sentences import distinguishing_settings
 from gnn_core.report.table import GIB, graph_mark
-from gnn_core.report.tables.side_by_side import distinguishing_settings
 from gnn_core.report.tables.target import CostRow, TargetRow, score_of
 from gnn_core.strategies import order_of
 

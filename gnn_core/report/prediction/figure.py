@@ -47,7 +47,7 @@ def scaling_figure(view: Outlook) -> Figure:
     else:
         _draw_measured(upper, view)
     for axes, points in ((upper, near), (lower, far)):
-        _draw_predicted(axes, view, points)
+        _draw_predicted(axes, points)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         plain(axes)
@@ -84,16 +84,13 @@ def _draw_measured(axes: Any, view: Outlook) -> None:
                 axes.plot(*point, **look, label="measured, ranks share cores")
 
 
-def _draw_predicted(axes: Any, view: Outlook, points: Sequence[ForecastPoint]) -> None:
+def _draw_predicted(axes: Any, points: Sequence[ForecastPoint]) -> None:
     if not points:
         return
     ranks = [point.predicted.num_ranks for point in points]
     band = ([100 * point.low for point in points], [100 * point.high for point in points])
     look: dict[str, Any] = {"alpha": 0.15, "linewidth": 0, "label": "with the probe's quartiles"}
     axes.fill_between(ranks, *band, color=_RED, **look)
-    chosen = [100 * point.predicted.efficiency for point in points]
+    efficiencies = [100 * point.predicted.efficiency for point in points]
     look = {"linestyle": (0, (5, 2)), "marker": "o", "markerfacecolor": "white"}
-    axes.plot(ranks, chosen, color=_RED, **look, label=f"PREDICTED, {view.algorithm}")
-    other = [100 * point.other.efficiency for point in points]
-    label = f"PREDICTED, {view.other_algorithm}"
-    axes.plot(ranks, other, color=_GREY, linestyle=(0, (1, 1.5)), label=label)
+    axes.plot(ranks, efficiencies, color=_RED, **look, label="PREDICTED")

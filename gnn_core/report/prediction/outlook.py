@@ -8,24 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnn_core.number_text import NOTHING, counted, percent, three_digits
-from gnn_core.report.prediction.allreduce import ALGORITHMS, Fit, can_choose, fit
+from gnn_core.report.prediction.allreduce import Fit, fit
 from gnn_core.report.prediction.probe_files import ProbeFile
 from gnn_core.report.prediction.work import Prediction, Work, efficiency_of, predict
 from gnn_core.report.table import Column, Table
 from gnn_core.usage import UsageError
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
-_NAMES = {"ring": "ring", "halving": "recursive halving and doubling"}
 
 
 @dataclass(frozen=True)
 class Fits:
-    """The allreduce's cost as the probe's median and quartiles have it, by the chosen algorithm."""
+    """The allreduce's cost as the probe's median and its lower and upper quartile have it."""
 
-    chosen: Fit
-    band: tuple[Fit, Fit]  # of the lower and of the upper quartile
-    other: Fit  # the other algorithm, of the median
-    is_distinguished: bool  # whether the probe tells the two apart
+    median: Fit
+    lower: Fit
+    upper: Fit
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class ForecastPoint:
     predicted: Prediction
     low: float  # efficiency, with the quartiles of the probe instead of its median
     high: float
-    other: Prediction  # by the other algorithm
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,6 @@ class Outlook:
     fits: Fits
     weak: bool
     points: list[ForecastPoint]  # by number of ranks
-
-    @property
-    def algorithm(self) -> str:
-        """The chosen one, in words."""
-        return _NAMES[self.fits.chosen.cost.algorithm]
-
-    @property
-    def other_algorithm(self) -> str:
-        """The other one, in words."""
-        return _NAMES[self.fits.other.cost.algorithm]
 
 
 @dataclass(frozen=True)
@@ -74,27 +61,17 @@ class _Line:
 
 
 def fit_probes(probes: Sequence[ProbeFile]) -> Fits:
-    """Return the fits of both algorithms to all probes; raises UsageError if nothing can be fitted.
-
-    Where the probes cannot tell the algorithms apart the ring is chosen, which is never the better
-    one of the two.
-    """
+    """Return the fits to all probes; raises UsageError if nothing can be fitted."""
     found = [file.probe for file in probes]
     ranks = np.repeat([one.num_ranks for one in found], [len(one.message_bytes) for one in found])
     sizes = np.concatenate([one.message_bytes for one in found])
-    fits = []
+    times = ("median_seconds", "lower_quartile_seconds", "upper_quartile_seconds")
     try:
-        for times in ("median_seconds", "lower_quartile_seconds", "upper_quartile_seconds"):
-            seconds = np.concatenate([getattr(one, times) for one in found])
-            fits.append({name: fit(name, ranks, sizes, seconds) for name in ALGORITHMS})
+        return Fits(
+            *(fit(ranks, sizes, np.concatenate([getattr(one, t) for one in found])) for t in times)
+        )
     except ValueError as problem:
         raise UsageError(f"the probe: {problem}; measure it anew") from None
-    middle, low, high = fits
-    can_distinguish = can_choose(ranks)
-    first, second = ALGORITHMS
-    if can_distinguish and middle[second].mean_residual < middle[first].mean_residual:
-        first, second = second, first
-    return Fits(middle[first], (low[first], high[first]), middle[second], can_distinguish)
 
 
 def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
@@ -108,12 +85,12 @@ def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
         counts = {ranks for ranks in counts if ranks <= work.global_batch_size}
     points = []
     for ranks in sorted(counts):
-        predicted, other, *band = (
-            predict(work, some.cost, ranks, weak=weak)
-            for some in (fits.chosen, fits.other, *fits.band)
+        predicted, *band = (
+            predict(work, one.cost, ranks, weak=weak)
+            for one in (fits.median, fits.lower, fits.upper)
         )
         reach = [one.efficiency for one in (predicted, *band)]
-        points.append(ForecastPoint(predicted, min(reach), max(reach), other))
+        points.append(ForecastPoint(predicted, min(reach), max(reach)))
     return Outlook(work, fits, weak, points)
 
 
@@ -132,12 +109,6 @@ def scaling_table(view: Outlook, probes: Sequence[ProbeFile]) -> Table:
         Column("quartiles", None, _quartiles),
         Column(None, "efficiency_low", lambda line: line.point and line.point.low),
         Column(None, "efficiency_high", lambda line: line.point and line.point.high),
-        Column(
-            "other algorithm",
-            "efficiency_other",
-            lambda line: line.point and line.point.other.efficiency,
-            lambda share: NOTHING if share is None else _share(share),
-        ),
     ]
     notes = (*_meaning(view), *_constants(view), *_gaps(view), *_origin(view, probes))
     return Table.of(_lines(view), columns, notes)
@@ -178,32 +149,21 @@ def _meaning(view: Outlook) -> Iterator[str]:
         f"speed-up: {grown}; T(1): `{base.strategy}` on 1 rank, "
         f"{three_digits(1000 * base.step_seconds)} ms a step; efficiency: speed-up / ranks"
     )
-    yield (
-        f"quartiles: with those of the probe in place of its median; other algorithm: efficiency "
-        f"with {view.other_algorithm} in place of {view.algorithm}"
-    )
+    yield "quartiles: with those of the probe in place of its median"
 
 
 def _constants(view: Outlook) -> Iterator[str]:
-    fits = view.fits
-    for one in (fits.chosen, fits.other):
-        cost, worst = one.cost, one.residuals[np.argmax(np.abs(one.residuals))]
-        beta = f"{1e9 * cost.beta_seconds_per_byte:.3g} ns a byte"
-        if cost.beta_seconds_per_byte:
-            beta += f" ({1e-6 / cost.beta_seconds_per_byte:.3g} MB/s)"
-        yield (
-            f"{_NAMES[cost.algorithm]}: fixed part {three_digits(1000 * cost.fixed_seconds)} ms, "
-            f"alpha {three_digits(1e6 * cost.alpha_seconds)} us, beta {beta}; error of the fit: "
-            f"{_share(one.mean_residual)} in the mean square, {_share(worst)} at most"
-        )
-    if fits.is_distinguished:
-        yield (
-            f"{view.algorithm} fits the probe better, with an error of "
-            f"{_share(fits.chosen.mean_residual)} beside {_share(fits.other.mean_residual)}"
-        )
-    else:
-        yield "the probe has too few numbers of ranks to tell the two algorithms apart"
-    if not fits.chosen.fixed_is_apart:
+    fitted = view.fits.median
+    cost, worst = fitted.cost, fitted.residuals[np.argmax(np.abs(fitted.residuals))]
+    beta = f"{1e9 * cost.beta_seconds_per_byte:.3g} ns a byte"
+    if cost.beta_seconds_per_byte:
+        beta += f" ({1e-6 / cost.beta_seconds_per_byte:.3g} MB/s)"
+    yield (
+        f"allreduce of a ring: fixed part {three_digits(1000 * cost.fixed_seconds)} ms, alpha "
+        f"{three_digits(1e6 * cost.alpha_seconds)} us, beta {beta}; error of the fit: "
+        f"{_share(fitted.mean_residual)} in the mean square, {_share(worst)} at most"
+    )
+    if not fitted.fixed_is_apart:
         yield (
             "the fixed part cannot be told from alpha, and is predicted to grow with the ranks as "
             "alpha does: add a probe of 1 rank"

@@ -8,14 +8,13 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted, percent
 from gnn_core.report.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows import Row, Spread
+from gnn_core.report.sentences import distinguishing_settings, verdicts
 from gnn_core.report.table import (
     Column,
     Table,
     crowded_note,
-    differing_settings,
     distinguishing_columns,
     gib_text,
-    graph_mark,
     identity_columns,
     middle_text,
     not_ok_columns,
@@ -23,7 +22,6 @@ from gnn_core.report.table import (
     ratio_text,
     score_columns,
 )
-from gnn_core.report.tables.verdicts import verdicts
 
 _MEANING = (
     "s/epoch: median over epochs after the warm-up, then over rounds; min..max: over rounds",
@@ -74,16 +72,6 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
         for sentence in verdicts(contest)
     ]
     return Table.of(lines, columns, (*said, *_MEANING, *crowded_note(map(_row, lines)), *machines))
-
-
-def distinguishing_settings(contests: Sequence[Comparison]) -> list[str]:
-    """Return for each comparison what tells it from others of its data set: settings, graph."""
-    rows = [one.contenders[0].row for one in contests]
-    settings = [
-        {**contest.settings, "graph": graph_mark(row.fingerprint)}
-        for contest, row in zip(contests, rows, strict=True)
-    ]
-    return differing_settings(settings, [row.dataset for row in rows], precision=True)
 
 
 def overview_table(records: Sequence[RunRecord]) -> Table:

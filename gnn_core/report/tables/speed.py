@@ -16,6 +16,7 @@ from gnn_core.report.rows import (
     summarize,
     training_settings,
 )
+from gnn_core.report.sentences import slowdown
 from gnn_core.report.table import (
     Column,
     Table,
@@ -32,7 +33,6 @@ from gnn_core.report.table import (
     score_columns,
     settings_column,
 )
-from gnn_core.report.tables.slowdowns import slowdown
 from gnn_core.strategies import STRATEGIES, order_of
 
 _SPREAD = (
