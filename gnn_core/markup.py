@@ -1,7 +1,7 @@
 """Text of records in the media that reports are made in: shown as it is, and never obeyed.
 
 A record may come from anywhere, and its texts may hold `<script>`, `[a link](javascript:...)` or
-`$math$`. Each medium has one function here (LaTeX: `gnn_core.report.latex.latex_text`; a terminal:
+`$math$`. Each medium has one function here (LaTeX: `gnn_core.report.table.latex_text`; a terminal:
 `gnn_core.usage.printable`, which the others call too), used where output is put together.
 """
 

@@ -33,9 +33,8 @@ from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
 from gnn_core.report.generated_blocks import SELECTIONS, TABLES, renewal, tables
-from gnn_core.report.latex import latex_table
 from gnn_core.report.rows import ReportOptions
-from gnn_core.report.table import Table
+from gnn_core.report.table import Table, latex_table
 from gnn_core.usage import Parser, UsageError, finite, printable
 from gnn_core.whole_file import write_whole
 

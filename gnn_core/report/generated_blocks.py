@@ -26,14 +26,16 @@ from gnn_core.report.rows import ReportOptions, by_task
 from gnn_core.report.table import Table, settings_beside_ranks
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
-from gnn_core.report.tables.communication import communication_table
-from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
-from gnn_core.report.tables.resources import resource_table
+from gnn_core.report.tables.memory import memory_table, resource_table
 from gnn_core.report.tables.side_by_side import overview_table, side_by_side_table
-from gnn_core.report.tables.speed import accuracy_table, speed_table
+from gnn_core.report.tables.speed import (
+    accuracy_table,
+    communication_table,
+    speed_table,
+    weak_table,
+)
 from gnn_core.report.tables.target import cost_table, target_table
-from gnn_core.report.tables.weak import weak_table
 
 Content = Callable[[Sequence[Path], str, ReportOptions], tuple[str, list[str]]]
 """(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""

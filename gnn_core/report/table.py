@@ -6,6 +6,7 @@ Beside it, how a setting, a spread, a score or a rank is written in a cell.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,24 @@ _SHORT_NAMES = {
     "scale_lr": "scaled lr",
 }
 _SCORES = {"accuracy": "test accuracy", "mrr": "test MRR"}
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # these three are other signs in LaTeX's default encoding
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "[": "{[}",  # after the end of a line [ would be an argument, * a variant of the line's end
+    "*": "{*}",
+}
 CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
 LEGEND = {
     "*": CROWDED,
@@ -113,6 +132,35 @@ def is_number_column(table: Table) -> list[bool]:
     """Return for each column whether it holds numbers, which stand to the right."""
     columns = zip(table.headings, *table.cells, strict=True)
     return [any(cell.lstrip("+-")[:1].isdigit() for cell in column[1:]) for column in columns]
+
+
+def latex_table(table: Table, notes: tuple[str, ...], caption: str = "") -> str:
+    """Return the tabular, its caption above and the notes below it: text, never LaTeX."""
+    sides = "".join("r" if one else "l" for one in is_number_column(table))
+    lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.headings, *table.cells)]
+    return "\n".join(
+        [
+            *([rf"\par\noindent\textbf{{{latex_text(caption)}}}\par"] if caption else []),
+            rf"\begin{{tabular}}{{{sides}}}",
+            r"\hline",
+            lines[0],
+            r"\hline",
+            *lines[1:],
+            r"\hline",
+            r"\end{tabular}",
+            "",
+            r"\par\noindent\footnotesize",
+            *(latex_text(note) + r"\par" for note in notes),
+            r"\normalsize",
+            "",
+        ]
+    )
+
+
+def latex_text(text: str) -> str:
+    """Return text with every sign that LaTeX reads otherwise escaped; `code` in typewriter."""
+    escaped = "".join(_ESCAPES.get(sign, sign) for sign in printable(text))
+    return re.sub(r"`([^`]*)`", r"\\texttt{\1}", escaped)
 
 
 def settings_beside_ranks(table: Table) -> Table:

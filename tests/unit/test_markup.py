@@ -18,8 +18,7 @@ from gnn_core.measure.records import read_records, write_record
 from gnn_core.measure.run_record import DatasetInfo
 from gnn_core.report import page
 from gnn_core.report.analysis import main
-from gnn_core.report.latex import latex_text
-from gnn_core.report.table import Table
+from gnn_core.report.table import Table, latex_text
 from gnn_core.usage import printable
 from tests.unit.made_records import MACHINE, run
 

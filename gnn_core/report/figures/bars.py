@@ -32,7 +32,7 @@ from gnn_core.report.figures.style import (
     title_lines,
 )
 from gnn_core.report.rounds import Comparison, comparisons
-from gnn_core.report.rows import Row, Spread, by_task, grouped, machine_kind, row_key, settings_of
+from gnn_core.report.rows import Row, Spread, by_task, grouped, row_key, row_of
 from gnn_core.report.sentences import distinguishing_settings
 from gnn_core.report.table import GIB, graph_mark
 from gnn_core.report.tables.target import CostRow, TargetRow, score_of
@@ -183,7 +183,9 @@ def _bars(
     many = len(bars[0])
     thick = 0.7 / many
     places = [at + gap for at, gap in enumerate(gaps or [0.0] * len(rows))]
-    figure, axes = _frame(names or _names(rows), places, unit, title, many, 0.22 * len(keys))
+    figure, axes = _frame(
+        names or bar_names(row_labels(rows)), places, unit, title, many, 0.22 * len(keys)
+    )
     ends = []
     for place, row, parts in zip(places, rows, bars, strict=True):
         for at, bar in enumerate(parts):
@@ -244,16 +246,24 @@ def _frame(
     return figure, axes
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
-    """Return strategy and ranks, and what tells rows of one strategy apart, in short lines."""
-    differing = distinguishing_texts([row.settings for row in rows], [row.strategy for row in rows])
-    names = []
+def row_labels(rows: Sequence[Row], *, starred: bool = True) -> list[str]:
+    """Return strategy, ranks and whatever else tells the rows of a figure apart.
+
+    `starred`: mark those of more threads than cores.
+    """
+    settings = [{**row.settings, "graph": graph_mark(row.fingerprint)} for row in rows]
+    differing = distinguishing_texts(settings, [row.strategy for row in rows])
+    labels = []
     for row, text in zip(rows, differing, strict=True):
         hosts = f" on {len(row.ranks_per_host)} hosts" if len(row.ranks_per_host) > 1 else ""
-        name = f"{row.strategy}, {counted(row.ranks, 'rank')}{hosts}{'*' * row.crowded}"
-        name = row.strategy if name == "single, 1 rank" else name
-        names.append(f"{name}{', ' * bool(text)}{text}")
-    return bar_names(names)
+        star = "*" * (row.crowded and starred)
+        name = f"{row.strategy}, {counted(row.ranks, 'rank')}{hosts}{star}"
+        parts = [row.strategy if name == "single, 1 rank" else name]
+        parts += [row.precision] if len({one.precision for one in rows}) > 1 else []
+        parts += [text] if text else []
+        parts += [row.machine] if len({one.machine for one in rows}) > 1 else []
+        labels.append(", ".join(parts))
+    return labels
 
 
 def time_bars(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
@@ -263,7 +273,7 @@ def time_bars(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
     """
     groups = grouped(runs, row_key)
     groups.sort(key=lambda some: (order_of(some[0].strategy), some[0].world_size))
-    labels = bar_names(run_labels([some[0] for some in groups]))
+    labels = bar_names(row_labels([row_of(some) for some in groups], starred=False))
     places = range(len(groups))
     unit = "seconds per epoch of the slowest rank\n(mean after warm-up)"
     title = f"Where time goes on {name or runs[0].dataset.name}"
@@ -293,21 +303,3 @@ def _section_seconds(runs: Sequence[RunRecord]) -> dict[str, float]:
     total = statistics.fmean(epoch.seconds for epoch in epochs)
     named = sum(value for name, value in parts.items() if name != "other")
     return {**parts, "other": max(0.0, total - named)}
-
-
-def run_labels(runs: Sequence[RunRecord]) -> list[str]:
-    """Return strategy, ranks and whatever else tells the runs of one data set apart."""
-    every = [settings_of(run) | {"graph": graph_mark(run.dataset.fingerprint)} for run in runs]
-    settings = distinguishing_texts(every, [run.strategy for run in runs])
-    precisions = {run.config.get("precision") for run in runs}
-    machines = {machine_kind(run) for run in runs}
-    labels = []
-    for run, text in zip(runs, settings, strict=True):
-        hosts = f" on {len(run.hosts)} hosts" if len(run.hosts) > 1 else ""
-        ranks = f"{run.world_size} rank{'s' if run.world_size > 1 else ''}{hosts}"
-        parts = [run.strategy if run.strategy == "single" else f"{run.strategy}, {ranks}"]
-        parts += [str(run.config.get("precision"))] if len(precisions) > 1 else []
-        parts += [text] if text else []
-        parts += [machine_kind(run)] if len(machines) > 1 else []
-        labels.append(", ".join(parts))
-    return labels

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.figures.bars import run_labels
+from gnn_core.report.figures.bars import row_labels
 from gnn_core.report.figures.style import (
     DASHES,
     WIDTH_INCHES,
@@ -28,7 +28,7 @@ from gnn_core.report.figures.style import (
     strategy_colour,
     title_lines,
 )
-from gnn_core.report.rows import steps_per_epoch
+from gnn_core.report.rows import row_of, steps_per_epoch
 from gnn_core.report.table import GIB, MB
 from gnn_core.strategies import STRATEGIES, order_of
 
@@ -87,7 +87,7 @@ def loss_curves(runs: Sequence[RunRecord], name: str | None = None) -> Figure:
 
 def _curve_labels(runs: Sequence[RunRecord]) -> list[str]:
     """Return what tells the curves apart, with their seeds where there are several."""
-    labels = run_labels(runs)
+    labels = row_labels([row_of([run]) for run in runs], starred=False)
     pairs = list(zip(labels, runs, strict=True))
     if len({run.config.get("seed") for run in runs}) > 1:
         seeds: dict[str, set[Any]] = {}

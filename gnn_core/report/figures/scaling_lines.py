@@ -28,7 +28,7 @@ from gnn_core.report.figures.style import (
 from gnn_core.report.rows import Row, Spread
 from gnn_core.report.series import Series
 from gnn_core.report.table import score_heading
-from gnn_core.report.tables.weak import weak_points
+from gnn_core.report.tables.speed import weak_points
 
 _APART = 0.03  # octaves between the points of two lines at one number of ranks
 _MARKS = {"!": "test score unknown or lost", "?": "base on another machine"}
