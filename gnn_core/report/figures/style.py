@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure  # a Figure of its own needs no pyplot and no display
 from matplotlib.lines import Line2D
 
+from gnn_core.files import path_argument
 from gnn_core.markup import without_math
 from gnn_core.report.table import differing_settings
 from gnn_core.strategies import order_of
-from gnn_core.usage import UsageError
+from gnn_core.usage import Parser, UsageError
 from gnn_core.whole_file import write_whole
 
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")
@@ -97,12 +98,6 @@ def sign(label: str, **look: Any) -> Line2D:
     return Line2D([], [], **{"color": "#777777", "linestyle": "", **look}, label=label)
 
 
-def require_picture(file: Path) -> None:
-    """Raise UsageError for a file whose name is of no format that a document shows."""
-    if file.suffix not in (".svg", ".png"):
-        raise UsageError(f"expected a file named .svg or .png, got {file}")
-
-
 def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
     """Write each figure under its name, whose end is the format (png, svg); return the files.
 
@@ -117,3 +112,26 @@ def save_figures(drawn: Mapping[str, Figure], directory: Path) -> list[Path]:
             figure.savefig(content, format=kind, dpi=200, metadata={volatile: None})
         write_whole(directory / name, content.getvalue())
     return [directory / name for name in drawn]
+
+
+def draw_document(
+    doc: str | None,
+    program: str,
+    source: tuple[str, str],
+    figure_of: Callable[[Path], Figure],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Draw a figure of a document: the command `program SOURCE FILE`; its exit code.
+
+    `source`: its name and help. Raises UsageError for a file of no format that a document shows.
+    """
+    parser = Parser.of(doc, prog=f"python -m gnn_core.report.{program}")
+    parser.add_argument("source", type=path_argument, metavar=source[0], help=source[1])
+    parser.add_argument("output", type=path_argument, help="file to write, .svg or .png")
+    options = parser.parse_args(arguments)
+    if options.output.suffix not in (".svg", ".png"):
+        raise UsageError(f"expected a file named .svg or .png, got {options.output}")
+    figure = figure_of(options.source)
+    (file,) = save_figures({options.output.name: figure}, options.output.parent)
+    print(f"drew {file}")
+    return 0
