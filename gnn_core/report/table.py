@@ -16,8 +16,8 @@ import pandas as pd
 from gnn_core.config import OPTIONS
 from gnn_core.markup import markdown_cell, markdown_text
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.number_text import NOTHING, counted, three_digits
-from gnn_core.report.rows import Row, Spread
+from gnn_core.number_text import NOTHING, counted, percent, three_digits
+from gnn_core.report.rows import Row, Spread, settings_text
 from gnn_core.usage import printable
 
 GIB, MIB, MB = 2**30, 2**20, 10**6
@@ -252,13 +252,14 @@ def distinguishing_columns(
     return columns, [f"machine {number}: {kind}" for kind, number in numbers.items()]
 
 
-def identity_columns(row_of: Callable[[Line], Row]) -> list[Column[Line]]:
-    """Return data set, strategy and ranks."""
+def row_columns(row_of: Callable[[Line], Row], names: str = "who") -> list[Column[Line]]:
+    """Return the columns that `names` name, keys of ROW_COLUMNS with a space between them."""
+    chosen = [one for name in names.split() for one in ROW_COLUMNS[name]]
     return [
-        Column("dataset", "dataset", lambda line: row_of(line).dataset),
-        Column("strategy", "strategy", lambda line: row_of(line).strategy),
-        Column("ranks", None, lambda line: ranks_text(row_of(line))),
-        Column(None, "ranks", lambda line: row_of(line).ranks),
+        Column(
+            one.heading, one.name, lambda line, of=one.value: of(row_of(line)), one.form, one.spread
+        )
+        for one in chosen
     ]
 
 
@@ -372,22 +373,42 @@ def score_columns(
     return shown
 
 
-def not_ok_columns(row_of: Callable[[Line], Row]) -> list[Column[Line]]:
-    """Return how many runs failed or were stopped."""
-
-    def text(line: Line) -> str:
-        counts = ((row_of(line).failed, "failed"), (row_of(line).interrupted, "interrupted"))
-        return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING
-
-    return [
-        Column("not ok", None, text),
-        Column(None, "failed", lambda line: row_of(line).failed),
-        Column(None, "interrupted", lambda line: row_of(line).interrupted),
-    ]
+def _not_ok_text(row: Row) -> str:
+    counts = ((row.failed, "failed"), (row.interrupted, "interrupted"))
+    return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING
 
 
 def _deviation(spread: Spread | None) -> float | None:
     return spread.high - spread.middle if spread is not None and spread.count > 1 else None
+
+
+ROW_COLUMNS: Mapping[str, Sequence[Column[Row]]] = {
+    "who": (
+        Column("dataset", "dataset", lambda row: row.dataset),
+        Column("strategy", "strategy", lambda row: row.strategy),
+        Column("ranks", None, ranks_text),
+        Column(None, "ranks", lambda row: row.ranks),
+    ),
+    "crowded": (Column(None, "crowded", lambda row: row.crowded),),
+    "hosts": (Column("hosts", "hosts", lambda row: len(row.ranks_per_host)),),
+    "precision": (Column("precision", "precision", lambda row: row.precision),),
+    "runs": (Column("runs", "runs", lambda row: row.runs),),
+    "seconds": (
+        Column("s/epoch", "seconds_per_epoch", lambda row: row.seconds, middle_text, spread=True),
+        Column("min..max", None, lambda row: range_text(row.seconds)),
+    ),
+    "communicate": (
+        Column("communicate", "communicate_share", lambda row: row.communicate_share, percent),
+    ),
+    "not_ok": (
+        Column("not ok", None, lambda row: _not_ok_text(row)),
+        Column(None, "failed", lambda row: row.failed),
+        Column(None, "interrupted", lambda row: row.interrupted),
+    ),
+    "machine": (Column(None, "machine", lambda row: row.machine),),
+    "settings": (Column(None, "settings", lambda row: settings_text(row.settings)),),
+}
+"""Columns that tables of rows have in common, by what they tell."""
 
 
 def setting_name(name: str) -> str:

@@ -24,9 +24,9 @@ from gnn_core.report.table import (
     distinguishing_columns,
     gib_text,
     graph_mark,
-    identity_columns,
     left_out,
     legend,
+    row_columns,
     settings_column,
 )
 from gnn_core.strategies import order_of
@@ -181,7 +181,7 @@ def resource_table(records: Sequence[RunRecord]) -> Table:
     ]
     distinguishing, machines = distinguishing_columns(lines, lambda line: line[0], precision=True)
     columns: list[Column[Used]] = [
-        *identity_columns(lambda line: line[0]),
+        *row_columns(lambda line: line[0]),
         Column("runs", "runs", lambda line: len(line[1])),
         _two("cores used", "cores", " of ", "cores_available"),
         _two("peak memory, GiB", "peak_memory_bytes", " of ", "memory_limit_bytes", GIB),

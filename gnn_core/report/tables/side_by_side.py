@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.number_text import counted, percent
+from gnn_core.number_text import counted
 from gnn_core.report.rounds import Comparison, Contender, comparisons
 from gnn_core.report.rows import Row, Spread
 from gnn_core.report.sentences import distinguishing_settings, verdicts
@@ -15,11 +15,9 @@ from gnn_core.report.table import (
     crowded_note,
     distinguishing_columns,
     gib_text,
-    identity_columns,
     middle_text,
-    not_ok_columns,
-    range_text,
     ratio_text,
+    row_columns,
     score_columns,
 )
 
@@ -41,12 +39,9 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     distinguishing, machines = distinguishing_columns(lines, _row, precision=True)
     names = dict(zip(map(id, contests), distinguishing_settings(contests), strict=True))
     columns: list[Column[Line]] = [
-        *identity_columns(_row),
-        Column(None, "crowded", lambda line: _row(line).crowded),
+        *row_columns(_row, "who crowded"),
         Column(None, "rounds", lambda line: line[0].rounds),
-        Column("runs", "runs", lambda line: _row(line).runs),
-        Column("s/epoch", "seconds_per_epoch", lambda line: _row(line).seconds, middle_text, True),
-        Column("min..max", None, lambda line: range_text(_row(line).seconds)),
+        *row_columns(_row, "runs seconds"),
         Column("x own", None, lambda line: _ratio(line[1], line[0].own_single(line[1]))),
         Column(None, "speedup_own", lambda line: _over_own(line), spread=True),
         Column("x fastest", None, lambda line: _ratio(line[1], line[0].fastest_single)),
@@ -56,14 +51,11 @@ def side_by_side_table(records: Sequence[RunRecord]) -> Table:
             lambda line: line[1].times_as_fast(line[0].fastest_single),
             spread=True,
         ),
-        Column(
-            "communicate", "communicate_share", lambda one: _row(one).communicate_share, percent
-        ),
+        *row_columns(_row, "communicate"),
         *score_columns(lines, _row),
         Column("PSS", "pss_bytes", lambda line: line[1].pss, gib_text),
         Column("peak RSS", "peak_rss_bytes", lambda line: line[1].peak_rss, gib_text),
-        *not_ok_columns(_row),
-        Column(None, "machine", lambda line: line[0].machine),
+        *row_columns(_row, "not_ok machine"),
         *distinguishing,
     ]
     said = [

@@ -31,15 +31,13 @@ from gnn_core.report.table import (
     Table,
     distinguishing_columns,
     graph_mark,
-    identity_columns,
     left_out,
     legend,
     middle,
     middle_text,
-    not_ok_columns,
     precision_order,
-    range_text,
     ratio_text,
+    row_columns,
     score_columns,
     setting_text,
     settings_column,
@@ -56,19 +54,15 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    distinguishing, machines = distinguishing_columns(rows, lambda row: row)
+    distinguishing, machines = distinguishing_columns(rows, _itself)
     scaled = any(row.over_own and row.ranks > 1 for row in rows)
     own = "own speed-up", "own efficiency"
     if not scaled:  # each is 1 rank, or has none to be measured against
         own = None, None  # type: ignore[assignment]
     columns: list[Column[Row]] = [
-        *identity_columns(lambda row: row),
+        *row_columns(_itself),
         Column(None, "ranks_per_host", lambda row: "+".join(map(str, row.ranks_per_host))),
-        Column(None, "crowded", lambda row: row.crowded),
-        Column("precision", "precision", lambda row: row.precision),
-        Column("runs", "runs", lambda row: row.runs),
-        Column("s/epoch", "seconds_per_epoch", lambda row: row.seconds, middle_text, spread=True),
-        Column("min..max", None, lambda row: range_text(row.seconds)),
+        *row_columns(_itself, "crowded precision runs seconds"),
         Column("speed-up", None, lambda row: ratio_text(row.over_single, row.speedup_mark)),
         Column(None, "speedup", lambda row: row.over_single, spread=True),
         Column(None, "speedup_mark", lambda row: row.speedup_mark),
@@ -77,12 +71,10 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         Column(None, "own_speedup", lambda row: row.over_own, spread=True),
         Column(None, "own_speedup_mark", lambda row: row.own_mark),
         Column(own[1], None, lambda row: row.own_efficiency, percent),
-        Column("communicate", "communicate_share", lambda row: row.communicate_share, percent),
-        *score_columns(rows, lambda row: row, deviation=True),
+        *row_columns(_itself, "communicate"),
+        *score_columns(rows, _itself, deviation=True),
         Column(None, "seeds", lambda row: row.accuracy.count if row.accuracy else 0),
-        *not_ok_columns(lambda row: row),
-        Column(None, "machine", lambda row: row.machine),
-        Column(None, "settings", lambda row: settings_text(row.settings)),
+        *row_columns(_itself, "not_ok machine settings"),
         *distinguishing,
     ]
     said = [_SPREAD] if any(row.over_single and row.over_single.count > 1 for row in rows) else []
@@ -90,6 +82,10 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     said += legend(rows, scaled)
     slow = dict.fromkeys(slowdown(row, row.speedup, "single", _own_base(row, rows)) for row in rows)
     return Table.of(rows, columns, (*filter(None, slow), *said, *machines, *notes))
+
+
+def _itself(row: Row) -> Row:
+    return row
 
 
 def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
@@ -180,16 +176,12 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     # The same base can begin the series of several strategies; it is shown once.
     points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
     points.sort(key=_weak_order)
-    distinguishing, machines = distinguishing_columns(
-        points, lambda one: one.row, but="global_batch_size"
-    )
+    distinguishing, machines = distinguishing_columns(points, _row, but="global_batch_size")
     columns: list[Column[WeakPoint]] = [
-        *identity_columns(lambda one: one.row),
-        Column(None, "crowded", lambda one: one.row.crowded),
-        Column("precision", "precision", lambda one: one.row.precision),
+        *row_columns(_row, "who crowded precision"),
         Column("batch", "global_batch_size", lambda one: one.row.settings["global_batch_size"]),
         Column("per rank", None, lambda one: _per_rank(one.row)),
-        Column("runs", "runs", lambda one: one.row.runs),
+        *row_columns(_row, "runs"),
         Column(
             "targets/s per rank",
             "targets_per_second_per_rank",
@@ -201,9 +193,9 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         Column("weak efficiency", None, _efficiency_text),
         Column(None, "weak_efficiency", lambda one: one.efficiency, spread=True),
         Column(None, "weak_efficiency_mark", lambda one: one.mark),
-        Column("communicate", "communicate_share", lambda one: one.row.communicate_share, percent),
-        *score_columns(points, lambda one: one.row),
-        Column(None, "machine", lambda one: one.row.machine),
+        *row_columns(_row, "communicate"),
+        *score_columns(points, _row),
+        *row_columns(_row, "machine"),
         *distinguishing,
     ]
     marked = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
@@ -215,6 +207,10 @@ def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
         if series.base is None
     ]
     return Table.of(points, columns, (*_WEAK_MEANING, *legend(marked), *machines, *baseless))
+
+
+def _row(one: WeakPoint) -> Row:
+    return one.row
 
 
 def _per_rank(row: Row) -> str:

@@ -22,7 +22,6 @@ from gnn_core.report.rows import (
     Spread,
     rows_with_runs,
     score_name,
-    settings_text,
     work_of,
 )
 from gnn_core.report.table import (
@@ -30,8 +29,8 @@ from gnn_core.report.table import (
     Table,
     crowded_note,
     distinguishing_columns,
-    identity_columns,
     left_out,
+    row_columns,
     score_columns,
     score_heading,
     score_text,
@@ -93,6 +92,10 @@ class CostRow:
     cost: Spread | None
     to_target: Spread | None  # training until the target; None when it was not reached
     target: TargetRow | None  # None when the row could not be judged
+
+
+def _row(line: TargetRow | CostRow) -> Row:
+    return line.row
 
 
 def reach(run: RunRecord, target: float | None) -> Reach:
@@ -162,12 +165,10 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    distinguishing, machines = distinguishing_columns(lines, lambda line: line.row)
+    distinguishing, machines = distinguishing_columns(lines, _row)
     scores = score_heading(row.score_name for row in rows)
     columns: list[Column[TargetRow]] = [
-        *identity_columns(lambda line: line.row),
-        Column(None, "crowded", lambda line: line.row.crowded),
-        Column("precision", "precision", lambda line: line.row.precision),
+        *row_columns(_row, "who crowded precision"),
         Column(None, "score", lambda line: line.row.score_name),
         Column(
             scores.replace("test", "target"), None, lambda line: score_of(line.row, line.target)
@@ -181,8 +182,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         Column(None, "judged", lambda line: line.judged),
         Column(scores.replace("test", "best"), None, lambda line: score_of(line.row, line.best)),
         Column(None, "best_valid_score", lambda line: line.best),
-        Column(None, "machine", lambda line: line.row.machine),
-        Column(None, "settings", lambda line: settings_text(line.row.settings)),
+        *row_columns(_row, "machine settings"),
         *distinguishing,
     ]
     in_parts = sum(run.status == "ok" and _in_parts(run) for run in records)
@@ -276,21 +276,18 @@ def cost_table(records: Sequence[RunRecord], options: ReportOptions) -> Table:
             "expected the price of a host for an hour, got none: no cost is shown without --price X"
         )
     lines = cost_rows(records, options.price, options.target)
-    distinguishing, machines = distinguishing_columns(lines, lambda line: line.row)
+    distinguishing, machines = distinguishing_columns(lines, _row)
     unit = f" ({options.currency})" if options.currency else ""
     columns: list[Column[CostRow]] = [
-        *identity_columns(lambda line: line.row),
-        Column("hosts", "hosts", lambda line: len(line.row.ranks_per_host)),
-        Column("precision", "precision", lambda line: line.row.precision),
-        Column("runs", "runs", lambda line: line.row.runs),
+        *row_columns(_row, "who hosts precision runs"),
         Column("host-hours", "host_hours", lambda line: line.host_hours, spread_text, spread=True),
         Column(f"cost{unit}", "cost", lambda line: line.cost, spread_text, spread=True),
         Column(f"cost to target{unit}", None, to_target_text),
         Column(None, "cost_to_target", lambda line: line.to_target, spread=True),
         Column(None, "price_per_host_hour", lambda line: options.price),
         Column(None, "currency", lambda line: options.currency),
-        *score_columns(lines, lambda line: line.row),
-        Column(None, "machine", lambda line: line.row.machine),
+        *score_columns(lines, _row),
+        *row_columns(_row, "machine"),
         *distinguishing,
     ]
     price = f"price: {options.price:g}{' ' * bool(unit)}{options.currency} per host-hour, as given"
