@@ -119,7 +119,8 @@ class Table:
     def _aligned(self, shown: Callable[[str], str]) -> str:
         rows = [[shown(cell) for cell in line] for line in (self.headings, *self.cells)]
         widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-        lines, rule = [[] for _ in rows], []
+        lines: list[list[str]] = [[] for _ in rows]
+        rule: list[str] = []
         for at, (width, right) in enumerate(zip(widths, is_number_column(self), strict=True)):
             rule.append("-" * (width - right) + ":" * right)
             for line, row in zip(lines, rows, strict=True):

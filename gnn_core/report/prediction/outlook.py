@@ -118,14 +118,14 @@ def _lines(view: Outlook) -> Iterator[_Line]:
     for one in () if view.weak else view.work.measured:
         share = efficiency_of(view.work, one)
         kind = "measured, crowded" if one.crowded else "measured"
-        step, talk = one.step_seconds, one.communicate_seconds
-        where = one.strategy, one.num_ranks, one.num_hosts
-        yield _Line(kind, *where, step, talk, share, share * one.num_ranks)
+        seconds = one.step_seconds, one.communicate_seconds
+        name, ranks, hosts = one.strategy, one.num_ranks, one.num_hosts
+        yield _Line(kind, name, ranks, hosts, *seconds, share, share * ranks)
     for point in view.points:
         made = point.predicted
-        step, talk = made.step_seconds, made.communicate_seconds
-        where = view.work.strategy, made.num_ranks, None  # type: ignore[assignment]
-        yield _Line("PREDICTED", *where, step, talk, made.efficiency, made.speedup, point)
+        seconds = made.step_seconds, made.communicate_seconds
+        name, ranks = view.work.strategy, made.num_ranks
+        yield _Line("PREDICTED", name, ranks, None, *seconds, made.efficiency, made.speedup, point)
 
 
 def _quartiles(line: _Line) -> str:

@@ -65,7 +65,7 @@ def memory_table(records: Sequence[RunRecord]) -> Table:
     def gib(heading: str, name: str) -> Column[tuple[RunRecord, Footprint]]:
         return Column(heading, name, lambda line: getattr(line[1], name), gib_text)
 
-    columns = [
+    columns: list[Column[tuple[RunRecord, Footprint]]] = [
         Column("dataset", None, lambda line: line[0].dataset.name),
         Column("strategy", None, lambda line: line[0].strategy),
         Column("ranks", None, lambda line: _ranks(line[0])),

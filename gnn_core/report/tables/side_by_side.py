@@ -29,6 +29,10 @@ _MEANING = (
     "GiB; PSS: of all processes together at the end of a run, shared pages counted once; peak RSS: "
     "of the largest process",
 )
+_OVERVIEW_MEANING = (
+    "speed-up: against one process of the same framework (`single`: PyTorch, `one`: Keras); GiB: "
+    "memory of all processes together (PSS)"
+)
 Line = tuple[Comparison, Contender]
 
 
@@ -85,13 +89,10 @@ def overview_table(records: Sequence[RunRecord]) -> Table:
         *score_columns(lines, _row),
         Column("GiB", "pss_bytes", lambda line: line[1].pss, gib_text),
     ]
-    notes = contest and (
-        f"data set {contest.dataset}, {counted(contest.rounds, 'round')}; machine: "
-        f"{contest.machine}",
-        "speed-up: against one process of the same framework (`single`: PyTorch, `one`: Keras); "
-        "GiB: memory of all processes together (PSS)",
-    )
-    return Table.of(lines, columns, notes or ())
+    if contest is None:
+        return Table.of(lines, columns)
+    where = f"data set {contest.dataset}, {counted(contest.rounds, 'round')}"
+    return Table.of(lines, columns, (f"{where}; machine: {contest.machine}", _OVERVIEW_MEANING))
 
 
 def _row(line: Line) -> Row:

@@ -56,9 +56,8 @@ def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     rows, notes = summarize(records, force=force)
     distinguishing, machines = distinguishing_columns(rows, _itself)
     scaled = any(row.over_own and row.ranks > 1 for row in rows)
-    own = "own speed-up", "own efficiency"
-    if not scaled:  # each is 1 rank, or has none to be measured against
-        own = None, None  # type: ignore[assignment]
+    # Unless any is scaled, each is 1 rank, or has none to be measured against.
+    own = ("own speed-up", "own efficiency") if scaled else (None, None)
     columns: list[Column[Row]] = [
         *row_columns(_itself),
         Column(None, "ranks_per_host", lambda row: "+".join(map(str, row.ranks_per_host))),
@@ -291,9 +290,8 @@ def _typical(runs: Sequence[RunRecord]) -> RunRecord:
 
 def _exchange_share(line: Timed, seconds: Callable[[ExchangeRecord], float]) -> float | None:
     """Return a part of the exchange as a share of the training."""
-    run = line[1]
-    known = run.exchange is not None and run.training_seconds
-    return seconds(run.exchange) / run.training_seconds if known else None  # type: ignore
+    exchange, training = line[1].exchange, line[1].training_seconds
+    return None if exchange is None or not training else seconds(exchange) / training
 
 
 _TIMED_COLUMNS: list[Column[Timed]] = [
