@@ -2,7 +2,7 @@
 
 `rows` (repeated runs together, and their speed-ups), `rounds` and `series` (rows that belong
 together), `table` (what a table is), `tables/`, `figures/`, `prediction/`, `generated_blocks`
-(tables inside Markdown), `loose_figures` (numbers without a record), `answers`, `page`.
+(tables inside Markdown), `sentences`, `loose_figures` (numbers without a record), `page`.
 
 Commands: `analysis`, `scaling`, `page`, `track`, `loose_figures`, `curve_figure`, `link_figure`.
 """

@@ -109,6 +109,7 @@ class Row:
     work: Hashable  # equal for rows that do the same work: data, loss-relevant settings
     targets_per_second: Spread | None  # over all ranks, while training; over runs as `seconds`
     step_seconds: Spread | None  # of an optimiser step; over runs as `seconds`
+    step_communicate: Spread | None  # of them spent communicating
     num_targets: int  # of an epoch, over all ranks; 0 when unknown
     cores: int | None  # that a host has for the run
     others_running: int  # processes of other programs that used a core as a run began; median
@@ -209,7 +210,8 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         fingerprint=first.dataset.fingerprint,
         work=work_of(first),
         targets_per_second=Spread.of(map(targets_per_second, good)),
-        step_seconds=Spread.of(map(step_seconds, good)),
+        step_seconds=Spread.of(step_seconds(run) for run in good),
+        step_communicate=Spread.of(step_seconds(run, "communicate") for run in good),
         num_targets=max((epoch.num_targets for run in runs for epoch in run.epochs), default=0),
         cores=cores,
         others_running=int(statistics.median(o if isinstance(o, int) else 0 for o in others)),
@@ -222,13 +224,20 @@ def targets_per_second(run: RunRecord) -> float | None:
     return rates.middle if rates else None
 
 
-def step_seconds(run: RunRecord) -> float | None:
-    """Return the seconds of an optimiser step, median over those epochs; None when unknown."""
+def step_seconds(run: RunRecord, section: str | None = None) -> float | None:
+    """Return the seconds of an optimiser step, or of a section of it; None when unknown.
+
+    It is the median over those epochs.
+    """
     batch = run.config.get("global_batch_size")
     if not isinstance(batch, int) or batch < 1:
         return None
-    epochs = [one for one in measured_epochs(run) if one.num_targets]
-    steps = Spread.of(one.seconds / math.ceil(one.num_targets / batch) for one in epochs)
+    steps = Spread.of(
+        (one.sections.get(section, 0.0) if section else one.seconds)
+        / math.ceil(one.num_targets / batch)
+        for one in measured_epochs(run)
+        if one.num_targets
+    )
     return steps.middle if steps else None
 
 
@@ -236,6 +245,17 @@ def steps_per_epoch(run: RunRecord) -> int | None:
     """Return the optimiser steps of a whole epoch; None when the record does not say."""
     targets, per_step = run.dataset.splits.get("train"), run.config.get("global_batch_size")
     return math.ceil(targets / per_step) if targets and per_step else None
+
+
+def losses_by_step(run: RunRecord) -> dict[int, float]:
+    """Return global step -> loss; a resumed run has only the steps after its checkpoint."""
+    losses = run.step_losses or []
+    per_epoch, first = steps_per_epoch(run), 0
+    if run.resumed_from:
+        if per_epoch is None or not run.epochs:
+            return {}
+        first = (run.epochs[-1].epoch + 1) * per_epoch - len(losses)
+    return {step: loss for step, loss in enumerate(losses, start=first) if loss is not None}
 
 
 def _communicate_share(run: RunRecord) -> float | None:

@@ -31,7 +31,7 @@ from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.measure.run_record import RunRecord  # noqa: E402
 from gnn_core.report.prediction.allreduce import Cost, fit  # noqa: E402
 from gnn_core.report.prediction.probe_files import Probe, read_probes  # noqa: E402
-from gnn_core.report.prediction.work import efficiency_of, predict, work_in  # noqa: E402
+from gnn_core.report.prediction.work import communicate_of, efficiency_of, predict, work_in  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
 from gnn_core.sweep.launches import seen_from_root  # noqa: E402
 from gnn_core.usage import Parser, UsageError  # noqa: E402
@@ -215,7 +215,7 @@ def _rows(trial: Trial) -> list[list[Any]]:
     for probe in trial.probes[1:]:
         count = probe.num_ranks
         probed = probe.median_seconds[probe.message_bytes.index(work.message_bytes)]
-        run = next(one for one in work.runs if one.num_ranks == count)
+        run = next(one for one in work.runs if one.ranks == count)
         cost = _cost(trial, work.message_bytes)
         predicted = predict(work, cost, count)
         seconds = predicted.communicate_seconds
@@ -227,8 +227,8 @@ def _rows(trial: Trial) -> list[list[Any]]:
                 1000 * probed,
                 f"{100 * (seconds / probed - 1):+.0f} %",
                 f"{100 * _usual_error(probe, cost):.0f} %",
-                1000 * run.communicate_seconds,
-                f"{100 * (seconds / run.communicate_seconds - 1):+.0f} %",
+                1000 * communicate_of(run),
+                f"{100 * (seconds / communicate_of(run) - 1):+.0f} %",
                 f"{100 * predicted.efficiency:.0f} %",
                 f"{100 * efficiency_of(work, run):.0f} %",
                 f"{_distance(trial.records, count):.1e}",

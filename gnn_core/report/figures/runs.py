@@ -28,7 +28,7 @@ from gnn_core.report.figures.style import (
     strategy_colour,
     title_lines,
 )
-from gnn_core.report.rows import row_of, steps_per_epoch
+from gnn_core.report.rows import losses_by_step, row_of, steps_per_epoch
 from gnn_core.report.table import GIB, MB
 from gnn_core.strategies import STRATEGIES, order_of
 
@@ -108,17 +108,11 @@ def loss_points(run: RunRecord) -> tuple[list[float], list[float]]:
     """Return (epochs passed, loss): of each step where steps were kept, else of each epoch."""
     steps = steps_per_epoch(run)
     if run.step_losses and steps:
-        # A resumed run may have entered its first epoch half-way; its last one is whole.
-        first = (
-            run.epochs[-1].epoch + 1 - len(run.step_losses) / steps
-            if run.resumed_from and run.epochs
-            else 0.0
-        )
-        points = [(first + (step + 0.5) / steps, loss) for step, loss in enumerate(run.step_losses)]
+        points = [((step + 0.5) / steps, loss) for step, loss in losses_by_step(run).items()]
     else:
-        points = [(epoch.epoch + 0.5, epoch.train_loss) for epoch in run.epochs]
-    known = [(where, loss) for where, loss in points if loss is not None]
-    return [where for where, _ in known], [loss for _, loss in known]
+        losses = [(epoch.epoch + 0.5, epoch.train_loss) for epoch in run.epochs]
+        points = [(where, loss) for where, loss in losses if loss is not None]
+    return [where for where, _ in points], [loss for _, loss in points]
 
 
 def _distance_to_single(

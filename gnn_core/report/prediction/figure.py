@@ -37,7 +37,7 @@ def scaling_figure(view: Outlook) -> Figure:
     """
     figure = Figure(figsize=(WIDTH_INCHES, 6.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharey=True)
-    measured = {one.num_ranks for one in view.work.measured if not view.weak}
+    measured = {one.ranks for one in view.work.measured if not view.weak}
     beyond = max(measured, default=1)
     near = [point for point in view.points if point.predicted.num_ranks <= beyond]
     far = [point for point in view.points if point.predicted.num_ranks > beyond]
@@ -72,8 +72,8 @@ def _draw_measured(axes: Any, view: Outlook) -> None:
     label = f"measured, `{view.work.base.strategy}`: T(1)"
     axes.plot(1, 100, "D", color=_GREY, linestyle="", label=label)
     for several, marker in ((False, "o"), (True, "s")):
-        runs = [one for one in view.work.runs if (one.num_hosts > 1) == several]
-        points = [(one.num_ranks, 100 * efficiency_of(view.work, one)) for one in runs]
+        runs = [one for one in view.work.runs if (len(one.ranks_per_host) > 1) == several]
+        points = [(one.ranks, 100 * efficiency_of(view.work, one)) for one in runs]
         look: dict[str, Any] = {"color": "black", "marker": marker}
         if runs:
             label = f"measured, {'several hosts' if several else 'one host'}"

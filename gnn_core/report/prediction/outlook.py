@@ -10,7 +10,14 @@ import numpy as np
 from gnn_core.number_text import NOTHING, counted, percent, three_digits
 from gnn_core.report.prediction.allreduce import Fit, fit
 from gnn_core.report.prediction.probe_files import ProbeFile
-from gnn_core.report.prediction.work import Prediction, Work, efficiency_of, predict
+from gnn_core.report.prediction.work import (
+    Prediction,
+    Work,
+    communicate_of,
+    efficiency_of,
+    predict,
+    step_of,
+)
 from gnn_core.report.table import Column, Table
 from gnn_core.usage import UsageError
 
@@ -81,7 +88,7 @@ def outlook(work: Work, fits: Fits, *, weak: bool = False) -> Outlook:
     """
     counts = set(RANKS)
     if not weak:
-        counts |= {one.num_ranks for one in work.runs if one.num_ranks > 1}
+        counts |= {one.ranks for one in work.runs if one.ranks > 1}
         counts = {ranks for ranks in counts if ranks <= work.global_batch_size}
     points = []
     for ranks in sorted(counts):
@@ -118,8 +125,8 @@ def _lines(view: Outlook) -> Iterator[_Line]:
     for one in () if view.weak else view.work.measured:
         share = efficiency_of(view.work, one)
         kind = "measured, crowded" if one.crowded else "measured"
-        seconds = one.step_seconds, one.communicate_seconds
-        name, ranks, hosts = one.strategy, one.num_ranks, one.num_hosts
+        seconds = step_of(one), communicate_of(one)
+        name, ranks, hosts = one.strategy, one.ranks, len(one.ranks_per_host)
         yield _Line(kind, name, ranks, hosts, *seconds, share, share * ranks)
     for point in view.points:
         made = point.predicted
@@ -147,7 +154,7 @@ def _meaning(view: Outlook) -> Iterator[str]:
     )
     yield (
         f"speed-up: {grown}; T(1): `{base.strategy}` on 1 rank, "
-        f"{three_digits(1000 * base.step_seconds)} ms a step; efficiency: speed-up / ranks"
+        f"{three_digits(1000 * step_of(base))} ms a step; efficiency: speed-up / ranks"
     )
     yield "quartiles: with those of the probe in place of its median"
 

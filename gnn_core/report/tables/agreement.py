@@ -15,9 +15,9 @@ from gnn_core.number_text import NOTHING, counted
 from gnn_core.report.rows import (
     curve_settings,
     grouped,
+    losses_by_step,
     score_name,
     settings_text,
-    steps_per_epoch,
     training_settings,
 )
 from gnn_core.report.table import (
@@ -119,7 +119,7 @@ def _fitness(run: RunRecord, single: RunRecord) -> tuple[bool, int]:
 
 
 def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
-    losses, others = _losses_by_step(run), _losses_by_step(partner)
+    losses, others = losses_by_step(run), losses_by_step(partner)
     apart = {step: _relative(loss, others[step]) for step, loss in losses.items() if step in others}
     if not apart:
         return None
@@ -129,17 +129,6 @@ def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
     if accuracy is not None and other is not None and _trained_alike(run, partner):
         difference = accuracy - other
     return Distance(len(apart), max(apart.values()), max(first, default=None), difference)
-
-
-def _losses_by_step(run: RunRecord) -> dict[int, float]:
-    """Return global step -> loss; a resumed run has only the steps after its checkpoint."""
-    losses = run.step_losses or []
-    per_epoch, first = steps_per_epoch(run), 0
-    if run.resumed_from:
-        if per_epoch is None or not run.epochs:
-            return {}
-        first = (run.epochs[-1].epoch + 1) * per_epoch - len(losses)
-    return {step: loss for step, loss in enumerate(losses, start=first) if loss is not None}
 
 
 def _relative(loss: float, other: float) -> float:
