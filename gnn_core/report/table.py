@@ -256,12 +256,16 @@ def distinguishing_columns(
 def row_columns(row_of: Callable[[Line], Row], names: str = "who") -> list[Column[Line]]:
     """Return the columns that `names` name, keys of ROW_COLUMNS with a space between them."""
     chosen = [one for name in names.split() for one in ROW_COLUMNS[name]]
-    return [
-        Column(
-            one.heading, one.name, lambda line, of=one.value: of(row_of(line)), one.form, one.spread
-        )
-        for one in chosen
-    ]
+    return [_of_row(one, row_of) for one in chosen]
+
+
+def _of_row(column: Column[Row], row_of: Callable[[Line], Row]) -> Column[Line]:
+    """Return the column of a row as that of what has one."""
+
+    def value(line: Line) -> Any:
+        return column.value(row_of(line))
+
+    return Column(column.heading, column.name, value, column.form, column.spread)
 
 
 def precision_order(precision: object) -> int:
@@ -362,16 +366,14 @@ def score_columns(
         )
     ]
     for name in dict.fromkeys(row.score_name for row in rows):
-
-        def score(line: Line, name: str = name) -> Spread | None:
-            return row_of(line).accuracy if row_of(line).score_name == name else None
-
-        shown.append(Column(None, f"test_{name}", score))
+        shown.append(_of_row(Column(None, f"test_{name}", _score_of(name)), row_of))
         if deviation:
-            shown.append(
-                Column(None, f"test_{name}_sd", lambda line, of=score: _deviation(of(line)))
-            )
+            shown.append(_of_row(Column(None, f"test_{name}_sd", _deviation_of(name)), row_of))
     return shown
+
+
+def _score_of(name: str) -> Callable[[Row], Spread | None]:
+    return lambda row: row.accuracy if row.score_name == name else None
 
 
 def _not_ok_text(row: Row) -> str:
@@ -379,8 +381,12 @@ def _not_ok_text(row: Row) -> str:
     return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING
 
 
-def _deviation(spread: Spread | None) -> float | None:
-    return spread.high - spread.middle if spread is not None and spread.count > 1 else None
+def _deviation_of(name: str) -> Callable[[Row], float | None]:
+    def deviation(row: Row) -> float | None:
+        score = _score_of(name)(row)
+        return score.high - score.middle if score is not None and score.count > 1 else None
+
+    return deviation
 
 
 ROW_COLUMNS: Mapping[str, Sequence[Column[Row]]] = {

@@ -30,6 +30,7 @@ from gnn_core.report.table import (
     crowded_note,
     distinguishing_columns,
     left_out,
+    middle,
     row_columns,
     score_columns,
     score_heading,
@@ -94,7 +95,11 @@ class CostRow:
     target: TargetRow | None  # None when the row could not be judged
 
 
-def _row(line: TargetRow | CostRow) -> Row:
+def _judged(line: TargetRow) -> Row:
+    return line.row
+
+
+def _paid(line: CostRow) -> Row:
     return line.row
 
 
@@ -157,7 +162,7 @@ def _target_row(row: Row, runs: Sequence[RunRecord], target: float | None) -> Ta
         epochs=epochs.middle if known and epochs else None,
         reached=sum(one.seconds is not None for one in reaches),
         judged=len(reaches),
-        best=best and best.middle,
+        best=middle(best),
     )
 
 
@@ -165,10 +170,10 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
     """Return the seconds to the target, and how far those came who did not reach it."""
     lines = target_rows(records, target)
     rows = [line.row for line in lines]
-    distinguishing, machines = distinguishing_columns(lines, _row)
+    distinguishing, machines = distinguishing_columns(lines, _judged)
     scores = score_heading(row.score_name for row in rows)
     columns: list[Column[TargetRow]] = [
-        *row_columns(_row, "who crowded precision"),
+        *row_columns(_judged, "who crowded precision"),
         Column(None, "score", lambda line: line.row.score_name),
         Column(
             scores.replace("test", "target"), None, lambda line: score_of(line.row, line.target)
@@ -182,7 +187,7 @@ def target_table(records: Sequence[RunRecord], *, target: float | None = None) -
         Column(None, "judged", lambda line: line.judged),
         Column(scores.replace("test", "best"), None, lambda line: score_of(line.row, line.best)),
         Column(None, "best_valid_score", lambda line: line.best),
-        *row_columns(_row, "machine settings"),
+        *row_columns(_judged, "machine settings"),
         *distinguishing,
     ]
     in_parts = sum(run.status == "ok" and _in_parts(run) for run in records)
@@ -276,18 +281,18 @@ def cost_table(records: Sequence[RunRecord], options: ReportOptions) -> Table:
             "expected the price of a host for an hour, got none: no cost is shown without --price X"
         )
     lines = cost_rows(records, options.price, options.target)
-    distinguishing, machines = distinguishing_columns(lines, _row)
+    distinguishing, machines = distinguishing_columns(lines, _paid)
     unit = f" ({options.currency})" if options.currency else ""
     columns: list[Column[CostRow]] = [
-        *row_columns(_row, "who hosts precision runs"),
+        *row_columns(_paid, "who hosts precision runs"),
         Column("host-hours", "host_hours", lambda line: line.host_hours, spread_text, spread=True),
         Column(f"cost{unit}", "cost", lambda line: line.cost, spread_text, spread=True),
         Column(f"cost to target{unit}", None, to_target_text),
         Column(None, "cost_to_target", lambda line: line.to_target, spread=True),
         Column(None, "price_per_host_hour", lambda line: options.price),
         Column(None, "currency", lambda line: options.currency),
-        *score_columns(lines, _row),
-        *row_columns(_row, "machine"),
+        *score_columns(lines, _paid),
+        *row_columns(_paid, "machine"),
         *distinguishing,
     ]
     price = f"price: {options.price:g}{' ' * bool(unit)}{options.currency} per host-hour, as given"
