@@ -1,7 +1,7 @@
 """Text of records in the media that reports are made in: shown as it is, and never obeyed.
 
 A record may come from anywhere, and its texts may hold `<script>`, `[a link](javascript:...)` or
-`$math$`. Each medium has one function here (LaTeX: `tables.latex.latex_text`; a terminal:
+`$math$`. Each medium has one function here (LaTeX: `gnn_core.report.table.latex_text`; a terminal:
 `gnn_core.usage.printable`, which the others call too), used where output is put together.
 """
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "[": r"\[", "]": r"\]"})
 _CELL = str.maketrans({"|": r"\|", "`": r"\`"})
 _FORMULA = ("=", "+", "-", "@")
-_TAGS = frozenset(
-    "a blockquote br code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span "
-    "strong sub summary sup table tbody td th thead tr ul".split()
-)
-_PLAIN_ATTRIBUTES = ("class", "id", "alt", "open", "start", "colspan", "rowspan")
 
 
 def markdown_cell(text: str) -> str:
@@ -50,32 +45,6 @@ def csv_cell(value: Any) -> Any:
     except ValueError:
         return value if value == NOTHING else f"'{value}"
     return value
-
-
-def safe_html(body: str) -> str:
-    """The HTML without scripts, handlers, styles that position, and links but to http and https.
-
-    The second line of defence: what reaches it was Markdown that `markdown_text` has been over.
-    """
-    import bleach
-    from bleach.css_sanitizer import CSSSanitizer
-
-    def is_allowed(tag: str, name: str, value: str) -> bool:
-        if (tag, name) == ("img", "src"):
-            return value.startswith("data:image/")
-        if (tag, name) == ("a", "href"):
-            return value.startswith(("http://", "https://", "#"))
-        return name in _PLAIN_ATTRIBUTES or name == "style"
-
-    return str(
-        bleach.clean(
-            body,
-            tags=_TAGS,
-            attributes=is_allowed,
-            protocols={"http", "https", "data"},
-            css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"]),
-        )
-    )
 
 
 def without_math(figure: Figure) -> None:

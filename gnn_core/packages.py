@@ -19,7 +19,7 @@ BASE = ("numpy", "numba", "yaml", "filelock", "psutil", "safetensors", "scipy", 
 EXTRAS = {
     "torch": ("torch", "tensorboardX"),
     "tf": ("tensorflow", "keras"),
-    "report": ("pandas", "matplotlib", "networkx", "nbconvert", "ipykernel"),
+    "report": ("pandas", "matplotlib", "networkx", "jinja2", "ipykernel"),
     "deploy": ("kubernetes_validate",),
     "examples": ("sklearn",),
     "partition": ("pymetis",),

@@ -380,7 +380,7 @@ VIOLATIONS = [
     (
         "no run imports the report",
         "gnn_core/deploy/sweep_rules.py",
-        "import gnn_core.report.answers",
+        "import gnn_core.report.sentences",
     ),
     ("no run imports the sweep", "gnn_core/training/a.py", "from gnn_core.sweep import plan"),
     ("no run imports the sweep", "gnn_core/deploy/a.py", "import gnn_core.sweep.plan"),

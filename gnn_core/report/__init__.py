@@ -1,7 +1,8 @@
 """Tables, figures and pages made from run records. No run imports it.
 
-`rows/` (records that belong together), `tables/`, `figures/`, `prediction/`, `generated_blocks`
-(tables inside Markdown), `loose_figures` (numbers without a record), `answers`, `notebook`, `page`.
+`rows` (repeated runs together, and their speed-ups), `rounds` and `series` (rows that belong
+together), `table` (what a table is), `tables/`, `figures/`, `prediction/`, `generated_blocks`
+(tables inside Markdown), `sentences`, `loose_figures` (numbers without a record), `page`.
 
 Commands: `analysis`, `scaling`, `page`, `track`, `loose_figures`, `curve_figure`, `link_figure`.
 """

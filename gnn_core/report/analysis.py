@@ -20,6 +20,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gnn_core.launch import guarded, require_packages
 
@@ -32,9 +33,8 @@ from gnn_core.measure.records import read_records, record_files
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
 from gnn_core.report.generated_blocks import SELECTIONS, TABLES, renewal, tables
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.tables.cells import Table
-from gnn_core.report.tables.latex import latex_table
+from gnn_core.report.rows import ReportOptions
+from gnn_core.report.table import Table, latex_table
 from gnn_core.usage import Parser, UsageError, finite, printable
 from gnn_core.whole_file import write_whole
 
@@ -55,69 +55,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser.of(__doc__, prog="python -m gnn_core.report.analysis")
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=path_argument,
-        default=[Path("results")],
-        metavar="PATH",
-        help="folders and files of run records (default: results)",
+    add = parser.add_argument
+    places: dict[str, Any] = {"nargs": "*", "type": path_argument, "default": [Path("results")]}
+    text = "folders and files of run records (default: results)"
+    add("paths", **places, metavar="PATH", help=text)
+    add("--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)")
+    add("--format", choices=("text", "markdown", "csv", "latex"), default="text")
+    add("--output", type=path_argument, metavar="FILE", help="write there, not here")
+    text = "compare runs of different machines all the same"
+    add("--force", action="store_true", help=text)
+    text = "validation score to reach, a fraction (default: one point below that of `single`)"
+    add("--target", type=_fraction, metavar="X", help=text)
+    text = "of one host for one hour; without it no cost"
+    add("--price", type=finite(0), metavar="X", help=text)
+    add("--currency", metavar="UNIT", help="of the price (default: none is shown)")
+    text = "also draw what the records have: speed-up, efficiency, time, loss, memory and so on"
+    add("--figures", type=path_argument, metavar="DIR", help=text)
+    add("--figures-format", choices=("png", "svg"), help="(default: png)")
+    text = (
+        "renew the tables between <!-- figures:NAME FOLDER begin --> and <!-- figures:NAME end --> "
+        f"in these Markdown files; NAME is one of {', '.join(SELECTIONS)}; without FOLDER, which "
+        "is relative to the file, PATHs are used"
     )
-    parser.add_argument(
-        "--table", choices=tuple(TABLES), default="speed", help="which one (default: speed)"
-    )
-    parser.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text")
-    parser.add_argument(
-        "--output", type=path_argument, metavar="FILE", help="write there, not here"
-    )
-    _add_choices(parser)
-    parser.add_argument(
-        "--figures",
-        type=path_argument,
-        metavar="DIR",
-        help="also draw what the records have: speed-up, efficiency, time, loss, memory and so on",
-    )
-    parser.add_argument("--figures-format", choices=("png", "svg"), help="(default: png)")
-    parser.add_argument(
-        "--update",
-        nargs="+",
-        action="extend",
-        type=path_argument,
-        metavar="FILE",
-        help=f"renew the tables between <!-- figures:NAME FOLDER begin --> and "
-        f"<!-- figures:NAME end --> in these Markdown files; NAME is one of "
-        f"{', '.join(SELECTIONS)}; without FOLDER, which is relative to the file, PATHs are used",
-    )
-    parser.add_argument(
-        "--readme",
-        dest="update",
-        action="append",
-        type=path_argument,
-        metavar="FILE",
-        help="the same for one file; the former name of --update",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="with --update: change nothing, exit 1 when stale"
-    )
+    several: dict[str, Any] = {"type": path_argument, "metavar": "FILE"}
+    add("--update", nargs="+", action="extend", **several, help=text)
+    text = "the same for one file; the former name of --update"
+    add("--readme", dest="update", action="append", **several, help=text)
+    text = "with --update: change nothing, exit 1 when stale"
+    add("--check", action="store_true", help=text)
     options = parser.parse_args(arguments)
     _require_use(options)
     return options
-
-
-def _add_choices(parser: Parser) -> None:
-    parser.add_argument(
-        "--force", action="store_true", help="compare runs of different machines all the same"
-    )
-    parser.add_argument(
-        "--target",
-        type=_fraction,
-        metavar="X",
-        help="validation score to reach, a fraction (default: one point below that of `single`)",
-    )
-    parser.add_argument(
-        "--price", type=finite(0), metavar="X", help="of one host for one hour; without it no cost"
-    )
-    parser.add_argument("--currency", metavar="UNIT", help="of the price (default: none is shown)")
 
 
 def _fraction(text: str) -> float:
@@ -203,11 +171,10 @@ def _laid_out(caption: str, table: Table, form: str) -> str:
     if form == "latex":
         return latex_table(table, table.notes, caption)
     if form == "markdown":
-        above = [f"**{markdown_text(caption)}**", ""] if caption else []
-        notes = [f"- {markdown_text(one)}" for one in table.notes]
-        return "\n".join([*above, table.markdown(), "", *notes, ""])
-    notes = [printable(one) for one in table.notes]
-    return "\n".join([*([f"{printable(caption)}:"] if caption else []), table.text(), *notes, ""])
+        above = f"**{markdown_text(caption)}**\n\n" if caption else ""
+        return f"{above}{table.with_notes()}\n"
+    above = f"{printable(caption)}:\n" if caption else ""
+    return above + "\n".join([table.text(), *map(printable, table.notes), ""])
 
 
 def _show_csv(captioned: Sequence[tuple[str, Table]], origin: str, output: Path | None) -> None:

@@ -9,8 +9,8 @@ the right. Exit code 0, 2 for a mistake reported in one line.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from gnn_core.launch import guarded, require_packages
 
@@ -20,37 +20,25 @@ if __name__ == "__main__":
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnn_core.files import path_argument
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.figures.runs import loss_points, require_picture, save_figures, strategy_colour
+from gnn_core.report.figures.runs import loss_points
+from gnn_core.report.figures.style import draw_document, plain, strategy_colour
 from gnn_core.strategies import order_of
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import UsageError
 
 _DASHES = {1: "-", 2: (0, (5, 2)), 4: (0, (2, 1.5))}  # ranks -> style of their line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process); return its exit code."""
-    return guarded(lambda: _draw(_parse(arguments)))
+    source = "records", "folder of run records"
+    return guarded(lambda: draw_document(__doc__, "curve_figure", source, _draw, arguments))
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser.of(__doc__, prog="python -m gnn_core.report.curve_figure")
-    parser.add_argument("records", type=path_argument, help="folder of run records")
-    parser.add_argument("output", type=path_argument, help="file to write, .svg or .png")
-    options = parser.parse_args(arguments)
-    require_picture(options.output)
-    return options
-
-
-def _draw(options: argparse.Namespace) -> int:
-    records, _ = read_records(options.records)
-    figure = curve_figure(records)
-    (file,) = save_figures({options.output.name: figure}, options.output.parent)
-    print(f"drew {file}")
-    return 0
+def _draw(folder: Path) -> Figure:
+    return curve_figure(read_records(folder)[0])
 
 
 def curve_figure(records: Sequence[RunRecord]) -> Figure:
@@ -70,8 +58,7 @@ def curve_figure(records: Sequence[RunRecord]) -> Figure:
     right.set_yscale("log")
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     left.legend(frameon=False, fontsize="small")
     return figure
 

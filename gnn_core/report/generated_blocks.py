@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gnn_core.config import UsageError
@@ -22,21 +22,20 @@ from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import counted
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.rows.scores import by_task
+from gnn_core.report.rows import ReportOptions, by_task
+from gnn_core.report.table import Table, settings_beside_ranks
 from gnn_core.report.tables.agreement import curves_table
 from gnn_core.report.tables.benches import bench_table, bench_title, read_benches
-from gnn_core.report.tables.cells import Table, settings_beside_ranks
-from gnn_core.report.tables.communication import communication_table
-from gnn_core.report.tables.cost import cost_table
-from gnn_core.report.tables.footprint import memory_table
 from gnn_core.report.tables.links import link_table
-from gnn_core.report.tables.overview import overview_table
-from gnn_core.report.tables.resources import resource_table
-from gnn_core.report.tables.side_by_side import side_by_side_table
-from gnn_core.report.tables.speed import accuracy_table, speed_table
-from gnn_core.report.tables.target import target_table
-from gnn_core.report.tables.weak import weak_table
+from gnn_core.report.tables.memory import memory_table, resource_table
+from gnn_core.report.tables.side_by_side import overview_table, side_by_side_table
+from gnn_core.report.tables.speed import (
+    accuracy_table,
+    communication_table,
+    speed_table,
+    weak_table,
+)
+from gnn_core.report.tables.target import cost_table, target_table
 
 Content = Callable[[Sequence[Path], str, ReportOptions], tuple[str, list[str]]]
 """(files and folders, their names for the reader, flags) -> Markdown, and remarks on bad files."""
@@ -63,7 +62,11 @@ class _Section:
     folder: str | None  # as the marker spells it
     line: int
     begin: int  # end of the begin marker
-    end: int  # start of the end marker's line
+    end: int = 0  # start of the end marker's line
+
+    def matches(self, name: str, folder: str | None) -> bool:
+        """Whether an end marker ends it; one may repeat the folder."""
+        return self.name == name and folder in (None, self.folder)
 
     def __str__(self) -> str:
         return f"line {self.line} ({' '.join(filter(None, (self.name, self.folder)))})"
@@ -97,7 +100,8 @@ def renewal(document: Path, paths: Sequence[Path], choices: ReportOptions | None
 def _sections(text: str, document: Path) -> list[_Section]:
     """Return the marked sections in order; raises UsageError at the first marker out of place."""
     found: list[_Section] = []
-    opened: tuple[_Section, str] | None = None
+    opened: _Section | None = None
+    spelt = ""
     for match in _MARKER_LINE.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
         marker = _MARKER.fullmatch(match["marker"])
@@ -111,20 +115,14 @@ def _sections(text: str, document: Path) -> list[_Section]:
             known = ", ".join(SELECTIONS)
             raise UsageError(f"{document}:{line}: expected figures of {known}, got {name}")
         if marker["side"] == "begin" and opened is None:
-            opened = _Section(name, folder, line, match.end(), match.end()), marker[0]
-        elif (
-            marker["side"] == "end"
-            and opened is not None
-            and opened[0].name == name
-            and folder in (None, opened[0].folder)
-        ):
-            section = opened[0]
-            found.append(_Section(name, section.folder, section.line, section.begin, match.start()))
+            opened, spelt = _Section(name, folder, line, match.end()), marker[0]
+        elif opened and marker["side"] == "end" and opened.matches(name, folder):
+            found.append(replace(opened, end=match.start()))
             opened = None
         else:
             raise UsageError(f"{document}:{line}: {marker[0]} has no partner where it stands")
     if opened is not None:
-        raise UsageError(f"{document}:{opened[0].line}: {opened[1]} is never ended")
+        raise UsageError(f"{document}:{opened.line}: {spelt} is never ended")
     if not found:
         raise UsageError(
             f"expected markers such as <!-- figures:speed begin --> and "
@@ -176,7 +174,7 @@ def _of_records(name: str) -> Content:
         commits = _commits((record.commit, record.dirty) for record in records)
         origin = f"- from {counted(len(records), 'run record')} in {places}; {commits}"
         blocks = [
-            (f"**{markdown_text(caption)}**\n\n" if caption else "") + _markdown(table)
+            (f"**{markdown_text(caption)}**\n\n" if caption else "") + table.with_notes()
             for caption, table in tables(name, records, choices)
         ]
         return "\n\n".join(blocks) + f"\n{origin}", problems
@@ -191,7 +189,7 @@ def _of_benches(
     if not benches:
         raise _nothing("benchmark files (*.json)", places, problems)
     blocks = [
-        f"{markdown_text(bench_title(bench))}:\n\n{_markdown(bench_table(bench))}\n"
+        f"{markdown_text(bench_title(bench))}:\n\n{bench_table(bench).with_notes()}\n"
         f"- {_commits([(bench.commit, bench.dirty)])}"
         for bench in benches
     ]
@@ -223,10 +221,6 @@ SELECTIONS: Mapping[str, Content] = {
     **{name: _of_records(name) for name in TABLES},
     "benches": _of_benches,
 }
-
-
-def _markdown(table: Table) -> str:
-    return "\n".join([table.markdown(), "", *(f"- {markdown_text(note)}" for note in table.notes)])
 
 
 def _commits(origins: Iterable[tuple[str | None, bool | None]]) -> str:

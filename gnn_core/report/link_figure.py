@@ -8,8 +8,8 @@ line.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gnn_core.launch import guarded, require_packages
@@ -20,38 +20,27 @@ if __name__ == "__main__":
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnn_core.files import path_argument
-from gnn_core.report.figures.runs import COLOURS, require_picture, save_figures
+from gnn_core.report.figures.style import COLOURS, draw_document, plain
 from gnn_core.report.tables.benches import Bench, read_benches
-from gnn_core.usage import Parser, UsageError
+from gnn_core.usage import UsageError
 
 _FIRST = 2  # columns before those of the model and the rules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process); return its exit code."""
-    return guarded(lambda: _draw(_parse(arguments)))
+    source = "groups", "file of baselines/link_groups.py"
+    return guarded(lambda: draw_document(__doc__, "link_figure", source, _draw, arguments))
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser.of(__doc__, prog="python -m gnn_core.report.link_figure")
-    parser.add_argument("groups", type=path_argument, help="file of baselines/link_groups.py")
-    parser.add_argument("output", type=path_argument, help="file to write, .svg or .png")
-    options = parser.parse_args(arguments)
-    require_picture(options.output)
-    return options
-
-
-def _draw(options: argparse.Namespace) -> int:
-    benches, problems = read_benches(options.groups)
+def _draw(file: Path) -> Figure:
+    benches, problems = read_benches(file)
     if len(benches) != 1 or not any(":" in str(row[0]) for row in benches[0].rows):
         raise UsageError(
-            f"expected a file that baselines/link_groups.py wrote, got {options.groups}"
+            f"expected a file that baselines/link_groups.py wrote, got {file}"
             + "".join(f"; {problem}" for problem in problems)
         )
-    (file,) = save_figures({options.output.name: link_figure(benches[0])}, options.output.parent)
-    print(f"drew {file}")
-    return 0
+    return link_figure(benches[0])
 
 
 def link_figure(bench: Bench) -> Figure:
@@ -80,8 +69,7 @@ def _draw_panel(axes: Axes, what: str, rows: Sequence[Sequence[Any]], names: Seq
     axes.set_xticks(places, [f"{row[0]}\n({row[1]})" for row in rows], fontsize="x-small")
     axes.set_xlabel(f"{what} (test references)")
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
 
 
 if __name__ == "__main__":

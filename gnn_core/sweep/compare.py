@@ -16,7 +16,6 @@ from gnn_core.config import RunConfig, parse_config
 from gnn_core.data import datasets
 from gnn_core.files import file_stem, path_argument
 from gnn_core.launch import under_launcher
-from gnn_core.markup import markdown_text
 from gnn_core.measure.records import read_records, require_writable
 from gnn_core.measure.run_record import RunRecord, epoch_seconds
 from gnn_core.number_text import counted, three_digits
@@ -108,7 +107,7 @@ def _print_table(folder: Path) -> int:
     """Print the table, keep it beside the records and draw it; 1 when there is nothing to show."""
     # pandas and matplotlib take a second to import, and a wrong flag should be reported at once.
     from gnn_core.report.figures.bars import draw_bars
-    from gnn_core.report.tables.cells import settings_beside_ranks
+    from gnn_core.report.table import settings_beside_ranks
     from gnn_core.report.tables.side_by_side import side_by_side_table
 
     records, problems = read_records(folder)
@@ -119,8 +118,7 @@ def _print_table(folder: Path) -> int:
         return 1
     table = settings_beside_ranks(side_by_side_table(records))
     print("\n".join(["", table.text(), "", *table.notes]), flush=True)
-    lines = [table.markdown(), "", *(f"- {markdown_text(note)}" for note in table.notes), ""]
-    write_whole(folder / "table.md", "\n".join(lines))
+    write_whole(folder / "table.md", table.with_notes() + "\n")
     for path in [folder / "table.md", *draw_bars(records, folder)]:
         print(f"wrote {path}")
     return 0

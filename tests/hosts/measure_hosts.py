@@ -29,9 +29,9 @@ from gnn_core.bench.frame import write_bench  # noqa: E402
 from gnn_core.measure import machine  # noqa: E402
 from gnn_core.measure.records import read_records  # noqa: E402
 from gnn_core.measure.run_record import RunRecord  # noqa: E402
-from gnn_core.report.prediction.allreduce import ALGORITHMS, Cost, fit  # noqa: E402
+from gnn_core.report.prediction.allreduce import Cost, fit  # noqa: E402
 from gnn_core.report.prediction.probe_files import Probe, read_probes  # noqa: E402
-from gnn_core.report.prediction.work import efficiency_of, predict, work_in  # noqa: E402
+from gnn_core.report.prediction.work import communicate_of, efficiency_of, predict, work_in  # noqa: E402
 from gnn_core.report.tables.benches import bench_table, read_benches  # noqa: E402
 from gnn_core.sweep.launches import seen_from_root  # noqa: E402
 from gnn_core.usage import Parser, UsageError  # noqa: E402
@@ -42,7 +42,6 @@ FITTED = (1, 2)
 COLUMNS = [
     "link",
     "hosts",
-    "algorithm",
     "predicted ms",
     "probed ms",
     "off by",
@@ -216,27 +215,25 @@ def _rows(trial: Trial) -> list[list[Any]]:
     for probe in trial.probes[1:]:
         count = probe.num_ranks
         probed = probe.median_seconds[probe.message_bytes.index(work.message_bytes)]
-        run = next(one for one in work.runs if one.num_ranks == count)
-        for algorithm in ALGORITHMS:
-            cost = _cost(trial, algorithm, work.message_bytes)
-            predicted = predict(work, cost, count)
-            seconds = predicted.communicate_seconds
-            rows.append(
-                [
-                    str(trial.link),
-                    count,
-                    algorithm,
-                    1000 * seconds,
-                    1000 * probed,
-                    f"{100 * (seconds / probed - 1):+.0f} %",
-                    f"{100 * _usual_error(probe, cost):.0f} %",
-                    1000 * run.communicate_seconds,
-                    f"{100 * (seconds / run.communicate_seconds - 1):+.0f} %",
-                    f"{100 * predicted.efficiency:.0f} %",
-                    f"{100 * efficiency_of(work, run):.0f} %",
-                    f"{_distance(trial.records, count):.1e}",
-                ]
-            )
+        run = next(one for one in work.runs if one.ranks == count)
+        cost = _cost(trial, work.message_bytes)
+        predicted = predict(work, cost, count)
+        seconds = predicted.communicate_seconds
+        rows.append(
+            [
+                str(trial.link),
+                count,
+                1000 * seconds,
+                1000 * probed,
+                f"{100 * (seconds / probed - 1):+.0f} %",
+                f"{100 * _usual_error(probe, cost):.0f} %",
+                1000 * communicate_of(run),
+                f"{100 * (seconds / communicate_of(run) - 1):+.0f} %",
+                f"{100 * predicted.efficiency:.0f} %",
+                f"{100 * efficiency_of(work, run):.0f} %",
+                f"{_distance(trial.records, count):.1e}",
+            ]
+        )
     return rows
 
 
@@ -246,7 +243,7 @@ def _usual_error(probe: Probe, cost: Cost) -> float:
     return float(np.median(np.abs(predicted / np.array(probe.median_seconds) - 1)))
 
 
-def _cost(trial: Trial, algorithm: str, message_bytes: int) -> Cost:
+def _cost(trial: Trial, message_bytes: int) -> Cost:
     """Return the constants from the probes of FITTED hosts, without the message of training."""
     ranks, sizes, seconds = zip(
         *(
@@ -257,11 +254,11 @@ def _cost(trial: Trial, algorithm: str, message_bytes: int) -> Cost:
         ),
         strict=True,
     )
-    return fit(algorithm, ranks, sizes, seconds).cost
+    return fit(ranks, sizes, seconds).cost
 
 
 def _constants(trial: Trial) -> list[str]:
-    cost = _cost(trial, "ring", work_in(trial.records, "horovod", None).message_bytes)
+    cost = _cost(trial, work_in(trial.records, "horovod", None).message_bytes)
     alpha, beta = cost.alpha_seconds, cost.beta_seconds_per_byte
     rate = f"{8e-6 / beta:.0f} Mbit/s" if beta else "no limit"
     return [

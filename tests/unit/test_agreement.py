@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
+from gnn_core.report.table import Table
 from gnn_core.report.tables.agreement import curves_table
-from gnn_core.report.tables.cells import Table
 from tests.unit.made_records import epoch, run
 
 LOSSES = [2.0] * 12

@@ -11,7 +11,7 @@ import pytest
 
 from gnn_core.config import RunConfig, parse_config
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.answers import answers, start_command
+from gnn_core.report.sentences import answers, start_command
 from gnn_core.strategies import STRATEGIES
 from tests.unit.made_records import CLUSTER, MACHINE, run
 

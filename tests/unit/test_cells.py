@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gnn_core.number_text import three_digits
-from gnn_core.report.tables.cells import Table, differing_settings
+from gnn_core.report.table import Table, differing_settings
 
 
 def test_only_what_differs_within_a_data_set_is_shown_by_short_names() -> None:

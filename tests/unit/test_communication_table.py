@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gnn_core.measure.run_record import ExchangeRecord, RunRecord
-from gnn_core.report.tables.communication import communication_table
+from gnn_core.report.tables.speed import communication_table
 from tests.unit.made_records import run
 
 MIB = 2**20

@@ -15,6 +15,10 @@ figures = pytest.importorskip(
     "gnn_core.report.figures.runs", reason="needs matplotlib", exc_type=ImportError
 )
 
+bars = pytest.importorskip(
+    "gnn_core.report.figures.bars", reason="needs matplotlib", exc_type=ImportError
+)
+
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
@@ -31,8 +35,8 @@ def test_the_parts_of_a_bar_add_up_to_the_epoch() -> None:
     parts = {"compute": 3.0, "wait": 1.0, "evaluate": 50.0, "overlapped_sample": 7.0, "other": 0.5}
     one = dataclasses.replace(epoch(1, 8.0), sections=parts)
     record = run(epochs=[epoch(0, 100.0), one])
-    (axes,) = figures.time_bars([record]).axes
-    widths = {bars.get_label(): bars[0].get_width() for bars in axes.containers}
+    (axes,) = bars.time_bars([record]).axes
+    widths = {part.get_label(): part[0].get_width() for part in axes.containers}
     assert widths == {"compute": 3.0, "wait": 1.0, "other": 4.0}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["single"]
 

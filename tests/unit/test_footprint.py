@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from gnn_core.measure.run_record import DatasetInfo, ProcessMemory, RunRecord
-from gnn_core.report.tables.footprint import GIB, footprint, graph_bytes, memory_table
+from gnn_core.report.table import GIB
+from gnn_core.report.tables.memory import footprint, graph_bytes, memory_table
 from tests.unit.made_records import run
 
 # 4 offsets, 10 neighbours, 3 x 5 features of float32, 3 labels, 3 splits

@@ -11,10 +11,8 @@ import pytest
 from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.rows.series import scaling_series
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import rows_with_runs
+from gnn_core.report.rows import ReportOptions, rows_with_runs, summarize
+from gnn_core.report.series import scaling_series
 from gnn_core.report.tables.target import target_rows
 from tests.unit.made_records import epoch, run, used
 
@@ -22,7 +20,7 @@ gallery = pytest.importorskip(
     "gnn_core.report.figures.gallery", reason="needs matplotlib", exc_type=ImportError
 )
 bars = pytest.importorskip(
-    "gnn_core.report.figures.resource_bars", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.bars", reason="needs matplotlib", exc_type=ImportError
 )
 lines = pytest.importorskip(
     "gnn_core.report.figures.scaling_lines", reason="needs matplotlib", exc_type=ImportError

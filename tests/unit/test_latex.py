@@ -10,8 +10,7 @@ import pytest
 
 from gnn_core.measure.records import write_record
 from gnn_core.report.analysis import main
-from gnn_core.report.tables.cells import Table
-from gnn_core.report.tables.latex import latex_table, latex_text
+from gnn_core.report.table import Table, latex_table, latex_text
 from tests.unit.made_records import run
 
 

@@ -10,7 +10,7 @@ import pytest
 from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import DatasetInfo, RunRecord
 from gnn_core.report.curve_figure import curve_figure, main
-from gnn_core.report.tables.overview import overview_table
+from gnn_core.report.tables.side_by_side import overview_table
 from gnn_core.usage import UsageError
 from tests.unit.made_records import run
 

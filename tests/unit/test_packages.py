@@ -33,7 +33,7 @@ NEED_TORCH = {
 }
 NEED_REPORT = {
     f"gnn_core/report/{name}.py"
-    for name in ("analysis", "curve_figure", "demo", "link_figure", "scaling")
+    for name in ("analysis", "curve_figure", "demo", "link_figure", "page", "scaling")
 }
 # Distributions whose module has another name.
 MODULE = {

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.report_options import ReportOptions
+from gnn_core.report.rows import ReportOptions
 from tests.unit.made_records import run, used
 
 gallery = pytest.importorskip(
     "gnn_core.report.figures.gallery", reason="needs matplotlib", exc_type=ImportError
 )
 figures = pytest.importorskip(
-    "gnn_core.report.figures.resources", reason="needs matplotlib", exc_type=ImportError
+    "gnn_core.report.figures.runs", reason="needs matplotlib", exc_type=ImportError
 )
 
 

@@ -23,7 +23,7 @@ from gnn_core.measure.run_record import RunRecord
 from gnn_core.measure.soundness import checked
 from gnn_core.measure.strict_json import build
 from gnn_core.measure.timing import Stopwatch
-from gnn_core.report.rows.summary import settings_of
+from gnn_core.report.rows import settings_of
 from gnn_core.training.elastic_state import ElasticState
 from gnn_core.training.trainer import Trainer
 from gnn_core.training.world import World

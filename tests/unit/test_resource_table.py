@@ -14,7 +14,7 @@ from gnn_core.measure.records import write_record
 from gnn_core.measure.resources.record import ProcessResources
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.tables.resources import resource_table, use_of
+from gnn_core.report.tables.memory import resource_table, use_of
 from tests.patience import patient
 from tests.unit.made_records import CLUSTER, run, used
 

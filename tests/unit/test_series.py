@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.series import Series, scaling_series
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row
-from gnn_core.report.tables.weak import weak_points, weak_table
+from gnn_core.report.rows import Row, summarize
+from gnn_core.report.series import Series, scaling_series
+from gnn_core.report.tables.speed import weak_points, weak_table
 from tests.unit.made_records import CLUSTER, run
 
 

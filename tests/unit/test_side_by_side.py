@@ -10,8 +10,8 @@ import pytest
 from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import ProcessMemory, RunRecord
 from gnn_core.report.analysis import main
-from gnn_core.report.rows.rounds import comparisons
-from gnn_core.report.tables.footprint import GIB
+from gnn_core.report.rounds import comparisons
+from gnn_core.report.table import GIB
 from gnn_core.report.tables.side_by_side import side_by_side_table
 from tests.unit.made_records import MACHINE, run
 

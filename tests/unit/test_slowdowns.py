@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.rows.summary import row_of
-from gnn_core.report.tables.slowdowns import larger_batch, slowdown
+from gnn_core.report.rows import row_of
+from gnn_core.report.sentences import larger_batch, slowdown
 from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import CLUSTER, MACHINE, epoch, run
 

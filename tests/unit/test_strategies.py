@@ -12,11 +12,10 @@ import pytest
 from gnn_core.config import OPTIONS
 from gnn_core.deploy.programs import TRAINERS
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.report.answers import answers
-from gnn_core.report.rows.rounds import comparisons
-from gnn_core.report.rows.summary import rows_of
+from gnn_core.report.rounds import comparisons
+from gnn_core.report.rows import rows_of
+from gnn_core.report.sentences import answers, verdicts
 from gnn_core.report.tables.agreement import curves_table
-from gnn_core.report.tables.verdicts import verdicts
 from gnn_core.strategies import STRATEGIES, Strategy, keras_strategies, order_of
 from gnn_core.sweep import __main__ as sweep
 from gnn_core.sweep.launches import chosen

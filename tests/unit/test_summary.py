@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from gnn_core.measure.run_record import DatasetInfo, RunRecord
-from gnn_core.report.rows.scores import accuracy_over_seeds
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, machine_words
+from gnn_core.report.rows import Row, accuracy_over_seeds, machine_words, summarize
 from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import CLUSTER, epoch, run
 

@@ -12,9 +12,8 @@ from gnn_core.measure.records import write_record
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.report.analysis import main
 from gnn_core.report.generated_blocks import TABLES, tables
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.rows.scores import by_task
-from gnn_core.report.tables.cells import settings_beside_ranks
+from gnn_core.report.rows import ReportOptions, by_task
+from gnn_core.report.table import settings_beside_ranks
 from gnn_core.report.tables.side_by_side import side_by_side_table
 from gnn_core.report.tables.speed import speed_table
 from tests.unit.made_records import run

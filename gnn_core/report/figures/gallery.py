@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from gnn_core.measure.run_record import RunRecord, measured_epochs
-from gnn_core.report.figures.resource_bars import cost_bars, memory_bars, target_bars
-from gnn_core.report.figures.resources import drawn_runs, resource_lines
-from gnn_core.report.figures.runs import (
-    file_word,
-    loss_curves,
-    loss_points,
-    save_figures,
-    time_bars,
-)
+from gnn_core.report.figures.bars import cost_bars, memory_bars, target_bars, time_bars
+from gnn_core.report.figures.runs import drawn_runs, loss_curves, loss_points, resource_lines
 from gnn_core.report.figures.scaling_lines import (
     Line,
     communication_lines,
@@ -27,14 +20,20 @@ from gnn_core.report.figures.scaling_lines import (
     speedup_lines,
     weak_lines,
 )
-from gnn_core.report.rows.report_options import ReportOptions
-from gnn_core.report.rows.scores import by_task
-from gnn_core.report.rows.series import Scaling, Series, local_batch_size, scaling_series
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, grouped, rows_with_runs, settings_text, work_settings
-from gnn_core.report.tables.cells import differing_settings, graph_mark
-from gnn_core.report.tables.cost import cost_rows
-from gnn_core.report.tables.target import target_rows
+from gnn_core.report.figures.style import file_word, save_figures
+from gnn_core.report.rows import (
+    ReportOptions,
+    Row,
+    by_task,
+    grouped,
+    rows_with_runs,
+    settings_text,
+    summarize,
+    work_settings,
+)
+from gnn_core.report.series import Scaling, Series, local_batch_size, scaling_series
+from gnn_core.report.table import differing_settings, graph_mark
+from gnn_core.report.tables.target import cost_rows, target_rows
 
 _STRONG = "no runs of several ranks, beside one of 1 rank with equal settings"
 _WITHOUT = {
@@ -53,6 +52,13 @@ _WITHOUT = {
 Drawn = Iterable[tuple[str, str, Figure | None]]
 """Kind of the figure, data set (and task, where it has both), and the figure; None where there is
 nothing to draw."""
+Made = Iterator[tuple[str, Figure | None]]
+_OVER_RANKS = (
+    ("speedup", speedup_lines, "Speed-up on"),
+    ("efficiency", efficiency_lines, "Parallel efficiency on"),
+    ("communication", communication_lines, "Communication on"),
+    ("score", score_panels, "Speed-up and what it costs on"),
+)
 
 
 def draw_figures(
@@ -84,48 +90,43 @@ def figures(records: Sequence[RunRecord], options: ReportOptions) -> Drawn:
     for of_dataset in grouped(records, lambda record: record.dataset.name):
         for task, runs in by_task(of_dataset):
             parts = list(filter(None, (runs[0].dataset.name, task)))
-            yield from _of_task(", ".join(parts), ",\n".join(parts), runs, options)
+            for what, figure in _of_task(",\n".join(parts), runs, options):
+                yield what, ", ".join(parts), figure
 
 
-def _of_task(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
+def _of_task(name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Made:
     """Draw what runs of one data set and task have; `name` stands in titles."""
     known = any(loss_points(run)[0] for run in runs)
-    yield "loss", dataset, loss_curves(runs, name) if known else None
+    yield "loss", loss_curves(runs, name) if known else None
     timed = [run for run in runs if run.status == "ok" and measured_epochs(run)]
-    yield "time", dataset, time_bars(timed, name) if timed else None
-    yield from _of_ranks(dataset, name, runs, options)
-    yield from _of_works(dataset, name, runs, options)
-    yield "resources", dataset, None
+    yield "time", time_bars(timed, name) if timed else None
+    yield from _of_ranks(name, runs, options)
+    yield from _of_works(name, runs, options)
+    yield "resources", None  # so that it is missed where there is none
     for run in drawn_runs(runs):
-        yield "resources", dataset, resource_lines(run, name)
+        yield "resources", resource_lines(run, name)
 
 
-def _of_ranks(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
+def _of_ranks(name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Made:
     """Draw against ranks: a figure for each work, strong scaling apart from weak."""
     rows, _ = summarize(runs, force=options.force)
     scaling = scaling_series(rows, force=options.force)
-    made = {
-        "speedup": (speedup_lines, "Speed-up on"),
-        "efficiency": (efficiency_lines, "Parallel efficiency on"),
-        "communication": (communication_lines, "Communication on"),
-        "score": (score_panels, "Speed-up and what it costs on"),
-    }
     works = _strong_lines(rows, scaling)
     titles = _titles(name, [lines[0].rows[0] for lines in works])
-    for what, (draw, title) in made.items():
-        yield what, dataset, None  # so that it is missed where there is no work at all
+    for what, draw, title in _OVER_RANKS:
+        yield what, None
         for lines, work in zip(works, titles, strict=True):
-            yield what, dataset, draw(lines, f"{title} {work}")
-    yield "weak", dataset, None
+            yield what, draw(lines, f"{title} {work}")
+    yield "weak", None
     weak = _weak_groups(scaling)
     apart = _titles(name, [group[0].rows[0] for group in weak], ("global_batch_size",))
     for group, work in zip(weak, apart, strict=True):
         each = float(local_batch_size(group[0].rows[0]) or 0)
         title = f"Weak scaling, {each:g} targets per rank and step, on {work}"
-        yield "weak", dataset, weak_lines(group, title)
+        yield "weak", weak_lines(group, title)
 
 
-def _of_works(dataset: str, name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Drawn:
+def _of_works(name: str, runs: Sequence[RunRecord], options: ReportOptions) -> Made:
     """Draw bars: a figure for each work, since targets of different works are not the same."""
     pairs = rows_with_runs(runs)
     firsts = {_work(row): row for row, _ in reversed(pairs)}
@@ -135,13 +136,12 @@ def _of_works(dataset: str, name: str, runs: Sequence[RunRecord], options: Repor
     titles = _titles(name, [firsts[key] for key in keys])
     for key, work in zip(keys, titles, strict=True):
         mine = [line for line in targets if _work(line.row) == key]
-        yield "target", dataset, target_bars(mine, f"Time to target on {work}")
+        yield "target", target_bars(mine, f"Time to target on {work}")
         here = [(row, some) for row, some in pairs if _work(row) == key]
-        yield "memory", dataset, memory_bars(here, f"Memory on {work}")
+        yield "memory", memory_bars(here, f"Memory on {work}")
         if options.price is not None:
             dear = [line for line in costs if _work(line.row) == key]
-            figure = cost_bars(dear, options.currency, f"Cost on {work}")
-            yield "cost", dataset, figure
+            yield "cost", cost_bars(dear, options.currency, f"Cost on {work}")
 
 
 def _strong_lines(rows: Sequence[Row], scaling: Scaling) -> list[list[Line]]:

@@ -7,29 +7,31 @@ ranks are hollow; what a table marks has its mark beside the point.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from gnn_core.report.figures.runs import (
+from gnn_core.report.figures.style import (
+    DASHES,
+    LEVEL,
     WIDTH_INCHES,
+    add_key,
     distinguishing_texts,
+    plain,
+    sign,
     strategy_colour,
     title_lines,
 )
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.series import Series
-from gnn_core.report.rows.summary import Row
-from gnn_core.report.tables.speed import score_heading
-from gnn_core.report.tables.weak import weak_points
+from gnn_core.report.rows import Row, Spread
+from gnn_core.report.series import Series
+from gnn_core.report.table import score_heading
+from gnn_core.report.tables.speed import weak_points
 
-_IDEAL: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 3)), "linewidth": 1}
-_STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 _APART = 0.03  # octaves between the points of two lines at one number of ranks
+_MARKS = {"!": "test score unknown or lost", "?": "base on another machine"}
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,17 @@ class Line:
     label: str
     strategy: str
     rows: tuple[Row, ...]
+    dashes: Any  # its own among the lines of the strategy
 
 
-Measure = Callable[[Row], tuple[Spread | None, str]]
-"""What is drawn of a row, and its mark."""
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn of rows against their ranks."""
+
+    label: str
+    measure: Callable[[Row], tuple[Spread | None, str]]  # and its mark
+    finish: Callable[[Any, Sequence[ScalingPoint]], None]  # scale of the axes, and what is ideal
+    has_ideal: bool = False
 
 
 def labelled(groups: Sequence[Sequence[Row]], apart: Sequence[str] = ()) -> list[Line]:
@@ -63,191 +72,85 @@ def labelled(groups: Sequence[Sequence[Row]], apart: Sequence[str] = ()) -> list
     ]
     differing = distinguishing_texts(settings, [row.strategy for row in lasts])
     spread_out = [len(row.ranks_per_host) > 1 for row in lasts]
-    lines = []
+    lines: list[Line] = []
     for rows, text, many_hosts in zip(groups, differing, spread_out, strict=True):
+        strategy = rows[-1].strategy
         hosts = "several hosts" if many_hosts else "1 host" if any(spread_out) else ""
-        label = ", ".join(filter(None, (rows[-1].strategy, hosts, text)))
-        lines.append(Line(label, rows[-1].strategy, tuple(rows)))
+        label = ", ".join(filter(None, (strategy, hosts, text)))
+        dashes = DASHES[sum(line.strategy == strategy for line in lines) % len(DASHES)]
+        lines.append(Line(label, strategy, tuple(rows), dashes))
     return lines
 
 
 def speedup_lines(lines: Sequence[Line], title: str) -> Figure | None:
     """Return the speed-up over `single` against ranks beside the ideal; None without one."""
-    points = _points(lines, _speedup)
-    if not _scales(points):
-        return None
-    figure, (axes,) = _panels(1, title)
-    counts = _plot(axes, lines, points)
-    _ideal_speedup(axes, counts)
-    axes.set_ylabel("speed-up over single")
-    _finish(figure, lines, points, counts, [Line2D([], [], **_IDEAL, label="ideal")])
-    return figure
+    return _figure(lines, title, _SPEEDUP)
 
 
 def efficiency_lines(lines: Sequence[Line], title: str) -> Figure | None:
     """Return the parallel efficiency against ranks: speed-up over `single` / ranks, in percent."""
 
     def efficiency(row: Row) -> tuple[Spread | None, str]:
-        spread, mark = _speedup(row)
-        return _scaled(spread, 100 / row.ranks), mark
+        return row.over_single and row.over_single.scaled(100, row.ranks), row.speedup_mark
 
-    return _percent_lines(lines, efficiency, "speed-up / ranks (%)", title, 100.0)
+    return _figure(lines, title, Panel("speed-up / ranks (%)", efficiency, _of_100, True))
 
 
 def communication_lines(lines: Sequence[Line], title: str) -> Figure | None:
     """Return the share of an epoch spent communicating against ranks, in percent."""
 
     def share(row: Row) -> tuple[Spread | None, str]:
-        return _scaled(row.communicate, 100), ""
+        return row.communicate and row.communicate.scaled(100), ""
 
-    return _percent_lines(lines, share, "share of an epoch (%)", title)
+    return _figure(lines, title, Panel("share of an epoch (%)", share, _from_zero))
 
 
 def score_panels(lines: Sequence[Line], title: str) -> Figure | None:
     """Return the speed-up, and below it over the same ranks the test score that came with it."""
-    fast, good = _points(lines, _speedup), _points(lines, _score)
-    if not _scales(fast) or not any(good):
-        return None
-    figure, (above, below) = _panels(2, title)
-    counts = _plot(above, lines, fast)
-    _ideal_speedup(above, counts)
-    _plot(below, lines, good)
-    name = lines[0].rows[0].score_name
-    above.set_ylabel("speed-up over single")
-    repeated = any(point.value.count > 1 for line in good for point in line)
+    rows = [row for line in lines for row in line.rows]
+    name = rows[0].score_name if rows else "accuracy"
+    repeated = any(row.accuracy and row.accuracy.count > 1 for row in rows)
     unit = " (%)" * (name == "accuracy") + "\nmean ± deviation over seeds" * repeated
-    below.set_ylabel(score_heading([name]) + unit)
-    values = [edge for line in good for one in line for edge in (one.value.low, one.value.high)]
-    room = max(1.0 if name == "accuracy" else 0.01, 0.15 * (max(values) - min(values)))
-    below.set_ylim(min(values) - room, max(values) + room)  # a point at least: no false drama
-    _finish(figure, lines, fast, counts, [Line2D([], [], **_IDEAL, label="ideal")])
-    return figure
+
+    def score(row: Row) -> tuple[Spread | None, str]:
+        return row.accuracy and row.accuracy.scaled(100 if name == "accuracy" else 1), ""
+
+    def finish(axes: Any, points: Sequence[ScalingPoint]) -> None:
+        values = [edge for one in points for edge in (one.value.low, one.value.high)]
+        room = max(1.0 if name == "accuracy" else 0.01, 0.15 * (max(values) - min(values)))
+        axes.set_ylim(min(values) - room, max(values) + room)  # a point at least: no false drama
+
+    return _figure(lines, title, _SPEEDUP, Panel(score_heading([name]) + unit, score, finish))
 
 
 def weak_lines(found: Sequence[Series], title: str) -> Figure | None:
     """Return the weak efficiency against ranks, in percent; 100 is ideal."""
-    points_of: dict[int, tuple[Spread | None, str]] = {}
-    for series in found:
-        points_of |= {
-            id(one.row): (_scaled(one.efficiency, 100), one.mark) for one in weak_points(series)
-        }
+    points = {id(one.row): one for series in found for one in weak_points(series)}
+
+    def efficiency(row: Row) -> tuple[Spread | None, str]:
+        one = points[id(row)]
+        return one.efficiency and one.efficiency.scaled(100), one.mark
+
     # A base of another strategy is ideal by definition and would only repeat that line.
     lines = labelled(
         [series.line for series in found if series.base is not None], ("global_batch_size",)
     )
-    label = "weak efficiency (%)"
-    return _percent_lines(lines, lambda row: points_of[id(row)], label, title, 100.0)
+    return _figure(lines, title, Panel("weak efficiency (%)", efficiency, _of_100, True))
 
 
-def _percent_lines(
-    lines: Sequence[Line], measure: Measure, label: str, title: str, ideal: float | None = None
-) -> Figure | None:
-    points = _points(lines, measure)
-    if not _scales(points):
-        return None
-    figure, (axes,) = _panels(1, title)
-    counts = _plot(axes, lines, points)
-    more = []
-    if ideal is not None:
-        axes.axhline(ideal, **_IDEAL)
-        more = [Line2D([], [], **_IDEAL, label="ideal")]
+def _from_zero(axes: Any, points: Sequence[ScalingPoint]) -> None:
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(label)
-    _finish(figure, lines, points, counts, more)
-    return figure
 
 
-def _speedup(row: Row) -> tuple[Spread | None, str]:
-    return row.over_single, row.speedup_mark
+def _of_100(axes: Any, points: Sequence[ScalingPoint]) -> None:
+    axes.axhline(100.0, **LEVEL)
+    axes.set_ylim(bottom=0)
 
 
-def _score(row: Row) -> tuple[Spread | None, str]:
-    return _scaled(row.accuracy, 100 if row.score_name == "accuracy" else 1), ""
-
-
-def _scaled(spread: Spread | None, factor: float) -> Spread | None:
-    if spread is None:
-        return None
-    middle, low, high = (factor * value for value in (spread.middle, spread.low, spread.high))
-    return Spread(middle, low, high, spread.count)
-
-
-def _points(lines: Iterable[Line], measure: Measure) -> list[list[ScalingPoint]]:
-    found = []
-    for line in lines:
-        measured = [(row, *measure(row)) for row in line.rows]
-        found.append(
-            [
-                ScalingPoint(row.ranks, value, row.crowded, mark)
-                for row, value, mark in measured
-                if value
-            ]
-        )
-    return found
-
-
-def _scales(points: Sequence[Sequence[ScalingPoint]]) -> bool:
-    """Whether there is anything to see: a point of more than one rank."""
-    return any(point.ranks > 1 for line in points for point in line)
-
-
-def _panels(number: int, title: str) -> tuple[Figure, list[Any]]:
-    figure = Figure(layout="constrained")  # `_finish` gives it its size
-    panels = figure.subplots(number, 1, sharex=True, squeeze=False)[:, 0]
-    panels[0].set_title(title_lines(title), loc="left", fontsize="medium")
-    return figure, list(panels)
-
-
-def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> list[int]:
-    """Draw the points of each line a little beside those of others; return the ranks in it."""
-    counts = sorted({1, *(point.ranks for line in points for point in line)})
-    styles: dict[str, int] = {}
-    drawn = [(line, some) for line, some in zip(lines, points, strict=True) if some]
-    for place, (line, some) in enumerate(drawn):
-        shift = 2 ** (_APART * (place - (len(drawn) - 1) / 2)) if len(drawn) > 1 else 1.0
-        colour = strategy_colour(line.strategy)
-        number = styles.setdefault(line.strategy, 0)
-        styles[line.strategy] += 1
-        at = [point.ranks * shift for point in some]
-        style = _STYLES[number % len(_STYLES)]
-        axes.plot(
-            at, [one.value.middle for one in some], color=colour, linestyle=style, linewidth=1.4
-        )
-        for where, one in zip(at, some, strict=True):
-            spread = one.value
-            reach = [[spread.middle - spread.low], [spread.high - spread.middle]]
-            axes.errorbar(
-                where,
-                spread.middle,
-                reach if spread.count > 1 else None,
-                marker="o",
-                markersize=6,
-                markerfacecolor="white" if one.crowded else colour,
-                color=colour,
-                capsize=3,
-                linewidth=1.2,
-                clip_on=False,
-            )
-            if one.mark:
-                axes.annotate(
-                    one.mark,
-                    (where, spread.high),
-                    (0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom",
-                    weight="bold",
-                    color=colour,
-                )
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return counts
-
-
-def _ideal_speedup(axes: Any, counts: Sequence[int]) -> None:
+def _octaves(axes: Any, points: Sequence[ScalingPoint]) -> None:
     """Draw n at n ranks; both axes in octaves, so that it is straight and losses are seen."""
-    axes.plot([1, max(counts)], [1, max(counts)], **_IDEAL)
+    most = max(point.ranks for point in points)
+    axes.plot([1, most], [1, most], **LEVEL)
     axes.set_yscale("log", base=2)
     low, high = axes.get_ylim()
     ticks = [2.0**power for power in range(-8, 12) if low <= 2.0**power <= high]
@@ -259,74 +162,91 @@ def _ideal_speedup(axes: Any, counts: Sequence[int]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+_SPEEDUP = Panel(
+    "speed-up over single", lambda row: (row.over_single, row.speedup_mark), _octaves, True
+)
+
+
+def _figure(lines: Sequence[Line], title: str, *panels: Panel) -> Figure | None:
+    """Return a figure of panels over the same ranks; None where one has nothing to show."""
+    points = [[_points(line, panel) for line in lines] for panel in panels]
+    # The first panel has to have a point of more than one rank, any other one a point.
+    if not any(one.ranks > 1 for some in points[0] for one in some) or not all(map(any, points)):
+        return None
+    figure = Figure(layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    axes[0].set_title(title_lines(title), loc="left", fontsize="medium")
+    for one, panel, some in zip(axes, panels, points, strict=True):
+        _plot(one, lines, some)
+        panel.finish(one, [point for line in some for point in line])
+        one.set_ylabel(panel.label)
+        plain(one)
+    _finish(figure, lines, points[0], panels[0].has_ideal)
+    return figure
+
+
+def _points(line: Line, panel: Panel) -> list[ScalingPoint]:
+    measured = [(row, *panel.measure(row)) for row in line.rows]
+    return [
+        ScalingPoint(row.ranks, value, row.crowded, mark) for row, value, mark in measured if value
+    ]
+
+
+def _plot(axes: Any, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> None:
+    """Draw the points of each line a little beside those of others."""
+    drawn = [(line, some) for line, some in zip(lines, points, strict=True) if some]
+    for place, (line, some) in enumerate(drawn):
+        shift = 2 ** (_APART * (place - (len(drawn) - 1) / 2))
+        colour = strategy_colour(line.strategy)
+        at = [point.ranks * shift for point in some]
+        look: dict[str, Any] = {"color": colour, "linestyle": line.dashes, "linewidth": 1.4}
+        axes.plot(at, [one.value.middle for one in some], **look)
+        for where, one in zip(at, some, strict=True):
+            value = one.value
+            reach = [[value.middle - value.low], [value.high - value.middle]]
+            axes.errorbar(
+                where,
+                value.middle,
+                reach if value.count > 1 else None,
+                marker="o",
+                markersize=6,
+                markerfacecolor="white" if one.crowded else colour,
+                color=colour,
+                capsize=3,
+                linewidth=1.2,
+                clip_on=False,
+            )
+            place_above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+            if one.mark:
+                look = {**place_above, "va": "bottom", "weight": "bold", "color": colour}
+                axes.annotate(one.mark, (where, value.high), **look)
+
+
 def _finish(
-    figure: Figure,
-    lines: Sequence[Line],
-    points: Sequence[Sequence[ScalingPoint]],
-    counts: Sequence[int],
-    more: list[Line2D],
+    figure: Figure, lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]], ideal: bool
 ) -> None:
+    every = [point for line in points for point in line]
+    counts = sorted({1, *(point.ranks for point in every)})
     axes = figure.axes[-1]
     axes.set_xscale("log", base=2)
     axes.set_xlim(min(counts) / 1.25, max(counts) * 1.25)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("ranks")
-    every = [point for line in points for point in line]
-    handles = [*_keys(lines, points), *more]
+    handles = [
+        sign(line.label, color=strategy_colour(line.strategy), marker="o", linestyle=line.dashes)
+        for line, some in zip(lines, points, strict=True)
+        if some
+    ]
+    handles += [sign("ideal", **LEVEL)] * ideal
     if any(point.value.count > 1 for point in every):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color="#777777",
-                marker="|",
-                markersize=9,
-                linestyle="",
-                label="least..most of repeats",
-            )
-        )
+        handles.append(sign("least..most of repeats", marker="|", markersize=9))
     if any(point.crowded for point in every):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color="#777777",
-                marker="o",
-                markerfacecolor="white",
-                linestyle="",
-                label="more threads than cores",
-            )
-        )
-    marks = {"!": "test score unknown or lost", "?": "base on another machine"}
-    for mark, meaning in marks.items():
+        handles.append(sign("more threads than cores", marker="o", markerfacecolor="white"))
+    for mark, meaning in _MARKS.items():
         if any(mark in point.mark for point in every):
-            handles.append(
-                Line2D([], [], color="#444444", marker=f"${mark}$", linestyle="", label=meaning)
-            )
+            handles.append(sign(meaning, color="#444444", marker=f"${mark}$"))
     columns = 1 if max(len(str(handle.get_label())) for handle in handles) > 28 else 2
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"
-    )
+    add_key(figure, handles, columns)
     keys_inches = 0.2 * math.ceil(len(handles) / columns)
     figure.set_size_inches(WIDTH_INCHES, 0.9 + 2.3 * len(figure.axes) + keys_inches)
-
-
-def _keys(lines: Sequence[Line], points: Sequence[Sequence[ScalingPoint]]) -> list[Line2D]:
-    styles: dict[str, int] = {}
-    keys = []
-    for line, some in zip(lines, points, strict=True):
-        if some:
-            number = styles.setdefault(line.strategy, 0)
-            styles[line.strategy] += 1
-            keys.append(
-                Line2D(
-                    [],
-                    [],
-                    color=strategy_colour(line.strategy),
-                    marker="o",
-                    linestyle=_STYLES[number % len(_STYLES)],
-                    label=line.label,
-                )
-            )
-    return keys

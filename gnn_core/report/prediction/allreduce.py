@@ -1,15 +1,10 @@
 """What an allreduce of m bytes over n ranks takes: a formula, and its constants from measurements.
 
-alpha is the latency of a message, beta the seconds a byte takes on the way; every rank sends and
-receives at once. Two algorithms, both optimal in bandwidth:
+    fixed + 2 (n - 1) alpha + 2 (n - 1) / n m beta     Patarasuk, Yuan, JPDC 69(2), 2009
 
-    ring     2 (n - 1) alpha + 2 (n - 1) / n m beta     Patarasuk, Yuan, JPDC 69(2), 2009
-    halving  2 log2(n) alpha + 2 (n - 1) / n m beta     Thakur, Rabenseifner, Gropp, IJHPCA 19(1),
-                                                        2005
-`halving` is recursive halving, then doubling; where n is no power of two, log2 is rounded up, which
-is still less than what it takes there. An MPI chooses between such algorithms by size and ranks.
-Before them stands a fixed part that no network causes, such as the wait for Horovod's next cycle.
-The time that adding up takes is part of beta.
+It is that of a ring, which is optimal in bandwidth. alpha is the latency of a message, beta the
+seconds a byte takes on the way, adding up included; every rank sends and receives at once. The
+fixed part is what no network causes, such as the wait for Horovod's next cycle.
 """
 
 from __future__ import annotations
@@ -20,16 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-ALGORITHMS = ("ring", "halving")
-
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The constants of one algorithm between certain ranks."""
+    """The constants between certain ranks."""
 
-    algorithm: str  # one of ALGORITHMS
     fixed_seconds: float
     alpha_seconds: float
     beta_seconds_per_byte: float
@@ -40,8 +32,7 @@ class Cost:
         Raises ValueError for fewer ranks than 1 or a negative size.
         """
         constants = (self.fixed_seconds, self.alpha_seconds, self.beta_seconds_per_byte)
-        parts = zip(constants, _terms(self.algorithm, num_ranks, num_bytes), strict=True)
-        return np.asarray(sum(constant * term for constant, term in parts), dtype=np.float64)
+        return np.asarray(_terms(num_ranks, num_bytes) @ np.array(constants, np.float64))
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,10 @@ class Fit:
         return float(np.sqrt(np.mean(self.residuals**2)))
 
 
-def fit(
-    algorithm: str, num_ranks: npt.ArrayLike, num_bytes: npt.ArrayLike, seconds: npt.ArrayLike
-) -> Fit:
+def fit(num_ranks: npt.ArrayLike, num_bytes: npt.ArrayLike, seconds: npt.ArrayLike) -> Fit:
     """Return the constants of 0 or more that fit best: least squares of the relative errors.
 
     Args:
-        algorithm: one of ALGORITHMS.
         num_ranks: `[k]`, of each measurement. With one number of ranks the fixed part cannot be
             told from alpha and is taken to be 0.
         num_bytes: `[k]`.
@@ -81,44 +69,22 @@ def fit(
         raise ValueError("expected seconds that are finite and above 0")
     if len(np.unique(sizes[ranks > 1])) < 2:
         raise ValueError("expected two message sizes or more, measured between two ranks or more")
-    apart = len(np.unique(ranks)) > 1
-    terms = np.stack(_terms(algorithm, ranks, sizes), axis=1)
-    constants = _least_squares(terms / times[:, None], [0, 1, 2] if apart else [1, 2])
-    cost = Cost(algorithm, *(float(constant) for constant in constants))
-    return Fit(cost, cost.seconds(ranks, sizes) / times - 1, apart)
+    first = 0 if len(np.unique(ranks)) > 1 else 1
+    rows = (_terms(ranks, sizes) / times[:, None])[:, first:]
+    # Columns are scaled, since bytes are to messages as millions to one.
+    scales = np.maximum(np.linalg.norm(rows, axis=0), np.finfo(np.float64).tiny)
+    solution, _ = nnls(rows / scales, np.ones(len(rows)))
+    cost = Cost(*[0.0] * first, *(float(constant) for constant in solution / scales))
+    return Fit(cost, cost.seconds(ranks, sizes) / times - 1, first == 0)
 
 
-def can_choose(num_ranks: npt.ArrayLike) -> bool:
-    """Return whether measurements at these numbers of ranks can tell the algorithms apart.
-
-    At 2 ranks they are one formula, and at two numbers the fixed part makes up for the difference:
-    it takes three, of which one may be 1 rank.
-    """
-    return len(np.unique(np.asarray(num_ranks))) > 2
-
-
-def _terms(
-    algorithm: str, num_ranks: npt.ArrayLike, num_bytes: npt.ArrayLike
-) -> tuple[Floats, Floats, Floats]:
-    """Return what fixed part, alpha and beta are multiplied by, each of the broadcast shape."""
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"expected one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+def _terms(num_ranks: npt.ArrayLike, num_bytes: npt.ArrayLike) -> Floats:
+    """Return what fixed part, alpha and beta are multiplied by, `[..., 3]`."""
     ranks, sizes = np.broadcast_arrays(
         np.asarray(num_ranks, np.float64), np.asarray(num_bytes, np.float64)
     )
     if (ranks < 1).any() or (sizes < 0).any():
         raise ValueError("expected 1 rank or more and 0 bytes or more")
-    messages = 2 * (ranks - 1) if algorithm == "ring" else 2 * np.ceil(np.log2(ranks))
-    return np.ones_like(ranks), messages, 2 * (ranks - 1) / ranks * sizes
-
-
-def _least_squares(rows: Floats, columns: list[int]) -> Floats:
-    """Return x `[3]` >= 0, nothing but `columns` of it above 0, for which rows @ x is nearest to 1.
-
-    Columns are scaled, since bytes are to messages as millions to one.
-    """
-    scales = np.maximum(np.linalg.norm(rows, axis=0), np.finfo(np.float64).tiny)[columns]
-    solution, _ = nnls(rows[:, columns] / scales, np.ones(len(rows)))
-    found = np.zeros(3)
-    found[columns] = solution / scales
-    return found
+    return np.stack(
+        [np.ones_like(ranks), 2 * (ranks - 1), 2 * (ranks - 1) / ranks * sizes], axis=-1
+    )

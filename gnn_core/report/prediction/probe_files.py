@@ -10,7 +10,7 @@ from typing import Any
 
 from gnn_core.files import read_regular
 from gnn_core.measure.strict_json import WrongShape, build, parse
-from gnn_core.report.rows.summary import machine_words
+from gnn_core.report.rows import machine_words
 from gnn_core.usage import UsageError
 
 _MOST_BYTES = 64 << 20

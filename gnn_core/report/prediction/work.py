@@ -11,28 +11,21 @@ slowest of them, since a record has no seconds of single steps by rank.
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnn_core.measure.run_record import EpochRecord, RunRecord, measured_epochs
+from gnn_core.measure.run_record import RunRecord, measured_epochs
 from gnn_core.report.prediction.allreduce import Cost
-from gnn_core.report.rows.summary import curve_settings, grouped, machine_kind, row_key, row_of
+from gnn_core.report.rows import (
+    Row,
+    curve_settings,
+    grouped,
+    machine_kind,
+    row_key,
+    row_of,
+    settings_text,
+)
 from gnn_core.usage import UsageError
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A step as runs of one strategy, placed alike, took it; medians over epochs, then runs."""
-
-    strategy: str
-    num_ranks: int
-    num_hosts: int
-    step_seconds: float
-    communicate_seconds: float  # of it; with the wait for slower ranks
-    crowded: bool  # more threads than cores
 
 
 @dataclass(frozen=True)
@@ -42,16 +35,21 @@ class Work:
     strategy: str
     dataset: str
     machine: str  # in words
-    base: Measured  # 1 rank: what speed-up and efficiency are measured against
-    runs: list[Measured]  # of the strategy, fewest ranks first
+    base: Row  # 1 rank: what speed-up and efficiency are measured against
+    runs: list[Row]  # of the strategy, fewest ranks first
     fixed_seconds: float | None  # see above; None where it could not be estimated
     message_bytes: int
     global_batch_size: int
 
     @property
+    def measured(self) -> list[Row]:
+        """The base, then the runs of several ranks."""
+        return [self.base, *(one for one in self.runs if one is not self.base)]
+
+    @property
     def alone_seconds(self) -> float:
         """A step of one rank without what it communicates."""
-        return self.base.step_seconds - self.base.communicate_seconds
+        return step_of(self.base) - communicate_of(self.base)
 
 
 @dataclass(frozen=True)
@@ -86,23 +84,10 @@ def work_in(records: Sequence[RunRecord], strategy: str, dataset: str | None) ->
     batch = runs[0].config.get("global_batch_size")
     if not isinstance(batch, int) or batch < 1:
         raise UsageError(f"expected records with a global_batch_size of 1 or more, got {batch!r}")
-    rows = [(row_of(some), some) for some in grouped(runs, row_key)]
-    measured = [
-        Measured(
-            strategy=row.strategy,
-            num_ranks=row.ranks,
-            num_hosts=len(row.ranks_per_host),
-            step_seconds=statistics.median(_of_runs(some, lambda epoch: epoch.seconds)),
-            communicate_seconds=statistics.median(
-                _of_runs(some, lambda epoch: epoch.sections.get("communicate", 0.0))
-            ),
-            crowded=row.crowded,
-        )
-        for row, some in rows
-    ]
+    measured = [row_of(some) for some in grouped(runs, row_key)]
     own = sorted(
         (one for one in measured if one.strategy == strategy),
-        key=lambda one: (one.num_ranks, one.num_hosts, one.step_seconds),
+        key=lambda one: (one.ranks, len(one.ranks_per_host), step_of(one)),
     )
     base = _base(measured, strategy)
     return Work(
@@ -122,13 +107,24 @@ def predict(work: Work, cost: Cost, num_ranks: int, *, weak: bool = False) -> Pr
     alone, fixed = work.alone_seconds, work.fixed_seconds or 0.0
     communicate = float(cost.seconds(num_ranks, work.message_bytes))
     step = (alone if weak else fixed + (alone - fixed) / num_ranks) + communicate
-    speedup = work.base.step_seconds / step * (num_ranks if weak else 1)
+    speedup = step_of(work.base) / step * (num_ranks if weak else 1)
     return Prediction(num_ranks, step, communicate, speedup, speedup / num_ranks)
 
 
-def efficiency_of(work: Work, measured: Measured) -> float:
+def efficiency_of(work: Work, measured: Row) -> float:
     """Return the measured speed-up per rank (strong scaling)."""
-    return work.base.step_seconds / measured.step_seconds / measured.num_ranks
+    return step_of(work.base) / step_of(measured) / measured.ranks
+
+
+def step_of(row: Row) -> float:
+    """Return the seconds of a step, median over epochs, then over runs."""
+    assert row.step_seconds is not None  # of a row of `work_in`
+    return row.step_seconds.middle
+
+
+def communicate_of(row: Row) -> float:
+    """Return what a step communicated of that, with the wait for slower ranks."""
+    return row.step_communicate.middle if row.step_communicate else 0.0
 
 
 def _require_one_kind(runs: Sequence[RunRecord]) -> None:
@@ -136,50 +132,35 @@ def _require_one_kind(runs: Sequence[RunRecord]) -> None:
     for what, values in (
         ("kind of machine", {machine_kind(run) for run in runs}),
         ("graph", {str(run.dataset.fingerprint) for run in runs}),
-        (
-            "set of settings",
-            {json.dumps(curve_settings(run.config), sort_keys=True) for run in runs},
-        ),
+        ("set of settings", {settings_text(curve_settings(run.config)) for run in runs}),
     ):
         if len(values) > 1:
             shown = " and ".join(sorted(values)) if what == "kind of machine" else len(values)
             raise UsageError(f"expected runs of one {what}, got {shown}: give fewer records")
 
 
-def _of_runs(runs: Sequence[RunRecord], part: Callable[[EpochRecord], float]) -> list[float]:
-    """Return for each run the seconds of a part of its steps, median over its epochs."""
-    return [
-        statistics.median(part(epoch) / _num_steps(run, epoch) for epoch in measured_epochs(run))
-        for run in runs
-    ]
-
-
-def _num_steps(run: RunRecord, epoch: EpochRecord) -> int:
-    return max(1, math.ceil(epoch.num_targets / int(run.config["global_batch_size"])))
-
-
-def _base(measured: Sequence[Measured], strategy: str) -> Measured:
+def _base(measured: Sequence[Row], strategy: str) -> Row:
     """Return the run of one rank: `single`, as for every speed-up, else the strategy's own."""
-    alone = [one for one in measured if one.num_ranks == 1]
+    alone = [one for one in measured if one.ranks == 1]
     if not alone:
         raise UsageError(
             f"expected a run of 1 rank, of single or of {strategy}, got none: a prediction begins "
             "with what a step takes alone; run baselines/single.py"
         )
     singles = [one for one in alone if one.strategy == "single"]
-    return min(singles or alone, key=lambda one: one.step_seconds)
+    return min(singles or alone, key=step_of)
 
 
-def _fixed_seconds(base: Measured, own: Sequence[Measured]) -> float | None:
+def _fixed_seconds(base: Row, own: Sequence[Row]) -> float | None:
     """Return what 2 ranks did not divide: S(n) = fixed + (S(1) - fixed) / n, solved at n = 2.
 
     Ranks that had to share cores would tell of the machine instead.
     """
-    pairs = [one for one in own if one.num_ranks == 2 and not one.crowded]
+    pairs = [one for one in own if one.ranks == 2 and not one.crowded]
     if not pairs:
         return None
-    alone = base.step_seconds - base.communicate_seconds
-    halved = min(one.step_seconds - one.communicate_seconds for one in pairs)
+    alone = step_of(base) - communicate_of(base)
+    halved = min(step_of(one) - communicate_of(one) for one in pairs)
     return min(max(0.0, 2 * halved - alone), alone)
 
 

@@ -6,23 +6,28 @@ equal; the number of ranks is not among them. The distance is relative, step by 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.number_text import NOTHING, counted
-from gnn_core.report.rows.scores import score_name
-from gnn_core.report.rows.summary import curve_settings, grouped, steps_per_epoch, training_settings
-from gnn_core.report.tables.cells import (
+from gnn_core.report.rows import (
+    curve_settings,
+    grouped,
+    losses_by_step,
+    score_name,
+    settings_text,
+    training_settings,
+)
+from gnn_core.report.table import (
+    Column,
     Table,
     differing_settings,
     graph_mark,
     left_out,
     precision_order,
+    settings_column,
 )
 from gnn_core.strategies import order_of
 
@@ -44,6 +49,9 @@ class Distance:
     accuracy: float | None  # final test accuracy less the partner's; None unless trained alike
 
 
+Line = tuple[list[RunRecord], Distance]
+
+
 def curves_table(records: Sequence[RunRecord]) -> Table:
     """Return the distance to the `single` run by data set, precision, dropout and ranks.
 
@@ -51,34 +59,40 @@ def curves_table(records: Sequence[RunRecord]) -> Table:
     """
     well = [run for run in records if run.status == "ok"]
     finished = [run for run in well if run.same_curve]
-    compared: list[tuple[RunRecord, Distance]] = []
+    distances: dict[int, Distance] = {}
+    compared: list[RunRecord] = []
     alone: list[RunRecord] = []
     for runs in grouped(finished, _curve_key):
         pairs, without = _pairs(runs)
-        compared += pairs
+        distances |= {id(run): distance for run, distance in pairs}
+        compared += [run for run, _ in pairs]
         alone += without
-    groups = grouped((run for run, _ in compared), _row_key)
-    groups.sort(key=lambda runs: _row_key(runs[0]))
-    distances = {id(run): distance for run, distance in compared}
-    lines = [_farthest([distances[id(run)] for run in runs]) for runs in groups]
-    firsts = [runs[0] for runs in groups]
-    differing = differing_settings(
-        [_other_settings(run) for run in firsts], [run.dataset.name for run in firsts]
-    )
-    shown = any(differing)
-    return Table(
-        headings=(
-            *("dataset", "precision", "dropout", "strategy", "ranks", "runs", "steps"),
-            *("largest distance", f"in first {FIRST_STEPS} steps", "test accuracy, points"),
-            *(["settings"] if shown else []),
+    groups = sorted(grouped(compared, _row_key), key=lambda runs: _row_key(runs[0]))
+    lines = [(runs, _farthest([distances[id(run)] for run in runs])) for runs in groups]
+    columns: list[Column[Line]] = [
+        Column("dataset", None, lambda line: line[0][0].dataset.name),
+        Column("precision", None, lambda line: line[0][0].config.get("precision", "?")),
+        Column("dropout", None, lambda line: _dropout(line[0][0].config.get("dropout"))),
+        Column("strategy", None, lambda line: line[0][0].strategy),
+        Column("ranks", None, lambda line: line[0][0].world_size),
+        Column("runs", None, lambda line: len(line[0])),
+        Column("steps", "steps", lambda line: line[1].steps),
+        Column("largest distance", "largest", lambda line: line[1].largest, _scientific),
+        Column(
+            f"in first {FIRST_STEPS} steps",
+            "largest_first",
+            lambda line: line[1].largest_first,
+            _scientific,
         ),
-        cells=tuple(
-            (*_cells(runs, line), *([text or NOTHING] if shown else []))
-            for runs, line, text in zip(groups, lines, differing, strict=True)
+        Column("test accuracy, points", "accuracy", lambda line: line[1].accuracy, _points),
+        *settings_column(
+            lines, lambda line: _other_settings(line[0][0]), lambda line: line[0][0].dataset.name
         ),
-        notes=(_MEANING, *_notes(finished, alone), *_other_curve_notes(well), *left_out(records)),
-        numbers=pd.DataFrame([asdict(line) for line in lines]),
-    )
+    ]
+    others = dict.fromkeys(run.strategy for run in well if not run.same_curve)
+    own_curve = [f"not compared: `{name}` trains on a loss curve of its own" for name in others]
+    notes = (_MEANING, *_notes(finished, alone), *own_curve, *left_out(records))
+    return Table.of(lines, columns, notes)
 
 
 def _pairs(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Distance]], list[RunRecord]]:
@@ -105,7 +119,7 @@ def _fitness(run: RunRecord, single: RunRecord) -> tuple[bool, int]:
 
 
 def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
-    losses, others = _losses_by_step(run), _losses_by_step(partner)
+    losses, others = losses_by_step(run), losses_by_step(partner)
     apart = {step: _relative(loss, others[step]) for step, loss in losses.items() if step in others}
     if not apart:
         return None
@@ -115,17 +129,6 @@ def _distance(run: RunRecord, partner: RunRecord) -> Distance | None:
     if accuracy is not None and other is not None and _trained_alike(run, partner):
         difference = accuracy - other
     return Distance(len(apart), max(apart.values()), max(first, default=None), difference)
-
-
-def _losses_by_step(run: RunRecord) -> dict[int, float]:
-    """Return global step -> loss; a resumed run has only the steps after its checkpoint."""
-    losses = run.step_losses or []
-    per_epoch, first = steps_per_epoch(run), 0
-    if run.resumed_from:
-        if per_epoch is None or not run.epochs:
-            return {}
-        first = (run.epochs[-1].epoch + 1) * per_epoch - len(losses)
-    return {step: loss for step, loss in enumerate(losses, start=first) if loss is not None}
 
 
 def _relative(loss: float, other: float) -> float:
@@ -147,14 +150,14 @@ def _farthest(distances: Sequence[Distance]) -> Distance:
     )
 
 
-def _curve_key(run: RunRecord) -> str:
+def _curve_key(run: RunRecord) -> tuple[Any, ...]:
     """Return what the runs that should draw one curve have in common."""
     chosen: dict[str, Any] = {**curve_settings(run.config), "seed": run.config.get("seed")}
     if chosen.get("lr_schedule") == "cosine":  # then each rate depends on how long it goes on
         chosen["epochs"] = run.config.get("epochs")
     if chosen.get("scale_lr"):  # then it also depends on the ranks
         chosen["ranks"] = run.world_size
-    return json.dumps([run.dataset.name, run.dataset.fingerprint, chosen], sort_keys=True)
+    return run.dataset.name, run.dataset.fingerprint, settings_text(chosen)
 
 
 def _row_key(run: RunRecord) -> tuple[Any, ...]:
@@ -162,7 +165,7 @@ def _row_key(run: RunRecord) -> tuple[Any, ...]:
         run.dataset.name,
         precision_order(run.config.get("precision")),
         float(run.config.get("dropout") or 0),
-        json.dumps(_other_settings(run), sort_keys=True),
+        settings_text(_other_settings(run)),
         order_of(run.strategy),
         run.world_size,
     )
@@ -178,33 +181,16 @@ def _other_settings(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _cells(runs: Sequence[RunRecord], line: Distance) -> list[str]:
-    config = runs[0].config
-    points = None if line.accuracy is None else 100 * line.accuracy
-    return [
-        runs[0].dataset.name,
-        str(config.get("precision", "?")),
-        f"{config['dropout']:g}" if config.get("dropout") is not None else NOTHING,
-        runs[0].strategy,
-        str(runs[0].world_size),
-        str(len(runs)),
-        str(line.steps),
-        _scientific(line.largest),
-        _scientific(line.largest_first),
-        NOTHING if points is None else f"{points:+.2f}" if points else "0.00",
-    ]
+def _dropout(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:g}"
 
 
-def _other_curve_notes(runs: Iterable[RunRecord]) -> list[str]:
-    """Return a note on the strategies of runs whose loss curve is not that of one process."""
-    others = dict.fromkeys(run.strategy for run in runs if not run.same_curve)
-    return [f"not compared: `{name}` trains on a loss curve of its own" for name in others]
+def _points(accuracy: float | None) -> str:
+    return NOTHING if accuracy is None else f"{100 * accuracy:+.2f}" if accuracy else "0.00"
 
 
 def _scientific(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.1e}" if value else "0"
+    return NOTHING if value is None else f"{value:.1e}" if value else "0"
 
 
 def _notes(finished: Sequence[RunRecord], alone: Sequence[RunRecord]) -> list[str]:

@@ -17,8 +17,8 @@ import pandas as pd
 from gnn_core.files import files_among, read_regular
 from gnn_core.measure.strict_json import WrongShape, parse
 from gnn_core.number_text import NOTHING, three_digits
-from gnn_core.report.rows.summary import machine_words
-from gnn_core.report.tables.cells import Table, setting_name, setting_text
+from gnn_core.report.rows import machine_words
+from gnn_core.report.table import Table, setting_name, setting_text
 
 _MOST_BYTES = 64 << 20
 _KINDS: Mapping[str, tuple[type, ...]] = {

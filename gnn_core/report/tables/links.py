@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import pandas as pd
 
 from gnn_core.measure.metrics import HITS
 from gnn_core.measure.run_record import RunRecord, measured_epochs
 from gnn_core.measure.timing import per_second
-from gnn_core.number_text import NOTHING, percent, three_digits
-from gnn_core.report.rows.summary import grouped, machine_kind, row_of, settings_of
-from gnn_core.report.tables.cells import Table, differing_settings, left_out
-from gnn_core.report.tables.speed import CROWDED
+from gnn_core.number_text import NOTHING, percent
+from gnn_core.report.rows import Row, Spread, grouped, machine_kind, row_of, settings_of
+from gnn_core.report.table import (
+    CROWDED,
+    Column,
+    Table,
+    left_out,
+    middle,
+    middle_text,
+    settings_column,
+)
 from gnn_core.strategies import order_of
 
 _SCORES = ("mrr", *(f"hits_{most}" for most in HITS), "auc")
-# What older records lack; without any, there is no column either.
-_OF_PAIRS = {"pair_accuracy": "accuracy %", "average_precision": "AP"}
+_OF_PAIRS = ("pair_accuracy", "average_precision")  # older records lack them
 _OF_PAIRS_MEANING = (
     "accuracy, AP (average precision): the test references against as many pairs without a "
     "citation, with the threshold chosen on validation"
@@ -30,58 +34,60 @@ _MEANING = (
     "MRR, hits and AUC of the test references: mean over seeds, MRR ± standard deviation; AUC: "
     "share of its candidates that a reference beats",
 )
+Line = tuple[Row, dict[str, Any]]
+
+
+def _score(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
+def _rate(spread: Spread | None) -> str:
+    return NOTHING if spread is None else f"{spread.middle:,.0f}"
 
 
 def link_table(records: Sequence[RunRecord]) -> Table:
     """Return one line per data set, strategy, workers and epochs, over seeds and repeats."""
     good = [run for run in records if run.status == "ok" and run.config.get("task") == "link"]
-    groups = grouped(good, _key)
-    groups.sort(key=lambda runs: _key(runs[0]))
-    differing = differing_settings(
-        [_settings(runs[0]) for runs in groups],
-        [runs[0].dataset.name for runs in groups],
-        precision=True,
-    )
-    lines = [_numbers(runs) for runs in groups]
-    of_pairs = any(line["pair_accuracy"] is not None for line in lines)
-    cells = []
-    for line, text in zip(lines, differing, strict=True):
-        deviation = f" ± {line['mrr_sd']:.4f}" if line["mrr_sd"] is not None else ""
-        crowded = "*" if line["crowded"] else ""
-        cells.append(
-            (
-                line["dataset"],
-                line["strategy"],
-                f"{line['ranks']}{crowded}",
-                str(line["epochs"]),
-                three_digits(line["minutes"]),
-                percent(line["evaluation_share"]),
-                _text(line["citations_per_second"], ",.0f"),
-                f"{_text(line['mrr'])}{deviation}",
-                *(_text(line[name]) for name in _SCORES[1:]),
-                *(_of_pairs(line) if of_pairs else []),
-                str(line["seeds"]),
-                *([text or NOTHING] if any(differing) else []),
-            )
-        )
-    marks = [CROWDED] if any(line["crowded"] for line in lines) else []
-    machines = dict.fromkeys(machine_kind(run) for run in good)
-    return Table(
-        headings=(
-            *("dataset", "strategy", "workers", "epochs", "minutes", "evaluation", "citations/s"),
-            *("test MRR", *(f"hits@{most}" for most in HITS), "AUC"),
-            *(_OF_PAIRS.values() if of_pairs else []),
-            "seeds",
-            *(["settings"] if any(differing) else []),
+    groups = sorted(grouped(good, _key), key=lambda runs: _key(runs[0]))
+    lines = [(row_of(runs), _numbers(runs)) for runs in groups]
+    of_pairs = any(numbers["pair_accuracy"] is not None for _, numbers in lines)
+
+    def measure(
+        heading: str | None, name: str, form: Callable[[Any], str] = _score
+    ) -> Column[Line]:
+        return Column(heading, name, lambda line: line[1][name], form)
+
+    columns: list[Column[Line]] = [
+        Column("dataset", "dataset", lambda line: line[0].dataset),
+        Column("strategy", "strategy", lambda line: line[0].strategy),
+        Column("workers", None, lambda line: f"{line[0].ranks}{'*' * line[0].crowded}"),
+        Column(None, "ranks", lambda line: line[0].ranks),
+        measure("epochs", "epochs", str),
+        measure("minutes", "minutes", middle_text),
+        measure("evaluation", "evaluation_share", lambda spread: percent(middle(spread))),
+        measure("citations/s", "citations_per_second", _rate),
+        Column("test MRR", None, _mrr),
+        measure(None, "mrr"),
+        *(measure(f"hits@{most}", f"hits_{most}") for most in HITS),
+        measure("AUC", "auc"),
+        measure("accuracy %" if of_pairs else None, "pair_accuracy", _percent),
+        measure("AP" if of_pairs else None, "average_precision"),
+        measure(None, "mrr_sd"),
+        measure("seeds", "seeds", str),
+        Column(None, "runs", lambda line: line[0].runs),
+        Column(None, "crowded", lambda line: line[0].crowded),
+        *settings_column(
+            lines, lambda line: line[1]["settings"], lambda line: line[0].dataset, precision=True
         ),
-        cells=tuple(cells),
-        notes=(
-            *(*marks, *_MEANING, *([_OF_PAIRS_MEANING] if of_pairs else [])),
-            *(f"machine: {kind}" for kind in machines),
-            *left_out(records),
-        ),
-        numbers=pd.DataFrame(lines),
-    )
+    ]
+    marks = [CROWDED] if any(row.crowded for row, _ in lines) else []
+    machines = [f"machine: {kind}" for kind in dict.fromkeys(machine_kind(run) for run in good)]
+    meaning = (*marks, *_MEANING, *([_OF_PAIRS_MEANING] if of_pairs else []))
+    return Table.of(lines, columns, (*meaning, *machines, *left_out(records)))
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
@@ -101,55 +107,32 @@ def _key(run: RunRecord) -> tuple[Any, ...]:
 
 
 def _numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    first = runs[0]
     seconds = [
         (run.training_seconds, run.evaluation_seconds)
         for run in runs
         if run.training_seconds is not None and run.evaluation_seconds is not None
     ]
-    rates = [
-        per_second(epoch.num_targets, epoch.seconds)
-        for run in runs
-        for epoch in measured_epochs(run) or run.epochs
-    ]
+    epochs = [epoch for run in runs for epoch in measured_epochs(run) or run.epochs]
     by_seed: dict[Any, RunRecord] = {run.config.get("seed"): run for run in runs}
-    scores = {
-        name: [
-            float(value)
-            for run in by_seed.values()
-            if (value := run.final.get(f"test_{name}")) is not None
-        ]
+    found = {
+        name: [run.final.get(f"test_{name}") for run in by_seed.values()]
         for name in (*_SCORES, *_OF_PAIRS)
     }
+    scores = {name: [float(v) for v in values if v is not None] for name, values in found.items()}
     return {
-        "dataset": first.dataset.name,
-        "strategy": first.strategy,
-        "ranks": first.world_size,
-        "epochs": first.config.get("epochs"),
-        "minutes": _median([sum(both) / 60 for both in seconds]),
-        "evaluation_share": _median(
-            [evaluation / max(training + evaluation, 1e-9) for training, evaluation in seconds]
+        "settings": _settings(runs[0]),
+        "epochs": runs[0].config.get("epochs"),
+        "minutes": Spread.of(sum(both) / 60 for both in seconds),
+        "evaluation_share": Spread.of(late / max(early + late, 1e-9) for early, late in seconds),
+        "citations_per_second": Spread.of(
+            per_second(one.num_targets, one.seconds) for one in epochs
         ),
-        "citations_per_second": _median([rate for rate in rates if rate is not None]),
         **{name: statistics.fmean(values) if values else None for name, values in scores.items()},
         "mrr_sd": statistics.stdev(scores["mrr"]) if len(scores["mrr"]) > 1 else None,
         "seeds": len(by_seed),
-        "runs": len(runs),
-        "crowded": row_of(runs).crowded,
     }
 
 
-def _of_pairs(line: dict[str, Any]) -> list[str]:
-    accuracy = line["pair_accuracy"]
-    return [
-        _text(None if accuracy is None else 100 * accuracy, ".2f"),
-        _text(line["average_precision"]),
-    ]
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
-
-
-def _text(value: float | None, form: str = ".4f") -> str:
-    return NOTHING if value is None else format(value, form)
+def _mrr(line: Line) -> str:
+    deviation = line[1]["mrr_sd"]
+    return _score(line[1]["mrr"]) + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -1,27 +1,25 @@
-"""The table of strategies that took turns on one graph: seconds, two speed-ups, memory."""
+"""Strategies that took turns on one graph: seconds, two speed-ups, memory; and the short table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import pandas as pd
+from collections.abc import Sequence
 
 from gnn_core.measure.run_record import RunRecord
-from gnn_core.number_text import NOTHING, percent, three_digits
-from gnn_core.report.rows.rounds import Comparison, Contender, comparisons
-from gnn_core.report.tables.cells import Table, differing_settings, graph_mark
-from gnn_core.report.tables.footprint import GIB
-from gnn_core.report.tables.speed import (
-    CROWDED,
-    not_ok_text,
-    ranks_text,
-    score_heading,
-    score_text,
-    seconds_range_text,
-    spread_numbers,
+from gnn_core.number_text import counted
+from gnn_core.report.rounds import Comparison, Contender, comparisons
+from gnn_core.report.rows import Row, Spread
+from gnn_core.report.sentences import distinguishing_settings, verdicts
+from gnn_core.report.table import (
+    Column,
+    Table,
+    crowded_note,
+    distinguishing_columns,
+    gib_text,
+    middle_text,
+    ratio_text,
+    row_columns,
+    score_columns,
 )
-from gnn_core.report.tables.verdicts import ratio_text, verdicts
 
 _MEANING = (
     "s/epoch: median over epochs after the warm-up, then over rounds; min..max: over rounds",
@@ -31,103 +29,85 @@ _MEANING = (
     "GiB; PSS: of all processes together at the end of a run, shared pages counted once; peak RSS: "
     "of the largest process",
 )
-Cell = Callable[[Comparison, Contender], str]
+_OVERVIEW_MEANING = (
+    "speed-up: against one process of the same framework (`single`: PyTorch, `one`: Keras); GiB: "
+    "memory of all processes together (PSS)"
+)
+Line = tuple[Comparison, Contender]
 
 
 def side_by_side_table(records: Sequence[RunRecord]) -> Table:
     """Return one line per strategy and ranks, and below them what they say in sentences."""
     contests = comparisons(records)
     lines = [(contest, one) for contest in contests for one in contest.contenders]
-    differing = differing_settings(
-        [one.row.settings | {"graph": graph_mark(one.row.fingerprint)} for _, one in lines],
-        [contest.dataset for contest, _ in lines],
-        precision=True,
-    )
-    machines = list(dict.fromkeys(contest.machine for contest in contests))
-    texts = {id(one): text for (_, one), text in zip(lines, differing, strict=True)}
-    columns: dict[str, Cell] = {
-        "dataset": lambda contest, _: contest.dataset,
-        "strategy": lambda _, one: one.row.strategy,
-        "ranks": lambda _, one: ranks_text(one.row),
-        "runs": lambda _, one: str(one.row.runs),
-        "s/epoch": lambda _, one: three_digits(one.row.seconds.middle if one.row.seconds else None),
-        "min..max": lambda _, one: seconds_range_text(one.row),
-        "x own": lambda contest, one: _ratio(one, contest.own_single(one)),
-        "x fastest": lambda contest, one: _ratio(one, contest.fastest_single),
-        "communicate": lambda _, one: percent(one.row.communicate_share),
-        score_heading(one.row.score_name for _, one in lines): lambda _, one: score_text(
-            one.row.accuracy, one.row.score_name
+    distinguishing, machines = distinguishing_columns(lines, _row, precision=True)
+    names = dict(zip(map(id, contests), distinguishing_settings(contests), strict=True))
+    columns: list[Column[Line]] = [
+        *row_columns(_row, "who crowded"),
+        Column(None, "rounds", lambda line: line[0].rounds),
+        *row_columns(_row, "runs seconds"),
+        Column("x own", None, lambda line: _ratio(line[1], line[0].own_single(line[1]))),
+        Column(None, "speedup_own", lambda line: _over_own(line), spread=True),
+        Column("x fastest", None, lambda line: _ratio(line[1], line[0].fastest_single)),
+        Column(
+            None,
+            "speedup_fastest",
+            lambda line: line[1].times_as_fast(line[0].fastest_single),
+            spread=True,
         ),
-        "PSS": lambda _, one: _gib(one.pss),
-        "peak RSS": lambda _, one: _gib(one.peak_rss),
-        "not ok": lambda _, one: not_ok_text(one.row),
-    }
-    if any(differing):
-        columns["settings"] = lambda _, one: texts[id(one)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda contest, _: f"M{machines.index(contest.machine) + 1}"
-        named = [f"machine M{number}: {kind}" for number, kind in enumerate(machines, start=1)]
-    else:
-        named = [f"machine: {kind}" for kind in machines]
-    crowded = [CROWDED] if any(one.row.crowded for _, one in lines) else []
-    return Table(
-        headings=tuple(columns),
-        cells=tuple(tuple(show(*line) for show in columns.values()) for line in lines),
-        notes=(
-            *(
-                ", ".join(filter(None, (contest.dataset, texts[id(contest.contenders[0])])))
-                + f": {sentence}"
-                for contest in contests
-                for sentence in verdicts(contest)
-            ),
-            *_MEANING,
-            *crowded,
-            *named,
-        ),
-        numbers=pd.DataFrame([_numbers(contest, one) for contest, one in lines]),
-    )
+        *row_columns(_row, "communicate"),
+        *score_columns(lines, _row),
+        Column("PSS", "pss_bytes", lambda line: line[1].pss, gib_text),
+        Column("peak RSS", "peak_rss_bytes", lambda line: line[1].peak_rss, gib_text),
+        *row_columns(_row, "not_ok machine"),
+        *distinguishing,
+    ]
+    said = [
+        ", ".join(filter(None, (contest.dataset, names[id(contest)]))) + f": {sentence}"
+        for contest in contests
+        for sentence in verdicts(contest)
+    ]
+    return Table.of(lines, columns, (*said, *_MEANING, *crowded_note(map(_row, lines)), *machines))
 
 
-def distinguishing_settings(contests: Sequence[Comparison]) -> list[str]:
-    """Return for each comparison what tells it from others of its data set: settings, graph."""
-    return differing_settings(
-        [
-            {**one.settings, "graph": graph_mark(one.contenders[0].row.fingerprint)}
-            for one in contests
-        ],
-        [one.dataset for one in contests],
-        precision=True,
-    )
+def overview_table(records: Sequence[RunRecord]) -> Table:
+    """Return one line per strategy, at the most ranks that had a core each.
+
+    Of several comparisons it is the one whose single process takes longest for an epoch: there, a
+    step has enough work to divide.
+    """
+    contest = max(comparisons(records), key=_single_seconds, default=None)
+    timed = contest.timed if contest else []  # in order of strategy, then of ranks
+    widest = {one.row.strategy: one for one in timed if not one.row.crowded}
+    lines = [(contest, one) for one in widest.values() if contest]
+    columns: list[Column[Line]] = [
+        Column("strategy", "strategy", lambda line: _row(line).strategy),
+        Column("ranks", "ranks", lambda line: _row(line).ranks),
+        Column("s/epoch", "seconds_per_epoch", lambda line: _row(line).seconds, middle_text),
+        Column("speed-up", None, lambda line: _ratio(line[1], line[0].own_single(line[1]))),
+        Column(None, "speedup_own", lambda line: _over_own(line)),
+        *score_columns(lines, _row),
+        Column("GiB", "pss_bytes", lambda line: line[1].pss, gib_text),
+    ]
+    if contest is None:
+        return Table.of(lines, columns)
+    where = f"data set {contest.dataset}, {counted(contest.rounds, 'round')}"
+    return Table.of(lines, columns, (f"{where}; machine: {contest.machine}", _OVERVIEW_MEANING))
 
 
-def _numbers(contest: Comparison, one: Contender) -> dict[str, Any]:
-    row, base, best = one.row, contest.own_single(one), contest.fastest_single
-    return {
-        "dataset": contest.dataset,
-        "strategy": row.strategy,
-        "ranks": row.ranks,
-        "crowded": row.crowded,
-        "rounds": contest.rounds,
-        "runs": row.runs,
-        **spread_numbers("seconds_per_epoch", row.seconds),
-        **spread_numbers("speedup_own", one.times_as_fast(base) if base else None),
-        **spread_numbers("speedup_fastest", one.times_as_fast(best) if best else None),
-        "communicate_share": row.communicate_share,
-        f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
-        "pss_bytes": one.pss,
-        "peak_rss_bytes": one.peak_rss,
-        "failed": row.failed,
-        "interrupted": row.interrupted,
-        "machine": contest.machine,
-    }
+def _row(line: Line) -> Row:
+    return line[1].row
+
+
+def _over_own(line: Line) -> Spread | None:
+    return line[1].times_as_fast(line[0].own_single(line[1]))
 
 
 def _ratio(one: Contender, base: Contender | None) -> str:
-    if one is base:
-        return "1.00"  # a run beside itself has no spread
-    ratio = None if base is None else one.times_as_fast(base)
-    return NOTHING if ratio is None else ratio_text(ratio)
+    # A run beside itself has no spread.
+    return "1.00" if one is base else ratio_text(one.times_as_fast(base))
 
 
-def _gib(value: int | None) -> str:
-    return three_digits(None if value is None else value / GIB)
+def _single_seconds(contest: Comparison) -> float:
+    base = contest.fastest_single
+    return base.row.seconds.middle if base and base.row.seconds else 0.0

@@ -1,36 +1,50 @@
-"""The two tables of results: seconds and speed-up, and test accuracy; nothing is computed here."""
+"""The tables of time: strong and weak scaling, communication; and the test accuracy."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
-
-from gnn_core.measure.run_record import RunRecord
+from gnn_core.measure.run_record import ExchangeRecord, RunRecord
 from gnn_core.number_text import NOTHING, percent, three_digits
-from gnn_core.report.rows.scores import Spread, accuracy_over_seeds, score_name
-from gnn_core.report.rows.speedups import summarize
-from gnn_core.report.rows.summary import Row, grouped, own_model, training_settings
-from gnn_core.report.tables.cells import (
+from gnn_core.report.rows import (
+    Row,
+    Spread,
+    accuracy_mark,
+    grouped,
+    own_model,
+    row_of,
+    rows_of,
+    rows_with_runs,
+    settings_text,
+    summarize,
+    training_settings,
+)
+from gnn_core.report.sentences import slowdown
+from gnn_core.report.series import Series, local_batch_size, scaling_series
+from gnn_core.report.table import (
+    MIB,
+    Column,
     Table,
-    differing_settings,
+    distinguishing_columns,
     graph_mark,
     left_out,
+    legend,
+    middle,
+    middle_text,
     precision_order,
+    ratio_text,
+    row_columns,
+    score_columns,
+    setting_text,
+    settings_column,
+    spread_text,
 )
-from gnn_core.report.tables.slowdowns import slowdown
-from gnn_core.report.tables.verdicts import ratio_text
 from gnn_core.strategies import STRATEGIES, order_of
 
-TableLine = TypeVar("TableLine")  # of a table: a row, or what has one
-CROWDED = "`*` more threads than cores: ranks share a core, and the time says little"
-LEGEND = {
-    "*": CROWDED,
-    "!": "`!` test score unknown, or more than 1 point below that of the run compared with",
-    "?": "`?` compared with a run on another machine",
-}
 _SPREAD = (
     "speed-up: T(1) / T(n) of the medians, larger is faster; least..most over all pairs of repeats"
 )
@@ -40,39 +54,45 @@ _OWN = "own speed-up: against the strategy itself on 1 rank; the other one is ag
 def speed_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
     """Return seconds per epoch, speed-up, efficiency and accuracy by strategy and ranks."""
     rows, notes = summarize(records, force=force)
-    distinguishing, machines = distinguishing_columns(rows, lambda row: row)
-    columns: dict[str, Callable[[Row], str]] = {
-        "dataset": lambda row: row.dataset,
-        "strategy": lambda row: row.strategy,
-        "ranks": ranks_text,
-        "precision": lambda row: row.precision,
-        "runs": lambda row: str(row.runs),
-        "s/epoch": lambda row: three_digits(row.seconds.middle if row.seconds else None),
-        "min..max": seconds_range_text,
-        "speed-up": lambda row: _speedup(row.over_single, row.speedup_mark),
-        "efficiency": lambda row: percent(row.efficiency),
-        "own speed-up": lambda row: _speedup(row.over_own, row.own_mark),
-        "own efficiency": lambda row: percent(row.own_efficiency),
-        "communicate": lambda row: percent(row.communicate_share),
-        score_heading(row.score_name for row in rows): lambda row: score_text(
-            row.accuracy, row.score_name
-        ),
-        "not ok": not_ok_text,
-        **distinguishing,
-    }
+    distinguishing, machines = distinguishing_columns(rows, _itself)
     scaled = any(row.over_own and row.ranks > 1 for row in rows)
-    if not scaled:  # each is 1 rank, or has none to be measured against
-        del columns["own speed-up"], columns["own efficiency"]
+    # Unless any is scaled, each is 1 rank, or has none to be measured against.
+    own = ("own speed-up", "own efficiency") if scaled else (None, None)
+    columns: list[Column[Row]] = [
+        *row_columns(_itself),
+        Column(None, "ranks_per_host", lambda row: "+".join(map(str, row.ranks_per_host))),
+        *row_columns(_itself, "crowded precision runs seconds"),
+        Column("speed-up", None, lambda row: ratio_text(row.over_single, row.speedup_mark)),
+        Column(None, "speedup", lambda row: row.over_single, spread=True),
+        Column(None, "speedup_mark", lambda row: row.speedup_mark),
+        Column("efficiency", "efficiency", lambda row: row.efficiency, percent),
+        Column(own[0], None, lambda row: ratio_text(row.over_own, row.own_mark)),
+        Column(None, "own_speedup", lambda row: row.over_own, spread=True),
+        Column(None, "own_speedup_mark", lambda row: row.own_mark),
+        Column(own[1], None, lambda row: row.own_efficiency, percent),
+        *row_columns(_itself, "communicate"),
+        *score_columns(rows, _itself, deviation=True),
+        Column(None, "seeds", lambda row: row.accuracy.count if row.accuracy else 0),
+        *row_columns(_itself, "not_ok machine settings"),
+        *distinguishing,
+    ]
     said = [_SPREAD] if any(row.over_single and row.over_single.count > 1 for row in rows) else []
     said += [_OWN] if scaled else []
     said += legend(rows, scaled)
     slow = dict.fromkeys(slowdown(row, row.speedup, "single", _own_base(row, rows)) for row in rows)
-    return Table(
-        headings=tuple(columns),
-        cells=tuple(tuple(show(row) for show in columns.values()) for row in rows),
-        notes=(*filter(None, slow), *said, *machines, *notes),
-        numbers=pd.DataFrame([_speed_numbers(row) for row in rows]),
-    )
+    return Table.of(rows, columns, (*filter(None, slow), *said, *machines, *notes))
+
+
+def _itself(row: Row) -> Row:
+    return row
+
+
+def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Return the one process of the row's framework that did the same work, but for `single`."""
+    own = STRATEGIES[row.strategy].single
+    alike = (own, row.work, row.machine)
+    found = [one for one in rows if (one.strategy, one.work, one.machine) == alike]
+    return found[0] if found and own != "single" else None
 
 
 def accuracy_table(records: Sequence[RunRecord]) -> Table:
@@ -82,42 +102,28 @@ def accuracy_table(records: Sequence[RunRecord]) -> Table:
     """
     groups = grouped((run for run in records if run.status == "ok"), _training_key)
     groups.sort(key=lambda runs: _training_key(runs[0]))
-    firsts = [runs[0] for runs in groups]
-    differing = differing_settings(
-        [
-            {**training_settings(run.config), "graph": graph_mark(run.dataset.fingerprint)}
-            for run in firsts
-        ],
-        # A model of its own has a recipe of its own, as a data set has.
-        [f"{run.dataset.name} {own_model(run.config)}" for run in firsts],
-    )
-    named = any(own_model(run.config) for run in firsts)
-    numbers = [_accuracy_numbers(runs) for runs in groups]
-    heading = score_heading(map(score_name, firsts))
-    identity = ("dataset", *(["model"] if named else []), "strategy", "ranks", "precision")
-    cells = [
-        (
-            *(str(line[name]) for name in identity),
-            score_text(accuracy_over_seeds(runs), score_name(runs[0])),
-            str(line["seeds"]),
-            str(line["runs"]),
-            *([text or NOTHING] if any(differing) else []),
-        )
-        for runs, line, text in zip(groups, numbers, differing, strict=True)
+    lines = [(row_of(runs), runs[0].config) for runs in groups]
+    named = any(own_model(config) for _, config in lines)
+    columns: list[Column[tuple[Row, dict[str, Any]]]] = [
+        Column("dataset", "dataset", lambda line: line[0].dataset),
+        Column("model" if named else None, "model", lambda line: own_model(line[1]) or "graphsage"),
+        Column("strategy", "strategy", lambda line: line[0].strategy),
+        Column("ranks", "ranks", lambda line: line[0].ranks),
+        Column("precision", "precision", lambda line: line[0].precision),
+        *(scores := score_columns(lines, lambda line: line[0], deviation=True)),
+        Column("seeds", "seeds", lambda line: line[0].accuracy.count if line[0].accuracy else 0),
+        Column("runs", "runs", lambda line: line[0].runs),
+        *settings_column(
+            lines,
+            lambda line: {**training_settings(line[1]), "graph": graph_mark(line[0].fingerprint)},
+            # A model of its own has a recipe of its own, as a data set has.
+            lambda line: f"{line[0].dataset} {own_model(line[1])}",
+        ),
     ]
-    return Table(
-        headings=(
-            *(*identity, heading, "seeds", "runs"),
-            *(["settings"] if any(differing) else []),
-        ),
-        cells=tuple(cells),
-        notes=(
-            f"{heading}{' in percent' * heading.endswith('accuracy')}: mean ± standard deviation "
-            "over seeds",
-            *left_out(records),
-        ),
-        numbers=pd.DataFrame(numbers),
-    )
+    heading = str(scores[0].heading)
+    unit = " in percent" * heading.endswith("accuracy")
+    meaning = f"{heading}{unit}: mean ± standard deviation over seeds"
+    return Table.of(lines, columns, (meaning, *left_out(records)))
 
 
 def _training_key(record: RunRecord) -> tuple[Any, ...]:
@@ -131,151 +137,231 @@ def _training_key(record: RunRecord) -> tuple[Any, ...]:
     )
 
 
-def _accuracy_numbers(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    accuracy = accuracy_over_seeds(runs)
-    return {
-        "dataset": runs[0].dataset.name,
-        "model": own_model(runs[0].config) or "graphsage",
-        "strategy": runs[0].strategy,
-        "ranks": runs[0].world_size,
-        "precision": str(runs[0].config.get("precision", "?")),
-        f"test_{score_name(runs[0])}": accuracy and accuracy.middle,
-        f"test_{score_name(runs[0])}_sd": _deviation(accuracy),
-        "seeds": accuracy.count if accuracy else 0,
-        "runs": len(runs),
-    }
+_WEAK_MEANING = (
+    "weak scaling: global batch / ranks is constant, all other settings are equal; the base is 1 "
+    "rank of the strategy, else `single` for torch and `one` for Keras",
+    "targets/s per rank: median over epochs after the warm-up, then over runs; weak efficiency: "
+    "(targets/s at n) / (n * targets/s at 1), least..most over all pairs of repeats",
+)
 
 
-def _speed_numbers(row: Row) -> dict[str, Any]:
-    return {
-        "dataset": row.dataset,
-        "strategy": row.strategy,
-        "ranks": row.ranks,
-        "ranks_per_host": "+".join(map(str, row.ranks_per_host)),
-        "crowded": row.crowded,
-        "precision": row.precision,
-        "runs": row.runs,
-        **spread_numbers("seconds_per_epoch", row.seconds),
-        **spread_numbers("speedup", row.over_single),
-        "speedup_mark": row.speedup_mark,
-        "efficiency": row.efficiency,
-        **spread_numbers("own_speedup", row.over_own),
-        "own_speedup_mark": row.own_mark,
-        "communicate_share": row.communicate_share,
-        f"test_{row.score_name}": row.accuracy and row.accuracy.middle,
-        f"test_{row.score_name}_sd": _deviation(row.accuracy),
-        "seeds": row.accuracy.count if row.accuracy else 0,
-        "failed": row.failed,
-        "interrupted": row.interrupted,
-        "machine": row.machine,
-        "settings": json.dumps(row.settings, sort_keys=True),
-    }
+@dataclass(frozen=True)
+class WeakPoint:
+    """One row of a weak series beside the run of one rank that the series begins with."""
+
+    row: Row
+    base: Row | None
+    efficiency: Spread | None  # a fraction; None without a base
+    mark: str  # "!" and "?", as of a speed-up
+
+    @property
+    def rate_per_rank(self) -> Spread | None:
+        """Targets per second and rank."""
+        rate = self.row.targets_per_second
+        return rate and rate.scaled(1, self.row.ranks)
 
 
-def ranks_text(row: Row) -> str:
-    """Return the ranks, by host where there are several, starred where they share cores."""
-    hosts = f" ({'+'.join(map(str, row.ranks_per_host))})" if len(row.ranks_per_host) > 1 else ""
-    return f"{row.ranks}{hosts}{'*' if row.crowded else ''}"
+def weak_points(series: Series) -> list[WeakPoint]:
+    """Return the rows of a weak series, their base first, each with its weak efficiency."""
+    rows = series.rows
+    if series.base is not None and series.base is not rows[0]:  # of another strategy
+        rows = (series.base, *rows)
+    return [_weak_point(row, series) for row in rows]
 
 
-def seconds_range_text(row: Row) -> str:
-    """Return the least and most seconds of an epoch over runs."""
-    if row.seconds is None or row.seconds.count < 2:
+def weak_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
+    """Return targets per second and rank and the weak efficiency by strategy and ranks."""
+    found = scaling_series(rows_of(records), force=force).weak
+    # The same base can begin the series of several strategies; it is shown once.
+    points = list({id(one.row): one for series in found for one in weak_points(series)}.values())
+    points.sort(key=_weak_order)
+    distinguishing, machines = distinguishing_columns(points, _row, but="global_batch_size")
+    columns: list[Column[WeakPoint]] = [
+        *row_columns(_row, "who crowded precision"),
+        Column("batch", "global_batch_size", lambda one: one.row.settings["global_batch_size"]),
+        Column("per rank", None, lambda one: _per_rank(one.row)),
+        *row_columns(_row, "runs"),
+        Column(
+            "targets/s per rank",
+            "targets_per_second_per_rank",
+            lambda one: one.rate_per_rank,
+            spread_text,
+            spread=True,
+        ),
+        Column(None, "base", lambda one: one.base and one.base.strategy),
+        Column("weak efficiency", None, _efficiency_text),
+        Column(None, "weak_efficiency", lambda one: one.efficiency, spread=True),
+        Column(None, "weak_efficiency_mark", lambda one: one.mark),
+        *row_columns(_row, "communicate"),
+        *score_columns(points, _row),
+        *row_columns(_row, "machine"),
+        *distinguishing,
+    ]
+    marked = [dataclasses.replace(one.row, speedup_mark=one.mark) for one in points]
+    baseless = [
+        f"no weak efficiency for {series.rows[0].strategy} on {series.rows[0].dataset} at "
+        f"{_per_rank(series.rows[0])} targets per rank: no run of 1 rank with the same settings "
+        "on this machine"
+        for series in found
+        if series.base is None
+    ]
+    return Table.of(points, columns, (*_WEAK_MEANING, *legend(marked), *machines, *baseless))
+
+
+def _row(one: WeakPoint) -> Row:
+    return one.row
+
+
+def _per_rank(row: Row) -> str:
+    return setting_text(float(local_batch_size(row) or 0))
+
+
+def _weak_point(row: Row, series: Series) -> WeakPoint:
+    base = series.base
+    if base is None or base.targets_per_second is None or row.targets_per_second is None:
+        return WeakPoint(row, None, None, "")
+    if row is base:
+        return WeakPoint(row, base, Spread(1.0, 1.0, 1.0, 1), "")
+    efficiency = row.targets_per_second.over(base.targets_per_second).scaled(1, row.ranks)
+    return WeakPoint(row, base, efficiency, series.base_mark + accuracy_mark(row, base))
+
+
+def _weak_order(one: WeakPoint) -> tuple[Any, ...]:
+    row = one.row
+    bare = {name: value for name, value in row.settings.items() if name != "global_batch_size"}
+    alike = row.dataset, row.machine, row.precision, local_batch_size(row) or 0
+    ranks = row.ranks, row.ranks_per_host
+    return *alike, order_of(row.strategy), settings_text(bare), *ranks
+
+
+def _efficiency_text(one: WeakPoint) -> str:
+    share = one.efficiency
+    if share is None:
         return NOTHING
-    return f"{three_digits(row.seconds.low)}..{three_digits(row.seconds.high)}"
+    spread = f" ({100 * share.low:.0f}..{100 * share.high:.0f})" if share.count > 1 else ""
+    return f"{percent(share.middle)}{spread}{one.mark}"
 
 
-def _own_base(row: Row, rows: Sequence[Row]) -> Row | None:
-    """Return the one process of the row's framework that did the same work, but for `single`."""
-    own = STRATEGIES[row.strategy].single
-    alike = (row.work, row.machine)
-    found = [one for one in rows if one.strategy == own and (one.work, one.machine) == alike]
-    return found[0] if found and own != "single" else None
+_COMMUNICATION_MEANING = (
+    "speed-up: against the same strategy with one worker and equal settings, and against `single`",
+    "allreduce: share of the seconds of an epoch that went on the sum of gradients",
+)
+_OF_PARTS = (
+    "rows: of the rows that a worker's step reads, those of parts that other workers hold; hits: "
+    "of these, once a window of steps, those that the cache had",
+    "MiB: sent by a worker in a step for rows of features; exchange: seconds in which the slowest "
+    "worker's fetching thread was in an exchange, as a share of training, which goes on meanwhile",
+)
+_OF_TOPOLOGY = (
+    "sampling MiB: sent by a worker in a step for neighbours that the owners of nodes drew, beside "
+    "the rows; sampling: seconds of that, as exchange",
+)
+Timed = tuple[Row, RunRecord]
 
 
-def _speedup(spread: Spread | None, mark: str) -> str:
-    return NOTHING if spread is None else f"{ratio_text(spread)}{mark}"
-
-
-def distinguishing_columns(
-    lines: Sequence[TableLine],
-    row_of: Callable[[TableLine], Row],
-    but: str | None = None,
-    *,
-    precision: bool = False,
-) -> tuple[dict[str, Callable[[TableLine], str]], list[str]]:
-    """Return the columns that tell lines apart, where they are needed, and notes on the machines.
-
-    Settings, and the graph, stand in one where they differ, except the one (`but`) that has a
-    column already, and the precision unless it has none (`precision`); machines in the other, by
-    numbers.
-    """
-    rows = [row_of(line) for line in lines]
-    differing = differing_settings(
-        [
-            {name: value for name, value in row.settings.items() if name != but}
-            | {"graph": graph_mark(row.fingerprint)}
-            for row in rows
-        ],
-        [row.dataset for row in rows],
-        precision=precision,
+def communication_table(records: Sequence[RunRecord], *, force: bool = False) -> Table:
+    """Return one line per strategy, number of workers and settings, of the runs that were timed."""
+    rows, notes = summarize(records, force=force)
+    lines = [
+        (row, runs[0] if len(runs) == 1 else _typical(runs))
+        for row, (_, runs) in zip(rows, rows_with_runs(records), strict=True)
+        if row.seconds is not None
+    ]
+    exchanges = [run.exchange for _, run in lines if run.exchange is not None]
+    samples = any(exchange.sampling_rounds for exchange in exchanges)
+    columns = [*_TIMED_COLUMNS, *(_parts(samples) if exchanges else [])]
+    columns += settings_column(
+        lines, lambda line: line[0].settings, lambda line: line[0].dataset, precision=True
     )
-    texts = {id(line): text for line, text in zip(lines, differing, strict=True)}
-    machines = list(dict.fromkeys(row.machine for row in rows))
-    columns: dict[str, Callable[[TableLine], str]] = {}
-    if any(differing):
-        columns["settings"] = lambda line: texts[id(line)] or NOTHING
-    if len(machines) > 1:
-        columns["machine"] = lambda line: f"M{machines.index(row_of(line).machine) + 1}"
-    return columns, machine_notes(machines)
+    meaning = (
+        *_COMMUNICATION_MEANING,
+        *(_OF_PARTS if exchanges else ()),
+        *(_OF_TOPOLOGY if samples else ()),
+    )
+    return Table.of(lines, columns, (*meaning, *notes, *left_out(records)))
 
 
-def legend(rows: Iterable[Row], scaled: bool = False) -> list[str]:
-    """Return what the marks in a table mean, of those that are in it."""
-    marks = "".join(row.speedup_mark + row.own_mark * scaled + "*" * row.crowded for row in rows)
-    return [text for mark, text in LEGEND.items() if mark in marks]
+def _typical(runs: Sequence[RunRecord]) -> RunRecord:
+    """Return the run whose exchange took the median of seconds; the first, if none had one."""
+    ended = [run for run in runs if run.status == "ok"] or list(runs)
+    seconds = [run.exchange.seconds if run.exchange else 0.0 for run in ended]
+    return ended[seconds.index(statistics.median_low(seconds))]
 
 
-def machine_notes(machines: Sequence[str]) -> list[str]:
-    """Return the machine, or the machines by the numbers that their column has."""
-    if len(machines) == 1:
-        return [f"machine: {machines[0]}"]
-    return [f"machine M{number}: {kind}" for number, kind in enumerate(machines, start=1)]
+def _exchange_share(line: Timed, seconds: Callable[[ExchangeRecord], float]) -> float | None:
+    """Return a part of the exchange as a share of the training."""
+    exchange, training = line[1].exchange, line[1].training_seconds
+    return None if exchange is None or not training else seconds(exchange) / training
 
 
-def spread_numbers(name: str, spread: Spread | None) -> dict[str, float | None]:
-    """Return middle, least and most as columns of a CSV file; None where nothing is known."""
-    return {
-        name: None if spread is None else spread.middle,
-        f"{name}_min": None if spread is None else spread.low,
-        f"{name}_max": None if spread is None else spread.high,
-    }
+_TIMED_COLUMNS: list[Column[Timed]] = [
+    Column("dataset", "dataset", lambda line: line[0].dataset),
+    Column("strategy", "strategy", lambda line: line[0].strategy),
+    Column("workers", "workers", lambda line: line[0].ranks),
+    Column("targets/s", "targets_per_second", lambda line: line[0].targets_per_second, middle_text),
+    Column("speed-up", None, lambda line: _speedup(line[0].over_own, line[0].own_mark)),
+    Column(None, "speedup_own", lambda line: middle(line[0].over_own)),
+    Column("over single", None, lambda line: _speedup(line[0].over_single, line[0].speedup_mark)),
+    Column(None, "speedup_single", lambda line: line[0].speedup),
+    Column("allreduce", "allreduce_share", lambda line: line[0].communicate_share, percent),
+    Column(None, "exchange_share", lambda line: _exchange_share(line, lambda one: one.seconds)),
+]
 
 
-_SCORES = {"accuracy": "test accuracy", "mrr": "test MRR"}
+def _speedup(spread: Any, mark: str) -> str:
+    return ratio_text(spread) + mark
 
 
-def score_heading(names: Iterable[str]) -> str:
-    """Return the heading of a column of scores: of what its rows have."""
-    found = set(names)
-    return ", ".join(title for name, title in _SCORES.items() if name in found) or "test accuracy"
+def _parts(samples: bool) -> list[Column[Timed]]:
+    """Return the columns of what runs on parts exchanged; `samples`: show the adjacency's too."""
 
+    def column(
+        heading: str | None,
+        name: str | None,
+        value: Callable[[ExchangeRecord, Row], Any],
+        form: Callable[[Any], str] = str,
+    ) -> Column[Timed]:
+        return Column(
+            heading,
+            name,
+            lambda line: None if line[1].exchange is None else value(line[1].exchange, line[0]),
+            lambda found: NOTHING if found is None else form(found),
+        )
 
-def score_text(spread: Spread | None, name: str) -> str:
-    """Return an accuracy in percent, or an MRR, with its deviation where it has one."""
-    if spread is None:
-        return NOTHING
-    unit, digits = (100, 2) if name == "accuracy" else (1, 4)
-    deviation = unit * (spread.high - spread.middle)
-    more = f" ± {deviation:.{digits}f}" if spread.count > 1 else ""
-    return f"{unit * spread.middle:.{digits}f}{more}"
+    def a_step(count: float, one: ExchangeRecord, row: Row) -> float:
+        return count / max(1, one.steps) / row.ranks
 
+    def mib(value: float) -> str:
+        return three_digits(value / MIB)
 
-def _deviation(spread: Spread | None) -> float | None:
-    return spread.high - spread.middle if spread is not None and spread.count > 1 else None
-
-
-def not_ok_text(row: Row) -> str:
-    """Return how many runs failed or were stopped."""
-    counts = ((row.failed, "failed"), (row.interrupted, "interrupted"))
-    return ", ".join(f"{count} {word}" for count, word in counts if count) or NOTHING
+    sampling = ("sampling MiB", "sampling") if samples else (None, None)
+    return [
+        column("parts", "parts", lambda one, _: one.parts),
+        column(
+            "rows",
+            "remote_share",
+            lambda one, _: one.remote_rows / one.input_rows if one.input_rows else None,
+            percent,
+        ),
+        column("hits", "hit_rate", lambda one, _: one.hit_rate, percent),
+        column("MiB", "bytes_per_step", lambda one, row: a_step(one.bytes_sent, one, row), mib),
+        Column(
+            "exchange", None, lambda line: _exchange_share(line, lambda one: one.seconds), percent
+        ),
+        column(None, "rounds_per_step", lambda one, _: one.rounds / max(1, one.steps)),
+        column(
+            sampling[0],
+            "sampling_bytes_per_step",
+            lambda one, row: a_step(one.sampling_bytes, one, row),
+            mib,
+        ),
+        Column(
+            sampling[1],
+            "sampling_share",
+            lambda line: _exchange_share(line, lambda one: one.sampling_seconds),
+            percent,
+        ),
+        column(
+            None, "sampling_rounds_per_step", lambda one, _: one.sampling_rounds / max(1, one.steps)
+        ),
+    ]

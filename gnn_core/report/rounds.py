@@ -7,19 +7,16 @@ down anywhere: one ends where a contender comes again, or where nothing ran for 
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from gnn_core.measure.run_record import RunRecord, epoch_seconds
-from gnn_core.report.rows.scores import Spread
-from gnn_core.report.rows.summary import Row, grouped, machine_kind, row_of, settings_of
+from gnn_core.report.rows import Row, Spread, grouped, machine_kind, row_of, settings_of
+from gnn_core.report.rows import settings_text as text_of
 from gnn_core.strategies import STRATEGIES, order_of
 
-_Who = tuple[int, int, tuple[int, ...], str]
 _PAUSE_SECONDS = 600.0  # runs further apart than that are no neighbours in time
 
 
@@ -39,13 +36,11 @@ class Contender:
         star = "*" if self.row.crowded else ""
         return f"`{self.row.strategy}` at {ranks} rank{'s'[: ranks != 1]}{star}"
 
-    def times_as_fast(self, other: Contender) -> Spread | None:
+    def times_as_fast(self, other: Contender | None) -> Spread | None:
         """Return how many times as fast as `other` in the rounds that have both; None without."""
-        both = sorted(self.by_round.keys() & other.by_round.keys())
-        ratios = [other.by_round[at] / self.by_round[at] for at in both if self.by_round[at] > 0]
-        if not ratios:
-            return None
-        return Spread(statistics.median(ratios), min(ratios), max(ratios), len(ratios))
+        theirs = other.by_round if other is not None else {}
+        both = sorted(self.by_round.keys() & theirs.keys())
+        return Spread.of(theirs[at] / self.by_round[at] for at in both if self.by_round[at] > 0)
 
 
 @dataclass(frozen=True)
@@ -64,16 +59,14 @@ class Comparison:
         """Those whose seconds are known."""
         return [contender for contender in self.contenders if contender.row.seconds is not None]
 
-    def find(self, strategy: str, ranks: int) -> Contender | None:
-        """Return a contender whose seconds are known; None when there is no such."""
-        for contender in self.timed:
-            if (contender.row.strategy, contender.row.ranks) == (strategy, ranks):
-                return contender
-        return None
-
     def own_single(self, contender: Contender) -> Contender | None:
         """Return the one process of the same framework."""
-        return self.find(STRATEGIES[contender.row.strategy].single, 1)
+        return self.one_process(STRATEGIES[contender.row.strategy].single)
+
+    def one_process(self, strategy: str) -> Contender | None:
+        """Return the contender of a strategy on one rank whose seconds are known, if there is."""
+        found = (one for one in self.timed if (one.row.strategy, one.row.ranks) == (strategy, 1))
+        return next(found, None)
 
     @property
     def fastest_single(self) -> Contender | None:
@@ -83,25 +76,23 @@ class Comparison:
 
 def fastest(contenders: Iterable[Contender]) -> Contender | None:
     """Return the contender of fewest seconds per epoch; None of none."""
-    timed = (
+    timed = [
         (one.row.seconds.middle, at, one) for at, one in enumerate(contenders) if one.row.seconds
-    )
+    ]
     return min(timed, default=(0.0, 0, None))[2]
 
 
 def comparisons(records: Iterable[RunRecord]) -> list[Comparison]:
     """Return the comparisons that the records make up, by data set and settings."""
-    groups = grouped(records, _same_contest)
-    return sorted((_comparison(runs) for runs in groups), key=_order)
-
-
-def _same_contest(record: RunRecord) -> Hashable:
-    return (
-        record.dataset.name,
-        record.dataset.fingerprint,
-        machine_kind(record),
-        json.dumps(_common_settings(record), sort_keys=True),
+    groups = grouped(
+        records,
+        lambda run: (
+            *(run.dataset.name, run.dataset.fingerprint, machine_kind(run)),
+            text_of(_common_settings(run)),
+        ),
     )
+    found = [_comparison(runs) for runs in groups]
+    return sorted(found, key=lambda one: (one.dataset, one.machine, text_of(one.settings)))
 
 
 def _common_settings(record: RunRecord) -> dict[str, Any]:
@@ -109,14 +100,14 @@ def _common_settings(record: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in settings_of(record).items() if name != "controller"}
 
 
-def _who(record: RunRecord) -> _Who:
-    place = order_of(record.strategy)
-    return place, record.world_size, tuple(record.ranks_per_host), record.controller or ""
+def _who(run: RunRecord) -> tuple[int, int, tuple[int, ...], str]:
+    hosts = tuple(run.ranks_per_host)
+    return order_of(run.strategy), run.world_size, hosts, run.controller or ""
 
 
 def _comparison(runs: Sequence[RunRecord]) -> Comparison:
     rounds = _rounds(runs)
-    turns: dict[_Who, list[tuple[int, RunRecord]]] = {}
+    turns: dict[Any, list[tuple[int, RunRecord]]] = {}
     for at, one_round in enumerate(rounds):
         for run in one_round:
             turns.setdefault(_who(run), []).append((at, run))
@@ -133,16 +124,13 @@ def _comparison(runs: Sequence[RunRecord]) -> Comparison:
 def _rounds(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Cut the runs, in order of their start, where one comes again or after a pause."""
     rounds: list[list[RunRecord]] = []
-    present: set[_Who] = set()
     end = None
     for run in sorted(runs, key=lambda run: (run.started_at, run.run_id)):
         start = datetime.fromisoformat(run.started_at)
         paused = end is not None and (start - end).total_seconds() > _PAUSE_SECONDS
-        if not rounds or paused or _who(run) in present:
+        if not rounds or paused or _who(run) in map(_who, rounds[-1]):
             rounds.append([])
-            present = set()
         rounds[-1].append(run)
-        present.add(_who(run))
         end = datetime.fromisoformat(run.finished_at or run.started_at)
     return rounds
 
@@ -150,23 +138,17 @@ def _rounds(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def _contender(turns: Sequence[tuple[int, RunRecord]]) -> Contender:
     good = [(at, run) for at, run in turns if run.status == "ok"]
     seconds = {at: epoch_seconds(run) for at, run in good}
-    held = [pss for _, run in good if (pss := _pss(run)) is not None]
+    held = Spread.of(_pss(run) for _, run in good)
     peaks = [rank.peak_rss_bytes for _, run in good for rank in run.memory if rank.peak_rss_bytes]
     return Contender(
         row=row_of([run for _, run in turns]),
         by_round={at: value for at, value in seconds.items() if value is not None},
-        pss=round(statistics.median(held)) if held else None,
+        pss=round(held.middle) if held else None,
         peak_rss=max(peaks, default=None),
     )
 
 
 def _pss(run: RunRecord) -> int | None:
     """Return the sum over processes; replicas that share a process have one entry together."""
-    parts = [process.pss_bytes for process in run.memory]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known and len(known) == len(parts) else None
-
-
-def _order(comparison: Comparison) -> tuple[str, str, str]:
-    settings = json.dumps(comparison.settings, sort_keys=True)
-    return comparison.dataset, comparison.machine, settings
+    known = [process.pss_bytes for process in run.memory if process.pss_bytes is not None]
+    return sum(known) if known and len(known) == len(run.memory) else None

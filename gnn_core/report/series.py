@@ -9,14 +9,12 @@ of batches was measured, but no series ever holds rows of both kinds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from gnn_core.report.rows.speedups import same_machine
-from gnn_core.report.rows.summary import Row
+from gnn_core.report.rows import Row, same_machine, settings_text
 from gnn_core.strategies import STRATEGIES
 
 _LAUNCH = ("controller", "pin")  # what a launched strategy has and one process has not
@@ -51,15 +49,11 @@ def scaling_series(rows: Sequence[Row], *, force: bool = False) -> Scaling:
     """Sort rows into strong and weak series, in the order of the rows.
 
     A series has at least two numbers of ranks, its base or the `single` of its speed-up among
-    them. A row without seconds or
-    without a global batch is in no series. `force` takes a base of another kind of machine when
-    there is none on the same.
+    them. A row without seconds or without a global batch is in no series. `force` takes a base of
+    another kind of machine when there is none on the same.
     """
     timed = [row for row in rows if row.seconds is not None and _batch(row) is not None]
-    return Scaling(
-        strong=tuple(_series(timed, "global_batch_size", force)),
-        weak=tuple(_series(timed, "local_batch_size", force)),
-    )
+    return Scaling(*(tuple(_series(timed, weak, force)) for weak in (False, True)))
 
 
 def local_batch_size(row: Row) -> Fraction | None:
@@ -68,49 +62,42 @@ def local_batch_size(row: Row) -> Fraction | None:
     return None if batch is None else Fraction(batch, row.ranks)
 
 
-def _series(rows: Sequence[Row], constant: str, force: bool) -> Iterable[Series]:
+def _series(rows: Sequence[Row], weak: bool, force: bool) -> Iterable[Series]:
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         spread_out = len(row.ranks_per_host) > 1  # what a network adds is no matter of ranks
-        key = (row.strategy, row.machine, spread_out, _alike(row, constant, launched=True))
+        key = (row.strategy, row.machine, spread_out, _alike(row, weak, launched=True))
         groups.setdefault(key, []).append(row)
     for group in groups.values():
         ascending = sorted(group, key=lambda row: (row.ranks, row.ranks_per_host))
-        base, mark = _base(ascending, rows, constant, force)
+        base, mark = _base(ascending[0], rows, weak, force)
         counts = {row.ranks for row in ascending} | ({base.ranks} if base else set())
         # A speed-up over a `single` of another framework, or with more threads, is strong scaling.
-        strong = constant == "global_batch_size" and any(row.over_single for row in ascending)
+        strong = not weak and any(row.over_single for row in ascending)
         if len(counts) > 1 or (strong and ascending[-1].ranks > 1):
             yield Series(tuple(ascending), base, mark)
 
 
-def _base(
-    ascending: Sequence[Row], rows: Sequence[Row], constant: str, force: bool
-) -> tuple[Row | None, str]:
+def _base(first: Row, rows: Sequence[Row], weak: bool, force: bool) -> tuple[Row | None, str]:
     """Return the run of one rank that a series begins with, and the mark of a foreign machine."""
-    first = ascending[0]
     if first.ranks == 1:
         return first, ""
     for strategy in dict.fromkeys((first.strategy, STRATEGIES[first.strategy].single)):
-        launched = strategy == first.strategy
-        alone = [
-            row
-            for row in rows
-            if (row.strategy, row.ranks) == (strategy, 1)
-            and _alike(row, constant, launched) == _alike(first, constant, launched)
-        ]
+        own = strategy == first.strategy
+        alone = [row for row in rows if (row.strategy, row.ranks) == (strategy, 1)]
+        alone = [row for row in alone if _alike(row, weak, own) == _alike(first, weak, own)]
         allowed, mark = same_machine(first, alone, force)
         if allowed:
             return allowed[0], mark
     return None, ""
 
 
-def _alike(row: Row, constant: str, launched: bool) -> Hashable:
+def _alike(row: Row, weak: bool, launched: bool) -> Hashable:
     """Return what the rows of a series have in common; `launched`: settings of launchers too."""
     apart = ("global_batch_size", *(() if launched else _LAUNCH))
     settings = {name: value for name, value in row.settings.items() if name not in apart}
-    batch = _batch(row) if constant == "global_batch_size" else local_batch_size(row)
-    return row.dataset, row.fingerprint, json.dumps(settings, sort_keys=True), batch
+    batch = local_batch_size(row) if weak else _batch(row)
+    return row.dataset, row.fingerprint, settings_text(settings), batch
 
 
 def _batch(row: Row) -> int | None:

@@ -1,1 +1,0 @@
-"""Records -> rows: repeated runs share a row, and each row has its speed-ups."""
