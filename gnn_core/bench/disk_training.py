@@ -270,8 +270,8 @@ def _record(
     def middle(name: str, figure: str) -> float:
         """Seconds of as many targets as ours are."""
         runs = next(one.results for one in variants if one.name == name)
-        times = options.targets / runs[0].targets
-        return times * float(statistics.median(getattr(run, figure) for run in runs))
+        seconds = statistics.median(getattr(run, figure) for run in runs)
+        return float(seconds * options.targets / runs[0].targets)
 
     rows = []
     for one in variants:
