@@ -317,14 +317,18 @@ def _record(
             "epochs are those of training, without evaluation; targets/s are of later epochs; the "
             "peak is that of the memory control group, page cache included; CPU seconds, hits, "
             "reads and bytes are of the whole run",
-            *(
-                f"{one.name}: measured on {one.results[0].targets} targets an epoch; seconds are "
-                f"those of {options.targets} at that rate"
-                for one in variants
-                if one.results[0].targets != options.targets
-            ),
+            *_scaled(variants, options.targets),
         ],
     }
+
+
+def _scaled(variants: Sequence[Variant[Run]], targets: int) -> list[str]:
+    """A note on each variant that trained on fewer targets."""
+    return [
+        f"{one.name}: measured on {few} targets an epoch; seconds are those of {targets} at that rate"
+        for one in variants
+        if (few := one.results[0].targets) != targets
+    ]
 
 
 if __name__ == "__main__":
