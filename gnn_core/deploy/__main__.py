@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes or Slurm, check manifests without a cluster, scale an elastic job.
+"""Print a job for Kubernetes, Slurm or hosts, check manifests and hosts, scale an elastic job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -10,6 +10,7 @@
     python -m gnn_core.deploy slurm --array results/plans/short.yaml | sbatch --account=mine
     python -m gnn_core.deploy slurm --nodes 2 --dataset cora --chain | bash
     python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
+    python -m gnn_core.deploy hosts --hostfile hosts.txt --dataset cora
 
 What follows `--` are flags of the trainer. A job of Slurm saves and is queued again before its time
 is up or when a node is lost, and goes on from its checkpoint; with --array each run of a sweep's
@@ -17,9 +18,10 @@ plan is a task of its own; with --chain a job prepares the data before, and one 
 behind (docs/platforms/slurm.md). `validate` takes files and folders of kustomize, each
 applied as a whole, and says what the API server, the operator or the trainer would refuse, and what
 would be lost or hang: one line each. Several are checked against each other as well. `autoscale`
-says how many workers an elastic job is to have, and sets it (`autoscale --help`).
+says how many workers an elastic job is to have, and sets it (`autoscale --help`). `hosts` checks
+hosts that are reached by ssh, and prints the lines that start a job on them (`hosts --help`).
 
-Exit code 0, 2 for whatever is wrong.
+Exit code 0, 2 for whatever is wrong; of `hosts` 1 where the hosts are.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import autoscale, kubernetes_schema
+from gnn_core.deploy import autoscale, hosts, kubernetes_schema
 from gnn_core.deploy.manifest_files import ManifestProblem, Manifests, read_manifests
 from gnn_core.deploy.mpijob import JobSettings, make_job
 from gnn_core.deploy.programs import TRAINERS
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "autoscale":
         return autoscale.run(options)
+    if options.command == "hosts":
+        return hosts.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -140,6 +144,7 @@ def _parser() -> Parser:
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
     autoscale.add_command(commands)
+    hosts.add_command(commands)
     return parser
 
 
