@@ -44,7 +44,7 @@ A host file has a line `NAME slots=N` for each host, as for mpirun and horovodru
 
 Exit code 0, 1 where something is wrong, 2 for wrong flags.
 """
-_MOST_HOSTS, _MOST_SLOTS, _MOST_BYTES = 1000, 1024, 1 << 20
+_MOST_HOSTS, _MOST_SLOTS, _MOST_BYTES = 256, 1024, 1 << 20
 _MOST_CLOCK_SECONDS = 1.0
 _RANK_BYTES = 500_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
@@ -81,7 +81,7 @@ def add_command(commands: Any) -> None:
         type=finite(1, 3600),
         default=120.0,
         metavar="SECONDS",
-        help="how long all of it may take (default: %(default)s)",
+        help="how long a host may take to answer (default: %(default)s)",
     )
 
 
@@ -159,6 +159,8 @@ def check(
     its, mine = answers[host].facts, answers[here].facts
     if (failure := answers[host].failure) is not None:
         return [_failure(host, failure)]
+    if its.keys() != mine.keys():
+        return [_failure(host, Failed(1, "it answers as another version of this command"))]
     return [
         ok("ssh", "here" if host == here else "ok"),
         _versions(its["versions"], mine["versions"]),
@@ -221,6 +223,10 @@ def _clock(its: Answer) -> Finding:
 
 
 def _network(its: Answer, slots: Mapping[str, int]) -> Finding:
+    interface = its.facts["interface"]
+    if its.facts["address"] == "":
+        text = f"it has no interface {interface} with an address of IPv4"
+        return problem("network", text, "name another --interface")
     peers = {name: found for name, found in its.reached.items() if name in slots}
     failed = [f"{name} ({why})" for name, why in peers.items() if isinstance(why, str)]
     if failed:
@@ -228,7 +234,7 @@ def _network(its: Answer, slots: Mapping[str, int]) -> Finding:
         return problem("network", f"it does not reach {', '.join(failed)}", advice)
     trips = [1e3 * found for found in peers.values() if not isinstance(found, str)]
     longest = f"{max(trips):.2f} ms" if trips else "alone"
-    return ok("network", f"{its.facts['interface'] or ''} {longest}".strip())
+    return ok("network", f"{interface or ''} {longest}".strip())
 
 
 def _resources(slots: int, cores: int, memory: int) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 It is started there by ssh, with the same Python, in the same folder. The first line of its input is
 the request, the others are questions; each answer is a JSON object on a line behind MARK. It ends
-with its input, and by itself when the seconds of the request are over.
+with its input, and by itself after some minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gnn_core.data.datasets import prepared_folder
+from gnn_core.data.datasets import find_cache, prepared_folder
 from gnn_core.data.graph import Graph
 from gnn_core.deploy.manifest_files import REPOSITORY
 from gnn_core.env.granted import available_cores, available_memory_bytes
@@ -36,7 +36,7 @@ _AT_ONCE, _CONNECT_SECONDS, _ROUND_TRIPS = 64, 3.0, 10
 def main() -> int:
     """Answer until the input ends; the exit code."""
     request = json.loads(sys.stdin.readline())
-    signal.alarm(1 + int(request["seconds"]))
+    signal.alarm(30 + 3 * int(request["seconds"]))  # of facts, clock and peers
     listener = open_listener(0)
     threading.Thread(target=_serve, args=(listener,), daemon=True).start()
     _say(facts(request) | {"port": listener.getsockname()[1]})
@@ -53,10 +53,13 @@ def _say(answer: Mapping[str, Any]) -> None:
 def facts(request: Mapping[str, Any]) -> dict[str, Any]:
     """All that is compared between hosts, as JSON types.
 
+    `address` is that of the given interface, empty where there is none; None where the host is
+    reached by its name.
+
     Args:
         request: `peer`, the name of another host of the job, `interface` (None: the one towards
             the peer), `dataset`, `cache_dir`, each or None; `frameworks`, whether to import Horovod
-            and read how it was built; `seconds` that all of it may take.
+            and read how it was built; `seconds` that it may take.
     """
     peer, given = request["peer"], request["interface"]
     interface = given or (interface_towards(peer) if peer else None)
@@ -67,7 +70,7 @@ def facts(request: Mapping[str, Any]) -> dict[str, Any]:
         "commit": machine.commit()[0],
         "dataset": _dataset(request["dataset"], request["cache_dir"]),
         "interface": interface,
-        "address": _address_of(given) if given else None,  # None: it is reached by its name
+        "address": _address_of(given) if given else None,
         "cores": available_cores(),
         "memory_bytes": available_memory_bytes(),
     }
@@ -124,7 +127,7 @@ def _echo(connection: socket.socket) -> None:
 
 def _horovod(seconds: float) -> dict[str, str]:
     """How Horovod was built, as the doctor reads it."""
-    found = probe(PROBES["horovod"], seconds)
+    found = probe(PROBES["horovod"], seconds / 2)
     if found.error:
         return {"horovod's build": "none" if found.absent else found.error}
     parts = ("mpi", "gloo", "nccl", "cuda", "wakes")
@@ -139,17 +142,17 @@ def _dataset(name: str | None, cache_dir: str | None) -> dict[str, str] | None:
     try:
         folder = prepared_folder(name, cache_dir)
         if folder is None:
-            return {"problem": f"{name} is not prepared"}
+            return {"problem": f"{name} is not prepared in {find_cache(cache_dir)}"}
         return {"digest": Graph.open(folder).fingerprint}
     except UsageError as error:
         return {"problem": str(error)}
 
 
-def _address_of(interface: str) -> str | None:
+def _address_of(interface: str) -> str:
     import psutil  # here, as in gnn_core.network
 
     found = psutil.net_if_addrs().get(interface, ())
-    return next((str(one.address) for one in found if one.family == socket.AF_INET), None)
+    return next((str(one.address) for one in found if one.family == socket.AF_INET), "")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def command(host: str, ssh_port: int | None) -> list[str]:
 def ask_all(
     requests: Mapping[str, Mapping[str, Any]], seconds: float, ssh_port: int | None
 ) -> dict[str, Answer]:
-    """Ask each host by its request, see `hosts_probe.facts`; it ends after so many seconds."""
+    """Ask each host by its request, see `hosts_probe.facts`; an answer takes at most `seconds`."""
     answers = {host: Answer() for host in requests}
     sessions = {host: _Session(command(host, ssh_port), seconds) for host in requests}
 
@@ -87,6 +87,8 @@ def ask_all(
                 work(host)
             except Failed as failure:
                 answers[host].failure = failure
+            except KeyError:
+                answers[host].failure = Failed(1, "it answers as another version of this command")
 
         list(pool.map(noting, [host for host in answers if answers[host].failure is None]))
 
@@ -105,8 +107,8 @@ def ask_all(
         others = {name: at for name, at in where.items() if name != host}
         answers[host].reached = sessions[host].ask(others)["reached"]
 
-    try:
-        with ThreadPoolExecutor(len(requests)) as pool:
+    with ThreadPoolExecutor(len(requests)) as pool:
+        try:
             each(facts)
             each(clock)
             where = {
@@ -115,14 +117,17 @@ def ask_all(
                 if one.failure is None
             }
             each(reach)
-    finally:
-        for session in sessions.values():
-            session.end()
+        except BaseException:
+            for session in sessions.values():
+                session.kill()
+            raise
+        finally:
+            list(pool.map(_Session.end, sessions.values()))
     return answers
 
 
 class _Session:
-    """A probe on a host, killed when its seconds are over: whoever reads from it then goes on."""
+    """A probe on a host, killed when it does not answer: whoever reads from it then goes on."""
 
     def __init__(self, words: Sequence[str], seconds: float):
         self._said = tempfile.TemporaryFile()
@@ -133,13 +138,14 @@ class _Session:
             stderr=self._said,
             start_new_session=True,
         )
-        self._timer = threading.Timer(seconds, self._kill)
-        self._timer.start()
+        self._seconds = seconds
 
     def ask(self, question: object) -> dict[str, Any]:
         """The answer; what the shells of a host say at their start is passed over. Failed."""
         into, out = self._process.stdin, self._process.stdout
         assert into is not None and out is not None
+        timer = threading.Timer(self._seconds, self.kill)
+        timer.start()
         with contextlib.suppress(OSError):  # it has gone: there is no answer
             into.write(f"{json.dumps(question)}\n".encode())
             into.flush()
@@ -147,10 +153,12 @@ class _Session:
             _, mark, rest = line.partition(MARK)
             with contextlib.suppress(ValueError):
                 if mark and isinstance(found := json.loads(rest), dict):
+                    timer.cancel()
                     return found
         code = self._process.wait()
+        timer.cancel()
         if code == -signal.SIGKILL:
-            raise Failed(code, f"no answer in {self._timer.interval:.0f} s")
+            raise Failed(code, f"no answer in {self._seconds:.0f} s")
         self._said.seek(0)
         words = self._said.read(_MOST_LINE).decode(errors="replace").strip().splitlines()
         raise Failed(code, one_line(words[-1])[:300] if words else f"exit code {code}")
@@ -162,10 +170,10 @@ class _Session:
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._kill()
-        self._timer.cancel()
+            self.kill()
         self._said.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End it at once, with what it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -33,6 +33,7 @@ def answer(**changed: Any) -> Answer:
         "commit": "c" * 40,
         "dataset": {"digest": "d" * 64},
         "interface": "eth0",
+        "address": None,
         "cores": 2,
         "memory_bytes": 8_000_000_000,
     }
@@ -99,6 +100,8 @@ def test_a_host_like_this_one_has_no_problem() -> None:
         ({"source": "b" * 64, "commit": None}, "source", "problem", "(commit none)"),
         ({"dataset": {"digest": "e" * 64}}, "data", "problem", "eeeeeee, others have ddddddd"),
         ({"dataset": {"problem": "x is not prepared"}}, "data", "problem", "datasets prepare"),
+        ({"address": ""}, "network", "problem", "no interface eth0 with an address"),
+        ({"more": 1}, "ssh", "problem", "another version of this command: bring source"),
         ({"cores": 1}, "cores", "warning", "2 of 1 slots: ranks will take turns"),
         ({"memory_bytes": 10**8}, "memory", "warning", "0.1 GB free"),
     ],
@@ -190,7 +193,7 @@ def test_a_probe_tells_facts_clock_and_whom_it_reaches(
     answers = ask_all(both, patient(60), None)
     assert all(one.failure is None for one in answers.values()), answers
     own = answers["localhost"]
-    assert own.facts["dataset"] == {"problem": f"{GRAPH} is not prepared"}
+    assert own.facts["dataset"] == {"problem": f"{GRAPH} is not prepared in {tmp_path}"}
     assert own.facts["source"] == answers["127.0.0.1"].facts["source"]
     assert abs(own.clock_seconds) <= own.clock_error_seconds + 0.01 < math.inf
     trip = own.reached["127.0.0.1"]
