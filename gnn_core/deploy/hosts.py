@@ -25,7 +25,7 @@ from gnn_core.deploy.programs import dataset_problem
 from gnn_core.env.findings import Finding, ok, problem, warning
 from gnn_core.files import path_argument, read_regular
 from gnn_core.number_text import counted
-from gnn_core.usage import UsageError, finite, shown, whole
+from gnn_core.usage import UsageError, finite, shown
 
 _DESCRIPTION = """\
 Checks hosts before a job is started on them, from the host on which you will start it, with the
@@ -40,7 +40,8 @@ and how Horovod was built, the source, the prepared graph, clocks within a secon
 reach each other over TCP in both directions, cores and memory. Nothing is changed on them. Where
 nothing is wrong it prints the lines that start the job.
 
-A host file has a line `NAME slots=N` for each host, as for mpirun and horovodrun.
+A host file has a line `NAME slots=N` for each host, as for mpirun and horovodrun. Users, ports and
+keys of ssh are those of ~/.ssh/config.
 
 Exit code 0, 1 where something is wrong, 2 for wrong flags.
 """
@@ -53,7 +54,7 @@ _SSH_ADVICE = (  # what ssh says -> what to do
     ("Permission denied", "give it your key: ssh-copy-id {host}"),
     ("Host key verification failed", "connect once by hand and accept its key: ssh {host}"),
     ("Could not resolve", "correct the name, or add it to /etc/hosts"),
-    ("refused", "start its sshd, or name its port with --ssh-port"),
+    ("refused", "start its sshd, or give its Port in ~/.ssh/config"),
     ("", "is it on, and its sshd reachable from here? try: ssh {host} true"),
 )
 
@@ -74,7 +75,6 @@ def add_command(commands: Any) -> None:
     add("--dataset", metavar="NAME", help="a graph that has to be prepared on each of them")
     add("--cache-dir", metavar="DIR", help="where prepared graphs are kept there")
     add("--interface", metavar="NAME", help="network of the job (default: where a host's name is)")
-    add("--ssh-port", type=whole(1, 65535), metavar="PORT", help="default: as ssh is configured")
     add("--quick", action="store_true", help="do not import Horovod to see how it was built")
     add(
         "--timeout",
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         for name in names
     }
     print(f"asking     {counted(len(slots), 'host')} ...", file=sys.stderr, flush=True)
-    answers = ask_all(requests, options.timeout, options.ssh_port)
+    answers = ask_all(requests, options.timeout)
     if failure := answers[here].failure:
         raise UsageError(f"{here}: expected the probe to run on this host, got: {failure}")
     found = {host: check(host, slots, answers, here) for host in slots}
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
     if any(one.status == "problem" for _, one in wrong):
         return 1
     interfaces = {host: answers[host].facts["interface"] for host in slots}
-    print("\n".join(launch_lines(slots, interfaces, flags, options.ssh_port)))
+    print("\n".join(launch_lines(slots, interfaces, flags)))
     return 0
 
 
@@ -257,10 +257,7 @@ def table(found: Mapping[str, list[Finding]]) -> list[str]:
 
 
 def launch_lines(
-    slots: Mapping[str, int],
-    interfaces: Mapping[str, str | None],
-    flags: Sequence[str],
-    ssh_port: int | None,
+    slots: Mapping[str, int], interfaces: Mapping[str, str | None], flags: Sequence[str]
 ) -> list[str]:
     """What to type for horovodrun, for mpirun, and for torchrun on each host.
 
@@ -268,7 +265,6 @@ def launch_lines(
         slots: by host.
         interfaces: the one that each host reaches the others by; None where there are none.
         flags: of the trainer.
-        ssh_port: None for that of ssh.
     """
     where = ["-np", str(sum(slots.values())), "-H", ",".join(f"{h}:{n}" for h, n in slots.items())]
     horovodrun, mpirun = ["horovodrun", *where], ["mpirun", *where]
@@ -276,9 +272,6 @@ def launch_lines(
         horovodrun += ["--network-interfaces", names]
         for layer in ("btl", "oob"):
             mpirun += ["--mca", f"{layer}_tcp_if_include", names]
-    if ssh_port is not None:
-        horovodrun += ["-p", str(ssh_port)]
-        mpirun += ["--mca", "plm_rsh_args", f"-p {ssh_port}"]
     train = ["python", "horovod_gnn/train.py", *flags]
     lines = [shlex.join([*horovodrun, *train]), shlex.join([*mpirun, *train])]
     nodes = ["--nnodes", str(len(slots)), "--master-addr", next(iter(slots))]

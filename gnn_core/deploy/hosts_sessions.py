@@ -62,22 +62,19 @@ def is_here(host: str) -> bool:
     return host in [str(ipaddress.ip_interface(one).ip) for one in addresses()]
 
 
-def command(host: str, ssh_port: int | None) -> list[str]:
+def command(host: str) -> list[str]:
     """The words that start the probe on a host."""
     own = ["sh", "-c", _SCRIPT, "sh", str(REPOSITORY), sys.executable]
     if is_here(host):
         return own
-    port = [] if ssh_port is None else ["-p", str(ssh_port)]
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_SSH_SECONDS}", *port]
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_SSH_SECONDS}"]
     return ["ssh", *options, "--", host, shlex.join(own)]
 
 
-def ask_all(
-    requests: Mapping[str, Mapping[str, Any]], seconds: float, ssh_port: int | None
-) -> dict[str, Answer]:
+def ask_all(requests: Mapping[str, Mapping[str, Any]], seconds: float) -> dict[str, Answer]:
     """Ask each host by its request, see `hosts_probe.facts`; an answer takes at most `seconds`."""
     answers = {host: Answer() for host in requests}
-    sessions = {host: _Session(command(host, ssh_port), seconds) for host in requests}
+    sessions = {host: _Session(command(host), seconds) for host in requests}
 
     def each(work: Callable[[str], None]) -> None:
         """Do it for all hosts that answer, at the same time; who fails does not stop the others."""

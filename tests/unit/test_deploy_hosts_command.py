@@ -76,7 +76,6 @@ def test_a_host_file_is_read_as_by_mpirun(tmp_path: Path) -> None:
         (["-H", "localhost:2,two:2"], "names that all hosts know, got localhost"),
         (["-H", "one:2", "--dataset", "croa"], "--dataset: unknown data set 'croa', did you mean"),
         (["-H", "one:2", "--interface", "eth0;x"], "--interface: expected a name such as eth0"),
-        (["-H", "one:2", "--ssh-port", "0"], "--ssh-port"),
         ([], "one of the arguments -H"),
         (["--hostfile", "/no/such/file"], "No such file"),
     ],
@@ -134,7 +133,7 @@ def test_who_does_not_reach_whom_is_told() -> None:
         (255, "b: Permission denied (publickey).", "ssh-copy-id b"),
         (255, "Host key verification failed.", "accept its key: ssh b"),
         (255, "ssh: Could not resolve hostname b: ...", "/etc/hosts"),
-        (255, "connect to host b port 22: Connection refused", "--ssh-port"),
+        (255, "connect to host b port 22: Connection refused", "Port in ~/.ssh/config"),
         (255, "connect to host b port 22: No route to host", "ssh b true"),
         (101, "sh: cd: no", f"{hosts_sessions.REPOSITORY} is not there"),
         (102, "", f"{sys.executable} is not there"),
@@ -161,24 +160,23 @@ def test_the_table_has_a_line_for_each_host() -> None:
 
 def test_the_lines_name_hosts_interface_and_port() -> None:
     slots, faces = {"a": 2, "b": 1}, {"a": "eth0", "b": "ib0"}
-    horovodrun, mpirun, *torchrun = launch_lines(slots, faces, ["--dataset=x y"], 2222)
+    horovodrun, mpirun, *torchrun = launch_lines(slots, faces, ["--dataset=x y"])
     assert shlex.split(horovodrun) == shlex.split(
-        "horovodrun -np 3 -H a:2,b:1 --network-interfaces eth0,ib0 -p 2222 "
+        "horovodrun -np 3 -H a:2,b:1 --network-interfaces eth0,ib0 "
         "python horovod_gnn/train.py '--dataset=x y'"
     )
     include = [word for word in shlex.split(mpirun) if word.endswith("_if_include")]
     assert include == ["btl_tcp_if_include", "oob_tcp_if_include"]
-    assert "plm_rsh_args '-p 2222'" in mpirun
     assert [line.rpartition("# on ")[2] for line in torchrun] == ["a", "b"]
     assert "GLOO_SOCKET_IFNAME=ib0 torchrun --nnodes 2 --master-addr a --node-rank 1" in torchrun[1]
-    alone = launch_lines({"a": 2}, {"a": None}, [], None)
+    alone = launch_lines({"a": 2}, {"a": None}, [])
     assert alone[0] == "horovodrun -np 2 -H a:2 python horovod_gnn/train.py"
 
 
 def test_no_shell_sees_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_sessions, "REPOSITORY", Path("/a b/$(reboot)"))
-    words = command("far", 2222)
-    assert words[:2] == ["ssh", "-o"] and words[-4:-1] == ["2222", "--", "far"]
+    words = command("far")
+    assert words[:2] == ["ssh", "-o"] and words[-3:-1] == ["--", "far"]
     assert shlex.split(words[-1])[-2:] == ["/a b/$(reboot)", sys.executable]
 
 
@@ -190,7 +188,7 @@ def test_a_probe_tells_facts_clock_and_whom_it_reaches(
     monkeypatch.setattr(hosts_sessions, "_SCRIPT", noisy)
     request = REQUEST | {"dataset": GRAPH, "cache_dir": str(tmp_path)}
     both = {"localhost": request, "127.0.0.1": request}
-    answers = ask_all(both, patient(60), None)
+    answers = ask_all(both, patient(60))
     assert all(one.failure is None for one in answers.values()), answers
     own = answers["localhost"]
     assert own.facts["dataset"] == {"problem": f"{GRAPH} is not prepared in {tmp_path}"}
@@ -216,16 +214,14 @@ def test_a_probe_that_does_not_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object, code: int
 ) -> None:
     monkeypatch.setattr(hosts_sessions, name, value)
-    failure = ask_all({"localhost": REQUEST}, 1 if code < 0 else patient(30), None)[
-        "localhost"
-    ].failure
+    failure = ask_all({"localhost": REQUEST}, 1 if code < 0 else patient(30))["localhost"].failure
     assert failure is not None and failure.code == code
     assert str(failure) == {3: "gone wrong", -9: "no answer in 1 s"}.get(code, str(failure))
 
 
 def test_an_interpreter_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/python")
-    failure = ask_all({"localhost": REQUEST}, patient(30), None)["localhost"].failure
+    failure = ask_all({"localhost": REQUEST}, patient(30))["localhost"].failure
     assert failure is not None and failure.code == 102
 
 
