@@ -162,15 +162,17 @@ class _Session:
 
     def end(self) -> None:
         """Let the probe end, which it does with its input; then not politely."""
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
+        assert self._process.stdin is not None
         try:
+            self._process.stdin.close()
             self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (OSError, subprocess.TimeoutExpired):
             self.kill()
-        self._said.close()
+        with self._process, self._said:  # closes the pipes
+            pass
 
     def kill(self) -> None:
         """End it at once, with what it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
