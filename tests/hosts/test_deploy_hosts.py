@@ -80,7 +80,7 @@ def test_each_host_that_is_wrong_is_named_with_what_to_do(tmp_path: Path, cache:
     with Hosts(4, Link(100)) as hosts, sshd_on(hosts, tmp_path, {"h2": other}) as env:
         hosts.set_link("h3", up=False)
         # sshd alone answers there, as behind a firewall that lets no answers in either.
-        closed = "pref 1 iif eth0 ipproto tcp dport 1024-65535 blackhole"
+        closed = "pref 1 iif eth0 ipproto tcp dport 1024-65534 blackhole"
         for rule in (f"add {closed}", "add pref 2 lookup local", "del pref 0"):
             words = ["ip", "-n", hosts.namespace("h4"), "rule", *rule.split()]
             subprocess.run(words, check=True)
