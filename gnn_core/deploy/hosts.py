@@ -88,8 +88,8 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check the hosts, print what was found; the exit code. Raises UsageError."""
     slots = read_hosts(options.hosts, options.hostfile)
-    if options.dataset is not None and (wrong := dataset_problem(options.dataset)):
-        raise UsageError(f"--dataset: {wrong}")
+    if options.dataset is not None and (unknown := dataset_problem(options.dataset)):
+        raise UsageError(f"--dataset: {unknown}")
     if options.interface is not None and not re.fullmatch(r"[\w.:-]{1,15}", options.interface):
         raise UsageError(f"--interface: expected a name such as eth0, got {options.interface!r}")
     if shutil.which("ssh") is None and not all(map(is_here, slots)):
