@@ -32,9 +32,14 @@ def filled(text: str, **given: str) -> str:
 
 
 def words_of(name: str, **given: str) -> list[str]:
-    """The words of a service's command, split as Compose splits them."""
-    command = SERVICES[name]["command"]
-    return command if isinstance(command, list) else shlex.split(filled(command, **given))
+    """The words of a service's command; of the launcher those that its shell starts."""
+    if name != "launcher":
+        return [filled(word, **given) for word in SERVICES[name]["command"]]
+    *shell, script = SERVICES[name]["command"]
+    assert shell == ["sh", "-fc"]
+    own = {key: filled(text, **given) for key, text in SERVICES[name]["environment"].items()}
+    line = re.sub(r"\$\$(\w+)", lambda found: own[found[1]], script.removeprefix("exec "))
+    return shlex.split(line)
 
 
 def mounts(name: str) -> list[list[str]]:
