@@ -325,7 +325,7 @@ def _record(
 def _scaled(variants: Sequence[Variant[Run]], targets: int) -> list[str]:
     """A note on each variant that trained on fewer targets."""
     return [
-        f"{one.name}: measured on {few} targets an epoch; seconds are those of {targets} at that rate"
+        f"{one.name}: measured on {few} targets an epoch; its seconds are those of {targets}"
         for one in variants
         if (few := one.results[0].targets) != targets
     ]

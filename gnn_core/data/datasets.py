@@ -88,6 +88,23 @@ def _folder_of(name: str, root: Path | None, cache: Path, progress: Say | None) 
     return folder if is_file(folder / META) or os.sep in name else None
 
 
+def prepared_folder(name: str, cache_dir: str | Path | None = None) -> Path | None:
+    """The folder of the graph of that name where it is prepared, else None; it prepares nothing.
+
+    Raises UsageError. Whether its source files have changed since is not looked at.
+    """
+    cache = find_cache(cache_dir)
+    if name.partition(":")[0] in PRESETS:
+        folders = [_synthetic_folder(SyntheticSpec.parse(name), cache)]
+    elif name in PUBLISHED:
+        folders = [cache / "graphs" / one for one in (name, FALLBACKS.get(name)) if one]
+    elif os.sep in name:
+        folders = [expanded(name, "--dataset")]
+    else:
+        folders = [cache / importing.IMPORTED / name]
+    return next((folder for folder in folders if is_prepared(folder)), None)
+
+
 def add(
     graph: Graph, name: str, cache_dir: str | Path | None = None, overwrite: bool = False
 ) -> Graph:

@@ -1,4 +1,4 @@
-"""Print a job for Kubernetes, Slurm or OpenStack, check manifests, scale an elastic job.
+"""Print a job for Kubernetes, Slurm, OpenStack or hosts, check manifests and hosts, scale a job.
 
     python -m gnn_core.deploy mpijob --workers 4 --slots 2 --dataset cora --image me/ringsage:0.1.0
     python -m gnn_core.deploy mpijob --workers 4 --elastic --dataset cora --image me/ringsage:0.1.0
@@ -12,6 +12,7 @@
     python -m gnn_core.deploy heat > stack.yaml    # asks for what it needs
     openstack stack create --wait -t stack.yaml training
     python -m gnn_core.deploy autoscale results/scaling --policy efficiency:0.7 --log job.log
+    python -m gnn_core.deploy hosts --hostfile hosts.txt --dataset cora
 
 What follows `--` are flags of the trainer, or of the program that a stack starts. A job of Slurm
 saves and is queued again before its time is up or when a node is lost, and goes on from its
@@ -21,9 +22,10 @@ OpenStack Heat has a master and workers that install a repository and start its 
 (docs/platforms/heat.md). `validate` takes files and folders of kustomize, each applied as a whole,
 and says what the API server, the operator or the trainer would refuse, and what would be lost or
 hang: one line each. Several are checked against each other as well. `autoscale` says how many
-workers an elastic job is to have, and sets it (`autoscale --help`).
+workers an elastic job is to have, and sets it (`autoscale --help`). `hosts` checks hosts that
+are reached by ssh, and prints the lines that start a job on them (`hosts --help`).
 
-Exit code 0, 2 for whatever is wrong.
+Exit code 0, 2 for whatever is wrong; of `hosts` 1 where the hosts are.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gnn_core.deploy import autoscale, kubernetes_schema
+from gnn_core.deploy import autoscale, hosts, kubernetes_schema
 from gnn_core.deploy.heat import QUESTIONS, WAITS, HeatSettings, ask
 from gnn_core.deploy.heat_diagram import draw
 from gnn_core.deploy.heat_template import make_heat
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_stack(options, words[split + 1 :])
     if options.command == "autoscale":
         return autoscale.run(options)
+    if options.command == "hosts":
+        return hosts.run(options)
     there = {f"PersistentVolumeClaim/{name}" for name in options.external_pvc}
     return _validate(options.manifests + words[split + 1 :], there | set(options.external))
 
@@ -165,6 +169,7 @@ def _parser() -> Parser:
         help="another object that is there, such as PriorityClass/high; may be repeated",
     )
     autoscale.add_command(commands)
+    hosts.add_command(commands)
     return parser
 
 
