@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gzip
 import os
 import re
 import stat
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
@@ -97,10 +99,16 @@ def open_regular(file: Path) -> IO[bytes]:
 
 
 def read_regular(file: Path, most_bytes: int) -> bytes:
-    """The bytes of a regular file. Raises UsageError for anything else, and for a larger one."""
+    """The bytes of a regular file, those that a gzipped one (*.gz) holds.
+
+    Raises UsageError for anything else, and for more bytes.
+    """
     with open_regular(file) as stream:
         try:
-            content = stream.read(most_bytes + 1)
+            source = gzip.open(stream) if file.suffix == ".gz" else stream
+            content = source.read(most_bytes + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UsageError(f"{file}: expected a gzipped file, which ends well: {error}") from None
         except OSError as error:
             raise UsageError(f"cannot read {file}: {reason(error)}") from None
     if len(content) > most_bytes:
@@ -108,7 +116,7 @@ def read_regular(file: Path, most_bytes: int) -> bytes:
     return content
 
 
-def files_below(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
+def files_below(folder: Path, ending: str | tuple[str, ...]) -> tuple[list[Path], list[str]]:
     """The regular files below a folder whose names end so, sorted; and what could not be looked at.
 
     Linked folders are followed, each folder is entered once, and names that begin with a dot are
@@ -137,7 +145,9 @@ def files_below(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
     return sorted(found), problems
 
 
-def files_among(paths: Iterable[Path], ending: str, what: str) -> tuple[list[Path], list[str]]:
+def files_among(
+    paths: Iterable[Path], ending: str | tuple[str, ...], what: str
+) -> tuple[list[Path], list[str]]:
     """The files among and below `paths`, each once; and what could not be looked at, a line each.
 
     Raises UsageError, which names `what` was expected, when one of `paths` is not there, or is

@@ -5,7 +5,7 @@
 #   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
 #                                   autoscale, or recipes, which needs graphs that were imported, or faults, which takes hours
 #
-# Each kind replaces its folder below results/reference/. Real data is found by RINGSAGE_DATA.
+# Each kind replaces its folder below results/reference/; records are gzipped. Real data is found by RINGSAGE_DATA.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -180,4 +180,5 @@ benches() {
 for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling autoscale}; do
     echo "== $kind"
     $kind
+    find results/reference -name '*.jsonl' -exec gzip -9n {} +
 done

@@ -137,7 +137,9 @@ def keep_record(record: RunRecord, directory: str | Path) -> Path:
 
 
 def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
-    """Return the records in files and folders (*.jsonl, searched downwards), oldest first.
+    """Return the records in files and folders (*.jsonl, *.jsonl.gz), oldest first.
+
+    Folders are searched downwards.
 
     The second list names, a line each, what could not be used: a broken or cut line, another schema
     version, NaN, a measurement that cannot be true, a run that is there twice. The rest is used.
@@ -167,7 +169,7 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def record_files(*paths: str | Path) -> list[Path]:
-    """Return the *.jsonl files among and under `paths`, each once; raises UsageError.
+    """Return the *.jsonl and *.jsonl.gz files among and under `paths`, each once; raises UsageError.
 
     What lies below a folder `reference` is of other machines than the reader's, and is found only
     where that folder, or one in it, is among the paths.
@@ -178,7 +180,7 @@ def record_files(*paths: str | Path) -> list[Path]:
 def _found(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     """The files of records, and what could not be looked at."""
     given = [Path(path) for path in paths]
-    found, problems = files_among(given, ".jsonl", "run records")
+    found, problems = files_among(given, (".jsonl", ".jsonl.gz"), "run records")
     return [file for file in found if _is_meant(file, given)], problems
 
 

@@ -107,7 +107,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--records", type=Path, metavar="DIR", help="keep the run records, by link (default: no)")
     add("--json", type=Path, metavar="FILE", help="also write a record of all figures")
     options = parser.parse_args(argv)
-    if options.records is not None and any(options.records.glob("**/*.jsonl")):
+    if options.records is not None and any(options.records.glob("**/*.jsonl*")):
         raise UsageError(f"--records: expected a folder without records, got {options.records}")
     if min(options.rates) <= 0 or options.rounds < 1 or options.epochs < 2:
         raise UsageError("expected --rates above 0, 1 round or more and 2 epochs or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import socket
 import subprocess
@@ -78,6 +79,18 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
     assert files.read_regular(tmp_path / "a", 5) == b"12345"
     with pytest.raises(UsageError, match="at most 4 bytes"):
         files.read_regular(tmp_path / "a", 4)
+
+
+def test_a_gzipped_file_is_read_up_to_the_bound_of_what_it_holds(tmp_path: Path) -> None:
+    file = tmp_path / "a.gz"
+    file.write_bytes(gzip.compress(bytes(5000)))
+    assert files.read_regular(file, 5000) == bytes(5000)
+    with pytest.raises(UsageError, match="expected at most 4999 bytes, got more"):
+        files.read_regular(file, 4999)
+    for damaged in (b"no gzip", gzip.compress(b"12345")[:-9], gzip.compress(b"12345")[:-1] + b"x"):
+        file.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"a\.gz: expected a gzipped file, which ends well: "):
+            files.read_regular(file, 100)
 
 
 def test_linked_folders_are_entered_once_and_no_circle_is_walked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import math
 from pathlib import Path
@@ -54,6 +55,17 @@ def run(**changes: Any) -> RunRecord:
 def written(record: RunRecord, folder: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(write_record(record, folder).read_text())
     return values
+
+
+def test_a_gzipped_record_is_read_too(tmp_path: Path) -> None:
+    plain = write_record(run(), tmp_path)
+    plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    once = read_records(tmp_path / plain.name)[0]
+    plain.unlink()
+    assert read_records(tmp_path) == (once, [])
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-4])
+    found, (problem,) = read_records(tmp_path)
+    assert found == once and "cut.jsonl.gz: expected a gzipped file" in problem
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
