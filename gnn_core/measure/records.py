@@ -169,7 +169,7 @@ def read_records(*paths: str | Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def record_files(*paths: str | Path) -> list[Path]:
-    """Return the *.jsonl and *.jsonl.gz files among and under `paths`, each once; raises UsageError.
+    """Return the files of records among and under `paths`, each once; raises UsageError.
 
     What lies below a folder `reference` is of other machines than the reader's, and is found only
     where that folder, or one in it, is among the paths.
