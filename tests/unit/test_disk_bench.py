@@ -92,7 +92,7 @@ def test_the_record_compares_epochs() -> None:
         ["in memory", 4.0, 1.0, 2.0, 1.0, 10.0, 8.0, None, None, None, 6e-9],
         ["pyg", 36.0, 9.0, 32.0, 16.0, 0.625, 8.0, None, None, None, 6e-9],
     ]
-    assert record["notes"][1].startswith("pyg: measured on 5 targets an epoch; seconds are those")
+    assert record["notes"][1].startswith("pyg: measured on 5 targets an epoch; its seconds are")
     assert "group's peak MiB" in table_text(record)[0]
     other = made_run([4.0, 2.0], [1.0, 0.6], [])
     with pytest.raises(RuntimeError, match="different loss curves"):

@@ -86,9 +86,9 @@ def test_every_program_names_the_package_that_is_missing() -> None:
         assert re.fullmatch(form + "`\n", error), error
     assert refused.keys() == NEED_TORCH | NEED_REPORT
     others = {program: rest for program, rest in said.items() if program not in refused}
-    # Two take no flags, and one runs in environments of other libraries, without this project.
+    # Three take no flags, and one runs in environments of other libraries, without this project.
     no_help = {"gnn_core/report/loose_figures.py", "gnn_core/data/partition/metis.py"}
-    no_help.add("baselines/disk_peer.py")
+    no_help |= {"gnn_core/deploy/hosts_probe.py", "baselines/disk_peer.py"}
     assert {program for program, (code, _) in others.items() if code != 0} <= no_help, others
 
 
