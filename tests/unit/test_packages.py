@@ -112,6 +112,19 @@ def test_the_extras_are_those_of_the_project() -> None:
     assert {name: modules(extras[name]) for name in extras if name != "dev"} == packages.EXTRAS
 
 
+def test_what_programs_read_is_installed_beside_them() -> None:
+    """By `pip install .`, too, where the repository is not there."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    patterns = tools["setuptools"]["package-data"]
+    found = [
+        path for kind in ("j2", "sh", "yaml") for path in (ROOT / "gnn_core").rglob(f"*.{kind}")
+    ]
+    assert len(found) >= 3
+    for path in found:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert any(path.match(one) for one in patterns.get(package, ())), path
+
+
 def test_a_package_that_is_imported_late_is_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
