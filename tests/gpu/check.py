@@ -1,7 +1,8 @@
-"""The checks behind `check.sh`: the CPU's curve on a GPU, NCCL, throughput, a step's parts.
+"""The checks behind `check.sh`: the CPU's curve on a GPU, NCCL, throughput.
 
 Curves: single.py, DDP over NCCL and Horovod with NCCL take the same steps on the GPU as single.py
-does on the CPU, in float64. Throughput: targets a second of whole epochs on the GPU, beside PyG's
+does on the CPU, in float64; several at a time, while Horovod and what PyG's loader needs are built.
+Throughput, one run at a time: targets a second of whole epochs on the GPU, beside PyG's
 NeighborLoader and SAGEConv on the same graph and card. Exit code 1 where a check fails.
 """
 
@@ -13,9 +14,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +31,49 @@ from gnn_core.measure import machine  # noqa: E402
 TOLERANCE = 1e-9  # relative, of any step's loss in float64
 DATASET, EPOCHS = "synthetic-arxiv", 4
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "baselines/ddp.py"]
-# What one process runs; flags of its timed epochs (None: not timed), and of its curve (likewise).
-ONE_PROCESS: list[tuple[str, list[str] | None, list[str] | None]] = [
-    ("one process", [], []),
-    (
-        "the same, features in host memory",
-        ["--table-on", "cpu"],
-        ["--table-on", "cpu", "--input-dropout", "0.2"],
-    ),
-    ("the same, bf16", ["--precision", "bf16"], None),
-    ("sum", None, ["--aggregator", "sum", "--layers", "3", "--fanouts", "5,5,5", "--lr", "1e-4"]),
-    ("max", None, ["--aggregator", "max", "--layers", "2"]),
-    ("no aggregation", None, ["--aggregator", "none"]),
-    ("link prediction", None, ["--task", "link"]),
+SINGLE = [sys.executable, "baselines/single.py"]
+PARTS = "/tmp/gpu-check/parts"
+LINKS = [
+    "--task",
+    "link",
+    "--edges-per-epoch",
+    "5000",
+    "--held-out",
+    "0.005",
+    "--candidates",
+    "100",
 ]
+AT_ONCE = 6  # runs whose curves are compared at the same time, on 16 cores
+# What one process runs on the GPU: flags of its curve and of its timed epochs; None: there is none.
+ONE_PROCESS: dict[str, tuple[list[str] | None, list[str] | None]] = {
+    "one process": ([], []),
+    "the same, features in host memory": (
+        ["--table-on", "cpu", "--input-dropout", "0.2"],
+        ["--table-on", "cpu"],
+    ),
+    "the same, features on disk": (
+        ["--feature-store", "disk", "--disk-cache", "256KiB"],
+        ["--feature-store", "disk"],
+    ),
+    "the same, bf16": (None, ["--precision", "bf16"]),
+    "parts": (["--partitions", PARTS], None),
+    "parts, topology too": (["--partitions", PARTS, "--partition-topology"], None),
+    "sum": (["--aggregator", "sum", "--layers", "3", "--fanouts", "5,5,5", "--lr", "1e-4"], None),
+    "max": (["--aggregator", "max", "--layers", "2"], None),
+    "no aggregation": (["--aggregator", "none"], None),
+    "GCN": (["--model", "gcn"], ["--model", "gcn"]),
+    "GAT": (["--model", "gat"], ["--model", "gat"]),
+    "GIN": (["--model", "gin"], ["--model", "gin"]),
+    "layer norm, residual, jumping knowledge": (
+        ["--norm", "layer", "--residual", "--jumping-knowledge", "max"],
+        None,
+    ),
+    "batch norm": (["--norm", "batch"], None),
+    "links by embeddings": ([*LINKS, "--predictor", "mlp"], None),
+    "links by structure": ([*LINKS, "--predictor", "structure"], None),
+    "links by content": ([*LINKS, "--predictor", "content"], None),
+    "links by NCN": ([*LINKS, "--predictor", "ncn"], None),
+}
 
 
 def main() -> int:
@@ -54,33 +85,52 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     hardware = machine.hardware()
     horovod, pyg = _build_horovod(options), _build_pyg(options)
-    single, ddp = [sys.executable, "baselines/single.py"], [sys.executable, *TORCHRUN]
+    cut = "-m gnn_core.data.partition synthetic --parts 2 --topology --overwrite --output"
+    subprocess.run([sys.executable, *cut.split(), PARTS], cwd=ROOT, check=True)
+    runs = {name: (lambda: SINGLE, *flags) for name, flags in ONE_PROCESS.items()}
+    runs["DDP over NCCL, one rank"] = (lambda: [sys.executable, *TORCHRUN], [], [])
+    runs["Horovod with NCCL, one rank"] = (lambda: _built_horovod(horovod), [], [])
 
-    def row(name: str, command: list[str], flags: Any, curve: Any) -> list[Any]:
-        worst = None if curve is None else _curve(options.output, command, curve)
-        speed = [None] * 3 if flags is None else _speed(options.output, command, flags)
-        return [name, *speed, worst]
-
-    checks: dict[str, Callable[[], list[Any]]] = {
-        **{run[0]: partial(row, run[0], single, *run[1:]) for run in ONE_PROCESS},
-        "DDP over NCCL, one rank": lambda: row("DDP over NCCL, one rank", ddp, [], []),
-        "Horovod with NCCL, one rank": lambda: row(
-            "Horovod with NCCL, one rank", _built_horovod(horovod), [], []
-        ),
-        "PyG": lambda: _pyg(pyg),
-    }
-    rows: list[list[Any]] = []
     notes: list[str] = []
-    for name, check in checks.items():
+
+    def checked(name: str, check: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         try:
-            rows.append(check())
+            found = check()
         except Exception as error:  # noqa: BLE001 - the other checks still count
             notes.append(f"{name}: {type(error).__name__}: {error}"[:1500])
-            print(notes[-1], flush=True)
-        else:
-            print(f"{time.perf_counter() - start:4.0f} s  {rows[-1]}", flush=True)
+            found = None
+        print(
+            f"{time.perf_counter() - start:4.0f} s  {name}: {notes[-1] if found is None else found}",
+            flush=True,
+        )
+        return found
+
+    def curve(name: str) -> float | None:
+        command, flags, _ = runs[name]
+        if flags is None:
+            return None
+        found: float | None = checked(
+            f"curve of {name}", lambda: _curve(options.output, command(), flags)
+        )
+        return found
+
+    def speed(name: str) -> list[float | None]:
+        command, _, flags = runs[name]
+        found = flags is not None and checked(
+            name, lambda: _speed(options.output, command(), flags)
+        )
+        return found or [None] * 3
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        curves = list(pool.map(curve, runs))
+    rows: list[list[Any]] = []
+    for name, worst in zip(runs, curves, strict=True):
+        rows.append([name, *speed(name), worst])
         write_bench(options.output / "check.json", _record(hardware, rows, notes))
+    peer = checked("PyG", lambda: _pyg(pyg))
+    rows += [peer] if peer else []
+    write_bench(options.output / "check.json", _record(hardware, rows, notes))
     return 1 if notes else 0
 
 
@@ -103,7 +153,8 @@ def _record(hardware: Any, rows: list[list[Any]], notes: list[str]) -> dict[str,
 
 def _run(command: list[str], flags: list[str], output: Path) -> dict[str, Any]:
     """One run; its record."""
-    records = output / "records" / f"{len(list(output.glob('records/*')))}"
+    (output / "records").mkdir(exist_ok=True)
+    records = Path(tempfile.mkdtemp(dir=output / "records"))
     words = [*command, "--progress", "off", *flags, "--records", str(records)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
     if done.returncode:
@@ -116,7 +167,7 @@ def _run(command: list[str], flags: list[str], output: Path) -> dict[str, Any]:
 def _curve(output: Path, command: list[str], flags: list[str]) -> float:
     """The largest relative difference of a step's loss from the CPU's."""
     flags = [*flags, "--precision", "fp64", "--epochs", "2", "--dropout", "0.3"]
-    cpu = _run([sys.executable, "baselines/single.py"], [*flags, "--device", "cpu"], output)
+    cpu = _run(SINGLE, [*flags, "--device", "cpu"], output)
     gpu = _run(command, [*flags, "--device", "cuda"], output)
     pairs = zip(cpu["step_losses"], gpu["step_losses"], strict=True)
     worst: float = max(abs(a - b) / abs(a) for a, b in pairs)
