@@ -164,7 +164,9 @@ def _serve() -> Iterator[dict[str, Any]]:
 
 def _become(request: Mapping[str, Any]) -> None:
     """Be `python <words>`."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started to ignore it
+    # The tests may have been started to ignore these: by nohup, or by a shell's `&`.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate([os.devnull, *request["files"]]):
         descriptor = os.open(file, os.O_RDWR)
         os.dup2(descriptor, number)

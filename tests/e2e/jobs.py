@@ -21,9 +21,10 @@ from tests.patience import patient
 _RANKS = (b"OMPI_COMM_WORLD_RANK=", b"RANK=")  # by mpirun, by torchrun
 
 
-def _heed_hangups() -> None:
-    """The tests themselves may have been started to ignore SIGHUP, which is inherited."""
+def _heed_signals() -> None:
+    """The tests may have been started to ignore these (nohup, a shell's `&`): it is inherited."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Job:
@@ -48,7 +49,7 @@ class Job:
                 stderr=err,
                 cwd=ROOT,
                 start_new_session=True,
-                preexec_fn=_heed_hangups,
+                preexec_fn=_heed_signals,
                 env=env,
             )
 

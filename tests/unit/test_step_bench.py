@@ -171,7 +171,8 @@ def test_sparse_features_have_no_row_of_another_dtype(
     only = ["--only", "fused fp32", "fused fp32, fp16 table", "reference"]
     assert bench.main([*short_run, "--dataset", str(folder), *only]) == 0
     record = json.loads((tmp_path / "steps.json").read_text())
-    assert [*record["implementations"]] == ["products fp32", "fused fp32", "reference"]
+    measured = [name for name in record["implementations"] if name != "products bf16"]  # by machine
+    assert measured == ["products fp32", "fused fp32", "reference"]
     assert not any("fp16" in note for note in record["notes"])
     assert "sparse features: left out" in capsys.readouterr().out
 
