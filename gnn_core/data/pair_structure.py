@@ -9,7 +9,8 @@ Sources: Liben-Nowell, Kleinberg, "The Link Prediction Problem for Social Networ
 2003; Zhou, Lü, Zhang, "Predicting Missing Links via Local Information", EPJ B 2009 (each common
 neighbour divided by its degree); Liu, Lü, "Link Prediction Based on Local Random Walk", EPL 2010;
 Kovács et al., "Network-based Prediction of Protein Interactions", Nature Communications 2019 (paths
-of three links, divided by the roots of the degrees on the way).
+of three links, divided by the roots of the degrees on the way); Kessler, "Bibliographic Coupling
+Between Scientific Papers", American Documentation 1963 (papers that cite the same ones are alike).
 """
 
 from __future__ import annotations
@@ -45,17 +46,35 @@ STRUCTURE = (
     "paths of three links",
     "years apart",
     "of one year",
-    "coupling of the citing paper with those that cite the other",
-    "the same, of this year or the last",
-    "the strongest of them",
+    "citations of the other",
+    "years since the other was cited",  # or, if it never was, since it was published
+    "cited by references of the citing paper, each divided by its degree",
+    "coupling of both by roots",
+    "coupling of both by degrees",
+    # Of the citing paper with those that cite the other: see `_COUPLINGS`.
+    *(
+        f"{which}, {shared} of what is shared by {own} of the paper"
+        for shared in ("roots", "degrees")
+        for own in ("root", "degree")
+        for which in ("couplings", "of this year or the last", "strongest", "three strongest")
+    ),
 )
 WIDTH = len(STRUCTURE)
 _CITES, _CITED = 1, 2  # of an entry of `indices`: its row cites it, or is cited by it
 _NEAR = 4  # of a neighbour of the citing paper, beside how the two are linked
-_LOG, _SHARE, _ROOT = range(3)  # columns of `weights`
+# Columns of `weights`; the last two are relative to those of a paper of mean degree.
+_LOG, _SHARE, _ROOT, _NEAR_ROOT, _NEAR_SHARE = range(5)
 # Columns of `reach`: of walks of two steps that lead to a paper, the shares and the roots on their
-# way, and those roots that come by a paper that both cite; and how it is linked to the first.
-_WALKS, _PATHS, _COUPLED, _LINK = range(4)
+# way; sums of the last two weights over the papers that it and the first cite; and its link to it.
+_WALKS, _PATHS, _BY_ROOT, _BY_SHARE, _LINK = range(5)
+# The coupling of two papers is one of two sums over what both cite, times a weight of the second.
+_COUPLINGS = (
+    (_BY_ROOT, _NEAR_ROOT),
+    (_BY_ROOT, _NEAR_SHARE),
+    (_BY_SHARE, _NEAR_ROOT),
+    (_BY_SHARE, _NEAR_SHARE),
+)
+_FIRST = 20  # of the features of couplings: four of each
 
 
 class PairStructure:
@@ -82,7 +101,7 @@ class PairStructure:
         years = graph.years
         self._years = np.zeros(graph.num_nodes, np.int32) if years is None else np.asarray(years)
         self._ways, self._weights = _ways_of(graph), _weights_of(graph)
-        self._reach = np.zeros((graph.num_nodes, 4))
+        self._reach = np.zeros((graph.num_nodes, 5))
         self._one_at_a_time = threading.Lock()
 
     def of(
@@ -127,7 +146,7 @@ def structure_width(config: Any) -> int:
 
 def structure_bytes(graph: Graph) -> int:
     """Memory of the two that a rank has of the graph: its loader's and its evaluator's."""
-    return graph.num_edges + (24 + 2 * 36) * graph.num_nodes
+    return graph.num_edges + (40 + 2 * 44) * graph.num_nodes
 
 
 def pair_structure(config: Any, graph: Graph) -> PairStructure | None:
@@ -153,9 +172,11 @@ def _ways_of(graph: Graph) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _weights_of(graph: Graph) -> npt.NDArray[np.float64]:
-    """1 / logarithm, 1 / itself and 1 / root of the degree of each paper, `[N, 3]`."""
+    """1 / logarithm, 1 / itself and 1 / root of the degree of each paper and so on, `[N, 5]`."""
     degrees = np.maximum(np.diff(graph.indptr), 1)
-    return np.stack([1 / np.log(np.maximum(degrees, 2)), 1 / degrees, 1 / np.sqrt(degrees)], axis=1)
+    near = graph.num_edges / graph.num_nodes / degrees
+    own = [1 / np.log(np.maximum(degrees, 2)), 1 / degrees, 1 / np.sqrt(degrees)]
+    return np.stack([*own, np.sqrt(near), near], axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -181,6 +202,7 @@ def _measure(  # type: ignore[no-untyped-def]
 ):
     """Fill `found`; `reach` is zero before and after."""
     num_nodes, num_edges = len(indptr) - 1, len(indices)
+    strongest = np.empty((len(_COUPLINGS), 3))
     for i in range(len(sources)):
         source = sources[i]
         require_node(source, num_nodes)
@@ -199,20 +221,22 @@ def _measure(  # type: ignore[no-untyped-def]
             first, last = indptr[middle], indptr[middle + 1]
             require_row(first, last, num_edges)
             share, root = weights[middle, _SHARE], weights[middle, _ROOT]
-            cited_root = root if ways[place] & _CITES else 0.0
+            cites = ways[place] & _CITES != 0
+            near_root, near_share = weights[middle, _NEAR_ROOT], weights[middle, _NEAR_SHARE]
             for other in range(first, last):
                 then = indices[other]
                 require_node(then, num_nodes)
                 reach[then, _WALKS] += share
                 reach[then, _PATHS] += root
-                if ways[other] & _CITED:
-                    reach[then, _COUPLED] += cited_root
+                if cites and ways[other] & _CITED:
+                    reach[then, _BY_ROOT] += near_root
+                    reach[then, _BY_SHARE] += near_share
         reach[source] = 0
         for j in range(others.shape[1]):
             require_node(others[i, j], num_nodes)
             _measure_pair(
                 *(indptr, indices, ways, years, weights),
-                *(source, others[i, j], degree, reach, found[i, j]),
+                *(source, others[i, j], degree, reach, strongest, found[i, j]),
             )
         for place in range(begin, end):
             middle = indices[place]
@@ -225,7 +249,7 @@ def _measure(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _measure_pair(  # type: ignore[no-untyped-def]
-    indptr, indices, ways, years, weights, source, other, degree, reach, found
+    indptr, indices, ways, years, weights, source, other, degree, reach, strongest, found
 ):
     begin, end = indptr[other], indptr[other + 1]
     require_row(begin, end, len(indices))
@@ -234,9 +258,10 @@ def _measure_pair(  # type: ignore[no-untyped-def]
     link = np.int64(reach[other, _LINK])
     own_share = weights[other, _SHARE] if link else 0.0
     own_root = weights[other, _ROOT] if link else 0.0
-    own_cited = own_root if link & _CITES else 0.0
     degree -= link != 0
-    adamic_adar = allocated = walks = paths = coupled = recently = closest = 0.0
+    adamic_adar = allocated = walks = paths = 0.0
+    strongest[:] = 0
+    last = years[other]
     found[:] = 0  # its counts are counted in place
     for place in range(begin, end):
         middle = indices[place]
@@ -247,26 +272,24 @@ def _measure_pair(  # type: ignore[no-untyped-def]
         way = ways[place]
         is_recent = (way & _CITED) != 0 and years[middle] >= year - 1
         found[9] += is_recent
+        if way & _CITED:
+            found[15] += 1
+            last = max(last, years[middle])
         near = np.int64(reach[middle, _LINK])
         if reach[middle, _WALKS] == 0 and near == 0:  # most are far from the source
             continue
         share, root = weights[middle, _SHARE], weights[middle, _ROOT]
         walks += (reach[middle, _WALKS] - own_share) * share
         paths += (reach[middle, _PATHS] - own_root) * root
-        if way & _CITED:
-            strength = (reach[middle, _COUPLED] - own_cited) * root
-            coupled += strength
-            closest = max(closest, strength)
-            recently += strength if is_recent else 0.0
+        if way & _CITED and reach[middle, _BY_ROOT] > 0:
+            hides = other if link & _CITES else -1
+            _add_couplings(middle, hides, is_recent, weights, reach, strongest, found)
         if near == 0:
             continue
         found[0] += 1
         adamic_adar += weights[middle, _LOG]
         allocated += share
-        found[2] += (near & _CITES != 0) and (way & _CITED != 0)
-        found[3] += (near & _CITES != 0) and (way & _CITES != 0)
-        found[4] += (near & _CITED != 0) and (way & _CITED != 0)
-        found[5] += (near & _CITED != 0) and (way & _CITES != 0)
+        _count_common(near, way, weights[middle, _NEAR_SHARE], found)
     common, links = found[0], found[8]
     total = len(indices) / (max(degree, 1) * max(links, 1))
     found[1] = adamic_adar
@@ -277,9 +300,39 @@ def _measure_pair(  # type: ignore[no-untyped-def]
     found[12] = max(paths, 0.0)
     found[13] = abs(year - years[other])
     found[14] = year == years[other]
-    found[15] = max(coupled, 0.0)
-    found[16] = max(recently, 0.0)
-    found[17] = max(closest, 0.0)
+    found[16] = abs(year - last)
+    found[18] = reach[other, _BY_ROOT] * weights[other, _NEAR_ROOT]
+    found[19] = reach[other, _BY_SHARE] * weights[other, _NEAR_SHARE]
+    for kind in range(len(strongest)):
+        found[_FIRST + 4 * kind + 2] = strongest[kind, 0]
+        found[_FIRST + 4 * kind + 3] = strongest[kind].sum()
     for i in range(len(found)):
         if i not in (6, 14):
             found[i] = np.log1p(found[i])
+
+
+@njit(cache=True, nogil=True)
+def _count_common(near, way, share, found):  # type: ignore[no-untyped-def]
+    """Count a common neighbour by who cites whom."""
+    if near & _CITES and way & _CITED:
+        found[2] += 1
+        found[17] += share
+    found[3] += (near & _CITES != 0) and (way & _CITES != 0)
+    found[4] += (near & _CITED != 0) and (way & _CITED != 0)
+    found[5] += (near & _CITED != 0) and (way & _CITES != 0)
+
+
+@njit(cache=True, nogil=True)
+def _add_couplings(middle, hidden, is_recent, weights, reach, strongest, found):  # type: ignore[no-untyped-def]
+    """Count the couplings of a paper with the source, without `hidden` (-1: nothing is hidden)."""
+    for kind in range(len(_COUPLINGS)):
+        column, own = _COUPLINGS[kind]
+        shared = reach[middle, column]
+        if hidden >= 0:
+            shared -= weights[hidden, _NEAR_ROOT if column == _BY_ROOT else _NEAR_SHARE]
+        coupling = max(shared, 0.0) * weights[middle, own]
+        found[_FIRST + 4 * kind] += coupling
+        found[_FIRST + 4 * kind + 1] += coupling if is_recent else 0.0
+        for place in range(3):
+            if coupling > strongest[kind, place]:
+                coupling, strongest[kind, place] = strongest[kind, place], coupling

@@ -52,12 +52,24 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
             walks += 1 / (degree[first] * degree[second])
             paths += 1 / sqrt(degree[first] * degree[second])
 
-    def strength(citing: int) -> float:
-        """How closely a paper that cites v is coupled with u: they cite the same papers."""
-        shared = [w for w in near[u] if (u, w) in edges and (citing, w) in edges]
-        return sum(1 / sqrt(degree[w] * degree[citing]) for w in shared)
+    mean = graph.num_edges / graph.num_nodes
+    both = [w for w in common if (u, w) in edges and (v, w) in edges and u != v]
 
-    strengths = {w: strength(w) for w in near[v] if (w, v) in edges}
+    def couplings(which: int) -> list[float]:
+        """How closely u is coupled with papers that cite v: all, of late, the strongest, three."""
+        power, own = (0.5, 1)[which // 2], (0.5, 1)[which % 2]
+        strengths = []
+        for citing in (w for w in near[v] if (w, v) in edges):
+            shared = [w for w in near[u] if (u, w) in edges and (citing, w) in edges]
+            strength = sum((mean / degree[w]) ** power for w in shared)
+            is_recent = years[citing] >= years[u] - 1
+            strengths.append((strength * (mean / degree[citing]) ** own, is_recent))
+        of_late = sum(strength for strength, is_recent in strengths if is_recent)
+        three = [0.0, 0.0, 0.0, *sorted(strength for strength, _ in strengths)][-3:]
+        return [sum(strength for strength, _ in strengths), of_late, three[-1], sum(three)]
+
+    citing = [w for w in near[v] if (w, v) in edges]
+    last = max([int(years[v]), *(int(years[w]) for w in citing)])
     recent = sum((w, v) in edges and years[w] >= years[u] - 1 for w in near[v])
     total = graph.num_edges / (max(len(near[u]), 1) * max(len(near[v]), 1))
     return [
@@ -76,9 +88,18 @@ def counted(graph: Graph, sets: Sets, u: int, v: int) -> list[float]:
         log(1 + paths),
         log(1 + abs(int(years[u]) - int(years[v]))),
         float(years[u] == years[v]),
-        log(1 + sum(strengths.values())),
-        log(1 + sum(s for w, s in strengths.items() if years[w] >= years[u] - 1)),
-        log(1 + max(strengths.values(), default=0)),
+        log(1 + len(citing)),
+        log(1 + abs(int(years[u]) - last)),
+        log(1 + sum(mean / degree[w] for w in citing if (u, w) in edges)),
+        *(
+            log(
+                1
+                + sum((mean / degree[w]) ** power for w in both)
+                * (mean / max(degree[v], 1)) ** power
+            )
+            for power in (0.5, 1)
+        ),
+        *(log(1 + value) for which in range(4) for value in couplings(which)),
     ]
 
 
@@ -94,9 +115,10 @@ def test_features_are_those_counted_with_sets(graph: Graph) -> None:
     ]
     assert found.shape == (60, 9, WIDTH)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, np.array(expected), rtol=1e-5, atol=1e-6)
+    for name, ours, theirs in zip(STRUCTURE, found.T, np.array(expected).T, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6, err_msg=name)
     seen = np.ptp(found.reshape(-1, WIDTH), axis=0) > 0
-    never = {"years apart", "of one year"} if graph.years is None else set()
+    never = set(STRUCTURE[13:15]) | {STRUCTURE[16]} if graph.years is None else set()
     assert {name for name, varies in zip(STRUCTURE, seen, strict=True) if not varies} == never
 
 
@@ -108,9 +130,11 @@ def test_a_training_edge_looks_as_it_would_if_it_were_missing(tmp_path: Path) ->
     pair = (first[:1], first[None, 1:])
     # Degrees on the way do not change, since a way between the two never leads over their edge.
     linked, missing = PairStructure(whole).of(*pair), PairStructure(without).of(*pair)
-    scale = STRUCTURE.index("walks of two steps")
-    same = [i for i in range(WIDTH) if i not in (scale, scale + 1)]  # relative to all edges
+    # These are relative to the number of edges, of which one is missing.
+    relative = [10, 11, *range(STRUCTURE.index("years since the other was cited") + 1, WIDTH)]
+    same = np.setdiff1d(np.arange(WIDTH), relative)
     np.testing.assert_allclose(linked[..., same], missing[..., same], rtol=1e-6)
+    np.testing.assert_allclose(linked[..., relative], missing[..., relative], rtol=0.02)
 
 
 def test_negatives_of_a_training_edge_look_as_if_it_were_missing_too(tmp_path: Path) -> None:
