@@ -259,8 +259,7 @@ def _measure_pair(  # type: ignore[no-untyped-def]
     own_share = weights[other, _SHARE] if link else 0.0
     own_root = weights[other, _ROOT] if link else 0.0
     degree -= link != 0
-    adamic_adar = allocated = walks = paths = 0.0
-    strongest[:] = 0
+    adamic_adar = allocated = walks = paths = strongest[:] = 0.0
     last = years[other]
     found[:] = 0  # its counts are counted in place
     for place in range(begin, end):
