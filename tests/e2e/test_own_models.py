@@ -55,6 +55,7 @@ def test_a_file_that_has_changed_is_not_resumed(single: Callable, place: Place, 
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.long  # as any other setting that is wrong, in test_bad_input
 @pytest.mark.needs_horovod
 def test_what_is_wrong_with_it_is_told_once(horovodrun: Callable, place: Place) -> None:
     file = place.folder / "mine.py"
