@@ -25,6 +25,7 @@ def own(place: Place) -> str:
     return f"{place.folder}/mine.py:PygSage"
 
 
+@pytest.mark.long  # without a launcher of its own: tests/parallel/test_same_models.py
 @pytest.mark.needs_horovod
 def test_a_model_in_a_file_on_two_ranks(
     single: Callable, horovodrun: Callable, place: Place
