@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,9 +125,7 @@ class RunConfig(Settings):
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> RunConfig:
         """Make the configuration that `to_dict` wrote; raises UsageError as the class does."""
-        if strangers := [name for name in settings if name not in OPTIONS]:
-            hints = [f"{name!r}{did_you_mean(name, OPTIONS)}" for name in strangers]
-            raise UsageError("; ".join(f"unknown setting {hint}" for hint in hints))
+        require_known(settings)
         return cls(**{**(_BEFORE if settings.get("task") == "link" else {}), **settings})
 
     def curve_settings(self) -> dict[str, Any]:
@@ -219,3 +217,10 @@ def _field_name(flag: str) -> str:
     if name not in OPTIONS:  # a slip of the calling program, not of its user
         raise KeyError(f"`unsupported` names {flag}: no such flag{did_you_mean(name, OPTIONS)}")
     return name
+
+
+def require_known(settings: Iterable[str]) -> None:
+    """Raise UsageError for names that no setting has."""
+    if strangers := [name for name in settings if name not in OPTIONS]:
+        hints = [f"{name!r}{did_you_mean(name, OPTIONS)}" for name in strangers]
+        raise UsageError("; ".join(f"unknown setting {hint}" for hint in hints))

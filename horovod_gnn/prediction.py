@@ -19,7 +19,7 @@ import torch
 from gnn_core.config import RunConfig
 from gnn_core.data.feature_store import FeatureStore
 from gnn_core.data.graph import Graph
-from gnn_core.inference.job import open_graphs, predict, require_widths
+from gnn_core.inference.job import names_of_classes, open_graphs, predict, require_widths
 from gnn_core.inference.request import (
     Plan,
     Request,
@@ -86,6 +86,8 @@ def open_layers(folder: Path, graph: Graph, weights: str = "best") -> Layers | L
     saved = model_of(read_model(folder, f"{weights}.safetensors"))
     config = settings_of(saved, device="cpu")
     require_widths(saved_widths(config, saved.weights), graph, config)
+    if config.task == "node":
+        names_of_classes(saved, graph)
     store = feature_store(graph, config)
     return _layers(load_model(config, saved.weights, SingleProcess()), graph, store)
 

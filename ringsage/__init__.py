@@ -15,6 +15,7 @@ Functions raise `UsageError` with one line for what the caller can put right. Py
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gnn_core.config import RunConfig
+from gnn_core.config import RunConfig, require_known
 from gnn_core.data.batch import Batch, Block
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.data.loader import Loader
@@ -53,7 +54,7 @@ __all__ = [
 
 
 def open_graph(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     data_root: str | None = None,
     cache_dir: str | None = None,
@@ -77,6 +78,8 @@ def open_graph(
     """
     from gnn_core.data import datasets
 
+    if isinstance(name, os.PathLike):
+        name = str(Path(name).absolute())  # a folder, also where a data set is called so
     return datasets.load(name, data_root, cache_dir, verify, progress=progress)
 
 
@@ -105,8 +108,10 @@ def make_loader(
         A loader; `loader.batches(epoch)` iterates over `Batch`.
 
     Raises:
-        UsageError: the graph has no such split.
+        UsageError: the graph has no such split, or a number is out of range.
     """
+    asked = {"fanouts": fanouts, "global_batch_size": global_batch_size, "seed": seed}
+    _config({**asked, "prefetch": prefetch})  # what is out of range is refused
     return Loader(
         graph,
         split,
@@ -174,7 +179,7 @@ def train(strategy: str = "single", **settings: Any) -> RunRecord:
     from gnn_core.training.trainer import Trainer
     from horovod_gnn.learner import TorchLearner, set_up_torch
 
-    config = RunConfig(**settings)
+    config = _config(settings)
     world = join(strategy, config)
     config, graph = open_for_training(config, world, set_up_torch)
     learner = TorchLearner.of(config, graph, world)
@@ -197,7 +202,7 @@ def predict(
     Args:
         checkpoint_dir: of a run, whichever trainer has made it.
         graph: that of the run, or another one of as many features and classes.
-        nodes: distinct ids; None: all.
+        nodes: their numbers, in any order; None: all.
         weights: `best` on the validation split, or `last`.
 
     Returns:
@@ -205,13 +210,41 @@ def predict(
         `[len(nodes), width]`.
 
     Raises:
-        UsageError: no such checkpoint, a damaged one, or a graph that does not fit it.
+        UsageError: no such checkpoint, a damaged one, a graph that does not fit it, or numbers of
+            no node.
     """
     require("torch")
     from gnn_core.training.evaluate import ExactEvaluator
     from horovod_gnn.parallel import SingleProcess
     from horovod_gnn.prediction import open_layers
 
-    asked = np.arange(graph.num_nodes) if nodes is None else np.asarray(nodes, np.int64)
+    asked = np.arange(graph.num_nodes) if nodes is None else _nodes_of(graph, nodes)
     layers = open_layers(Path(checkpoint_dir), graph, weights)
-    return np.array(ExactEvaluator(graph, SingleProcess(), layers).embeddings(asked)[asked])
+    evaluator = ExactEvaluator(graph, SingleProcess(), layers)
+    return np.array(evaluator.embeddings(np.unique(asked))[asked])
+
+
+def _config(settings: dict[str, Any]) -> RunConfig:
+    """The configuration of some settings, paths and NumPy's numbers among them. UsageError."""
+    require_known(settings)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(map(plain, value))
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        return value.item() if isinstance(value, np.generic) else value
+
+    return RunConfig(**{name: plain(value) for name, value in settings.items()})
+
+
+def _nodes_of(graph: Graph, nodes: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Numbers of nodes as int64 `[k]`. UsageError."""
+    asked = np.asarray(nodes)
+    wanted = f"nodes: expected a list of whole numbers from 0 to {graph.num_nodes - 1}, got"
+    if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
+        raise UsageError(f"{wanted} {asked.dtype} of shape {list(asked.shape)}; change nodes")
+    odd = asked[(asked < 0) | (asked >= graph.num_nodes)]
+    if len(odd):
+        raise UsageError(f"{wanted} {odd[0]}; change nodes")
+    return asked.astype(np.int64)

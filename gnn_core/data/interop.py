@@ -19,10 +19,12 @@ from gnn_core.data.csr import build_csr, edges_of
 from gnn_core.data.graph import Graph
 from gnn_core.data.importer.edges import MOST_NODES
 from gnn_core.data.importer.labels import classes_of_array
-from gnn_core.data.importer.splits import WORDS
+from gnn_core.data.importer.splits import WORDS, splits_of_masks
+from gnn_core.data.room import require_room
 from gnn_core.usage import UsageError, did_you_mean, shown
 
 _MASKS = {"train_mask": 1, "val_mask": 2, "valid_mask": 2, "test_mask": 3}
+_NODE_BYTES = 24  # of memory for a node, beside its edges
 _PARTS = {"train": 1, "valid": 2, "test": 3}
 
 
@@ -52,15 +54,15 @@ def from_edges(
     Edges from a node to itself and repeats are left out. `labels` are classes in numbers or text,
     or one-hot rows; `others` are `features`, `splits` and `years` as of `Graph.from_arrays`.
     """
-    pairs = np.asarray(edges)
+    pairs = _numbers(name, "edges", edges, None)
     if pairs.size == 0:
         pairs = np.empty((0, 2), np.int64)
-    pairs = np.ascontiguousarray(pairs)
     known = [len(values) for values in (labels, *others.values()) if hasattr(values, "__len__")]
     if num_nodes is None:
         num_nodes = max([*known, int(pairs.max(initial=-1)) + 1])
-    if num_nodes > MOST_NODES:
-        raise _missing(name, f"at most {MOST_NODES:,} nodes", f"{num_nodes:,}")
+    if not isinstance(num_nodes, int | np.integer) or not 0 <= num_nodes <= MOST_NODES:
+        raise _missing(name, f"a number of nodes from 0 to {MOST_NODES:,}", shown(num_nodes))
+    require_room(f"graph {name} of {num_nodes:,} nodes", memory_bytes=_NODE_BYTES * num_nodes)
     sink = _Rows()
     lengths = build_csr(edges_of(pairs), num_nodes, sink)
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -95,7 +97,7 @@ def from_pyg(data: Any, name: str = "imported", directed: bool = False) -> Graph
         directed,
         features=_optional(getattr(data, "x", None)),
         labels=_optional(getattr(data, "y", None)),
-        splits=_splits(masks, num_nodes),
+        splits=_splits(name, masks, num_nodes),
         years=None if years is None else as_numpy(years).reshape(-1),
     )
 
@@ -113,7 +115,7 @@ def from_dgl(graph: Any, name: str = "imported", directed: bool = False) -> Grap
         directed,
         features=_optional(_first(data, ("feat", "x", "features"))),
         labels=_optional(_first(data, ("label", "labels", "y"))),
-        splits=_splits({mask: _first(data, (mask,)) for mask in _MASKS}, num_nodes),
+        splits=_splits(name, {mask: _first(data, (mask,)) for mask in _MASKS}, num_nodes),
     )
 
 
@@ -151,7 +153,7 @@ def from_networkx(
         edges,
         len(nodes),
         directed,
-        features=None if rows is None else np.array(rows, np.float32),
+        features=None if rows is None else _numbers(name, "features", rows),
         labels=None if labels is None else np.array([str(each) for each in labels]),
         splits=None if words is None else _split_words(name, words),
     )
@@ -159,9 +161,9 @@ def from_networkx(
 
 def from_scipy(matrix: Any, name: str = "imported", directed: bool = False, **others: Any) -> Graph:
     """Of a square sparse matrix, whose entry (i, j) is an edge from i to j; others by keyword."""
-    rows, columns = matrix.shape
-    if rows != columns:
-        raise _missing(name, "a square matrix", f"shape {[rows, columns]}")
+    if len(matrix.shape) != 2 or len({*matrix.shape}) != 1:
+        raise _missing(name, "a square matrix", f"shape {list(matrix.shape)}")
+    rows = matrix.shape[0]
     found = matrix.tocoo()
     is_edge = found.data != 0
     edges = np.stack([found.row[is_edge], found.col[is_edge]], axis=1)
@@ -220,6 +222,10 @@ def from_pandas(
         year: column of years.
         features: columns of numbers.
     """
+    for what, frame, least in (("edges", edges, 2), ("nodes", nodes, 0)):
+        if frame is not None and (not hasattr(frame, "columns") or len(frame.columns) < least):
+            wanted_frame = f"a frame of {what}" + (" with two columns" if least else "")
+            raise _missing(name, wanted_frame, shown(type(frame).__name__))
     ends = edges.iloc[:, :2]
     wanted = [each for each in (id, label, split, year, *features) if each]
     index = _frame_index(name, ends, nodes, id, wanted)
@@ -238,7 +244,7 @@ def from_pandas(
         pairs,
         len(index),
         directed,
-        features=nodes[list(features)].to_numpy(np.float32) if features else None,
+        features=_numbers(name, "features", nodes[list(features)]) if features else None,
         labels=None
         if labels is None
         else labels.astype(object).where(labels.notna(), "").astype(str).to_numpy(str),
@@ -251,11 +257,18 @@ def _frame_index(name: str, ends: Any, nodes: Any, id: str | None, wanted: Seque
     """The ids of the nodes as pandas' index: of the frame of nodes, else those of the edges."""
     import pandas
 
+    bare = np.flatnonzero(ends.isna().any(axis=1))
+    if len(bare):
+        raise _missing(name, "two ids in each row of edges", f"an empty one in row {int(bare[0])}")
     if nodes is None:
         if wanted:
             raise _missing(name, f"a frame of nodes with the column {wanted[0]}", "none")
-        ids = np.unique(np.concatenate([ends.iloc[:, 0].unique(), ends.iloc[:, 1].unique()]))
-        return pandas.Index(ids)
+        ids = np.concatenate([ends.iloc[:, 0].unique(), ends.iloc[:, 1].unique()])
+        try:
+            return pandas.Index(np.unique(ids))
+        except TypeError:
+            kinds = " and ".join(sorted({type(each).__name__ for each in ids}))
+            raise _missing(name, "ids of one kind, numbers or text", shown(kinds)) from None
     for column in wanted:
         if column not in nodes.columns:
             near = did_you_mean(str(column), map(str, nodes.columns))
@@ -272,7 +285,7 @@ def as_numpy(values: Any) -> npt.NDArray:
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":
             values = values.float()
-        if getattr(values, "is_sparse", False):
+        if str(getattr(values, "layout", "torch.strided")) != "torch.strided":
             values = values.to_dense()
     found: npt.NDArray = values.numpy() if hasattr(values, "numpy") else np.asarray(values)
     return found
@@ -319,16 +332,27 @@ def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if name in values), None)
 
 
-def _splits(masks: Mapping[str, Any], num_nodes: int) -> npt.NDArray[np.uint8] | None:
+def _splits(name: str, masks: Mapping[str, Any], num_nodes: int) -> npt.NDArray[np.uint8] | None:
     """Out of masks [N] or [N, splits], of which the first is taken; None without a mask."""
-    if all(mask is None for mask in masks.values()):
+    found = {
+        _MASKS[mask]: (mask, as_numpy(values))
+        for mask, values in masks.items()
+        if values is not None
+    }
+    if not found:
         return None
-    splits = np.zeros(num_nodes, np.uint8)
-    for name, mask in masks.items():
-        if mask is not None:
-            chosen = as_numpy(mask)
-            splits[(chosen if chosen.ndim == 1 else chosen[:, 0]).astype(np.bool_)] = _MASKS[name]
-    return splits
+    return splits_of_masks(found, num_nodes, lambda *words: _missing(name, *words))
+
+
+def _numbers(name: str, what: str, values: Any, dtype: Any = np.float32) -> npt.NDArray:
+    """Numbers of a table; one for each node is a column. UsageError for text and ragged rows."""
+    try:
+        found = np.ascontiguousarray(np.asarray(values, dtype))
+    except (ValueError, TypeError) as error:
+        raise _missing(name, f"{what} that are numbers in rows of one length", error) from None
+    if found.dtype.kind not in "iufb" and found.size:
+        raise _missing(name, f"{what} that are numbers", f"values of type {found.dtype}")
+    return found[:, None] if found.ndim == 1 and dtype is not None else found
 
 
 def _split_words(name: str, words: Sequence[Any]) -> npt.NDArray[np.uint8]:

@@ -26,6 +26,8 @@ from gnn_core.data.features import SPARSE_PARTS, Features, SparseFeatures, compa
 from gnn_core.data.mapped import map_arrays
 from gnn_core.data.meta import ID_FILES, META, describe, meta_text, read_meta, require_as_written
 from gnn_core.data.room import require_room
+from gnn_core.files import reason
+from gnn_core.usage import UsageError, shown
 
 IN_PARTS = frozenset({"indices.npy", "features.npy"})  # a partition may have them instead
 SMALL_BYTES = 256 << 20  # below this a graph is checked whole each time it is opened
@@ -95,9 +97,32 @@ class GraphWriter:
         self._pool = ThreadPoolExecutor(1, "checksums")
 
     def __enter__(self) -> GraphWriter:
+        self._require_replaceable()
         shutil.rmtree(self.staging, ignore_errors=True)
-        self.staging.mkdir(parents=True)
+        try:
+            self.staging.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {self.folder}: {reason(error)}; choose another folder"
+            ) from None
         return self
+
+    def _require_replaceable(self) -> None:
+        """Raise UsageError where something else than a graph would be replaced, and lost."""
+        try:
+            there = sorted(path.name for path in self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {self.folder}: {reason(error)}; choose another folder"
+            ) from None
+        others = [name for name in there if not name.endswith(".npy")]
+        if others and META not in there:
+            raise UsageError(
+                f"{self.folder}: expected a new folder or that of a graph, got one that holds "
+                f"{shown(others[0])}, which would be lost; choose another folder"
+            )
 
     def __exit__(
         self,

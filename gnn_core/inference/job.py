@@ -41,7 +41,7 @@ from gnn_core.training.evaluate import ExactEvaluator, LayerwiseModel
 from gnn_core.training.link_ranking import LinkEvaluator, LinkScorer
 from gnn_core.training.tasks import load_for, trained_on
 from gnn_core.training.world import World
-from gnn_core.usage import UsageError
+from gnn_core.usage import UsageError, shown
 
 IntArray = npt.NDArray[np.int64]
 _MOST_COMMON = 3  # common neighbours that are named of a pair
@@ -54,6 +54,7 @@ class Graphs:
 
     whole: Graph  # with its splits, ids and all its edges
     read: Graph  # whose edges messages pass along, and whose features the model reads
+    classes: list[str] | None = None  # what they are called
 
     @property
     def has_validation(self) -> bool:
@@ -86,7 +87,24 @@ def open_graphs(config: RunConfig, saved: SavedModel, console: Console) -> Graph
             f"graph {whole.name}: a model of node classes needs features, and it has none; choose "
             "another --dataset"
         )
-    return Graphs(whole, trained_on(config, whole, console.progress))
+    names = names_of_classes(saved, whole)
+    return Graphs(whole, trained_on(config, whole, console.progress), names)
+
+
+def names_of_classes(saved: SavedModel, graph: Graph) -> list[str] | None:
+    """What the classes are called: as in the training, else as in the graph.
+
+    Raises UsageError where the two call them differently: a class would get another's name.
+    """
+    ours, theirs = saved.class_names, class_names(graph)
+    if ours is None or theirs is None or ours == theirs:
+        return ours or theirs
+    at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if len({*pair}) > 1), 0)
+    raise UsageError(
+        f"graph {graph.name}: expected the classes that the checkpoint was trained with, got "
+        f"others: class {at} is {shown(theirs[at])}, and was {shown(ours[at])}; import it with the "
+        "same labels, or without any"
+    )
 
 
 def require_widths(saved: tuple[int, int], graph: Graph, config: RunConfig) -> None:
@@ -138,7 +156,7 @@ def predict(
         else:
             rows.add_layer(nodes)
         seconds = time.monotonic() - started
-        table = Table(dtype, ids, class_names(graphs.whole))
+        table = Table(dtype, ids, graphs.classes)
         output.finish(files_of(request.output), partial(_write, table, nodes))
     what = "papers" if plan.what == CITATIONS else "nodes"
     ranks = f"{world.world_size} rank{'s' * (world.world_size > 1)}"

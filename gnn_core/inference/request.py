@@ -232,7 +232,9 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the output if it is there")
     add("--what", choices=(CLASSES, LOGITS, EMBEDDINGS, CITATIONS), help="what to write")
     add("--layer", type=whole(0), metavar="K", help="embeddings after layer K, from 1")
-    add("--nodes", default="all", metavar="WHICH", help="all, train, valid, test or a file of ids")
+    add(
+        "--nodes", default="all", metavar="WHICH", help="all, train, valid, test, ids or their file"
+    )
     add("--top-k", type=whole(), metavar="K", help="classes of a node, or citations of a paper")
     add("--papers", metavar="IDS", help="whose missing citations: ids, or a file of ids")
     add("--candidates", metavar="IDS", help="among which they are sought (default: all papers)")

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Checkpoints:
         fingerprint: str,
         num_replicas: int,
         run_id: str,
+        class_names: Sequence[str] | None = None,
     ):
         self.folder = Path(folder) if folder else None
         self._identity = {
@@ -73,6 +74,7 @@ class Checkpoints:
         self._settings = config.curve_settings()
         self._config = config
         self._run_id = run_id
+        self._class_names = class_names
         self.damage: str | None = None  # of the last checkpoint, in whose place `read_last` went on
 
     def pack(
@@ -168,6 +170,7 @@ class Checkpoints:
             "file": name,
             "run_id": self._run_id,
             "settings": self._settings,
+            **({"class_names": self._class_names} if self._class_names else {}),
             "progress": asdict(progress),
         }
         # Not `ascontiguousarray`, which makes a number an array of one.
@@ -222,6 +225,7 @@ class SavedModel:
     settings: dict[str, Any]  # of the run, as `RunConfig.curve_settings` gives them
     fingerprint: str  # of the graph that it was trained on
     weights: Weights
+    class_names: list[str] | None = None  # of the classes; None where they have none
 
 
 def read_model(folder: Path, name: str) -> bytes:
@@ -252,7 +256,13 @@ def read_model(folder: Path, name: str) -> bytes:
 def model_of(data: bytes) -> SavedModel:
     """The model in bytes that `read_model` gave."""
     header, state = _read(data)
-    return SavedModel(dict(header["settings"]), str(header["fingerprint"]), state.weights)
+    names = header.get("class_names")
+    return SavedModel(
+        dict(header["settings"]),
+        str(header["fingerprint"]),
+        state.weights,
+        list(map(str, names)) if names else None,
+    )
 
 
 def weights_of(path: Path) -> Weights:

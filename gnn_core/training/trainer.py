@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gnn_core.config import RunConfig, UsageError
 from gnn_core.data.graph import Graph
+from gnn_core.data.ids import class_names
 from gnn_core.measure import machine
 from gnn_core.measure.console import Console
 from gnn_core.measure.feature_reads import FeatureReads
@@ -155,6 +156,7 @@ class Trainer:
             self.graph.fingerprint,
             world.num_replicas,
             self.history.run_id,
+            class_names(self.graph) if config.task == "node" else None,
         )
         if packed is not None:
             self._load(state_of(packed))

@@ -1,19 +1,23 @@
-"""Runs of `tf_mirrored/train.py` that share the seconds in which TensorFlow is imported.
+"""Runs of programs with Keras that share the seconds in which TensorFlow is imported.
 
 A process imports TensorFlow, starts nothing of it, and forks for every run: each has threads and
 devices of its own, as if it had been typed. MPI must be met before TensorFlow is imported, so what
-`mpirun` starts is started the usual way.
+`mpirun` starts is started the usual way. One such process serves all tests of this one.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERAS = str(ROOT / "tf_mirrored" / "train.py")
+TRAIN = "tf_mirrored.train"
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Outcome:
 class Runs:
     """Starts runs, several at a time if need be."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
         self._count = 0
         self._process = subprocess.Popen(
             [sys.executable, __file__],
@@ -55,12 +60,15 @@ class Runs:
         """Run to the end."""
         return self.start(words, **env).end(seconds)
 
-    def start(self, words: Sequence[Any], linger: float = 0, **env: str) -> Run:
-        """Begin a run, which lingers for so long after it is done."""
+    def start(
+        self, words: Sequence[Any], linger: float = 0, program: str = TRAIN, **env: str
+    ) -> Run:
+        """Begin a run, which lingers for so long after it is done; `program`: the module."""
         self._count += 1
-        stem = self._folder / str(self._count)
+        stem = Path(self._folder.name) / str(self._count)
         files = [f"{stem}.out", f"{stem}.err"]
         request = {"words": list(map(str, words)), "files": files, "linger": linger, "env": env}
+        request["program"] = program
         return Run(self, self._ask(request), [Path(file) for file in files])
 
     def code_of(self, pid: int, seconds: float) -> int:
@@ -77,6 +85,7 @@ class Runs:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._folder.cleanup()
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         assert self._process.stdin is not None
@@ -119,6 +128,30 @@ class Run:
         return Outcome(self._code, self.out, self.err)
 
 
+@functools.cache
+def runs() -> Runs:
+    """The process that forks for all tests of this one."""
+    made = Runs()
+    atexit.register(made.close)
+    return made
+
+
+def two_workers(**more: Any) -> list[dict[str, str]]:
+    """TF_CONFIG of each of two workers on this host."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    workers = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}, **more}
+            )
+        }
+        for index in range(2)
+    ]
+
+
 def serve() -> Iterator[dict[str, Any]]:
     """Fork for each request of stdin; the request, in the child."""
     for line in sys.stdin:
@@ -143,21 +176,21 @@ def _waited(pid: int, seconds: float) -> int | None:
 
 
 def become(request: Mapping[str, Any]) -> int:
-    """Be `python tf_mirrored/train.py <words>`; the exit code."""
+    """Be `python -m <program> <words>`; the exit code."""
     for number, file in enumerate(request["files"], start=1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(request["env"])
-    sys.argv = [KERAS, *request["words"]]
+    module = importlib.import_module(request["program"])
+    sys.argv = [str(module.__file__), *request["words"]]
     if request["linger"]:
         atexit.register(time.sleep, request["linger"])
 
     from gnn_core.launch import guarded
-    from tf_mirrored.train import main
 
-    return guarded(main)
+    return guarded(module.main)
 
 
 if __name__ == "__main__":

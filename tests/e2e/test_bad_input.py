@@ -20,6 +20,8 @@ from tests.e2e.small import LAUNCHERS, LAUNCHING, SINGLE, TRAIN, Place
 
 pytestmark = pytest.mark.needs_torch
 QUICK_END = {**LAUNCHING, "OMPI_MCA_odls_base_sigkill_timeout": "1"}
+# Where rank 0 says what is wrong and is the first to end: the others have nothing to do then.
+AT_ONCE = {**LAUNCHING, "OMPI_MCA_odls_base_sigkill_timeout": "0"}
 
 
 def assert_refused(code: int, err: str, *words: str) -> str:
@@ -402,13 +404,14 @@ LAUNCHED: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=[pytest.mark.long] * (case == "unknown data set"))
+        pytest.param(case, marks=[pytest.mark.long] * (case != "too few targets"))
         for case in LAUNCHED
     ],
 )
 def test_two_ranks_say_it_once(horovodrun: Callable, place: Place, case: str) -> None:
     changes, words = LAUNCHED[case]
-    assert_refused_once(horovodrun(2, [TRAIN, *place.flags(**changes)]), *words)
+    done = horovodrun(2, [TRAIN, *place.flags(**changes)], env=AT_ONCE)
+    assert_refused_once(done, *words)
 
 
 @pytest.fixture
@@ -419,11 +422,12 @@ def two_programs(run_cli: Callable) -> Callable:
 
     def start(first: list[str], second: list[str]) -> Any:
         ranks = ["-np", "1", "python", *first, ":", "-np", "1", "python", *second]
-        return run_cli([str(LAUNCHERS / "mpirun"), *ranks], timeout=120, env=QUICK_END)
+        return run_cli([str(LAUNCHERS / "mpirun"), *ranks], timeout=120, env=AT_ONCE)
 
     return start
 
 
+@pytest.mark.long  # what they say: tests/parallel/test_same_job.py
 @pytest.mark.needs_horovod
 def test_ranks_with_different_data(two_programs: Callable, place: Place, tiny_graph: Graph) -> None:
     write_graph(tiny_graph, place.folder / "mine")
@@ -453,10 +457,27 @@ def test_a_file_that_one_rank_cannot_read(two_programs: Callable, place: Place) 
     assert_refused_once(done, "rank 1 (", "--config: cannot read", "walk.yaml")
 
 
-def test_several_copies_of_the_single_process(two_programs: Callable, place: Place) -> None:
+COPIES = ("expected one process, got 2 copies", "horovodrun -np 4 python")
+
+
+def test_several_copies_of_the_single_process(
+    single: Callable, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rank 0 of mpirun."""
+    for name, value in (("RANK", "0"), ("SIZE", "2")):
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
+    monkeypatch.setenv("PMIX_NAMESPACE", "7")
+    done = single(place.flags())
+    assert_refused(done.code, done.err, *COPIES)
+    assert not place.records.exists()
+
+
+@pytest.mark.long
+def test_several_copies_of_the_single_process_say_it_once(
+    two_programs: Callable, place: Place
+) -> None:
     words = [SINGLE, *place.flags()]
-    done = two_programs(words, words)
-    assert_refused_once(done, "expected one process, got 2 copies", "horovodrun -np 4 python")
+    assert_refused_once(two_programs(words, words), *COPIES)
     assert not place.records.exists()
 
 

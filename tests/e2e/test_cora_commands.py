@@ -65,6 +65,7 @@ def test_a_data_set_that_is_not_there(run_cli: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long  # what it says: tests/unit/test_cora_draws.py
 @pytest.mark.tf
 @pytest.mark.needs_tensorflow
 def test_a_graph_without_words(run_cli: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from gnn_core.training.checkpoint import state_of
 from tests.e2e.conftest import Outcome
 from tests.e2e.jobs import Job, job
 from tests.e2e.small import DDP, LAUNCHERS, LAUNCHING, Place, assert_same_curve
-from tests.e2e.test_bad_input import QUICK_END, assert_refused, assert_refused_once
+from tests.e2e.test_bad_input import AT_ONCE, QUICK_END, assert_refused, assert_refused_once
 from tests.e2e.test_commands import assert_told_in_plain_lines
 
 pytestmark = pytest.mark.needs_torch
@@ -251,10 +251,11 @@ def test_a_rank_that_never_arrives(
 def test_a_rank_that_never_joins_the_mpi_world(run_cli: Callable, place: Place) -> None:
     command = [LAUNCHERS / "mpirun", "--oversubscribe", "-np", "1", "python", DDP]
     words = [*place.flags(start_timeout=2), ":", "-np", "1", "sleep", "60"]
-    done = run_cli([*command, *words], env=QUICK_END)
+    done = run_cli([*command, *words], env=AT_ONCE)
     assert_refused_once(done, "expected 2 ranks within 2 s, but MPI still waits for some of them")
 
 
+@pytest.mark.long
 def test_two_ranks_of_torchrun_say_it_once(run_cli: Callable, place: Place) -> None:
     """Torchrun has its own exit code, and tells that of the ranks."""
     done = run_cli([*TORCHRUN, DDP, *place.flags(global_batch_size=1)], timeout=120, env=LAUNCHING)

@@ -56,6 +56,7 @@ def test_a_limit_that_is_too_low_is_refused(single: Callable, place: Place) -> N
         assert_refused(done.code, done.err, "--memory-limit 20MiB: expected at least", "MiB (")
 
 
+@pytest.mark.long  # what one process says of it: tests/unit/test_disk_store.py
 @pytest.mark.needs_horovod
 def test_a_file_that_is_cut_ends_all_ranks(place: Place, tmp_path: Path) -> None:
     """Within the deadline; the record and stderr name the file."""

@@ -163,6 +163,7 @@ def test_sigterm_to_the_launcher_saves_and_one_process_goes_on(
     assert_same_curve([stopped, place.record()], one_process(place, single), FP64)
 
 
+@pytest.mark.long  # of what it says, tests/unit/test_config.py
 def test_what_binds_a_run_to_its_ranks_is_refused(place: Place, hosts: Hosts) -> None:
     with training(place, hosts, "--scale-lr", "--world-size=2") as started:
         assert started.end() != 0

@@ -107,6 +107,7 @@ def test_sigterm_to_the_launcher_and_the_run_goes_on_alone(
     assert_same_curve([stopped, rest], whole(epochs), FP64)
 
 
+@pytest.mark.long  # with parts of the graph, and what comes after, in test_topology_runs
 @pytest.mark.needs_horovod
 def test_sigterm_to_one_rank_ends_all_with_143(place: Place) -> None:
     with training(place, "mpirun") as started:
@@ -117,7 +118,7 @@ def test_sigterm_to_one_rank_ends_all_with_143(place: Place) -> None:
 
 
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_lost_rank_ends_the_job_which_can_go_on(
     single: Callable, place: Place, epochs_reached: Callable, whole: Callable, rank: int
 ) -> None:
@@ -164,7 +165,7 @@ for _ in range(rounds):
 """
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_killed_while_it_saves_and_saves(
     run_cli: Callable,
     single: Callable,
@@ -209,9 +210,11 @@ def test_weights_spoilt_by_the_very_last_step_fail_the_run(single: Callable, pla
     assert place.record().status == "failed"
 
 
+@pytest.mark.long  # it is a sum over the ranks, the same on all
 @pytest.mark.needs_horovod
 def test_a_loss_that_is_no_number_fails_all_ranks(horovodrun: Callable, place: Place) -> None:
-    done = horovodrun(2, [TRAIN, *place.flags(lr=1e30, precision="fp32")])
+    words = place.flags(lr=1e30, precision="fp32")
+    done = horovodrun(2, [TRAIN, *words], launcher="mpirun")
     assert done.returncode == 1
     assert done.stdout.count("failed: the loss is ") == 1
     assert "Traceback" not in done.stdout + done.stderr

@@ -25,6 +25,7 @@ def own(place: Place) -> str:
     return f"{place.folder}/mine.py:PygSage"
 
 
+@pytest.mark.long  # without a launcher of its own: tests/parallel/test_same_models.py
 @pytest.mark.needs_horovod
 def test_a_model_in_a_file_on_two_ranks(
     single: Callable, horovodrun: Callable, place: Place
@@ -55,6 +56,7 @@ def test_a_file_that_has_changed_is_not_resumed(single: Callable, place: Place, 
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.long  # as any other setting that is wrong, in test_bad_input
 @pytest.mark.needs_horovod
 def test_what_is_wrong_with_it_is_told_once(horovodrun: Callable, place: Place) -> None:
     file = place.folder / "mine.py"

@@ -107,7 +107,7 @@ def test_nothing_is_left_of_a_killed_command(start: Callable[..., Job]) -> None:
 
 
 def test_a_killed_server_ends_the_run_with_one_line(start: Callable[..., Job]) -> None:
-    job = start("--epochs", "100000", "--workers", "1")
+    job = start("--epochs", "100000", "--workers", "1", "--collective-timeout", "5")
     job.wait_for_training(2)
     job.of_role("server")[0].kill()
     assert job.process.wait(patient(60)) == 1
@@ -133,11 +133,16 @@ def test_a_killed_server_ends_the_run_with_one_line(start: Callable[..., Job]) -
         ),
     ],
 )
-def test_a_mistake_is_one_line(run_cli: Callable, flags: list[str], words: str) -> None:
-    run = run_cli(["python", PROGRAM, *flags], env={"RINGSAGE_JOB_SECRET": ""})
-    assert run.returncode == 2
-    assert words in run.stderr
-    assert run.stderr.count("\n") == 1 and run.stderr.startswith("error: ")
+def test_a_mistake_is_one_line(
+    in_process: Callable, monkeypatch: pytest.MonkeyPatch, flags: list[str], words: str
+) -> None:
+    from baselines.param_server import main
+
+    monkeypatch.setenv("RINGSAGE_JOB_SECRET", "")
+    run = in_process(main, flags)
+    assert run.code == 2
+    assert words in run.err
+    assert run.err.count("\n") == 1 and run.err.startswith("error: ")
 
 
 @pytest.mark.parametrize("staleness", ["0", pytest.param("inf", marks=pytest.mark.long)])
@@ -145,7 +150,7 @@ def test_a_standby_takes_the_place_of_a_killed_server(
     start: Callable[..., Job], run_cli: Callable, tmp_path: Path, staleness: str
 ) -> None:
     """No update is lost or made twice: the curve is that of one process, or of the journal."""
-    flags = ["--epochs", "30", "--precision", "fp64"]
+    flags = ["--epochs", "15", "--precision", "fp64"]
     journal = tmp_path / "journal.json"
     stale = ["--staleness", staleness] if staleness != "0" else []
     job = start(*flags, *stale, "--standby", *(["--journal", str(journal)] if stale else []))

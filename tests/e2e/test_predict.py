@@ -441,7 +441,7 @@ def test_features_made_of_citations_are_of_one_graph(
 
 
 @pytest.mark.needs_horovod
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_ctrl_c_leaves_nothing_behind(single: Callable, place: Place, ranks: int) -> None:
     assert single(place.saving(**LINK, edges_per_epoch=200)).code == 0
     (place.folder / "papers").write_text("\n".join(map(str, range(2000))))

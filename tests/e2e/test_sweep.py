@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +16,8 @@ import pytest
 from filelock import FileLock
 
 from gnn_core.measure.records import read_records
+from tests.e2e.jobs import job
 from tests.e2e.small import DATASET, ROOT, Place
-from tests.patience import patient
 
 SWEEP = ["-m", "gnn_core.sweep"]
 
@@ -70,76 +70,50 @@ def test_a_plan_is_run_once_and_not_again(run_cli: Callable, place: Place) -> No
 def test_turns_are_done_beside_each_other(run_cli: Callable, place: Place) -> None:
     """As tasks of an array do them; a task that comes twice finds its lock taken, or its record."""
     plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 3")
-    tasks = [
-        subprocess.Popen([sys.executable, *SWEEP, plan, "--turn", turn], cwd=ROOT, text=True,
-                         stdout=subprocess.PIPE)
-        for turn in ("2", "3")
-    ]  # fmt: skip
-    said = [task.communicate(timeout=patient(120))[0] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
+    with contextlib.ExitStack() as stack:
+        commands = [["python", *SWEEP, plan, "--turn", turn] for turn in ("2", "3")]
+        tasks = [stack.enter_context(job(command, place.folder)) for command in commands]
+        assert [task.end(120) for task in tasks] == [0, 0], [task.out for task in tasks]
     records, problems = read_records(place.records)
     assert problems == [] and [record.status for record in records] == ["ok"] * 2
     again = run_cli(["python", *SWEEP, plan, "--turn", "2"])
     assert again.returncode == 0 and len(read_records(place.records)[0]) == 2
-    rest = run_cli(["python", *SWEEP, plan], timeout=120)
-    assert "; 2 of 3 runs are there already" in rest.stdout.splitlines()[0]
-    assert len(read_records(place.records)[0]) == 3
+    rest = run_cli(["python", *SWEEP, plan, "--dry-run"])
+    turns = [line for line in rest.stdout.splitlines() if line.startswith("[")]
+    assert [line.endswith("  ok, there already") for line in turns] == [False, True, True]
 
 
 @pytest.mark.needs_torch
-def test_a_stopped_sweep_is_gone_on_with(run_cli: Callable, place: Place) -> None:
-    """By SIGTERM in its second run, of which nothing but the finished record is left then."""
-    plan = written(place, f"datasets: ['{DATASET}']", "strategies: [single]", "repeats: 2")
-    child = subprocess.Popen(
-        [sys.executable, *SWEEP, plan],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
-        assert child.stdout is not None
-        while not (line := child.stdout.readline()).startswith("[1/2]"):
-            assert line
-        deadline = time.monotonic() + 60
-        while not (started := psutil.Process(child.pid).children()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        child.send_signal(signal.SIGTERM)
-        out, err = child.communicate(timeout=patient(60))
-    finally:
-        child.kill()
-    assert (child.returncode, err) == (130, "")
-    assert out == f"stopped; go on with: python -m gnn_core.sweep {plan}\n"
-    assert not any(one.is_running() for one in started)
-
-    done = run_cli(["python", *SWEEP, plan], timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert re.search(r"; 1 of 2 runs are there already; about \d+ s left$", lines[0])
-    assert lines[1].startswith("[2/2]")
-    records, problems = read_records(place.records)
-    assert problems == [] and [record.status for record in records] == ["ok"] * 2
-    assert not list(place.records.rglob("*.log"))
-
-
-@pytest.mark.needs_torch
-def test_a_run_that_fails_is_recorded_and_the_rest_is_done(run_cli: Callable, place: Place) -> None:
-    """A learning rate at which the loss is no number before long, on one data set of two."""
+def test_a_run_that_fails_is_recorded_and_a_stopped_sweep_is_gone_on_with(
+    run_cli: Callable, place: Place
+) -> None:
+    """A learning rate at which the loss is no number before long, and SIGTERM in the other run."""
     diverging = f"{{name: '{DATASET}', lr: 1e30, optimizer: sgd}}"
     plan = written(
         place, f"datasets: [{diverging}, '{DATASET}']", "strategies: [single]", "repeats: 1"
     )
+    with job(["python", *SWEEP, plan], place.folder) as sweep:
+        sweep.wait_until(lambda: "\n[1/2]" in sweep.out and sweep.out.endswith("\n"))
+        sweep.wait_until(lambda: bool(psutil.Process(sweep.pid).children()))
+        before = sweep.out
+        os.kill(sweep.pid, signal.SIGTERM)
+        assert sweep.end() == 130  # and nothing that it started is left
+        assert sweep.err == ""
+        stopped = f"stopped; go on with: python -m gnn_core.sweep {plan}\n"
+        assert sweep.out == before + stopped
+    (line,) = [line for line in before.splitlines() if line.startswith("[")]
+    assert re.search(r"   failed: .+; see \S+run\.log   took ", line)
+
     done = run_cli(["python", *SWEEP, plan], timeout=120)
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
-    assert re.search(r"   failed: .+; see \S+run\.log   took ", lines[1])
-    assert " s/epoch " in lines[2]
-    assert lines[3].startswith("1 of 2 runs did not end well")
-    (failed, good), _ = read_records(place.records)
-    assert [failed.status, good.status] == ["failed", "ok"] and failed.error
+    assert "; 1 of 2 runs are there already" in lines[0]
+    assert lines[1].startswith("[2/2]") and " s/epoch " in lines[1]
+    assert lines[2].startswith("1 of 2 runs did not end well")
+    (failed, good), problems = read_records(place.records)
+    assert [failed.status, good.status, problems] == ["failed", "ok", []] and failed.error
     (log,) = place.records.rglob("*.log")
-    assert log.stat().st_size > 0 and str(log) in lines[1]
+    assert log.stat().st_size > 0 and str(log) in line
 
     skipped = run_cli(["python", *SWEEP, plan])
     assert skipped.returncode == 1 and "2 of 2 runs are there already" in skipped.stdout

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from gnn_core.data import datasets
 from gnn_core.measure.run_record import RunRecord
 from gnn_core.training.checkpoint import state_of
 from tests.e2e.jobs import Job, job
-from tests.e2e.keras_runs import KERAS, Outcome, Runs
+from tests.e2e.keras_runs import KERAS, Outcome, Runs, runs, two_workers
 from tests.e2e.small import DATASET, LAUNCHERS, LAUNCHING, TRAIN, Place, assert_same_curve
 from tests.e2e.test_bad_input import assert_refused, assert_refused_once
 from tests.e2e.test_commands import assert_told_in_plain_lines
@@ -33,27 +33,9 @@ WORKERS = {"strategy": "multiworker"}
 
 
 @pytest.fixture(scope="module")
-def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def keras() -> Runs:
     """Give `keras(words)`: `python tf_mirrored/train.py <words>`, TensorFlow imported already."""
-    runs = Runs(tmp_path_factory.mktemp("runs"))
-    yield runs
-    runs.close()
-
-
-def two_workers(**more: Any) -> list[dict[str, str]]:
-    """TF_CONFIG of each of two workers on this host."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    workers = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return [
-        {
-            "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}, **more}
-            )
-        }
-        for index in range(2)
-    ]
+    return runs()
 
 
 def assert_sound(record: RunRecord, strategy: str, replicas: int) -> None:
@@ -496,11 +478,11 @@ def test_a_port_in_use(keras: Runs, place: Place) -> None:
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_worker_that_never_arrives(keras: Runs, place: Place, present: int) -> None:
     env = two_workers()[present]
-    done = keras(place.flags(**WORKERS, start_timeout=3), seconds=30, **env)
+    done = keras(place.flags(**WORKERS, start_timeout=2), seconds=30, **env)
     assert_refused(
         done.code,
         done.err,
-        f"expected 2 workers within 3 s, but worker {1 - present} (",
+        f"expected 2 workers within 2 s, but worker {1 - present} (",
         "did not arrive",
         "--start-timeout",
     )

@@ -19,7 +19,7 @@ import pytest
 
 from tests.e2e.jobs import Job, job
 from tests.e2e.small import DDP, LAUNCHERS, LAUNCHING, ROOT, SINGLE, TRAIN, Place
-from tests.e2e.test_bad_input import QUICK_END
+from tests.e2e.test_bad_input import AT_ONCE, QUICK_END
 from tests.e2e.test_ddp import by_hand
 
 KERAS = str(ROOT / "tf_mirrored" / "train.py")
@@ -184,13 +184,21 @@ def test_a_rank_by_hand_that_stands_still(place: Place, stopped: int) -> None:
 # -- variables of another launcher -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--epocs", "3"], ["--dry-run"]])
-@pytest.mark.parametrize("program", [SINGLE, TRAIN, DDP])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (SINGLE, ["--help"]),
+        pytest.param(SINGLE, ["--epocs", "3"], marks=pytest.mark.long),
+        pytest.param(SINGLE, ["--dry-run"], marks=pytest.mark.long),
+        (TRAIN, ["--help"]),
+        (TRAIN, ["--epocs", "3"]),
+        (TRAIN, ["--dry-run"]),
+        (DDP, ["--help"]),  # for all else it waits for the other rank, as it is to
+    ],
+)
 def test_what_a_pod_has_set_silences_nobody(
     run_cli: Callable, place: Place, program: str, words: list[str]
 ) -> None:
-    if program == DDP and words != ["--help"]:
-        pytest.skip("it waits for the other rank, as it is to")
     env = {**by_hand(1), "LOCAL_RANK": "0"}
     done = run_cli(["python", program, *place.flags(), *words], env=env)
     if words == ["--epocs", "3"]:
@@ -203,7 +211,7 @@ def test_what_a_pod_has_set_silences_nobody(
 
 @pytest.mark.needs_horovod
 def test_gloo_left_over_under_mpirun(run_cli: Callable, place: Place) -> None:
-    env = {**QUICK_END, "HOROVOD_CONTROLLER": "gloo"}
+    env = {**AT_ONCE, "HOROVOD_CONTROLLER": "gloo"}
     done = run_cli([*MPIRUN, TRAIN, *place.flags()], env=env)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if "error: " in line]

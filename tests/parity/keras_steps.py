@@ -1,13 +1,9 @@
 """Steps of the Keras learner, as arrays in files: for the tests to compare with PyTorch's.
 
-    python tests/parity/keras_steps.py one cases.json
-    mpirun -np 2 python tests/parity/keras_steps.py multiworker cases.json
-
-TensorFlow's threads and devices are set once in a process, so each strategy is a process; it does
-all cases, since its start takes seconds.
+TensorFlow's threads and devices are set once in a process, so each strategy is a process, forked
+by `tests/e2e/keras_runs.py` as `keras_steps <strategy> <file of cases>`; it does all cases.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import json
@@ -16,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from gnn_core.config import RunConfig
 from gnn_core.data.batch import Batch
@@ -35,8 +28,9 @@ from tf_mirrored.strategy import Replicas, start
 STEPS = 10
 
 
-def main(strategy: str, cases: str) -> None:
+def main() -> int:
     """Do every case of the file; the process of rank 0 leaves an .npz and a checkpoint of each."""
+    strategy, cases = sys.argv[1:]
     replicas = start(strategy, 2 if strategy == "mirrored" else None, device="cpu")
     for case in json.loads(Path(cases).read_text()):
         settings = {**case["settings"], "fanouts": tuple(case["settings"]["fanouts"])}
@@ -48,6 +42,7 @@ def main(strategy: str, cases: str) -> None:
         if replicas.rank == 0:
             np.savez(folder / "steps.npz", allow_pickle=False, **found)
     replicas.leave()
+    return 0
 
 
 def steps_of(
@@ -124,7 +119,3 @@ def seen_sums(replicas: Replicas) -> list[np.ndarray]:
 
     replicas.add_up = added_up
     return seen
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,11 @@ import pytest
 from gnn_core.data.graph import Graph, write_graph
 from gnn_core.measure.records import read_records
 from gnn_core.measure.run_record import RunRecord
+from tests.e2e.keras_runs import runs, two_workers
+from tests.patience import patient
 
 pytestmark = [pytest.mark.tf, pytest.mark.needs_tensorflow]
-PROGRAM = str(Path(__file__).resolve().parents[2] / "baselines" / "cora_models.py")
+PROGRAM = "baselines.cora_models"
 SETTINGS = [
     *("--model", "graph+words", "--width", "8", "--hidden-units", "16", "--negatives", "32"),
     *("--pretrain-batch", "50", "--pretrain-epochs", "4", "--epochs", "4"),
@@ -26,10 +28,14 @@ def folder(tiny_graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def _record(run: Callable[..., object], place: Path, folder: Path, *words: str) -> RunRecord:
-    command = [*words[:1], PROGRAM, *SETTINGS, "--dataset", str(folder), *words[1:]]
-    result = run([*command, "--records", str(place)])
-    assert result.returncode == 0, result.stderr  # type: ignore[attr-defined]
+def _record(
+    place: Path, folder: Path, *words: str, environments: Sequence[dict[str, str]] = ({},)
+) -> RunRecord:
+    """The record of a run, of a process for each environment."""
+    words = (*SETTINGS, "--dataset", str(folder), *words, "--records", str(place))
+    started = [runs().start(words, program=PROGRAM, **env) for env in environments]
+    for end in [run.end(patient(60)) for run in started]:
+        assert end.code == 0, end.err
     (record,), problems = read_records(place)
     assert not problems
     return record
@@ -44,27 +50,17 @@ def _same(several: RunRecord, one: RunRecord) -> None:
 
 @pytest.fixture(scope="module")
 def one(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    from tests.conftest import _run
-
-    return _record(_run, tmp_path_factory.mktemp("one"), folder, "python")
+    return _record(tmp_path_factory.mktemp("one"), folder)
 
 
-def test_two_mirrored_replicas(
-    run_cli: Callable[..., object], one: RunRecord, folder: Path, tmp_path: Path
-) -> None:
-    several = _record(
-        run_cli, tmp_path, folder, "python", "--strategy", "mirrored", "--replicas", "2"
-    )
+def test_two_mirrored_replicas(one: RunRecord, folder: Path, tmp_path: Path) -> None:
+    several = _record(tmp_path, folder, "--strategy", "mirrored", "--replicas", "2")
     assert (several.strategy, several.world_size) == ("mirrored", 2)
     _same(several, one)
 
 
-def test_two_workers(
-    horovodrun: Callable[..., object], one: RunRecord, folder: Path, tmp_path: Path
-) -> None:
-    def launch(words: list[str]) -> object:
-        return horovodrun(2, words[1:], launcher="mpirun")
-
-    several = _record(launch, tmp_path, folder, "python", "--strategy", "multiworker")
+def test_two_workers(one: RunRecord, folder: Path, tmp_path: Path) -> None:
+    words = ("--strategy", "multiworker")
+    several = _record(tmp_path, folder, *words, environments=two_workers())
     assert (several.strategy, several.world_size) == ("multiworker", 2)
     _same(several, one)

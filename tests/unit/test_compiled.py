@@ -90,6 +90,7 @@ def test_without_a_place_beside_the_source_it_is_kept_with_the_user(
     assert compile_in(*become, HOME="/", TMPDIR=str(folder / "temporary")) == "42 0"
 
 
+@pytest.mark.long
 def test_without_any_place_it_is_compiled_each_time(
     compile_in: Callable[..., str], folder: Path
 ) -> None:

@@ -77,7 +77,7 @@ def test_no_label_but_those_of_training_papers_is_used(
     assert honest.course.scores["valid"].correct != other.course.scores["valid"].correct
 
 
-@pytest.mark.parametrize("model", ["graph", "graph+words"])
+@pytest.mark.parametrize("model", [pytest.param("graph", marks=pytest.mark.long), "graph+words"])
 def test_pretraining_reads_no_label_at_all(model: str, papers: Papers, alone: Any) -> None:
     from baselines.cora.draws import Draw
     from baselines.cora.networks import Encoder

@@ -283,7 +283,7 @@ def test_heat_is_told_once_that_the_job_runs(capsys: pytest.CaptureFixture[str],
     before = 'if [ "$wait_for" = started ]; then\n    for'  # a job that is still there after it
     assert before in text
     text = text.replace(
-        before, f"wait $!; sleep() {{ :; }}; /bin/sleep 9 & processes=($!)\n{before}"
+        before, f"wait $!; sleep() {{ :; }}; /bin/sleep 4 & processes=($!)\n{before}"
     )
     done = run(text)
     assert done.state == "done"

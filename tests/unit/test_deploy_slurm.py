@@ -103,7 +103,8 @@ def ran(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> object:
     """Run a script with stand-ins for Slurm's commands: `ran(restarts, code, signal)`."""
     for name, text in STUBS.items():
         file = tmp_path / name
-        begin = 'wait_for_signal() { [ -z "$SIGNAL" ] || { kill -"$SIGNAL" "$PPID"; sleep 5; }; }\n'
+        begin = 'wait_for_signal() { [ -z "$SIGNAL" ] || { kill -"$SIGNAL" "$PPID"; rest; }; }\n'
+        begin += "rest() { sleep 5 >/dev/null 2>&1 & wait $!; }\n"  # which a signal ends
         file.write_text(f"#!/bin/bash\ntrap 'exit 138' USR1\n{begin}{text}\nexit $CODE\n")
         file.chmod(0o755)
 

@@ -299,3 +299,16 @@ def test_writing_replaces_an_older_folder(folder: Path) -> None:
     assert new.years is None and not (folder / "years.npy").exists()
     assert old.years.tolist() == [2001, 2001, 2002, 2003], "an open graph lost its pages"
     assert [path.name for path in folder.parent.iterdir()] == ["ring"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(ring: Graph, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("all of it")
+    with pytest.raises(UsageError, match="got one that holds 'chapter.tex', which would be lost"):
+        write_graph(ring, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "all of it"
+    (tmp_path / "empty").mkdir()
+    assert write_graph(ring, tmp_path / "empty").num_nodes == 4
+    for place in (tmp_path / "thesis" / "chapter.tex", tmp_path / "thesis" / "chapter.tex" / "g"):
+        with pytest.raises(UsageError, match="cannot write .*; choose another folder"):
+            write_graph(ring, place)

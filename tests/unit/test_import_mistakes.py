@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from gnn_core.data import datasets
 
@@ -239,12 +241,96 @@ CASES: dict[str, tuple[Files, str, list[str]]] = {
         "--edges other.npz",
         ["other.npz: expected adj_data", "got numbers"],
     ),
+    "a carriage return alone among the first lines": (
+        {"edges.csv": "source,target\r1,2\r2,3\r"},
+        "--edges edges.csv",
+        ["edges.csv, line 1: expected lines that end in a line feed, got a carriage return alone"],
+    ),
+    "a carriage return alone further on": (
+        {"edges.csv": "source,target\n" + "1,2\n" * 300 + "1,2\r2,3\n3,9\n"},
+        "--edges edges.csv --nodes nodes.csv",
+        ["edges.csv, line 302: expected lines that end in a line feed"],
+    ),
+    "an id twice below a line break in a field": (
+        {"nodes.csv": 'id,label,title\n1,a,"x\ny\nz"\n2,b,q\n3,a,q\n1,a,q\n'},
+        "--edges edges.csv --nodes nodes.csv",
+        ["nodes.csv, line 7: expected each id once, got 1 again"],
+    ),
+    "no number below a line break in a field": (
+        {"nodes.csv": 'id,title,f\n1,"a\nb",1\n2,b,x\n3,b,1\n'},
+        "--edges edges.csv --nodes nodes.csv --feature-columns f",
+        ["nodes.csv, line 4: expected a number in column f, got 'x'"],
+    ),
+    "a quote that stays open": (
+        {"nodes.csv": 'id,label\n1,a\n2,"b\n3,a\n4,b\n'},
+        "--edges edges.csv --nodes nodes.csv",
+        ["nodes.csv, line 3: expected a closing quote"],
+    ),
+    "a quote that the last line leaves open": (
+        {"nodes.csv": 'id,label\n1,a\n2,b\n3,"a\n'},
+        "--edges edges.csv --nodes nodes.csv",
+        ["nodes.csv, line 4: expected a closing quote"],
+    ),
+    "a number with an underscore": (
+        {"x.csv": "id,x\n1,1\n2,1_000\n3,1\n"},
+        "--edges edges.csv --features x.csv",
+        ["x.csv, line 3: expected a number in column x, got '1_000'"],
+    ),
+    "an integer with a plus": (
+        {"edges.csv": "1,2\n" * 200 + "+3,1\n"},
+        "--edges edges.csv",
+        ["edges.csv, line 201: expected an integer of at most 64 bits in column 0, got '+3'"],
+    ),
+    "another delimiter": (
+        {"edges.csv": "source;target;a, note\n1;2;x\n2;3;x\n"},
+        "--edges edges.csv",
+        ["edges.csv, line 2: expected 2 columns, got 1: '1;2;x'", "or give --delimiter"],
+    ),
+    "numbers and words in JSON": (
+        {"x.json": '{"1": ["a", 1], "2": [], "3": []}'},
+        "--edges edges.csv --features x.json",
+        ["x.json: expected lists of feature numbers, or of words, got 1"],
+    ),
+    "half a surrogate for a node": (
+        {"edges.csv": "a,b\nb,c\n", "x.json": '{"\\ud800": [1]}'},
+        "--edges edges.csv --features x.json",
+        ["x.json: expected nodes of edges.csv, got '\\ud800'"],
+    ),
+    "made features and others": (
+        {},
+        "--edges edges.csv --nodes nodes.csv --features identity x.csv",
+        ["--features: expected files, or identity alone, got 'identity x.csv'"],
+    ),
+    "text called .npy": (
+        {"edges.npy": "1,2\n"},
+        "--edges edges.npy",
+        ["edges.npy: expected a .npy file, got another file; write it with numpy.save"],
+    ),
+    "masks that are numbers of nodes": (
+        {},
+        "--edges masks.npz",
+        ["masks.npz: expected val_mask of true and false, or 1 and 0, got others"],
+    ),
+    "Parquet without columns": (
+        {},
+        "--edges bare.parquet",
+        ["bare.parquet: expected columns, got a table without any"],
+    ),
+    "Parquet with empty lists of features": (
+        {},
+        "--edges edges.csv --nodes lists.parquet --feature-columns x",
+        ["lists.parquet, row 1: expected at least one number, got an empty list"],
+    ),
     "a pickle that calls something": (
         {},
         "--edges evil.npz",
         ["evil.npz: expected adj_matrix as an array or a SciPy matrix", "np.savez"],
     ),
 }
+
+
+# As numbers of nodes, and as many as there are nodes.
+_MASKS = {"train": [0, 1, 1, 0], "val": [2, 3, 2, 3], "test": [3, 3, 3, 3]}
 
 
 class _Evil:
@@ -263,6 +349,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save("two-hot.npy", np.array([[1, 1], [0, 1], [1, 0]]))
     np.savez("other.npz", numbers=np.arange(3))
     np.savez("evil.npz", adj_matrix=np.array(_Evil(), object), allow_pickle=True)
+    ends = np.array([[0, 1], [2, 3]])
+    masks = {f"{part}_mask": np.array(nodes) for part, nodes in _MASKS.items()}
+    np.savez("masks.npz", edges=ends, x=np.eye(4), y=np.array([0, 1, 0, 1]), **masks)
+    parquet.write_table(pyarrow.table({}), "bare.parquet")
+    lists = pyarrow.array([[], [], []], pyarrow.list_(pyarrow.float32()))
+    parquet.write_table(pyarrow.table({"id": [1, 2, 3], "x": lists}), "lists.parquet")
     os.mkfifo("pipe.csv")
     Path("folder.csv").mkdir()
     return tmp_path

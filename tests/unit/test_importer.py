@@ -21,10 +21,11 @@ from pyarrow import csv, parquet
 from scipy import sparse
 
 from gnn_core.bench import importing
-from gnn_core.data import datasets, hold_out
+from gnn_core.data import datasets, hold_out, room
 from gnn_core.data.features import SparseFeatures
 from gnn_core.data.graph import Graph
 from gnn_core.data.importer.keys import IntegerKeys, TextKeys
+from gnn_core.data.importer.tables import Table, TextOptions
 from gnn_core.data.link_graph import LinkSplit, link_graph
 from gnn_core.data.table_dtype import with_table_dtype
 from tests.conftest import ROOT
@@ -411,3 +412,100 @@ def test_the_benchmark_makes_a_table_and_imports_it(
     assert importing.main(words) == 0
     assert "3,000 edges" in capsys.readouterr().out
     assert list(place.glob("tmp*")) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "expected"),
+    [
+        ("id,x,y", "x,y", [[1, 2], [3, 4]]),  # y is a usual name of labels
+        ("id,x[0],x[1]", "x[0],x[1]", [[1, 2], [3, 4]]),
+        ("id,first,second", "2", [[2], [4]]),
+        ("id,first,second", "f*,2", [[1, 2], [3, 4]]),
+    ],
+)
+def test_features_are_named_or_given_by_position(
+    header: str, columns: str, expected: list[list[int]]
+) -> None:
+    graph = imported(
+        f"--edges edges.csv --nodes nodes.csv --feature-columns {columns}",
+        edges_csv="source,target\n5,7\n",
+        nodes_csv=f"{header}\n5,1,2\n7,3,4\n",
+    )
+    assert np.asarray(graph.features).tolist() == expected
+    assert graph.labels is None
+
+
+def test_json_names_nodes_of_19_digits() -> None:
+    last = "1234567890123456789"
+    graph = imported(
+        "--edges edges.csv --features words.json",
+        edges_csv=f"source,target\n{last},2\n",
+        words_json=json.dumps({last: [1], "2": [0]}),
+    )
+    assert isinstance(graph.features, SparseFeatures)
+    assert graph.features[np.arange(2)].tolist() == [[1, 0], [0, 1]]
+
+
+def test_words_of_json_that_differ_at_their_end() -> None:
+    graph = imported(
+        "--edges edges.csv --features words.json",
+        edges_csv="source,target\n1,2\n",
+        words_json=json.dumps({"1": ["a\0"], "2": ["a"]}),
+    )
+    assert graph.num_features == 2
+
+
+def test_blanks_around_ids_of_text_are_left_out() -> None:
+    graph = imported(
+        "--edges edges.csv --nodes nodes.csv",
+        edges_csv="source, target\na, b\nb, c d\n",
+        nodes_csv="id\na\n b \nc d\n",
+    )
+    assert ids_of(graph) == ["a", "b", "c d"]
+    assert neighbours(graph) == [[1], [0, 2], [1]]
+
+
+def test_a_field_may_have_line_breaks() -> None:
+    graph = imported(
+        "--edges edges.csv --nodes nodes.csv",
+        edges_csv="source,target\n1,2\n2,3\n",
+        nodes_csv='id,"la\nbel",title,class\n1,x,"two\nlines, and ""more""",a\n2,x,q,b\n3,x,5",a\n',
+    )
+    assert graph.labels is not None and graph.labels.tolist() == [0, 1, 0]
+
+
+def test_an_array_of_edges_may_name_nodes_that_are_not_listed() -> None:
+    np.save("edges.npy", np.array([[5, 7], [7, 9]]))
+    graph = imported(
+        "--edges edges.npy --nodes nodes.csv --allow-unlisted", nodes_csv="id,label\n5,a\n7,a\n"
+    )
+    assert ids_of(graph) == [5, 7, 9]
+    assert graph.labels is not None and graph.labels.tolist() == [0, 0, -1]
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_labels_in_an_archive_may_be_text(kind: str) -> None:
+    labels = np.array(["dog", "cat", "dog"], kind)
+    np.savez("graph.npz", edges=np.array([[0, 1], [1, 2]]), x=np.eye(3), y=labels)
+    graph = imported("--edges graph.npz")
+    assert graph.labels is not None and graph.labels.tolist() == [1, 0, 1]
+    assert graph.meta["provenance"]["class_names"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_one_edge_to_a_huge_number_asks_for_memory_first(
+    suffix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room, "available_memory_bytes", lambda: 1 << 30)
+    edges = np.array([[2**31 - 3, 1]])
+    save = {"npy": np.save, "npz": lambda path, edges: np.savez(path, edges=edges)}[suffix]
+    save(f"edges.{suffix}", edges)
+    assert datasets.main(["import", "mine", "--edges", f"edges.{suffix}"]) == 2
+    assert "2,147,483,646 nodes: expected 64.4 GB of memory" in capsys.readouterr().err
+
+
+def test_progress_of_parquet_is_that_of_the_whole_file() -> None:
+    parquet.write_table(pyarrow.table({"id": np.arange(3 << 20)}), "nodes.parquet")
+    table = Table.open(Path("nodes.parquet"), ["id"], TextOptions())
+    read = [batch.bytes_read for batch in table.batches({"id": "int"})]
+    assert len(read) > 1 and read == sorted(set(read))

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from gnn_core.data import datasets
 from gnn_core.data.graph import Graph, write_graph
-from gnn_core.data.interop import as_graph, from_dgl, from_ogb, from_pandas, from_scipy
+from gnn_core.data.interop import as_graph, from_dgl, from_edges, from_ogb, from_pandas, from_scipy
 from gnn_core.usage import UsageError
 
 # Four nodes; an edge twice and one from a node to itself.
@@ -168,3 +168,64 @@ def test_directed_edges_are_kept(data: Any) -> None:
     graph = as_graph(data, directed=True)
     assert graph.citations is not None and graph.citations.tolist() == EDGES.tolist()
     assert as_graph(data).citations is None
+
+
+def frame(*rows: tuple[Any, Any]) -> pandas.DataFrame:
+    """A frame of edges."""
+    return pandas.DataFrame(list(rows), columns=["a", "b"], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: from_pandas(frame((1, 2), (None, 3))), "an empty one in row 1"),
+        (lambda: from_pandas(frame((1.0, 2.0), (np.nan, 3.0))), "an empty one in row 1"),
+        (lambda: from_pandas(frame((1, "x"), ("y", 2))), "ids of one kind"),
+        (lambda: from_pandas(pandas.DataFrame({"a": [1]})), "a frame of edges with two columns"),
+        (lambda: from_pandas([(1, 2)]), "a frame of edges"),
+        (lambda: from_pandas(frame((1, 2)), [1, 2]), "a frame of nodes"),
+        (
+            lambda: from_pandas(frame((0, 1)), pandas.DataFrame({"t": ["p", "q"]}), features=["t"]),
+            "features that are numbers",
+        ),
+        (lambda: from_scipy(sparse.coo_array(np.arange(3))), "a square matrix"),
+        (lambda: from_edges("mine", [(0, 1), (1,)]), "edges that are numbers"),
+        (lambda: from_edges("mine", [("a", "b")]), "edges that are numbers"),
+        (lambda: from_edges("mine", [(0, 1)], -1), "a number of nodes from 0"),
+        (lambda: from_edges("mine", [(0, 1)], 2.5), "a number of nodes from 0"),
+    ],
+)
+def test_an_object_with_a_mistake_is_refused_in_one_line(make: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"), [([True], "train_mask of 4 nodes"), ([0, 1, 2, 3], "true and false")]
+)
+def test_a_mask_that_is_none_is_refused(data: Any, mask: list[Any], words: str) -> None:
+    data.train_mask = np.array(mask)
+    with pytest.raises(UsageError, match=words):
+        as_graph(data)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_sparse_tensors_of_each_layout_are_features(data: Any) -> None:
+    for sparse_x in (data.x.to_sparse(), data.x.to_sparse_csr()):
+        data.x = sparse_x
+        assert_whole(as_graph(data))
+
+
+@pytest.mark.parametrize("rows", [[[1, 2], [1]], ["p", "q"]])
+def test_attributes_that_are_no_features_are_refused(rows: list[Any]) -> None:
+    graph = networkx.path_graph(2)
+    networkx.set_node_attributes(graph, dict(enumerate(rows)), "x")
+    with pytest.raises(UsageError, match="features that are numbers in rows of one length"):
+        as_graph(graph)
+
+
+def test_a_number_for_each_node_is_a_feature() -> None:
+    graph = networkx.path_graph(2)
+    networkx.set_node_attributes(graph, {0: 3, 1: 4}, "x")
+    assert np.asarray(as_graph(graph).features).tolist() == [[3], [4]]

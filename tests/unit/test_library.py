@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ torch = pytest.importorskip("torch")
 
 import ringsage
 from gnn_core.data.graph import Graph, write_graph
+from gnn_core.inference.job import names_of_classes
+from gnn_core.training.checkpoint import model_of, read_model
 from ringsage import reference
 
 pytestmark = pytest.mark.needs_torch
@@ -97,6 +101,63 @@ def test_importing_it_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fanouts": (0,)}, "--fanouts"),
+        ({"fanouts": (2.5,)}, "--fanouts"),
+        ({"fanouts": 5}, "--fanouts"),
+        ({"global_batch_size": 0}, "--global-batch-size: expected a whole number"),
+        ({"seed": -1}, "--seed: expected a whole number"),
+        ({"prefetch": -1}, "--prefetch: expected a whole number"),
+    ],
+)
+def test_a_loader_refuses_what_the_programs_refuse(
+    tiny_graph: Graph, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ringsage.UsageError, match=words):
+        ringsage.make_loader(tiny_graph, **settings)
+
+
+def test_an_unknown_setting_is_told_with_a_hint() -> None:
+    with pytest.raises(ringsage.UsageError, match="unknown setting 'datset', did you mean dataset"):
+        ringsage.train(datset="cora")
+
+
+def test_paths_and_numbers_of_numpy_are_settings(folder: str, tmp_path: Path) -> None:
+    settings = {"hidden": 8, "fanouts": np.array([3, 2]).tolist(), "epochs": np.int64(1)}
+    place = {"records": tmp_path / "records", "checkpoint_dir": tmp_path / "saved"}
+    record = ringsage.train(dataset=Path(folder), device="cpu", quiet=True, **settings, **place)
+    assert record.status == "ok"
+    graph = ringsage.open_graph(Path(folder))
+    logits = ringsage.predict(tmp_path / "saved", graph)
+    some = [7, 2, 7]
+    assert ringsage.predict(tmp_path / "saved", graph, nodes=some) == pytest.approx(logits[some])
+    none = np.empty(0, np.int64)
+    assert len(ringsage.predict(tmp_path / "saved", graph, nodes=none)) == 0
+    for nodes in ([-1], [graph.num_nodes], [1.5], [[1, 2]], ["a"], graph.labels == 0):
+        with pytest.raises(ringsage.UsageError, match="nodes: expected a list of whole numbers"):
+            ringsage.predict(tmp_path / "saved", graph, nodes=nodes)
+
+
+def test_classes_keep_the_names_of_the_training(tiny_graph: Graph, tmp_path: Path) -> None:
+    def named(names: list[str] | None) -> Graph:
+        provenance = {} if names is None else {"class_names": names}
+        graph = replace(tiny_graph, meta={**tiny_graph.meta, "provenance": provenance})
+        return write_graph(graph, tmp_path / "named")
+
+    names = [f"class {at}" for at in range(tiny_graph.num_classes)]
+    where = {"dataset": named(names).folder, "checkpoint_dir": tmp_path / "saved"}
+    ringsage.train(**where, epochs=1, device="cpu", quiet=True, records=tmp_path / "records")
+    saved = model_of(read_model(tmp_path / "saved", "best.safetensors"))
+    assert names_of_classes(saved, named(names)) == names
+    assert names_of_classes(saved, named(None)) == names
+    assert names_of_classes(replace(saved, class_names=None), named(names)) == names
+    graph = named(names[::-1])
+    with pytest.raises(ringsage.UsageError, match="class 0 is 'class .', and was 'class 0'"):
+        ringsage.predict(tmp_path / "saved", graph)
 
 
 def test_the_reference_is_what_the_docstrings_say() -> None:

@@ -138,6 +138,7 @@ def test_a_rank_that_stands_still_is_ended_where_others_go_on_without_it(
         assert process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_a_rank_that_stands_still_after_it_has_come(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "has come", tmp_path) as process:
         wait_for(alone, 2)
@@ -153,6 +154,7 @@ def test_a_rank_that_does_nothing_ends_the_wait(alone: World, tmp_path: Path) ->
     assert "does nothing" in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_rank_that_has_ended(alone: World, tmp_path: Path) -> None:
     with other_rank(alone, "computes", tmp_path) as process:
         process.kill()

@@ -71,7 +71,7 @@ def test_synchronous_it_has_the_curve_of_one_process(
     assert server.bytes_pushed == server.pushes * record.allreduce_bytes_per_step
 
 
-@pytest.mark.parametrize("staleness", ["2", "inf"])
+@pytest.mark.parametrize("staleness", ["2", pytest.param("inf", marks=pytest.mark.long)])
 def test_asynchronous_it_learns_within_its_bound(
     cache: Path, alone: dict[str, Any], staleness: str
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_checkpoint_is_resumed_on_other_servers_and_workers(
     assert then.final == pytest.approx(alone["final"], rel=1e-12)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.long)])
 def test_an_asynchronous_run_is_replayed_bit_for_bit(
     cache: Path, tmp_path: Path, optimizer: str
 ) -> None:
@@ -200,7 +200,7 @@ def test_a_damaged_journal_is_refused(tmp_path: Path, changes: dict[str, Any], w
         read_journal(tmp_path / "journal")
 
 
-@pytest.mark.parametrize("compress", ["fp16", "topk:0.1"])
+@pytest.mark.parametrize("compress", [pytest.param("fp16", marks=pytest.mark.long), "topk:0.1"])
 def test_a_checkpoint_has_what_was_not_sent(
     cache: Path, tmp_path: Path, alone: dict[str, Any], compress: str
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_reader_that_has_gone_is_no_mistake(command: str) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", [HELP, LIST])
+@pytest.mark.parametrize("command", [pytest.param(HELP, marks=pytest.mark.long), LIST])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_a_closed_stream_is_no_mistake(command: str, closed: str) -> None:
     done = shell(f"{command} {closed}")

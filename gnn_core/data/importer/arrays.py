@@ -35,6 +35,7 @@ FEATURES = (
     "attr",
 )
 LABELS = ("labels", "label", "y", "node_labels", "node_label", "target", "targets")
+_NPY = b"\x93NUMPY"
 _PIECE_VALUES = 1 << 22
 _MOST_PICKLE_BYTES = 4 << 30
 _CONVERT = (
@@ -56,15 +57,19 @@ Matrix = Any  # scipy.sparse.csr_array
 
 def load_npy(path: Path) -> npt.NDArray:
     """The array in a .npy file, memory-mapped. UsageError."""
-    open_regular(path).close()
+    with open_regular(path) as file:
+        start = file.read(len(_NPY))
+    if start != _NPY:
+        is_archive = start.startswith(b"PK")
+        got = "an archive" if is_archive else "another file" if start else "an empty file"
+        remedy = "name it .npz" if is_archive else "write it with numpy.save"
+        raise refuse(path, None, "a .npy file", got, remedy)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: npt.NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise refuse(
             path, None, "a whole .npy file of numbers", str(error).splitlines()[0]
         ) from None
-    if not isinstance(array, np.ndarray):
-        raise refuse(path, None, "a .npy file", "an archive", "name it .npz")
     return array
 
 
@@ -97,19 +102,23 @@ class Archive:
         return whole.T if header.fortran_order and whole.ndim == 2 else whole
 
     def value(self, name: str) -> Any:
-        """An array, or a SciPy matrix that is pickled in it. UsageError."""
+        """An array, of text too, or a SciPy matrix that is pickled in it. UsageError."""
         size = self._sizes[f"{name}.npy"]
         content = b""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
                 header = read_header(file)
-                if header.dtype.hasobject:
+                is_text = header.dtype.kind in "US"
+                if header.dtype.hasobject or is_text:
                     if size > _MOST_PICKLE_BYTES:
                         raise ValueError(f"{size:,} bytes")
                     require_room(f"{name} of {self.path}", memory_bytes=3 * size)
                     content = file.read(size)
         except _DAMAGE as error:
             raise refuse(self.path, None, f"an array {name}", error) from None
+        if is_text and len(content) >= math.prod(header.shape) * header.dtype.itemsize:
+            values = np.frombuffer(content, header.dtype, math.prod(header.shape))
+            return values.reshape(header.shape, order="F" if header.fortran_order else "C")
         if not header.dtype.hasobject:
             return self.array(name)
         if math.prod(header.shape) != 1:
@@ -303,7 +312,10 @@ def column_in(path: Path, num_nodes: int, usual: tuple[str, ...]) -> npt.NDArray
             raise refuse(
                 path, None, f"one array, or one called {usual[0]}", ", ".join(archive.names)
             )
-        values = archive.array(name)
+        found = archive.value(name)
+        if not isinstance(found, np.ndarray):
+            raise refuse(path, None, f"{name} to hold a value per node", "a sparse matrix")
+        values: npt.NDArray = found
     else:
         values = load_npy(path)
     if values.ndim == 0 or len(values) != num_nodes:

@@ -29,13 +29,14 @@ from gnn_core.data.room import require_room
 from gnn_core.data.store import GraphWriter
 from gnn_core.usage import UsageError
 
-READER = "importer 1"  # change it whenever the same files give other arrays
+READER = "importer 2"  # change it whenever the same files give other arrays
 _ARRAYS = (".npy", ".npz")
 _TEXT_BYTES_PER_EDGE = 8  # at least, but for graphs of less than a thousand nodes
 _MOST_IDENTITY = 10_000  # nodes that get a column each where there are no features
 # Of an edge while its row is sorted, as `csr` counts. It really takes a third of that, so that 100
 # million edges are sorted at once in less than 1 GB.
 _SORT_BYTES = 12
+_NUMBERED_BYTES = 30  # of memory for a node whose id is its number, while that is noted
 _MOST_SORT_BYTES = 3 << 30
 
 
@@ -151,6 +152,7 @@ def _read_npz(request: Request, pairs: edges.PairFile) -> Read:
 
 def numbered(num_nodes: int) -> IntegerKeys:
     """Ids that are the numbers of nodes, from 0."""
+    require_room(f"{num_nodes:,} nodes", memory_bytes=_NUMBERED_BYTES * num_nodes)
     keys = IntegerKeys()
     keys.insert(np.arange(num_nodes))
     return keys
@@ -187,7 +189,7 @@ def _read_tables(
     else:
         keys = edges.id_kind(request, ids)()
     if is_array:
-        _read_array(request, keys, pairs, listed_in, is_numbered=not node_tables)
+        keys = _read_array(request, keys, pairs, listed_in, is_numbered=not node_tables)
     else:
         edges.read_tables(edge_tables, keys, pairs, listed_in, progress)
     if not pairs.count:
@@ -209,22 +211,23 @@ def _ordered_rows(request: Request) -> int | None:
 
 def _read_array(
     request: Request, keys: Keys, pairs: edges.PairFile, listed_in: str | None, is_numbered: bool
-) -> None:
+) -> Keys:
     path = request.edges[0]
     found = load_edges(path)
     if not isinstance(keys, IntegerKeys):
         raise refuse(path, None, "a node table with integer ids", "text")
     if is_numbered and listed_in is None:
-        keys.insert(np.arange(int(found.max(initial=-1)) + 1))
+        keys = numbered(int(found.max(initial=-1)) + 1)
+    number = keys.insert if listed_in is None and not is_numbered else keys.find
     for low in range(0, len(found), 1 << 20):
         piece = found[low : low + (1 << 20)]
-        source, target = (keys.find(np.ascontiguousarray(piece[:, end])) for end in (0, 1))
+        source, target = (number(np.ascontiguousarray(piece[:, end])) for end in (0, 1))
         odd = np.flatnonzero((source < 0) | (target < 0))
         if len(odd):
-            wanted = f"nodes of {listed_in or 'the node table'}"
-            raise refuse(path, None, wanted, piece[int(odd[0])].tolist())
+            raise refuse(path, None, f"nodes of {listed_in}", piece[int(odd[0])].tolist())
         pairs.write(source, target)
     pairs.close()
+    return keys
 
 
 def _sorted(keys: IntegerKeys, pairs: edges.PairFile) -> IntegerKeys:

@@ -141,11 +141,16 @@ def numbers_of(
 
 
 def id_array(batch: Batch, column: str) -> Any:
-    """A column of ids: int64 [k], or Arrow's array of text. UsageError for an empty one."""
+    """A column of ids: int64 [k], or Arrow's array of text. UsageError for an empty one.
+
+    Text is taken without the blanks around it, as numbers and the names of columns are.
+    """
     from pyarrow import compute, types
 
     values = batch.columns[column]
     is_text = types.is_string(values.type)
+    if is_text:
+        values = compute.utf8_trim_whitespace(values)
     empty = compute.equal(values, "").fill_null(True) if is_text else values.is_null()
     if (values.null_count or is_text) and (row := empty.index(True).as_py()) >= 0:
         raise batch.error(row, f"an id in column {column}", "nothing")

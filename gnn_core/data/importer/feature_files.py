@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from gnn_core.data.importer.nodes import (
 )
 from gnn_core.data.importer.request import Request
 from gnn_core.data.importer.tables import Batch, Table
-from gnn_core.data.importer.text import refuse
+from gnn_core.data.importer.text import is_integer, refuse
 from gnn_core.data.room import require_room
 from gnn_core.files import read_regular
 from gnn_core.usage import shown
@@ -33,6 +34,7 @@ _IDS = ("id", "node_id", "node")
 _MOST_JSON_BYTES = 1 << 30
 _MOST_COLUMNS = 1 << 24
 _ARRAYS = (".npy", ".npz")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_features(
@@ -204,9 +206,11 @@ def _of_json(path: Path, keys: Keys, listed_in: str) -> tuple[SparseFeatures, li
             raise refuse(path, None, f"features from 0 to {_MOST_COLUMNS - 1}", shown(odd))
         columns = np.array(flat, np.int64)
     elif all(type(word) is str for word in flat):
-        columns = np.unique(np.array(flat), return_inverse=True)[1]
+        place = {word: column for column, word in enumerate(sorted(set(flat)))}
+        columns = np.array([place[word] for word in flat], np.int64)
     else:
-        odd_one = next(word for word in flat if type(word) not in (int, str))
+        kind = int if type(flat[0]) is int else str
+        odd_one = next(word for word in flat if type(word) is not kind)
         raise refuse(path, None, "lists of feature numbers, or of words", shown(odd_one))
     ones = np.ones(len(flat), np.float32)
     return _sparse(path, ones, np.repeat(numbers_found, lengths), columns, keys)
@@ -243,10 +247,12 @@ def find_texts(keys: Keys, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     if isinstance(keys, TextKeys):
         import pyarrow
 
-        return keys.find(pyarrow.array(texts, pyarrow.string()))
-    fits = [text.removeprefix("-").isdecimal() and len(text) < 19 for text in texts]
+        # Blanks around ids are left out, as in tables; no id is empty, or has half a surrogate.
+        known = ["" if _SURROGATE.search(text) else text.strip() for text in texts]
+        return keys.find(pyarrow.array(known, pyarrow.string()))
+    fits = [is_integer(text) for text in texts]
     ids = np.array(
-        [int(text) if fit else -1 for text, fit in zip(texts, fits, strict=True)], np.int64
+        [int(text) if fit else 0 for text, fit in zip(texts, fits, strict=True)], np.int64
     )
     return np.where(fits, keys.find(ids), -1)
 

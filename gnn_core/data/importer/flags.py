@@ -82,7 +82,8 @@ def _add_reading_flags(parser: argparse.ArgumentParser) -> None:
         type=_commas,
         default=(),
         metavar="C,C",
-        help="numbers in --nodes or in --features to take as features; x_* is a pattern",
+        help="numbers in --nodes or in --features to take as features: names, positions, or a "
+        "pattern such as x_*",
     )
     add(
         "--feature-layout",
@@ -117,6 +118,10 @@ def request_of(arguments: argparse.Namespace) -> Request:
         raise UsageError("expected --edges FILE, or --ogb DIR, and not both; see import --help")
     if arguments.split:
         split_rule(arguments.split)  # a wrong one is told before anything is read
+    made = [name for name in arguments.features or () if name in MADE_FEATURES]
+    if made and len(arguments.features) > 1:
+        got = shown(" ".join(arguments.features))
+        raise UsageError(f"--features: expected files, or {made[0]} alone, got {got}; name one")
     values: dict[str, Any] = {}
     for name in Request.__dataclass_fields__.keys() - {"text"}:
         value = getattr(arguments, name)

@@ -87,9 +87,10 @@ def _columns(table: Table, request: Request) -> NodeColumns:
         if given is not None:
             return table.column(given, flag)
         found = table.guess(usual)
-        return found if found != key else None
+        return None if found == key or found in for_features else found
 
     key = id_column(table, request)
+    for_features = [_named(table, pattern) for pattern in request.feature_columns]
     label_column = request.label_column
     if label_column and "," in label_column and label_column not in table.names:
         wanted = "one label column: several labels per node are not supported"
@@ -104,19 +105,27 @@ def _columns(table: Table, request: Request) -> NodeColumns:
 def feature_columns(
     table: Table, patterns: Sequence[str], taken: set[str | None]
 ) -> tuple[tuple[str, str], ...]:
-    """The columns that match a pattern, in the order of the table, with their kinds."""
+    """The columns that are given by name, position or pattern, in the order of the table.
+
+    Each with its kind.
+    """
     free = [name for name in table.names if name not in taken]
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(free, pattern):
+        name = _named(table, pattern)
+        matching = [name] if name in free else fnmatch.filter(free, pattern)
+        chosen.update(matching)
+        if not matching:
             near = did_you_mean(pattern, free)
             got = f"{shown(', '.join(free))}{near}"
             wanted = f"columns {shown(pattern)}"
             raise refuse(table.path, None, wanted, got, "correct --feature-columns")
-    found = []
-    for name in free:
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            found.append((name, number_kind(table, name)))
-    return tuple(found)
+    return tuple((name, number_kind(table, name)) for name in free if name in chosen)
+
+
+def _named(table: Table, wanted: str) -> str | None:
+    """The column of that name or position (from 0), if there is one: else it is a pattern."""
+    return table.column(wanted, "") if table.has(wanted) else None
 
 
 def number_kind(table: Table, column: str) -> str:
@@ -232,6 +241,8 @@ def numbers(batch: Batch, columns: Sequence[str]) -> npt.NDArray[np.float32]:
 
 def require_width(batch: Batch, rows: npt.NDArray, width: int) -> int:
     """The number of columns of `rows`. UsageError unless it is `width`, which is 0 at first."""
+    if not rows.shape[1]:
+        raise batch.error(0, "at least one number", "an empty list")
     if width and rows.shape[1] != width:
         raise batch.error(0, f"{width} numbers", rows.shape[1])
     return int(rows.shape[1])

@@ -25,6 +25,7 @@ from gnn_core.data.importer.arrays import (
 )
 from gnn_core.data.importer.labels import classes_of_array
 from gnn_core.data.importer.nodes import NodeData
+from gnn_core.data.importer.splits import splits_of_masks
 from gnn_core.data.importer.text import refuse
 from gnn_core.usage import UsageError
 
@@ -116,12 +117,9 @@ def _splits(archive: Archive, num_nodes: int) -> npt.NDArray[np.uint8] | None:
     names = {value: archive.first(usual) for value, usual in _MASKS.items()}
     if any(name is None for name in names.values()):
         return None
-    splits = np.zeros(num_nodes, np.uint8)
-    for value, name in names.items():
-        mask = archive.array(name or "")
-        if mask.ndim == 2:
-            mask = mask[0] if mask.shape[1] == num_nodes else mask[:, 0]
-        if mask.shape != (num_nodes,):
-            raise refuse(archive.path, None, f"{name} of {num_nodes:,} nodes", list(mask.shape))
-        splits[mask.astype(np.bool_)] = value
-    return splits
+
+    def error(expected: str, got: object) -> UsageError:
+        return refuse(archive.path, None, expected, got)
+
+    masks = {value: (str(name), archive.array(str(name))) for value, name in names.items()}
+    return splits_of_masks(masks, num_nodes, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,7 @@ WORDS = {
     "unlabeled": 0,
     "unlabelled": 0,
 }
+Mask = tuple[str, npt.NDArray]  # its name and values
 _PER_CLASS, _NUM_VALID, _NUM_TEST = 20, 500, 1000
 
 
@@ -43,6 +46,26 @@ def make_splits(
     order = seeding.permutation(len(labels), seed, "import split")
     order = order[labels[order] >= 0]
     return _planetoid(order, labels) if rule.how == "planetoid" else _random(order, labels, rule)
+
+
+def splits_of_masks(
+    masks: Mapping[int, Mask], num_nodes: int, refuse: Callable[[str, object], UsageError]
+) -> Splits:
+    """uint8 [N] out of a mask for each value: [N], or of several splits, of which the first counts.
+
+    `refuse` makes the error out of what was expected and what came.
+    """
+    splits = np.zeros(num_nodes, np.uint8)
+    for value, (name, mask) in masks.items():
+        chosen = mask
+        if mask.ndim == 2 and mask.size:
+            chosen = mask[:, 0] if len(mask) == num_nodes else mask[0]
+        if chosen.shape != (num_nodes,):
+            raise refuse(f"{name} of {num_nodes:,} nodes", f"shape {list(mask.shape)}")
+        if chosen.dtype.kind not in "biuf" or not ((chosen == 0) | (chosen == 1)).all():
+            raise refuse(f"{name} of true and false, or 1 and 0", f"others ({chosen.dtype})")
+        splits[chosen.astype(np.bool_)] = value
+    return splits
 
 
 def _random(order: npt.NDArray, labels: npt.NDArray[np.int32], rule: SplitRule) -> Splits:

@@ -35,6 +35,7 @@ class Batch:
     first_row: int  # of a Parquet file, counted from 1
     block: Block | None  # of a text file
     bytes_read: int  # of the whole file so far, as it is stored or, if compressed, unpacked
+    delimiter: str = ","  # of a text file
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -42,7 +43,7 @@ class Batch:
     def error(self, row: int, expected: str, got: object, remedy: str = "") -> UsageError:
         """The error about a row, which names its line."""
         if self.block is not None:
-            return refuse(self.path, self.block.line_of(row), expected, got, remedy)
+            return refuse(self.path, self.block.line_of(row, self.delimiter), expected, got, remedy)
         path = Path(f"{self.path}, row {self.first_row + row}")
         return refuse(path, None, expected, got, remedy)
 
@@ -66,6 +67,8 @@ class Table:
             form = form_of(path, known_names, options.encoding, options.delimiter, options.header)
             return cls(path, form.names, options, form)
         schema = _parquet(path).schema_arrow
+        if not schema.names:
+            raise refuse(path, None, "columns", "a table without any")
         return cls(
             path,
             tuple(schema.names),
@@ -74,12 +77,15 @@ class Table:
             dict(zip(schema.names, schema.types, strict=True)),
         )
 
+    def has(self, wanted: str) -> bool:
+        """Whether there is a column of that name or position (from 0)."""
+        is_position = wanted.isdecimal() and len(wanted) < 10
+        return wanted in self.names or (is_position and int(wanted) < len(self.names))
+
     def column(self, wanted: str, flag: str) -> str:
         """The name of a column that is given by its name or its position (from 0). UsageError."""
-        if wanted in self.names:
-            return wanted
-        if wanted.isdecimal() and int(wanted) < len(self.names):
-            return self.names[int(wanted)]
+        if self.has(wanted):
+            return wanted if wanted in self.names else self.names[int(wanted)]
         near = did_you_mean(wanted, self.names)
         known = ", ".join(self.names[:20]) + (", ..." if len(self.names) > 20 else "")
         raise refuse(
@@ -124,20 +130,21 @@ class Table:
         done = 0
         for block, columns in found:
             done += len(block.content)
-            yield Batch(columns, self.path, 0, block, done)
+            yield Batch(columns, self.path, 0, block, done, form.delimiter)
 
     def _parquet_batches(self, kinds: dict[str, str]) -> Iterator[Batch]:
         import pyarrow
 
         types = {**_arrow_types(), "list": pyarrow.list_(pyarrow.float64())}
-        row = 1
+        row, done = 1, 0
         try:
             for batch in _parquet(self.path).iter_batches(_PARQUET_ROWS, columns=list(kinds)):
                 columns = {}
                 for name, kind in kinds.items():
                     columns[name] = _cast(self.path, name, kind, batch.column(name), types[kind])
+                done += batch.nbytes
                 if batch.num_rows:
-                    yield Batch(columns, self.path, row, None, batch.nbytes)
+                    yield Batch(columns, self.path, row, None, done)
                 row += batch.num_rows
         except (pyarrow.ArrowException, OSError) as error:
             raise refuse(self.path, None, "a whole Parquet file", _first(error)) from None
@@ -169,6 +176,7 @@ def _parse(block: Block, form: Form, kinds: dict[str, str]) -> tuple[Block, dict
         raise found or refuse(
             block.path, block.first_line, "rows of a table", _first(error)
         ) from None
+    block.require_closed(form.delimiter, table.num_rows)
     columns = {name: table.column(name).combine_chunks() for name in kinds}
     return block, columns
 

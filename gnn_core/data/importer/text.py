@@ -6,12 +6,15 @@ or nothing but empty ones, is refused.
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +30,19 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 _DELIMITERS = ("\t", ",", ";", "|", " ")
 _COMMENTS = (b"#", b"%")
+csv.field_size_limit(2 * _BLOCK_BYTES)  # a field may be as long as a block
+_END = "\x01end"  # follows a text that is parsed: a row of its own, unless a quote is open
+_INTEGER = re.compile(r"\s*-?[0-9]+\s*")
+_COLUMNS_HINT = "correct the file, or give --delimiter if another sign separates columns"
 _TEXT_HINT = "save it as UTF-8 (iconv -f LATIN1 -t UTF-8) or give --encoding"
+
+
+class Row(NamedTuple):
+    """A row of a table in text."""
+
+    line: int  # it begins on
+    last_line: int
+    fields: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,15 +53,55 @@ class Block:
     first_line: int  # counted from 1
     content: bytes
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Each line that is not empty, with its number."""
-        for number, line in enumerate(self.content.split(b"\n"), self.first_line):
-            if line.strip(b"\r"):
-                yield number, line.rstrip(b"\r")
+    @property
+    def num_lines(self) -> int:
+        """Lines, empty ones too."""
+        return self.content.count(b"\n") + (not self.content.endswith(b"\n"))
 
-    def line_of(self, row: int) -> int:
-        """The number of the line that row `row` (from 0) of this block stands on."""
-        return next(number for at, (number, _) in enumerate(self.lines()) if at == row)
+    def rows(self, delimiter: str, after: int = 0) -> Iterator[Row]:
+        """Each row that is not empty, of those after the first `after` lines. UsageError.
+
+        A field in quotes may go over several lines; bytes that are no UTF-8 become surrogates.
+        """
+        text = self.content.decode(errors="surrogateescape")
+        lines = itertools.islice(io.StringIO(text, newline="\n"), after, None)
+        reader = csv.reader(itertools.chain(lines, ["\n", _END]), delimiter=delimiter)
+        base = first = self.first_line + after
+        row: list[str] = []
+        try:
+            for row in reader:
+                last = base + reader.line_num - 1
+                if row and row != [_END]:
+                    if row[-1].endswith(_END):
+                        break
+                    yield Row(first, last, tuple(row))
+                first = last + 1
+        except csv.Error as error:
+            # csv cannot tell otherwise that a carriage return stands outside of quotes.
+            if "new-line" not in str(error):
+                got = str(error)
+                raise refuse(self.path, first, "fields with delimiters between", got) from None
+            remedy = "save it with the line ends of Unix or Windows"
+            got = "a carriage return alone"
+            raise refuse(self.path, first, "lines that end in a line feed", got, remedy) from None
+        if row != [_END]:
+            remedy = "close it; of a large file only Parquet may have line breaks in fields"
+            got = f"none up to the end of the file or of {_BLOCK_BYTES >> 20} MiB"
+            raise refuse(self.path, first, "a closing quote", got, remedy)
+
+    def require_closed(self, delimiter: str, num_rows: int) -> None:
+        """Raise UsageError for an open quote or odd line ends, which hide rows.
+
+        `num_rows`: how many rows were read, as many as lines in all but few files.
+        """
+        end = self.content.rfind(b"\n", 0, -1) + 1
+        if num_rows != self.num_lines or self.content.count(b'"', end) % 2:
+            collections.deque(self.rows(delimiter), maxlen=0)
+
+    def line_of(self, row: int, delimiter: str) -> int:
+        """The number of the line that row `row` (from 0) of this block begins on."""
+        rows = itertools.islice(self.rows(delimiter), row, None)
+        return next((each.line for each in rows), self.first_line)
 
 
 @dataclass(frozen=True)
@@ -121,23 +176,25 @@ def form_of(
     first = next(blocks(path, encoding), None)
     if first is None:
         raise refuse(path, None, "rows", "an empty file")
-    lines = [line for line, _ in zip(first.lines(), range(10 * _HEAD_ROWS), strict=False)]
-    is_comment = [line.startswith(_COMMENTS) for _, line in lines]
-    start = is_comment.index(False) if False in is_comment else len(lines)
-    lines = lines[start : start + _HEAD_ROWS + 1]
-    if not lines:
+    lines = first.content.split(b"\n", 10 * _HEAD_ROWS)[: 10 * _HEAD_ROWS]
+    is_data = [bool(line.strip(b"\r")) and not line.startswith(_COMMENTS) for line in lines]
+    if True not in is_data:
         raise refuse(path, None, "rows", "comments alone")
-    text = [(number, _decoded(path, number, line)) for number, line in lines]
-    delimiter = delimiter or next((sign for sign in _DELIMITERS if sign in text[0][1]), ",")
-    rows = [_fields(path, number, line, delimiter) for number, line in text]
+    start = is_data.index(True)
+    text = _decoded(path, first.first_line + start, lines[start])
+    delimiter = delimiter or next((sign for sign in _DELIMITERS if sign in text), ",")
+    found = list(itertools.islice(first.rows(delimiter, start), _HEAD_ROWS + 1))
+    for row in found:
+        _require_text(path, row, delimiter)
+    rows = [row.fields for row in found]
     has_header = header == "yes" or (header == "auto" and _is_header(rows, known_names))
     names = tuple(name.strip() for name in rows[0]) if has_header else ()
     if not has_header:
         names = tuple(str(number) for number in range(len(rows[0])))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise refuse(path, lines[0][0], "each column name once", f"{shown(twice)} twice")
-    skipped = lines[0][0] - 1 + has_header
+        raise refuse(path, found[0].line, "each column name once", f"{shown(twice)} twice")
+    skipped = found[0].last_line if has_header else found[0].line - 1
     return Form(delimiter, names, has_header, skipped, tuple(rows[has_header:]))
 
 
@@ -191,11 +248,10 @@ def _decoded(path: Path, number: int, line: bytes) -> str:
         raise refuse(path, number, "text in UTF-8", got, _TEXT_HINT) from None
 
 
-def _fields(path: Path, number: int, line: str, delimiter: str) -> tuple[str, ...]:
-    try:
-        return tuple(next(csv.reader(io.StringIO(line), delimiter=delimiter), ()))
-    except csv.Error as error:
-        raise refuse(path, number, "fields with delimiters between", error) from None
+def _require_text(path: Path, row: Row, delimiter: str) -> None:
+    """Raise UsageError for a row with bytes that are no UTF-8."""
+    line = delimiter.join(row.fields)
+    _decoded(path, row.line, line.encode(errors="surrogateescape"))
 
 
 def _is_header(rows: Sequence[Sequence[str]], known_names: Sequence[str]) -> bool:
@@ -213,7 +269,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text  # float takes more than Arrow does
 
 
 def first_mistake(block: Block, form: Form, kinds: dict[str, str]) -> UsageError | None:
@@ -222,36 +278,29 @@ def first_mistake(block: Block, form: Form, kinds: dict[str, str]) -> UsageError
     `kinds` says what a column holds: `int` (of 64 bits), `number`, `bool` or `text`.
     """
     columns = [(form.names.index(name), name, kind) for name, kind in kinds.items()]
-    for number, raw in block.lines():
-        try:
-            line = _decoded(block.path, number, raw)
-            row = _fields(block.path, number, line, form.delimiter)
-        except UsageError as error:
-            return error
-        if len(row) != len(form.names):
+    for row in block.rows(form.delimiter):
+        number, fields = row.line, row.fields
+        _require_text(block.path, row, form.delimiter)
+        if len(fields) != len(form.names):
             wanted = f"{len(form.names)} columns"
-            is_open = line.count('"') % 2 == 1
-            remedy = "a line break in a field is read from Parquet alone" if is_open else ""
-            return refuse(block.path, number, wanted, f"{len(row)}: {shown(line)}", remedy)
+            got = f"{len(fields)}: {shown(form.delimiter.join(fields))}"
+            return refuse(block.path, number, wanted, got, _COLUMNS_HINT)
         for at, name, kind in columns:
-            if not _CHECKS[kind](row[at]):
+            if not _CHECKS[kind](fields[at]):
                 label = f"column {name}"
                 wanted = _WANTED[kind]
                 remedy = "correct it, or give --id-type text for ids" if kind == "int" else ""
-                return refuse(block.path, number, f"{wanted} in {label}", shown(row[at]), remedy)
+                return refuse(block.path, number, f"{wanted} in {label}", shown(fields[at]), remedy)
     return None
 
 
-def _is_integer(text: str) -> bool:
+def is_integer(text: str) -> bool:
     """Whether the text is an integer that fits 64 bits."""
-    try:
-        return -(2**63) <= int(text) < 2**63 and "_" not in text
-    except ValueError:
-        return False
+    return bool(_INTEGER.fullmatch(text)) and -(2**63) <= int(text[:40]) < 2**63
 
 
 _CHECKS = {
-    "int": _is_integer,
+    "int": is_integer,
     "number": lambda text: _is_number(text) or not text,
     "bool": lambda text: text.lower() in ("true", "false", "0", "1", ""),
     "text": lambda text: True,
