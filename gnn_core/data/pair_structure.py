@@ -269,10 +269,10 @@ def _measure_pair(  # type: ignore[no-untyped-def]
             continue
         found[8] += 1
         way = ways[place]
-        is_recent = (way & _CITED) != 0 and years[middle] >= year - 1
-        found[9] += is_recent
+        is_recent = years[middle] >= year - 1
         if way & _CITED:
             found[15] += 1
+            found[9] += is_recent
             last = max(last, years[middle])
         near = np.int64(reach[middle, _LINK])
         if reach[middle, _WALKS] == 0 and near == 0:  # most are far from the source
@@ -281,8 +281,8 @@ def _measure_pair(  # type: ignore[no-untyped-def]
         walks += (reach[middle, _WALKS] - own_share) * share
         paths += (reach[middle, _PATHS] - own_root) * root
         if way & _CITED and reach[middle, _BY_ROOT] > 0:
-            hides = other if link & _CITES else -1
-            _add_couplings(middle, hides, is_recent, weights, reach, strongest, found)
+            hidden = other if link & _CITES else -1
+            _add_couplings(middle, hidden, is_recent, weights, reach, strongest, found)
         if near == 0:
             continue
         found[0] += 1
@@ -306,8 +306,7 @@ def _measure_pair(  # type: ignore[no-untyped-def]
         found[_FIRST + 4 * kind + 2] = strongest[kind, 0]
         found[_FIRST + 4 * kind + 3] = strongest[kind].sum()
     for i in range(len(found)):
-        if i not in (6, 14):
-            found[i] = np.log1p(found[i])
+        found[i] = found[i] if i in (6, 14) else np.log1p(found[i])
 
 
 @njit(cache=True, nogil=True)

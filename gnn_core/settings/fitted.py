@@ -20,8 +20,9 @@ _WIDE = 256  # features; of as many, such as a bag of words, most can be dropped
 _MANY_INPUTS = 10  # numbers of a node; of fewer, those that are dropped are missed
 
 # Steps of a run that early stopping does not end before, and evaluations in them, at most.
-_WHOLE_STEPS, _WHOLE_EVALUATIONS = 1000, 500
-_SAMPLED_STEPS, _SAMPLED_EVALUATIONS = 500, 50
+_WHOLE = 1000, 500
+_SAMPLED = 500, 50
+_LINKS = 2000, 50
 _LEAST_EPOCHS = 10
 
 _WHOLE_GRAPH: Mapping[str, Any] = {
@@ -67,7 +68,7 @@ def fitted_recipe(facts: GraphFacts, task: str, given: Mapping[str, Any]) -> Fit
         given: the settings that the user gave (field name -> value).
     """
     if task == "link":
-        return Fitted("sampled links", _in_steps(RECIPES["link default"], facts, given))
+        return Fitted("sampled links", _in_steps(RECIPES["link default"], facts, given, _LINKS))
     settings = dict(RECIPES["default"])
     name = "sampled neighbours"
     if is_whole := _fits_whole(facts):
@@ -80,7 +81,8 @@ def fitted_recipe(facts: GraphFacts, task: str, given: Mapping[str, Any]) -> Fit
     elif is_whole and is_wide and _MANY_INPUTS <= facts.num_inputs <= facts.num_features / 4:
         settings |= _MANY_WORDS
         name += ", many words"
-    return Fitted(name, _in_steps(settings, facts, given, is_whole))
+    length = _WHOLE if is_whole else _SAMPLED
+    return Fitted(name, _in_steps(settings, facts, given, length, is_whole))
 
 
 def _fits_whole(facts: GraphFacts) -> bool:
@@ -93,11 +95,14 @@ def _fits_whole(facts: GraphFacts) -> bool:
 
 
 def _in_steps(
-    settings: Mapping[str, Any], facts: GraphFacts, given: Mapping[str, Any], is_whole: bool = False
+    settings: Mapping[str, Any],
+    facts: GraphFacts,
+    given: Mapping[str, Any],
+    length: tuple[int, int],
+    is_whole: bool = False,
 ) -> dict[str, Any]:
-    """The settings with the batch, epochs and evaluations that make a number of steps."""
-    steps = _WHOLE_STEPS if is_whole else _SAMPLED_STEPS
-    evaluations = _WHOLE_EVALUATIONS if is_whole else _SAMPLED_EVALUATIONS
+    """The settings with the batch, epochs and evaluations that make a run of such a length."""
+    steps, evaluations = length
     num_targets = max(1, facts.num_targets)
     batch = num_targets if is_whole else min(settings["global_batch_size"], num_targets)
     batch = -(-batch // 8) * 8

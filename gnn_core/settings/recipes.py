@@ -68,8 +68,8 @@ _LINK: Mapping[str, Any] = {
     "input_dropout": 0.0,
     "epochs": 15,
     "eval_every": 3,  # to rank references takes half as long as to train an epoch
-    "global_batch_size": 512,
-    "lr": 0.003,
+    "global_batch_size": 128,
+    "lr": 0.001,
     "weight_decay": 0.0,
     "patience": 0,
 }
@@ -83,6 +83,7 @@ _SMALL_LINK: Mapping[str, Any] = {
     "epochs": 60,
     "eval_every": 5,  # to rank references takes longer than to train an epoch
     "global_batch_size": 1024,
+    "lr": 0.003,
     "weight_decay": 1e-4,
 }
 
@@ -126,10 +127,11 @@ _KNOWN = frozenset(
 _HOLD_OUT = {"cora": "random", "ogbl-citation2": "published"}
 _HELD_OUT = {"newest": 0.05, "random": 0.1}
 # Chosen on validation edges (results/plans/links.yaml).
-_NEGATIVES, _MANY_NEGATIVES = {"cora": 64}, 128
+_NEGATIVES = 64
+_POOL = 512  # papers that the negatives of a step are drawn from
+_LARGE_POOL = {"cora": 1024}  # of larger steps
 _EDGES, _SHORT_EPOCH = {"cora": 0}, 10_000  # of an epoch
 _PREDICTOR = {"cora": "content"}
-_POOL = 1024  # papers that the negatives of a step are drawn from
 
 
 def recipe_name(dataset: str, task: str = "node") -> str:
@@ -178,9 +180,10 @@ def fill(
     if task == "link":
         if filled["hold_out"] is None:
             followers["hold_out"] = _HOLD_OUT.get(_begins(dataset, _HOLD_OUT), "newest")
-        followers["negatives"] = _NEGATIVES.get(_begins(dataset, _NEGATIVES), _MANY_NEGATIVES)
+        followers["negatives"] = _NEGATIVES
         followers["edges_per_epoch"] = _EDGES.get(_begins(dataset, _EDGES), _SHORT_EPOCH)
-        followers["negatives_pool"] = 0 if filled["shared_negatives"] else _POOL
+        pool = _LARGE_POOL.get(_begins(dataset, _LARGE_POOL), _POOL)
+        followers["negatives_pool"] = 0 if filled["shared_negatives"] else pool
         followers["negatives_kind"] = "uniform" if filled["shared_negatives"] else "dated"
         followers["predictor"] = _PREDICTOR.get(_begins(dataset, _PREDICTOR), "structure")
         followers["link_loss"] = "softmax"

@@ -181,7 +181,7 @@ class TrainingSettings:
     negatives: int | None = option(
         None,
         LINK,
-        "papers that each citation is distinguished from in training (default: per data set)",
+        "papers that each citation is distinguished from in training (default: 64)",
         low=1,
         curve=True,
     )
@@ -198,7 +198,7 @@ class TrainingSettings:
         None,
         LINK,
         "papers that the negatives of a step are drawn from, drawn anew in each step: fewer papers "
-        "are embedded then; 0 draws from all (default: 1024, or 0 with --shared-negatives)",
+        "are embedded then; 0 draws from all (default: per data set, or 0 with --shared-negatives)",
         low=0,
         curve=True,
         newer=True,

@@ -189,7 +189,7 @@ def test_what_follows_the_recipe_follows_that_of_the_graph(parse) -> None:
 
 def test_links_of_a_folder_are_counted_in_steps_too(parse) -> None:
     config = parse("--dataset", "cora-mine", "--task", "link").for_graph(facts(4343))
-    assert (config.global_batch_size, config.epochs, config.eval_every) == (512, 56, 1)
+    assert (config.global_batch_size, config.epochs, config.eval_every) == (128, 59, 1)
     assert (config.recipe, config.fanouts) == ("sampled links", (10, 5))
 
 
