@@ -43,6 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--strategy", default="single", choices=("single", "horovod", "ddp"))
     strategy = parser.parse_args().strategy
+    torch.set_num_threads(1)  # the work is small, and so one process and each rank have the same
     world = ringsage.join(strategy)
     images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
     images, split = images.float() / 16, seeding.permutation(len(images), SEED, "split")
