@@ -219,7 +219,7 @@ def _trained(folder: Path, options: argparse.Namespace, on_disk: bool) -> Run:
                 pass
     with tempfile.TemporaryDirectory() as place:
         command = Launch("single", 1).command([*flags, "--records", place])
-        used = run_measured(command, Path(place, "run.log"), limit)
+        used = _measured(command, Path(place, "run.log"), limit)
         records, _ = read_records(place)
     record = records[-1]
     losses = tuple(record.step_losses or ())
@@ -237,9 +237,17 @@ def _trained_by(name: str, python: str, folder: Path, options: argparse.Namespac
     forget_pages(folder)
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, "run.log")
-        used = run_measured(command, log, options.memory_mib << 20)
+        used = _measured(command, log, options.memory_mib << 20)
         epochs = loads(log.read_text(encoding="utf-8").splitlines()[-1])["epochs"]
     return Run([epoch["seconds"] for epoch in epochs], used, targets)
+
+
+def _measured(command: Sequence[str], log: Path, limit_bytes: int) -> Used:
+    """As `run_measured`, whose error names no log: it lies in a folder that is about to go."""
+    try:
+        return run_measured(command, log, limit_bytes)
+    except UsageError as error:
+        raise UsageError(f"{error}".removesuffix(f"; see {log}")) from None
 
 
 def _try(peers: Sequence[Variant[Run]], rounds: int) -> list[str]:
@@ -249,7 +257,7 @@ def _try(peers: Sequence[Variant[Run]], rounds: int) -> list[str]:
         try:
             take_turns([peer], rounds, lambda run: f"later epochs {run.later:.2f} s")
         except UsageError as error:
-            notes.append(f"{peer.name} did not run: {error}".partition("; see ")[0])
+            notes.append(f"{peer.name} did not run: {error}")
             _say(notes[-1])
     return notes
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from gnn_core.files import reason as reason_of
+from gnn_core.number_text import size
 from gnn_core.sweep.child import reason, run_to_end
 from gnn_core.usage import UsageError
 
@@ -87,6 +88,15 @@ class MemoryGroup:
                 return int(value)
         return 0
 
+    def ran_out(self) -> bool:
+        """Whether the kernel ended a process of the group because of its limit."""
+        name = "memory.oom_control" if self._is_first_version else "memory.events"
+        with contextlib.suppress(OSError):
+            for line in (self.folder / name).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1]) > 0
+        return False
+
     def peak_bytes(self) -> int | None:
         """The most that was in use at once; None where the kernel does not tell."""
         name = "memory.max_usage_in_bytes" if self._is_first_version else "memory.peak"
@@ -113,7 +123,10 @@ def run_measured(command: Sequence[str], log: Path, limit_bytes: int = 0) -> Use
         seconds = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if code:
-            raise UsageError(f"{reason(log, code)}; see {log}")
+            why = reason(log, code)
+            if group is not None and group.ran_out():
+                why = f"expected to need at most {size(limit_bytes)} of memory, got {why}; raise it"
+            raise UsageError(f"{why}; see {log}")
         return Used(
             seconds=seconds,
             cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,

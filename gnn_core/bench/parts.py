@@ -2,8 +2,6 @@
 
 Every rank's batches are drawn in this process, one rank after the other, and rows are counted, not
 sent. The counts depend on graph, partition and settings alone, never on the machine.
-
-Nothing imports it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from gnn_core.data.partitioned_store import PartitionedStore, owned_parts
 from gnn_core.files import path_argument
 from gnn_core.launch import guarded
 from gnn_core.measure import machine
-from gnn_core.usage import Parser, finite, whole, wholes
+from gnn_core.usage import Parser, UsageError, finite, whole, wholes
 
 _EXAMPLES = """\
 examples:
@@ -73,6 +71,11 @@ def _run(options: argparse.Namespace) -> int:
     graph = datasets.load(
         options.dataset, options.data_root, options.cache_dir, progress=lambda line: print(line)
     )
+    if not graph.num_features:
+        raise UsageError(
+            f"graph {graph.name}: expected features, whose rows are counted, got none; take a "
+            "graph with features"
+        )
     hardware = machine.hardware()
     with tempfile.TemporaryDirectory() as folder:
         for made in [] if options.partitions else [Path(folder, "parts")]:
@@ -229,7 +232,9 @@ class _Counted(PartExchange):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser.of(f"{__doc__}\n{_EXAMPLES}", allow_abbrev=False)
+    parser = Parser.of(
+        f"{__doc__}\n{_EXAMPLES}", prog="python -m gnn_core.bench.parts", allow_abbrev=False
+    )
     add = parser.add_argument
     add("dataset", metavar="NAME", help="data set, or a graph folder")
     text = "of it (default: one made for this, by refine, with a part for each rank)"

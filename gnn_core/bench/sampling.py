@@ -3,8 +3,6 @@
 Three ways take turns, round by round, so that whatever else the machine does falls on all alike:
 the sampler alone, the loader in the caller's thread, and the loader with its prefetch thread.
 Drawing includes building the blocks. Every batch is dropped at once, as if training took no time.
-
-Nothing imports it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from gnn_core.data.graph_statistics import statistics
 from gnn_core.data.importer import command as importing
 from gnn_core.data.importer import flags as import_flags
 from gnn_core.data.meta import META, read_meta
-from gnn_core.data.partition.folder import Partition
+from gnn_core.data.partition.folder import Partition, parts_there
 from gnn_core.data.partition.show import holdings, summary
 from gnn_core.data.prepare import is_prepared, prepare
 from gnn_core.data.progress import Progress, Say
@@ -211,8 +211,11 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.command == "show":
             text = statistics(graph)
             if arguments.parts is not None:
-                meta = Partition.open(arguments.parts, graph, parts=()).meta
+                here = parts_there(arguments.parts)
+                meta = Partition.open(arguments.parts, graph, here, arguments.verify).meta
                 text += f"\n\nparts in {arguments.parts}\n{summary(meta)}\n\n{holdings(meta)}"
+                if len(here) < meta["num_parts"]:
+                    text += f"\nOf {meta['num_parts']} parts, {len(here)} are in this folder."
     print(text)
     return 0
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gnn_core.data.checks import ARRAY_NAMES, Subject, check_sparse_parts
 from gnn_core.data.features import SPARSE_PARTS, SparseFeatures
 from gnn_core.data.pieces import read_header
+from gnn_core.files import is_file
 
 
 def map_arrays(files: dict[str, Path], subject: Subject, num_features: int) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def map_array(path: Path, subject: Subject) -> npt.NDArray | None:
     if not path.exists():
         return None
     expected = "a whole .npy file of numbers in C order"
+    if not is_file(path):  # the opening of a pipe would wait for ever
+        raise subject.error(path.stem, expected, "a folder, a pipe or a device")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -21,6 +21,7 @@ from gnn_core.data.progress import Progress, Say, reporter
 from gnn_core.files import is_file, reason, remedy
 from gnn_core.usage import UsageError
 
+_CACHE_FLAG = "--cache-dir (or RINGSAGE_CACHE)"
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
 
 
@@ -59,7 +60,7 @@ def prepare(
         try:
             make(reporter(say, title))
         except OSError as error:
-            raise _cannot_write(folder, error) from None
+            raise _cannot_write(folder, error, "a graph", _CACHE_FLAG) from None
 
 
 def _silence(line: str) -> None:
@@ -67,8 +68,13 @@ def _silence(line: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path, title: str, say: Say) -> Iterator[None]:
-    """Hold the lock of a folder that is about to be written; `say` who waits. Raises UsageError."""
+def locked(
+    folder: Path, title: str, say: Say, what: str = "a graph", flag: str = _CACHE_FLAG
+) -> Iterator[None]:
+    """Hold the lock of a folder that is about to be written; `say` who waits. Raises UsageError.
+
+    Its message names `what` is written there, and the `flag` that gives another place.
+    """
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     patience = _FIRST_WORD_SECONDS
     try:
@@ -80,17 +86,17 @@ def locked(folder: Path, title: str, say: Say) -> Iterator[None]:
                 say(f"{title}: waiting for another process, which is preparing it")
                 patience = _NEXT_WORD_SECONDS
     except OSError as error:
-        raise _cannot_write(folder, error) from None
+        raise _cannot_write(folder, error, what, flag) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _cannot_write(folder: Path, error: OSError) -> UsageError:
+def _cannot_write(folder: Path, error: OSError, what: str, flag: str) -> UsageError:
     return UsageError(
-        f"{folder.parent}: expected to write a graph there, got {reason(error)}; "
-        f"{remedy(error, '--cache-dir (or RINGSAGE_CACHE)')}"
+        f"{folder.parent}: expected to write {what} there, got {reason(error)}; "
+        f"{remedy(error, flag)}"
     )
 
 
@@ -103,10 +109,15 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody waits for does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1]
+    except OSError:  # it has just ended, or this is no Linux
+        return True
+    return state not in ([b"Z"], [b"X"])

@@ -12,7 +12,11 @@ from gnn_core.usage import UsageError
 
 
 def require_room(
-    what: str, folder: Path | None = None, disk_bytes: float = 0, memory_bytes: float = 0
+    what: str,
+    folder: Path | None = None,
+    disk_bytes: float = 0,
+    memory_bytes: float = 0,
+    flag: str = "--cache-dir",
 ) -> None:
     """Raise UsageError unless there is so much room, on the disk and in memory.
 
@@ -22,6 +26,7 @@ def require_room(
             much of it is free is let be.
         disk_bytes: of files below `folder`.
         memory_bytes: that are to be had without swapping.
+        flag: that gives another folder.
     """
     disk = None if folder is None else free_bytes(folder.absolute())
     memory = available_memory_bytes()
@@ -34,7 +39,7 @@ def require_room(
         got.append(f"{size_text(disk)} of disk free for {folder}")
     raise UsageError(
         f"{what}: expected {' and '.join(wanted)}, got {' and '.join(got)}; take a smaller graph, "
-        f"a larger machine{'' if folder is None else ' or another --cache-dir'}"
+        f"a larger machine{'' if folder is None else f' or another {flag}'}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from gnn_core.config import RunConfig, UsageError
@@ -46,11 +47,6 @@ def partitioned_store(config: RunConfig, graph: Graph, world: World) -> Partitio
 def open_parts(config: RunConfig, graph: Graph, world: World) -> tuple[Partition, list[int]]:
     """The partition, and which of its parts this rank reads. Raises UsageError."""
     assert config.partitions is not None
-    if isinstance(graph.features, SparseFeatures):
-        raise UsageError(
-            f"--partitions: expected dense features, got the sparse ones of graph {graph.name}, "
-            "which are small: leave --partitions out"
-        )
     k = read_meta(Path(config.partitions))["num_parts"]
     here = world.rank_hosts[world.rank]
     ranks = [
@@ -59,6 +55,17 @@ def open_parts(config: RunConfig, graph: Graph, world: World) -> tuple[Partition
         if rank == world.rank or (config.share_parts and host == here)
     ]
     held = [part for rank in ranks for part in owned_parts(rank, k, world.world_size)]
+    return open_partition(config, graph, held), held
+
+
+def open_partition(config: RunConfig, graph: Graph, held: Iterable[int] = ()) -> Partition:
+    """The partition, checked with the parts that are `held` here. Raises UsageError."""
+    assert config.partitions is not None
+    if isinstance(graph.features, SparseFeatures):
+        raise UsageError(
+            f"--partitions: expected dense features, got the sparse ones of graph {graph.name}, "
+            "which are small: leave --partitions out"
+        )
     partition = Partition.open(config.partitions, graph, held, config.verify)
     if not partition.num_features:
         raise UsageError(
@@ -73,7 +80,7 @@ def open_parts(config: RunConfig, graph: Graph, world: World) -> tuple[Partition
             f"--partitions {config.partitions}: expected parts with adjacency rows, since {why}, "
             "got none; partition the graph with --topology"
         )
-    return partition, held
+    return partition
 
 
 def require_parts_suffice(config: RunConfig, graph: Graph) -> None:

@@ -17,6 +17,7 @@ from gnn_core.number_text import size
 from gnn_core.settings.rules import label
 from gnn_core.training import describe
 from gnn_core.training.memory_plan import num_weights, plan_memory
+from gnn_core.training.parts import open_partition
 from gnn_core.training.tasks import facts_of, open_clusters, open_for, targets_per_epoch
 from gnn_core.training.world import World
 from gnn_core.usage import SharedUsageError
@@ -61,6 +62,8 @@ def open_graph(
     with world.errors_on_all_ranks():
         config = config.for_graph(facts_of(config, graph))
         _set_up(config, world, set_up)
+        if config.dry_run and config.partitions is not None:
+            open_partition(config, graph)  # other runs open it later, with the parts of each rank
         if not config.dry_run:
             require_memory(config, graph, world)
             graph = open_clusters(config, graph, world.num_replicas, console.progress)

@@ -124,7 +124,9 @@ def test_links_are_predicted_on_parts(place: Place, graph: Graph, single: Callab
     ("name", "changes", "expected"),
     [
         ("none", {}, "expected the folder of a partition, got no meta.json there"),
+        ("none", {"dry_run": True}, "expected the folder of a partition, got no meta.json there"),
         ("other graph", {}, "expected a partition of graph synthetic"),
+        ("other graph", {"dry_run": True}, "expected a partition of graph synthetic"),
         ("missing part", {}, "expected part 1 of the partition, got none there"),
         ("whole", {"table_dtype": "fp16"}, "--table-dtype fp16: parts are read as they are stored"),
     ],

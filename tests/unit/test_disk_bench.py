@@ -108,7 +108,7 @@ def test_a_library_that_is_not_there_is_a_note(
     def ran(command: list[str], path: Path, limit: int) -> Used:
         said.extend(command)
         if "graphbolt" in command:
-            raise UsageError("graphbolt: No module named 'dgl'; see /tmp/run.log")
+            raise UsageError(f"graphbolt: No module named 'dgl'; see {path}")
         path.write_text(f"epoch 1\n{log}\n")
         return made_run([1.0], [], []).used
 

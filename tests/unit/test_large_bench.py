@@ -146,7 +146,7 @@ def test_a_limit_is_kept(tmp_path: Path) -> None:
     used = run_measured([*command, "40"], tmp_path / "log", 128 * MIB)
     assert used.anonymous_bytes is not None and 40 * MIB < used.anonymous_bytes < 128 * MIB
     assert used.group_peak_bytes is None or 40 * MIB < used.group_peak_bytes <= 128 * MIB
-    with pytest.raises(UsageError, match="signal 9|exit code 137"):
+    with pytest.raises(UsageError, match="at most 128 MiB of memory, got .*; raise it; see"):
         run_measured([*command, "400"], tmp_path / "log", 128 * MIB)
     assert not list(MemoryGroup(1).folder.parent.glob(f"{MemoryGroup(1).folder.name}*"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ CHANGES: dict[str, Change] = {
     "half a header": lambda path, array: path.write_bytes(path.read_bytes()[:40]),
     "empty": lambda path, array: path.write_bytes(b""),
     "a folder": lambda path, array: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path, array: (path.unlink(), os.mkfifo(path)),
     "one number": _save(lambda array: np.array(3, array.dtype)),
     "objects": _save(lambda array: array.astype(object)),
     "big-endian": _save(lambda array: array.astype(array.dtype.newbyteorder(">"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,11 @@ def _other_bytes(folder: Path) -> None:
     file.write_bytes(raw)
 
 
+def _a_pipe(folder: Path) -> None:
+    (folder / "part-001" / "features.npy").unlink()
+    os.mkfifo(folder / "part-001" / "features.npy")
+
+
 def _other_shape(folder: Path) -> None:
     np.save(folder / "part-001" / "features.npy", np.zeros((3, 4), np.float32))
 
@@ -201,6 +207,10 @@ def _entry(key: str, value: Any) -> Callable[[Path], None]:
         (lambda folder: (folder / META).write_text("[]"), "expected a partition of format 1"),
         (lambda folder: (folder / META).write_text("{"), "expected JSON"),
         (lambda folder: (folder / META).unlink(), "expected the folder of a partition"),
+        (
+            _a_pipe,
+            "features.npy: expected a whole .npy file of numbers in C order, got a folder, a p",
+        ),
         (lambda folder: (folder / "part-001" / PART).write_text("{"), "got part -1 of none"),
     ],
 )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +334,102 @@ def test_show_takes_a_folder_whose_figures_are_odd(
     file.write_text(json.dumps(meta | {"quality": {"cut": "x"}, "held": {"train": [1]}}))
     assert main(["show", str(tmp_path / "p")]) == 0
     assert "not recorded" in capsys.readouterr().out
+
+
+def _damage_features(folder: Path) -> None:
+    file = folder / "part-001" / "features.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def _damage_meta(folder: Path) -> None:
+    (folder / "meta.json").write_text("{")
+
+
+def _remove_part(folder: Path) -> None:
+    shutil.rmtree(folder / "part-001")
+
+
+@pytest.mark.parametrize("damage", [_damage_features, _damage_meta, _remove_part])
+def test_a_damaged_partition_is_replaced_when_told(
+    cache: Path, tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = command(cache, tmp_path / "p", "--method", "hash")
+    assert main(flags) == 0
+    damage(tmp_path / "p")
+    assert main(flags) == 2
+    assert "something else" not in capsys.readouterr().err
+    assert main([*flags, "--overwrite"]) == 0
+    assert "replacing a damaged partition" in capsys.readouterr().err
+    Partition.open(tmp_path / "p", datasets.load(PAPERS, cache_dir=cache))
+
+
+def test_what_another_partition_has_other_is_told(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = command(cache, tmp_path / "p", "--method", "hash")
+    assert main(flags) == 0
+    assert main([*flags, "--seed", "1", "--topology"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "by hash (seed 0, not 1; topology False, not True); replace it with" in line
+
+
+def test_the_folder_that_a_link_leads_to_is_written(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("led-to")
+    for seed in ("0", "1"):
+        flags = ["--method", "hash", "--seed", seed, "--overwrite"]
+        assert main(command(cache, tmp_path / "link", *flags)) == 0
+    assert (tmp_path / "link").is_symlink() and read_meta(tmp_path / "led-to")["seed"] == 1
+    seen = sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".")
+    assert seen == ["led-to", "link"]
+
+
+@pytest.mark.parametrize("output", ["", ".", "..", "/"])
+def test_the_folder_one_is_in_is_no_place_for_a_partition(
+    cache: Path,
+    tmp_path: Path,
+    output: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert main(command(cache, Path(output), "--method", "hash")) == 2
+    assert "got the one that this command was started in" in capsys.readouterr().err
+    assert not list((tmp_path / "inner").iterdir())
+
+
+def test_a_place_that_cannot_be_written_to_is_named_with_its_flag(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(command(cache, tmp_path / "file" / "p")) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "expected to write a partition there" in line and line.endswith("with --output")
+    monkeypatch.setattr("gnn_core.data.room.free_bytes", lambda *_: 1000)
+    assert main(command(cache, tmp_path / "p")) == 2
+    assert capsys.readouterr().err.endswith("or another --output\n")
+
+
+def test_what_an_ended_process_left_is_removed_while_nobody_waits_for_it(
+    cache: Path, tmp_path: Path
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read()  # until it ends; it stays a zombie
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / f"p.tmp-{child.pid}").mkdir()
+        assert main(command(cache, tmp_path / "p", "--method", "hash")) == 0
+        assert not list(tmp_path.glob("p.tmp-*"))
+
+
+def test_datasets_show_checks_the_parts_that_are_there(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(cache, tmp_path / "p", "--method", "hash")) == 0
+    show = ["show", PAPERS, "--cache-dir", str(cache), "--parts", str(tmp_path / "p")]
+    _remove_part(tmp_path / "p")
+    assert datasets.main(show) == 0
+    assert "Of 3 parts, 2 are in this folder." in capsys.readouterr().out
+    (tmp_path / "p" / "part-002" / "features.npy").write_bytes(b"")
+    assert datasets.main(show) == 2
+    assert "part-002/features.npy: expected a whole .npy file" in capsys.readouterr().err

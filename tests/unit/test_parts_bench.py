@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from gnn_core.bench import parts
+from gnn_core.data.graph import write_graph
 from gnn_core.report.tables.benches import bench_table, read_benches
+from tests.unit.made_graphs import with_train
 
 PAPERS = "synthetic:papers=1000,num_features=8"
 
@@ -32,3 +34,17 @@ def test_rows_are_counted_and_recorded(tmp_path: Path, capsys: pytest.CaptureFix
     ratio = cached["fixed set"] / cached["fetched"]
     assert cached["fixed set / fetched"] == pytest.approx(ratio, abs=0.02)
     assert bench_table(bench).text() in capsys.readouterr().out
+
+
+def test_a_graph_without_features_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_graph(with_train(9, 4), tmp_path / "graph")
+    assert parts.main([str(tmp_path / "graph"), "--cache-dir", str(tmp_path / "cache")]) == 2
+    assert "expected features, whose rows are counted, got none" in capsys.readouterr().err
+
+
+def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parts.main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m gnn_core.bench.parts ")

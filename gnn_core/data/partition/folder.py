@@ -230,6 +230,12 @@ def part_name(part: int) -> str:
     return f"part-{part:03d}"
 
 
+def parts_there(folder: Path) -> list[int]:
+    """The parts of a partition whose folders are there, which a host's own are. UsageError."""
+    num_parts = read_meta(folder)["num_parts"]
+    return [part for part in range(num_parts) if is_folder(folder / part_name(part))]
+
+
 def digest_of(meta: dict[str, Any]) -> str:
     """64 hex digits that tell one partition from another: of the graph, the cut and `place`."""
     keys = ("graph_fingerprint", "num_parts", "method", "seed", "offsets", "topology")

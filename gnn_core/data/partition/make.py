@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from gnn_core.data.checks import index_dtype
 from gnn_core.data.graph import Graph
-from gnn_core.data.partition.folder import MOST_PARTS, Partition, read_meta
+from gnn_core.data.partition.folder import MOST_PARTS, PART, PLACE, Partition, part_name, read_meta
 from gnn_core.data.partition.hashed import Parts, hash_parts, part_dtype
 from gnn_core.data.partition.metis import BYTES_PER_ENTRY, metis_parts, require_metis
 from gnn_core.data.partition.multilevel import multilevel_parts
@@ -22,10 +23,11 @@ from gnn_core.data.partition.write import require_dense, write_parts
 from gnn_core.data.prepare import locked, remove_leftovers
 from gnn_core.data.progress import Progress, Say, silent
 from gnn_core.data.room import require_room
-from gnn_core.files import NO_ROOM, reason
-from gnn_core.usage import UsageError
+from gnn_core.files import NO_ROOM, is_file, reason
+from gnn_core.usage import UsageError, shown
 
 METHODS = ("refine", "multilevel", "metis", "hash")
+_ALWAYS_THERE = (PLACE, f"{part_name(0)}/{PART}")  # in the folder of a partition
 _PROCESS_BYTES = 250 << 20  # of the program, its libraries and the pieces it reads
 # Rough rates of one core, for the seconds that are told before the work begins.
 _ENTRIES_PER_SECOND = {"hash": 0.0, "refine": 6e6, "multilevel": 1e6, "metis": 0.8e6}
@@ -93,7 +95,7 @@ def require_possible(graph: Graph, request: Request, folder: Path) -> Needs:
     require_dense(graph)
     needs = predict(graph, request)
     what = f"{request.num_parts} parts of {graph.name} by {request.method}"
-    require_room(what, folder, needs.disk_bytes, needs.memory_bytes)
+    require_room(what, folder, needs.disk_bytes, needs.memory_bytes, "--output")
     return needs
 
 
@@ -107,18 +109,17 @@ def make_partition(
 ) -> Partition:
     """Cut a graph and write the partition; the one that is there, if it is the same.
 
-    One process writes, others that ask for the same folder wait for it.
+    One process writes, others that ask for the same folder wait for it. Where `folder` is a link,
+    the folder that it leads to is written. `overwrite` also replaces a partition that is damaged.
 
     Raises:
         UsageError: another partition or something else is in the folder; what is asked for cannot
             be made, or does not fit; the disk is full.
     """
-    with locked(folder, f"partition of {graph.name}", say):
-        if folder.exists():
-            if _is_same(folder, graph, request):
-                say(f"{folder}: this partition is there already")
-                return Partition.open(folder, graph)
-            _require_overwrite(folder, overwrite)
+    folder = _real(folder)
+    with locked(folder, f"partition of {graph.name}", say, "a partition", "--output"):
+        if folder.exists() and (found := _found(folder, graph, request, overwrite, say)):
+            return found
         require_possible(graph, request, folder)
         remove_leftovers(folder)
         start = time.perf_counter()
@@ -156,36 +157,63 @@ def cut(graph: Graph, request: Request, progress: Progress = silent) -> Parts:
     return refine(graph, num_parts, seed, balance, progress=progress)
 
 
-def _is_same(folder: Path, graph: Graph, request: Request) -> bool:
+def _real(folder: Path) -> Path:
+    """The folder without links and dots. Raises UsageError where this process is in it."""
+    real, here = Path(os.path.realpath(folder)), Path.cwd()
+    if here.is_relative_to(real):
+        raise UsageError(
+            f"{folder}: expected a folder that can be replaced, got the one that this command was "
+            "started in, or one around it; give another one with --output"
+        )
+    return real
+
+
+def _found(
+    folder: Path, graph: Graph, request: Request, overwrite: bool, say: Say
+) -> Partition | None:
+    """The partition asked for, if it is there; None where the folder may be replaced.
+
+    Raises UsageError for anything else: only partitions are replaced, and when asked.
+    """
+    if folder.is_dir() and not any(folder.iterdir()):
+        return None
+    meta = None
     try:
         meta = read_meta(folder)
-    except UsageError:
-        return False
+        others = _others(meta, graph, request)
+        found = None if others else Partition.open(folder, graph)
+    except UsageError as damage:
+        if meta is None and not all(is_file(folder / name) for name in _ALWAYS_THERE):
+            raise UsageError(
+                f"{folder}: expected an empty place for a partition, got something else there; "
+                "give another one with --output"
+            ) from None
+        if not overwrite:
+            raise
+        say(f"replacing a damaged partition: {damage}")
+        return None
+    if found is not None:
+        say(f"{folder}: this partition is there already")
+    elif not overwrite:
+        raise UsageError(
+            f"{folder}: expected no other partition there, got {meta['num_parts']} parts of "
+            f"{meta['graph']} by {meta['method']} ({others}); replace it with --overwrite or give "
+            "another place with --output"
+        )
+    return found
+
+
+def _others(meta: dict[str, Any], graph: Graph, request: Request) -> str:
+    """What a partition has other than it is asked for: `seed 0, not 1`; nothing if it is that."""
     asked = request.told() | {
         "num_parts": request.num_parts,
         "topology": request.topology,
         "graph_fingerprint": graph.fingerprint,
     }
-    return all(meta.get(key) == value for key, value in asked.items())
-
-
-def _require_overwrite(folder: Path, overwrite: bool) -> None:
-    """Raise UsageError unless the folder may be replaced: only partitions are, and when asked."""
-    try:
-        meta = read_meta(folder)
-    except UsageError:
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
-        raise UsageError(
-            f"{folder}: expected an empty place for a partition, got something else there; give "
-            "another one with --output"
-        ) from None
-    if not overwrite:
-        raise UsageError(
-            f"{folder}: expected no other partition there, got {meta['num_parts']} parts of "
-            f"{meta['graph']} by {meta['method']}; replace it with --overwrite or give another "
-            "place with --output"
-        )
+    different = [key for key, value in asked.items() if meta.get(key) != value]
+    named = (key for key in different if key != "graph_fingerprint")
+    texts = [f"{key} {shown(meta.get(key))}, not {shown(asked[key])}" for key in named]
+    return "; ".join(["another graph"] * ("graph_fingerprint" in different) + texts)
 
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:
