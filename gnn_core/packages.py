@@ -25,6 +25,7 @@ EXTRAS = {
     "partition": ("pymetis",),
     "metrics": ("prometheus_client",),
     "track": ("mlflow",),
+    "sql": ("sqlalchemy", "pandas"),
     "param-server": ("grpc", "google.protobuf"),
 }
 """Extra of pyproject.toml -> the modules that it brings."""

@@ -15,6 +15,7 @@ Exit code 0, 2 for a mistake reported in one line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from gnn_core.files import path_argument
@@ -67,37 +69,51 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _import(options: argparse.Namespace) -> int:
-    if not _URI.fullmatch(options.to):
-        raise UsageError(
-            f"--to: expected a URI such as sqlite:///mlflow.db or http://host:5000, got "
-            f"{shown(options.to)}"
-        )
-    records, problems = read_records(*options.paths)
-    for problem in problems:
-        print(f"note: left out: {problem}", file=sys.stderr)
-    if not records:
-        raise UsageError(
-            f"expected run records in {', '.join(map(str, options.paths))}, found none that can be "
-            "used: name another folder"
-        )
+    require_uri(options.to, "sqlite:///mlflow.db or http://host:5000")
+    records = usable_records(options.paths)
     require("mlflow")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    try:
+    with told_of(options.to):
         num_new = Tracker(options.to, options.experiment).add(records)
-    except Exception as error:  # of MLflow, of the database's driver or of HTTP
-        if isinstance(error, UsageError):
-            raise
-        where = _CREDENTIALS.sub("//***@", options.to)
-        reason = _CREDENTIALS.sub("//***@", one_line(error)[:300])
-        raise UsageError(
-            f"--to {where}: cannot be used ({reason}): correct it, or start the server"
-        ) from None
     there = len(records) - num_new
     print(f"{counted(num_new, 'run')} imported, {there} there already")
     return 0
+
+
+def require_uri(text: str, example: str) -> None:
+    """Raise UsageError unless --to is a URI."""
+    if not _URI.fullmatch(text):
+        raise UsageError(f"--to: expected a URI such as {example}, got {shown(text)}")
+
+
+def usable_records(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records there; what cannot be used is told. Raises UsageError where there are none."""
+    records, problems = read_records(*paths)
+    for problem in problems:
+        print(f"note: left out: {problem}", file=sys.stderr)
+    if not records:
+        raise UsageError(
+            f"expected run records in {', '.join(map(str, paths))}, found none that can be used: "
+            "name another folder"
+        )
+    return records
+
+
+@contextlib.contextmanager
+def told_of(uri: str) -> Iterator[None]:
+    """Raise UsageError for whatever the database, its driver or HTTP raises within."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # each driver has errors of its own
+        where, reason = (_CREDENTIALS.sub("//***@", text) for text in (uri, one_line(error)[:300]))
+        raise UsageError(
+            f"--to {where}: cannot be used ({reason}): correct it, or start the server"
+        ) from None
 
 
 class Tracker:
