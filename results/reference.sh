@@ -152,6 +152,8 @@ recipes() {
     cp -r "$(python -m gnn_core.data.datasets prepare cora)" "$folder/cora"
     python baselines/pyg_accuracy.py cora_ml citeseer_full amazon_photo twitch musae_engb "$folder/cora" \
         --json results/reference/recipes/pyg.json
+    python baselines/pyg_accuracy.py twitch musae_engb --seeds 0-9 \
+        --json results/reference/recipes/pyg-ten-seeds.json
     rm -r "$folder"
 }
 

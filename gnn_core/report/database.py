@@ -155,8 +155,10 @@ def speed_table(connection: Connection) -> str:
 
 def _schema() -> MetaData:
     from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, String, Table, Text
+    from sqlalchemy.dialects.mysql import LONGTEXT
 
-    kinds: dict[str, Any] = {"text": Text, "integer": BigInteger, "number": Float}
+    long = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+    kinds: dict[str, Any] = {"text": long, "integer": BigInteger, "number": Float}
     kinds["boolean"] = Boolean
     keys = {"key": String(100), "number key": BigInteger}
     schema = MetaData()

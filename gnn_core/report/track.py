@@ -44,7 +44,11 @@ _MOST_PARAMETERS, _MOST_METRICS = 100, 1000  # of one request
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//[^/@]*@")
 _SECONDS_BETWEEN_LINES = 10.0
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
