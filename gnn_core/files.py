@@ -208,6 +208,14 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name)[:_MOST_STEM] or "graph"
 
 
+def file_of_rank(flag: str, name: str, suffix: str, rank: int) -> Path:
+    """The file of a rank: `run.prom` becomes `run.rank3.prom`. Raises UsageError."""
+    file = Path(name)
+    if file.suffix != suffix:
+        raise UsageError(f"{flag}: expected a name that ends with {suffix}, got {shown(name)}")
+    return file.with_name(f"{file.stem}.rank{rank}{suffix}")
+
+
 def is_file(file: Path) -> bool:
     """Whether a regular file is there; raises UsageError where its folder is closed."""
     return _is(stat.S_ISREG, file)

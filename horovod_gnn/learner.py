@@ -160,7 +160,7 @@ class TorchLearner:
                 self.feed.wait_for_rows(batch)
         if batch is not None:
             waited = None if self.loader.prefetches else "wait"
-            self.watch.add("sample", batch.sample_seconds, out_of=waited)
+            self.watch.add("sample", batch.sample_seconds, waited, batch.sampled_at)
         return batch
 
     def warm_up(self) -> None:

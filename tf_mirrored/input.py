@@ -284,8 +284,10 @@ def prepared(
             for batch in batches:
                 start = time.perf_counter()
                 step = feed.step(batch)
-                seconds = batch.sample_seconds + time.perf_counter() - start
-                yield Prepared(dataclasses.replace(batch, sample_seconds=seconds), step)
+                now = time.perf_counter()
+                seconds = batch.sample_seconds + now - start
+                timed = dataclasses.replace(batch, sample_seconds=seconds, sampled_at=now)
+                yield Prepared(timed, step)
 
     yield from ahead(work(), depth, feed.store.wait) if depth else work()
 

@@ -143,7 +143,7 @@ class KerasLearner:
         batches = [one for one in found if one is not None]
         waited = None if self._config.prefetch else "wait"
         for one in batches:
-            self.watch.add("sample", one.batch.sample_seconds, out_of=waited)
+            self.watch.add("sample", one.batch.sample_seconds, waited, one.batch.sampled_at)
         return batches or None
 
     def warm_up(self) -> None:

@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m gnn_core.bench.sampling",
-        description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0],
+        description=(__doc__ or "").partition("\n\n")[2],
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -79,6 +79,7 @@ class Batch:
     step: int  # within the epoch
     key: int  # 64-bit key of this step, for randomness in the model (dropout)
     sample_seconds: float = 0.0  # time spent drawing this batch, in whichever thread did it
+    sampled_at: float = 0.0  # when that had passed, by `time.perf_counter`
     pairs: Pairs | None = None  # of link prediction
 
     @property

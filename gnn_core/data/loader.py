@@ -189,7 +189,10 @@ class Loader:
                 for drawn, share, step in zip(sampled, shares, steps, strict=True)
             ]
         seconds = (time.perf_counter() - start) / len(steps)
-        return [replace(batch, sample_seconds=seconds) for batch in made]
+        return [
+            replace(batch, sample_seconds=seconds, sampled_at=start + number * seconds)
+            for number, batch in enumerate(made, 1)
+        ]
 
     def _share(self, order: IdArray, epoch: int, step: int) -> tuple[IntArray, IntArray, int]:
         """Items of this rank, those of all ranks, and how many of this rank's are no padding."""

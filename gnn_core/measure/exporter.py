@@ -242,17 +242,6 @@ class Exporter:
         unfinished.replace(file)
 
 
-def file_of_rank(name: str, rank: int) -> Path:
-    """The file of a rank: `run.prom` becomes `run.rank3.prom`. Raises UsageError."""
-    file = Path(name)
-    if file.suffix != ".prom":
-        raise UsageError(
-            f"--metrics-textfile: expected a name that ends with .prom, as node_exporter asks for, "
-            f"got {name}"
-        )
-    return file.with_name(f"{file.stem}.rank{rank}.prom")
-
-
 def _memory() -> float:
     import psutil  # here, since training alone does not need it
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,17 @@ def per_second(count: float, seconds: float) -> float | None:
     return count / seconds if seconds else None
 
 
+class Traced(Protocol):
+    """Called with each piece of time that a stopwatch has counted."""
+
+    def __call__(self, name: str, began: float, ended: float, beside: bool = False) -> None:
+        """Seconds of the stopwatch's clock; `beside` the lap, on another thread."""
+
+
 class Stopwatch:
     """Splits elapsed time over SECTIONS; `clock` returns seconds and only ever grows.
+
+    `traced`, where it is set, is told of each piece of time.
 
     The first `warm_up_laps` laps (compilation, cold page cache) are recorded like all others and
     marked, so that a summary can leave them out.
@@ -60,6 +70,7 @@ class Stopwatch:
         self._open: list[str] = []
         self._overlapped: dict[str, float] = {}
         self._overlapped_lock = threading.Lock()
+        self.traced: Traced | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -82,19 +93,25 @@ class Stopwatch:
         """
         _require_section(name)
         self._charge()
+        began = self._mark
         self._open.append(name)
         try:
             yield
         finally:
             self._charge()
             self._open.pop()
+            if self.traced is not None:
+                self.traced(name, began, self._mark)
 
-    def add(self, name: str, seconds: float, out_of: str | None = None) -> None:
+    def add(
+        self, name: str, seconds: float, out_of: str | None = None, ended: float | None = None
+    ) -> None:
         """Count `seconds` that were measured elsewhere.
 
         With `out_of`, they passed inside that section of this lap and move from it to `name`.
         Without, they passed on another thread beside the lap (the sampler's): they are reported as
         `overlapped_<name>` and take no part in the sum. Any thread may call the second form.
+        `ended`: when they had passed, by this clock, if that is known and is to be traced.
         Raises ValueError for an unknown name or negative or non-finite seconds.
         """
         _require_section(name)
@@ -103,6 +120,8 @@ class Stopwatch:
         if out_of is None:
             with self._overlapped_lock:
                 self._overlapped[name] = self._overlapped.get(name, 0.0) + seconds
+            if self.traced is not None and ended is not None:
+                self.traced(name, ended - seconds, ended, beside=True)
             return
         _require_section(out_of)
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds

@@ -34,7 +34,7 @@ TRAINING_LENGTH = ("epochs", "patience", "eval", "eval_every", "eval_fanouts")
 # repeats differ by.
 _REPETITIONS = frozenset(
     "dataset seed data_root cache_dir verify records checkpoint_dir checkpoint_every_steps resume "
-    "tensorboard metrics_port metrics_textfile log_format progress quiet world_size dry_run "
+    "tensorboard metrics_port metrics_textfile trace log_format progress quiet world_size dry_run "
     "sample_seconds start_timeout collective_timeout strategy replicas workers role coordinator "
     "secret_file journal replay".split()
 )

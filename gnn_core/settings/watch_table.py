@@ -30,6 +30,14 @@ class WatchSettings:
         metavar="NAME",
         newer=True,
     )
+    trace: str | None = option(
+        None,
+        _OUTPUT,
+        "file of what each rank did when, in Chrome's trace event format, which Perfetto shows: "
+        "NAME.json becomes NAME.rank0.json and so on (default: none is written)",
+        metavar="NAME",
+        newer=True,
+    )
     log_format: str = option(
         "text",
         _OUTPUT,

@@ -1,4 +1,4 @@
-"""What watches a run while it goes on: TensorBoard on rank 0, metrics for Prometheus on each rank.
+"""What watches a run while it goes on: TensorBoard on rank 0, metrics and a trace on each rank.
 
 An observer never fails a run after it has begun: what it cannot write it says on stderr.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from gnn_core.config import RunConfig
-from gnn_core.measure.exporter import Exporter, Watched, file_of_rank
+from gnn_core.files import file_of_rank
+from gnn_core.measure.exporter import Exporter, Watched
 from gnn_core.measure.run_record import EpochRecord, RunRecord
 from gnn_core.measure.tensorboard import TensorBoard, folder_of_run
+from gnn_core.measure.trace import Trace
 from gnn_core.training.learner import Learner
 from gnn_core.training.world import World
 
@@ -42,7 +44,7 @@ def observers_of(config: RunConfig, record: RunRecord, rank: int) -> list[Observ
 def exporters_of(
     config: RunConfig, record: RunRecord, world: World, learner: Learner, targets: int
 ) -> list[Observer]:
-    """The exporter of this rank, if the run asks for one. Raises UsageError.
+    """The trace and the exporter of this rank, if the run asks for them. Raises UsageError.
 
     Args:
         config: says what is asked for.
@@ -51,8 +53,12 @@ def exporters_of(
         learner: of this rank.
         targets: of an epoch, over all ranks.
     """
+    found: list[Observer] = []
+    if config.trace is not None:
+        trace = file_of_rank("--trace", config.trace, ".json", world.rank)
+        found.append(Trace(trace, record.run_id, world.rank, learner.watch))
     if not config.metrics_port and config.metrics_textfile is None:
-        return []
+        return found
     watched = Watched(
         record=record,
         rank=world.rank,
@@ -63,8 +69,9 @@ def exporters_of(
         served=lambda: learner.parameter_server,
     )
     port = config.metrics_port and config.metrics_port + world.local_rank
-    name = config.metrics_textfile
-    exporter = Exporter(watched, port, None if name is None else file_of_rank(name, world.rank))
+    name, flag = config.metrics_textfile, "--metrics-textfile"
+    file = None if name is None else file_of_rank(flag, name, ".prom", world.rank)
+    exporter = Exporter(watched, port, file)
     if world.monitor is not None:
         world.monitor.leave_out(exporter.threads)
-    return [exporter]
+    return [*found, exporter]

@@ -36,7 +36,7 @@ from tests.unit.documents import (
 
 TRAINERS = ("baselines/single.py", "baselines/ddp.py", "horovod_gnn/train.py")
 TRAINERS += ("tf_mirrored/train.py", "baselines/param_server.py")
-OTHER_PROGRAMS = ("bash", "docker", "kind", "kubectl", "mkdir", "podman", "sbatch", "source")
+OTHER_PROGRAMS = ("bash", "docker", "jq", "kind", "kubectl", "mkdir", "podman", "sbatch", "source")
 OTHER_PROGRAMS += ("openstack", "tar", "tensorboard")
 TORCHRUN = {"--standalone": 0, "--nproc-per-node": 1}  # option -> how many words follow
 FOLDERS = ("mpi-operator/", "results/plans/", "results/reference", "tests/")

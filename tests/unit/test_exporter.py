@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from gnn_core.config import UsageError
-from gnn_core.measure.exporter import Exporter, Watched, file_of_rank
+from gnn_core.files import file_of_rank
+from gnn_core.measure.exporter import Exporter, Watched
 from gnn_core.measure.run_record import ParameterServerRecord
 from gnn_core.measure.timing import Stopwatch
 from gnn_core.training.process_state import threads
@@ -147,7 +148,7 @@ def test_counts_of_others_grow_by_what_is_new(scraped: Any) -> None:
 
 
 def test_the_file_has_the_same(watched: Watched, tmp_path: Path) -> None:
-    file = file_of_rank(str(tmp_path / "run.prom"), 1)
+    file = file_of_rank("--metrics-textfile", str(tmp_path / "run.prom"), ".prom", 1)
     assert file.name == "run.rank1.prom"
     exporter = Exporter(watched, 0, file)
     assert values(file.read_text())["steps_total"] == 0
@@ -180,7 +181,7 @@ def test_a_port_or_a_file_that_cannot_be_used_is_one_line(watched: Watched, tmp_
     with pytest.raises(UsageError, match="--metrics-textfile .*: cannot write it"):
         Exporter(watched, 0, tmp_path / "none" / "run.prom")
     with pytest.raises(UsageError, match="ends with .prom"):
-        file_of_rank("run.txt", 0)
+        file_of_rank("--metrics-textfile", "run.txt", ".prom", 0)
 
 
 def test_a_closed_exporter_gives_its_port_back(watched: Watched) -> None:

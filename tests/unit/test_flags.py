@@ -35,6 +35,7 @@ def test_nothing_given_is_a_whole_run(parse) -> None:
         "checkpoint_dir",
         "tensorboard",
         "metrics_textfile",
+        "trace",
         "partitions",
         "world_size",
         "replicas",
