@@ -96,7 +96,12 @@ def heuristics(graph: Graph) -> dict[str, Score]:
         def score(
             papers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
         ) -> npt.NDArray[np.float64]:
-            return np.take_along_axis((links[papers] @ weighted).toarray(), others, axis=1)
+            found = links[papers] @ weighted  # sparse: a row of all papers may not fit the memory
+            found.sum_duplicates()  # and sorts, so that each of the others is looked up quickly
+            picked: npt.NDArray[np.float64] = found[
+                np.arange(len(papers))[:, None], others
+            ].toarray()
+            return picked
 
         return score
 
