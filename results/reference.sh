@@ -2,7 +2,7 @@
 # Make the records behind the figures of README.md and docs/results.md, one kind after the other:
 #
 #   make reference                  all of them, about four hours on two cores
-#   results/reference.sh cora       one kind: synthetic cora models curves compare links workers weak memory benches scaling
+#   results/reference.sh cora       one kind: synthetic cora models curves compare links links_large workers weak memory benches scaling
 #                                   autoscale, or recipes, which needs graphs that were imported, or faults, which takes hours
 #
 # Each kind replaces its folder below results/reference/; records are gzipped. Real data is found by RINGSAGE_DATA.
@@ -85,6 +85,17 @@ links() {
     python baselines/heuristics.py --dataset synthetic:closure=0.5 --json results/reference/links/synthetic-closure.json
     python baselines/heuristics.py --dataset cora --seeds 0-2 --json results/reference/links/cora.json
     python baselines/heuristics.py --dataset cit-hepth --json results/reference/links/cit-hepth.json
+}
+
+# Link prediction on a graph of the size of ogbl-citation2.
+links_large() {
+    fresh links_large
+    local graph="--dataset synthetic:papers=2.9e6,citations_per_paper=10,closure=0.5 --held-out 0.002"
+    # shellcheck disable=SC2086
+    {
+        $single --task link $graph --epochs 6 --eval-every 3 --records results/reference/links_large
+        python baselines/heuristics.py $graph --no-oracle --json results/reference/links_large/heuristics.json
+    }
 }
 
 # Workers, epochs, minutes: more workers than cores show that the result stays the same. An epoch is
@@ -179,7 +190,7 @@ benches() {
     python -m baselines.start_bench --json results/reference/benches/start.json
 }
 
-for kind in ${*:-synthetic cora models curves compare links workers weak memory benches scaling autoscale}; do
+for kind in ${*:-synthetic cora models curves compare links links_large workers weak memory benches scaling autoscale}; do
     echo "== $kind"
     $kind
     find results/reference -name '*.jsonl' -exec gzip -9n {} +
