@@ -74,3 +74,10 @@ def test_mistakes_are_one_line(run_cli) -> None:
         done = run_cli(["python", "baselines/heuristics.py", *flags])
         assert done.returncode == 2, done.stderr
         assert expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_oracle_can_be_left_out(tmp_path: Path, run_cli) -> None:
+    words = ["python", "baselines/heuristics.py", "--dataset", "synthetic:papers=2000"]
+    done = run_cli([*words, "--cache-dir", str(tmp_path), "--no-oracle"])
+    assert done.returncode == 0, done.stderr
+    assert "Adamic-Adar" in done.stdout and "oracle" not in done.stdout
