@@ -41,7 +41,7 @@ def observers_of(config: RunConfig, record: RunRecord, rank: int) -> list[Observ
     return [TensorBoard(folder_of_run(config.tensorboard, record.strategy, name, record.run_id))]
 
 
-def exporters_of(
+def observers_of_rank(
     config: RunConfig, record: RunRecord, world: World, learner: Learner, targets: int
 ) -> list[Observer]:
     """The trace and the exporter of this rank, if the run asks for them. Raises UsageError.

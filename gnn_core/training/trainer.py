@@ -43,7 +43,7 @@ from gnn_core.training.checkpoint import UNFINISHED, Checkpoints, has_checksum, 
 from gnn_core.training.claim import claimed
 from gnn_core.training.elastic_state import ElasticState, RunHistory, shared
 from gnn_core.training.learner import Learner
-from gnn_core.training.observers import Observer, exporters_of, observers_of
+from gnn_core.training.observers import Observer, observers_of, observers_of_rank
 from gnn_core.training.saver import Saver
 from gnn_core.training.state import Diverged, RunProgress, State, Weights, Work
 from gnn_core.training.tasks import assigned_by, split_sizes, targets_per_epoch
@@ -138,7 +138,7 @@ class Trainer:
                 targets = targets_per_epoch(config, self.graph)
                 self._observers: list[Observer] = [
                     *observers_of(config, self.record, world.rank),
-                    *exporters_of(config, self.record, world, self.learner, targets),
+                    *observers_of_rank(config, self.record, world, self.learner, targets),
                 ]
             for observer in self._observers:
                 held.callback(observer.close)

@@ -33,16 +33,7 @@ DATASET, EPOCHS = "synthetic-arxiv", 4
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "baselines/ddp.py"]
 SINGLE = [sys.executable, "baselines/single.py"]
 PARTS = "/tmp/gpu-check/parts"
-LINKS = [
-    "--task",
-    "link",
-    "--edges-per-epoch",
-    "5000",
-    "--held-out",
-    "0.005",
-    "--candidates",
-    "100",
-]
+LINKS = "--task link --edges-per-epoch 5000 --held-out 0.005 --candidates 100".split()
 AT_ONCE = 6  # runs whose curves are compared at the same time, on 16 cores
 # What one process runs on the GPU: flags of its curve and of its timed epochs; None: there is none.
 ONE_PROCESS: dict[str, tuple[list[str] | None, list[str] | None]] = {
